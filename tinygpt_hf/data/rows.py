@@ -1,0 +1,204 @@
+"""Rows: the training data at rest, and the one way it is read.
+
+After preparation, text is a finite list of fixed-length rows addressed by one integer. At rest it is a folder:
+
+    tokens.bin      all token ids, end to end            uint16 if the vocabulary fits, else uint32
+    documents.bin   where each document begins           uint64, one per document, and the end
+    mask.bin        may this token be a target?          one bit per token; absent when every token may
+    manifest.json   counts, dtype, vocabulary, hashes of source, tokenizer and options; size and sha256 of the files
+
+Row i of T tokens is the T+1 ids from i*T on. It is fed as inputs and targets, shifted by one, so rows share one id with
+their neighbour and every id but the very first is a target exactly once:
+
+    ids      a b c d e f g h           T = 3
+    row 0    a b c > b c d
+    row 1          d e f > e f g
+    row 2                g . . > h . .         the last row is padded; padding is never a target (-100)
+
+An `offset` o cuts the same ids anew: first a short row of o targets, then rows of T. A fresh offset each epoch shows a small
+corpus through a sliding window, and still every id but the first is a target exactly once per epoch. So that all epochs have
+one length, a cut by offset always counts `rows_per_epoch(..., shifted=True)` rows, whose last may be all padding.
+
+    with RowWriter(folder, vocab_size=512) as writer:
+        writer.add([5, 6, 7, 0])
+    rows = Rows(folder)
+    input_ids, labels = rows.batch([0, 2], block_size=128)                     # two arrays (B, T) int64
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tinygpt_hf import safeio
+from tinygpt_hf.errors import RunError, UsageError
+
+FORMAT = 1
+IGNORED = -100  # the label PyTorch's cross entropy leaves out
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """uint16 when every id fits, else uint32."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+def rows_per_epoch(num_tokens: int, block_size: int, shifted: bool = False) -> int:
+    """How many rows of `block_size` show every target once: ceil((N - 1) / T), one more when cut at an offset."""
+    if num_tokens < 2:
+        return 0
+    return -(-(num_tokens - 1) // block_size) + (1 if shifted else 0)
+
+
+class RowWriter:
+    """Write documents of token ids, in order, into a new row folder that appears complete or not at all.
+
+    Memory stays bounded by one document. `facts` (hashes of the source, the tokenizer, the options...) go into the manifest
+    as they are; add to it until the `with` block ends.
+    """
+
+    def __init__(self, folder: Path, vocab_size: int, facts: dict | None = None):
+        self.folder = Path(folder)
+        self.vocab_size = vocab_size
+        self.facts = facts if facts is not None else {}
+        self.num_tokens = 0
+        self.num_documents = 0
+        self._dtype = token_dtype(vocab_size)
+        self._masked = 0
+        self._pending_mask = np.zeros(0, dtype=bool)  # fewer than 8 bits, waiting for a full byte
+
+    def __enter__(self) -> "RowWriter":
+        self._transaction = safeio.new_folder(self.folder)
+        self._tmp = self._transaction.__enter__()
+        self._tokens = open(self._tmp / "tokens.bin", "wb")
+        self._starts = open(self._tmp / "documents.bin", "wb")
+        self._mask = open(self._tmp / "mask.bin", "wb")
+        return self
+
+    def add(self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | None = None) -> None:
+        """Append one document. `mask[k]` says whether ids[k] may be a target; None means all may."""
+        ids = np.asarray(ids)
+        if ids.size == 0:
+            return
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            raise RunError(f"token id {ids.max()} lies outside the vocabulary of {self.vocab_size}")
+        bits = np.ones(len(ids), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        if len(bits) != len(ids):
+            raise ValueError(f"{len(ids)} ids but {len(bits)} mask bits")
+        self._starts.write(np.uint64(self.num_tokens).tobytes())
+        safeio.system.write(self._tokens, ids.astype(self._dtype).tobytes())
+        self._masked += int(len(bits) - bits.sum())
+        bits = np.concatenate([self._pending_mask, bits])
+        whole = len(bits) // 8 * 8
+        self._mask.write(np.packbits(bits[:whole]).tobytes())
+        self._pending_mask = bits[whole:]
+        self.num_tokens += len(ids)
+        self.num_documents += 1
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._starts.write(np.uint64(self.num_tokens).tobytes())
+        self._mask.write(np.packbits(self._pending_mask).tobytes())
+        for file in (self._tokens, self._starts, self._mask):
+            file.close()
+        if kind is None:
+            if self._masked == 0:
+                os.unlink(self._tmp / "mask.bin")
+            safeio.write_manifest(
+                self._tmp,
+                {
+                    "format": FORMAT,
+                    "dtype": self._dtype.name,
+                    "vocab_size": self.vocab_size,
+                    "num_tokens": self.num_tokens,
+                    "num_documents": self.num_documents,
+                    "num_target_tokens": self.num_tokens - self._masked,
+                    **self.facts,
+                },
+            )
+        self._transaction.__exit__(kind, error, trace)
+
+
+class Rows:
+    """A row folder, memory-mapped: opening is instant whatever its size, and a batch is one gather.
+
+    The files are checked for their sizes on opening; `verify()` reads everything and checks the hashes.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        if not (self.folder / safeio.MANIFEST).is_file():
+            raise UsageError(
+                f"{folder} holds no {safeio.MANIFEST}", "a folder of rows was wanted", "make it with `tinygpt train`"
+            )
+        self.manifest = safeio.read_json(self.folder / safeio.MANIFEST)
+        if self.manifest.get("format") != FORMAT:
+            raise UsageError(
+                f"{folder} has row format {self.manifest.get('format')}", f"format {FORMAT} was wanted", "make the rows anew"
+            )
+        for name, known in self.manifest["files"].items():
+            path = self.folder / name
+            size = path.stat().st_size if path.is_file() else 0
+            if size != known["size"]:
+                raise RunError(f"{path} has {size} bytes instead of {known['size']}: the rows are damaged; make them anew")
+        self.num_tokens: int = self.manifest["num_tokens"]
+        self.tokens = self._map("tokens.bin", np.dtype(self.manifest["dtype"]))
+        self.starts = self._map("documents.bin", np.dtype(np.uint64))  # (documents + 1,)
+        self.mask = self._map("mask.bin", np.dtype(np.uint8)) if "mask.bin" in self.manifest["files"] else None
+
+    def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
+        path = self.folder / name
+        if path.stat().st_size == 0:
+            return np.zeros(0, dtype=dtype)  # an empty file cannot be mapped
+        return np.memmap(path, dtype=dtype, mode="r")
+
+    @property
+    def num_documents(self) -> int:
+        return self.manifest["num_documents"]
+
+    @property
+    def num_targets(self) -> int:
+        """How many tokens are predicted in one epoch."""
+        first_counts = self.num_tokens > 0 and bool(self._may_be_target(np.zeros(1, dtype=np.int64))[0])
+        return self.manifest["num_target_tokens"] - int(first_counts)
+
+    def count(self, block_size: int, shifted: bool = False) -> int:
+        """How many rows one epoch has."""
+        return rows_per_epoch(self.num_tokens, block_size, shifted)
+
+    def _may_be_target(self, positions: np.ndarray) -> np.ndarray:
+        if self.mask is None:
+            return np.ones(positions.shape, dtype=bool)
+        return (self.mask[positions >> 3] >> (7 - (positions & 7)).astype(np.uint8) & 1).astype(bool)
+
+    def batch(self, indices, block_size: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The rows `indices` as (input_ids, labels), both (B, T) int64; labels are already shifted, -100 where no target.
+
+        `offset` (0 to block_size) cuts the ids anew, see above. Padding is id 0 on the input side.
+        """
+        T = block_size
+        if not 0 <= offset <= T:
+            raise ValueError(f"offset {offset} lies outside 0..{T}")
+        indices = np.asarray(indices, dtype=np.int64)
+        if offset:
+            starts = offset + (indices - 1) * T
+            starts, lengths = np.where(indices == 0, 0, starts), np.where(indices == 0, offset, T)
+        else:
+            starts, lengths = indices * T, np.full(indices.shape, T)
+        slots = np.arange(T + 1)
+        positions = starts[:, None] + slots  # (B, T+1)
+        inside = (positions < self.num_tokens) & (slots <= lengths[:, None])
+        safe = np.where(inside, positions, 0)
+        ids = np.where(inside, self.tokens[safe].astype(np.int64), 0)  # (B, T+1)
+        is_target = inside[:, 1:] & self._may_be_target(safe[:, 1:])
+        input_ids = np.where(inside[:, 1:], ids[:, :-1], 0)
+        return input_ids, np.where(is_target, ids[:, 1:], IGNORED)
+
+    def document(self, index: int) -> np.ndarray:
+        """The ids of one document."""
+        return np.asarray(self.tokens[int(self.starts[index]) : int(self.starts[index + 1])])
+
+    def verify(self) -> None:
+        """Read everything and compare with the manifest's hashes; `RunError` names the damaged file."""
+        damage = safeio.damage(self.folder)
+        if damage:
+            raise RunError(f"the rows in {self.folder} are damaged: {damage}; make them anew")
