@@ -26,8 +26,8 @@ class RunError(Exception):
 
 
 class Interrupted(Exception):
-    """A signal asked the work to end; what could be saved is saved. Carries the exit status (130 or 143)."""
+    """A signal asked the work to end; what could be saved is saved. `exit_status` is 130 for Ctrl-C, else 143."""
 
-    def __init__(self, message: str, exit_status: int):
-        self.exit_status = exit_status
+    def __init__(self, message: str, signal: int):
+        self.exit_status = 130 if signal == 2 else 143
         super().__init__(message)

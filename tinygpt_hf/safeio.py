@@ -24,6 +24,7 @@ from tinygpt_hf.errors import RunError, UsageError
 
 MANIFEST = "manifest.json"
 TEMPORARY = "tmp-"
+LOCK = ".lock"
 
 
 class System:
@@ -130,6 +131,15 @@ def new_folder(final: Path) -> Iterator[Path]:
     sync_folder(final.parent)
 
 
+def open_to_umask(folder: Path) -> None:
+    """Give files the mode a plain write gives them: safetensors makes its own readable to their owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(0o666 & ~umask)
+
+
 def file_hash(path: Path) -> str:
     """sha256 of a file, read in pieces."""
     with open(path, "rb") as file:
@@ -183,7 +193,7 @@ def remove_temporary(folder: Path) -> None:
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process alone. The lock dies with its owner; a second owner is told who holds it."""
-    path = folder / ".lock"
+    path = folder / LOCK
     with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

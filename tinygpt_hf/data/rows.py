@@ -197,6 +197,10 @@ class Rows:
         """The ids of one document."""
         return np.asarray(self.tokens[int(self.starts[index]) : int(self.starts[index + 1])])
 
+    def targets(self, index: int) -> np.ndarray:
+        """Which tokens of one document may be targets, as bools."""
+        return self._may_be_target(np.arange(int(self.starts[index]), int(self.starts[index + 1])))
+
     def verify(self) -> None:
         """Read everything and compare with the manifest's hashes; `RunError` names the damaged file."""
         damage = safeio.damage(self.folder)

@@ -1,0 +1,45 @@
+"""tinygpt_hf: train a small GPT from your own text and use it anywhere Transformers runs.
+
+Importing this package loads neither torch nor transformers: each public name is fetched when it is first used, and
+the Auto classes of transformers learn about TinyGPT when they load, whether that was before or after.
+"""
+
+from importlib import import_module
+
+from tinygpt_hf._register import register_auto_classes
+
+__version__ = "0.1.0"
+
+_CONFIGURATION = "tinygpt_hf.model.configuration_tinygpt"
+_MODELING = "tinygpt_hf.model.modeling_tinygpt"
+_RECIPE = "tinygpt_hf.training.recipe"
+
+_PUBLIC_NAMES = {  # name -> the module that defines it
+    "TinyGPTConfig": _CONFIGURATION,
+    "TinyGPTPreTrainedModel": _MODELING,
+    "TinyGPTModel": _MODELING,
+    "TinyGPTForCausalLM": _MODELING,
+    "TinyGPTForSequenceClassification": _MODELING,
+    "TinyGPTForTokenClassification": _MODELING,
+    "TinyGPTForQuestionAnswering": _MODELING,
+    "train": _RECIPE,
+    "evaluate": _RECIPE,
+    "load": _RECIPE,
+}
+
+__all__ = ["__version__", *_PUBLIC_NAMES]
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_PUBLIC_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC_NAMES})
+
+
+register_auto_classes()

@@ -1,0 +1,90 @@
+"""The one front door: `tinygpt <command> ...`, and what run_clm.py, train_tokenizer.py and chat.py call.
+
+Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 143 interrupted, saved, resumable.
+"""
+
+import difflib
+import os
+import sys
+
+from tinygpt_hf import __version__
+from tinygpt_hf.commands import COMMANDS
+from tinygpt_hf.errors import Interrupted, RunError, UsageError
+from tinygpt_hf.settings.parsing import help_text, parse
+
+SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers runs."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; returns the exit status. Errors are one line on stderr, with a traceback only after --debug."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return run(words)
+    except UsageError as error:
+        return failed(error, 2, debug)
+    except RunError as error:
+        return failed(error, 1, debug)
+    except Interrupted as error:
+        say(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, MemoryError) as error:
+        return failed(error, 1, debug)
+
+
+def run(words: list[str]) -> int:
+    """Find the command, read its settings, call it."""
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(f"tinygpt_hf {__version__}")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(COMMANDS)}"
+        raise UsageError(f"unknown command {printable(name)!r}", hint, "see tinygpt --help")
+    command = COMMANDS[name]
+    if "--help" in rest or "-h" in rest:
+        print(help_text(f"tinygpt {name} [settings]", command.help, command.groups, command.uses_config, command.example))
+        return 0
+    command.run(parse(command.groups, rest, uses_config=command.uses_config))
+    return 0
+
+
+def overview() -> str:
+    """What `tinygpt --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = ["usage: tinygpt COMMAND [settings]", "", SUMMARY, ""]
+    lines += [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "tinygpt COMMAND --help lists a command's settings; --debug shows tracebacks."])
+
+
+def failed(error: BaseException, status: int, debug: bool) -> int:
+    """Say what went wrong, one line each, and give back the status."""
+    if debug:
+        raise error
+    for line in printable(str(error) or type(error).__name__).split("\n"):
+        say(f"error: {line}")
+    return status
+
+
+def printable(text: str) -> str:
+    """Text with every control character but the line end written as an escape: names from files may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""Between TinyGPT and the stock architectures it is arithmetically equal to: Qwen3, Llama and GPT-2.
+
+    from_stock(Qwen3ForCausalLM) -> TinyGPTForCausalLM      to_stock(TinyGPTForCausalLM) -> Qwen3ForCausalLM
+
+Every weight name is in a table here, both ways; a name that is not is an error, never skipped. Values are copied bit
+for bit (GPT-2 keeps its matrices transposed and q, k, v in one). What no table can express is refused, not
+approximated. Each conversion proves itself: both models must give the same logits before the new one is returned.
+
+Dropout acts in training only, so it goes along where the architecture has it (GPT-2) and stays behind elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import TYPE_CHECKING, Any
+
+from tinygpt_hf.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
+    from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
+
+# config fields: TinyGPT's name -> the stock name. Names equal on both sides are listed once in _SHARED.
+_SHARED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "initializer_range",
+    "attention_dropout",
+    "use_cache",
+    "tie_word_embeddings",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+)
+_LLAMA_FIELDS = {name: name for name in _SHARED} | {
+    name: name
+    for name in ("num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "rope_parameters", "attention_bias")
+}
+_GPT2_FIELDS = {name: name for name in _SHARED} | {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+    "intermediate_size": "n_inner",
+    "hidden_act": "activation_function",
+    "rms_norm_eps": "layer_norm_epsilon",
+    "attention_dropout": "attn_pdrop",
+    "hidden_dropout": "resid_pdrop",
+}
+FIELDS: dict[str, dict[str, str]] = {
+    "qwen3": _LLAMA_FIELDS,
+    "llama": _LLAMA_FIELDS | {"mlp_bias": "mlp_bias"},
+    "gpt2": _GPT2_FIELDS,
+}
+
+# what a TinyGPT configuration must hold to be that architecture
+_ROPE_DIALECT = {"position_embedding_type": "rope", "norm_type": "rmsnorm", "mlp_type": "gated"}
+DIALECTS: dict[str, dict[str, Any]] = {
+    "qwen3": _ROPE_DIALECT | {"qk_norm": True, "mlp_bias": False},
+    "llama": _ROPE_DIALECT | {"qk_norm": False},
+    "gpt2": {
+        "position_embedding_type": "learned",
+        "norm_type": "layernorm",
+        "mlp_type": "plain",
+        "qk_norm": False,
+        "attention_bias": True,
+        "mlp_bias": True,
+    },
+}
+# what a stock configuration must hold for its arithmetic to be in TinyGPT's reach
+STOCK_MUST_HOLD: dict[str, dict[str, Any]] = {
+    "qwen3": {"use_sliding_window": False},
+    "llama": {"pretraining_tp": 1},
+    "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+}
+STOCK_CLASSES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
+
+# weights: stock name -> TinyGPT's name or names; * is the layer. Transposed and split kinds are GPT-2's Conv1D.
+_LLAMA_WEIGHTS = {
+    name: name
+    for name in (
+        "model.embed_tokens.weight",
+        *(f"model.layers.*.self_attn.{p}_proj.{kind}" for p in "qkvo" for kind in ("weight", "bias")),
+        *(f"model.layers.*.mlp.{p}_proj.weight" for p in ("gate", "up", "down")),
+        "model.layers.*.input_layernorm.weight",
+        "model.layers.*.post_attention_layernorm.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+    )
+}
+_QWEN3_WEIGHTS = _LLAMA_WEIGHTS | {
+    name: name for name in (f"model.layers.*.self_attn.{p}_norm.weight" for p in "qk")
+}
+_MLP_BIASES = {name: name for name in (f"model.layers.*.mlp.{p}_proj.bias" for p in ("gate", "up", "down"))}
+_GPT2_WEIGHTS = {"transformer.wte.weight": "model.embed_tokens.weight"}
+_GPT2_WEIGHTS |= {"transformer.wpe.weight": "model.embed_positions.weight", "lm_head.weight": "lm_head.weight"}
+for _kind in ("weight", "bias"):
+    _attention = "model.layers.*.self_attn"
+    _GPT2_WEIGHTS |= {
+        f"transformer.h.*.ln_1.{_kind}": f"model.layers.*.input_layernorm.{_kind}",
+        f"transformer.h.*.attn.c_attn.{_kind}": tuple(f"{_attention}.{p}_proj.{_kind}" for p in "qkv"),
+        f"transformer.h.*.attn.c_proj.{_kind}": f"{_attention}.o_proj.{_kind}",
+        f"transformer.h.*.ln_2.{_kind}": f"model.layers.*.post_attention_layernorm.{_kind}",
+        f"transformer.h.*.mlp.c_fc.{_kind}": f"model.layers.*.mlp.up_proj.{_kind}",
+        f"transformer.h.*.mlp.c_proj.{_kind}": f"model.layers.*.mlp.down_proj.{_kind}",
+        f"transformer.ln_f.{_kind}": f"model.norm.{_kind}",
+    }
+WEIGHTS: dict[str, dict[str, str | tuple[str, ...]]] = {
+    "qwen3": _QWEN3_WEIGHTS,
+    "llama": _LLAMA_WEIGHTS | _MLP_BIASES,
+    "gpt2": _GPT2_WEIGHTS,
+}
+_TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")  # Conv1D keeps (in, out), Linear (out, in)
+
+
+def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
+    """The TinyGPT model that computes what `model` (Qwen3, Llama or GPT-2, with its head) computes."""
+    from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
+    from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
+
+    architecture = model.config.model_type
+    if STOCK_CLASSES.get(architecture) != type(model).__name__:
+        raise UsageError(
+            f"a {type(model).__name__} ({architecture})",
+            f"conversion reads {', '.join(STOCK_CLASSES.values())}",
+            "load the checkpoint with AutoModelForCausalLM and give that",
+        )
+    _refuse_other_arithmetic(model.config, architecture)
+    fields = {ours: getattr(model.config, theirs) for ours, theirs in FIELDS[architecture].items()}
+    config = TinyGPTConfig(**copy.deepcopy(DIALECTS[architecture] | fields))
+    state = weights_from_stock(model.state_dict(), architecture)
+    return _filled(TinyGPTForCausalLM, config, state, model)
+
+
+def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreTrainedModel:
+    """The stock model that computes what `model` computes: qwen3, llama or gpt2, by default whichever is equal."""
+    import transformers
+
+    architecture = equal_architecture(model.config, architecture)
+    stock_class = getattr(transformers, STOCK_CLASSES[architecture])
+    fields = {theirs: getattr(model.config, ours) for ours, theirs in FIELDS[architecture].items()}
+    if architecture == "gpt2":
+        fields["embd_pdrop"] = fields["resid_pdrop"]
+    config = stock_class.config_class(**copy.deepcopy(STOCK_MUST_HOLD[architecture] | fields))
+    state = weights_to_stock(model.state_dict(), architecture)
+    return _filled(stock_class, config, state, model)
+
+
+def equal_architecture(config: TinyGPTConfig, architecture: str | None = None) -> str:
+    """The stock architecture equal to `config` (`architecture` itself when given); a UsageError says why none is."""
+    if architecture is not None and architecture not in DIALECTS:
+        raise UsageError(
+            f"architecture is {architecture!r}", f"it must be one of {', '.join(DIALECTS)}", "leave it out to choose"
+        )
+    obstacles = {name: _obstacles(config, name) for name in DIALECTS}
+    for name in [architecture] if architecture else DIALECTS:
+        if not obstacles[name]:
+            return name
+    equal = [name for name, found in obstacles.items() if not found]
+    wanted = "; ".join(f"{name} needs {', '.join(obstacles[name])}" for name in obstacles if obstacles[name])
+    if architecture:
+        wanted = f"{architecture} needs {', '.join(obstacles[architecture])}"
+    what_to_do = f"use architecture={equal[0]!r}, which it is equal to" if equal else "train with the fields of one"
+    raise UsageError(f"a TinyGPT configuration with {_dialect(config)}", wanted, what_to_do)
+
+
+def weights_from_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[str, torch.Tensor]:
+    """Rename a stock state dict into TinyGPT's. A name that is not in the table is an error."""
+    converted: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        ours = _renamed(name, WEIGHTS[architecture], architecture)
+        if _transposed(name, architecture):
+            tensor = tensor.t()
+        parts = tensor.chunk(len(ours), dim=0)
+        converted |= {our_name: part.clone().contiguous() for our_name, part in zip(ours, parts, strict=True)}
+    return converted
+
+
+def weights_to_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[str, torch.Tensor]:
+    """Rename a TinyGPT state dict into the stock one. A name that is not in the table is an error."""
+    import torch
+
+    table: dict[str, str] = {}  # ours -> stock
+    for stock, ours in WEIGHTS[architecture].items():
+        table |= dict.fromkeys([ours] if isinstance(ours, str) else ours, stock)
+    stock_names = dict.fromkeys(_renamed(name, table, architecture)[0] for name in state)
+    converted = {}
+    for stock in stock_names:
+        # all parts of a stock weight in the table's order (q, k, v), whatever the order of the state dict
+        parts = [state[name] for name in _renamed(stock, WEIGHTS[architecture], architecture)]
+        tensor = torch.cat(parts, dim=0) if len(parts) > 1 else parts[0]
+        converted[stock] = (tensor.t() if _transposed(stock, architecture) else tensor).clone().contiguous()
+    return converted
+
+
+def largest_logit_difference(model: PreTrainedModel, other: PreTrainedModel, length: int = 16) -> float:
+    """The largest difference of the two models' logits on fixed ids, relative to the largest logit (at least 1)."""
+    import torch
+
+    length = min(length, model.config.max_position_embeddings)
+    ids = torch.arange(2 * length, device=model.device).view(2, length) * 7 % model.config.vocab_size  # (B, T)
+    training = model.training, other.training
+    with torch.no_grad():
+        one, two = (m.eval()(input_ids=ids, use_cache=False).logits.float() for m in (model, other))
+    model.train(training[0])
+    other.train(training[1])
+    return ((one - two).abs().max() / one.abs().max().clamp_min(1.0)).item()
+
+
+def _filled(model_class: type, config: Any, state: dict[str, torch.Tensor], source: PreTrainedModel) -> Any:
+    """A `model_class` of `config` with exactly the weights in `state`, on the device and in the mode of `source`."""
+    import torch
+
+    config.dtype = source.config.dtype
+    attention = source.config._attn_implementation
+    model = model_class._from_config(config, attn_implementation=attention, dtype=torch.float32)
+    model.load_state_dict(state, assign=True)  # strict: a weight too few is as much an error as one too many
+    model.tie_weights()
+    model.config.dtype = source.config.dtype
+    model.generation_config = copy.deepcopy(source.generation_config)
+    model = model.to(source.device).train(source.training)
+    # half precision rounds at places that differ between the two, single precision hardly
+    single = next(source.parameters()).dtype in (torch.float32, torch.float64)
+    difference, allowed = largest_logit_difference(source, model), 1e-4 if single else 5e-2
+    if not difference <= allowed:
+        raise RunError(
+            f"{type(source).__name__} and {model_class.__name__} with the same weights differ by {difference:.2g} in "
+            f"their logits, more than {allowed:.0e}; nothing was converted; check that the model has no NaN"
+        )
+    return model
+
+
+def _obstacles(config: TinyGPTConfig, architecture: str) -> list[str]:
+    """Why `config` is not that architecture, as `field wanted` phrases; empty when it is."""
+    found = [f"{name} {value}" for name, value in DIALECTS[architecture].items() if getattr(config, name) != value]
+    if architecture == "gpt2":
+        if config.num_key_value_heads != config.num_attention_heads:
+            found.append(f"num_key_value_heads {config.num_attention_heads}")
+        if config.head_dim * config.num_attention_heads != config.hidden_size:
+            found.append(f"head_dim {config.hidden_size // config.num_attention_heads}")
+    if architecture == "llama" and config.hidden_size % config.num_attention_heads != 0:
+        found.append("a hidden_size that num_attention_heads divides")
+    return found
+
+
+def _dialect(config: TinyGPTConfig) -> str:
+    names = (*DIALECTS["gpt2"], "num_attention_heads", "num_key_value_heads", "head_dim")
+    return ", ".join(f"{name} {getattr(config, name)}" for name in names)
+
+
+def _refuse_other_arithmetic(config: Any, architecture: str) -> None:
+    for name, value in STOCK_MUST_HOLD[architecture].items():
+        if getattr(config, name, value) != value:
+            raise UsageError(
+                f"{architecture} with {name} {getattr(config, name)}",
+                f"TinyGPT computes only {name} {value}",
+                "convert a model without it",
+            )
+    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+        raise UsageError(
+            f"{architecture} with sliding attention in layer_types",
+            "TinyGPT computes only full attention",
+            "convert a model without it",
+        )
+    if architecture == "gpt2" and config.embd_pdrop != config.resid_pdrop:
+        raise UsageError(
+            f"embd_pdrop is {config.embd_pdrop} and resid_pdrop is {config.resid_pdrop}",
+            "TinyGPT has one hidden_dropout for both",
+            "set model.config.embd_pdrop = model.config.resid_pdrop before converting",
+        )
+
+
+def _renamed(name: str, table: dict[str, Any], architecture: str) -> tuple[str, ...]:
+    """Look a weight up with its layer number as `*`, and put the number back into what the table says."""
+    layer = re.search(r"\.(\d+)\.", name)
+    pattern = name[: layer.start(1)] + "*" + name[layer.end(1) :] if layer else name
+    if pattern not in table:
+        raise UsageError(
+            f"the weight {name}",
+            f"{architecture} has no weight of that name that can be converted",
+            "convert a plain model without adapters or extra heads",
+        )
+    found = (table[pattern],) if isinstance(table[pattern], str) else table[pattern]
+    return tuple(new.replace("*", layer.group(1)) if layer else new for new in found)
+
+
+def _transposed(stock_name: str, architecture: str) -> bool:
+    return architecture == "gpt2" and _TRANSPOSED.search(stock_name) is not None

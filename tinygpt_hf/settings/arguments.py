@@ -1,0 +1,151 @@
+"""Every setting of preparing, training and exporting: a dataclass field with its name, type, default and one line of help.
+
+The same spelling works in a YAML section (`training: {learning_rate: 3e-4}`), as a flag (`--learning_rate 3e-4`) and in
+Python (`TrainingArguments(learning_rate=3e-4)`). Default < YAML < flag.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+
+def setting(default, help: str, **metadata):
+    """A dataclass field with a line of help; lists and dicts get a fresh copy each."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass
+class ModelArguments:
+    """The shape of the model: every field of TinyGPTConfig, under the same name. None: the configuration's own rule."""
+
+    section: ClassVar[str] = "model"
+    aliases: ClassVar[dict[str, str]] = {
+        "n_embd": "hidden_size",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "n_positions": "max_position_embeddings",
+    }
+
+    model_name_or_path: str | None = setting(None, "continue from these weights (folder or Hub id) instead of from scratch")
+    hidden_size: int = setting(256, "width of the model")
+    num_hidden_layers: int = setting(6, "number of layers")
+    num_attention_heads: int = setting(8, "attention heads per layer")
+    num_key_value_heads: int | None = setting(None, "key/value heads (fewer than heads: grouped-query attention)")
+    head_dim: int | None = setting(None, "width of one head; default hidden_size / num_attention_heads")
+    intermediate_size: int | None = setting(None, "width of the MLP; default about 8/3 hidden_size gated, 4 hidden_size plain")
+    hidden_act: str | None = setting(None, "activation of the MLP, any name Transformers knows")
+    max_position_embeddings: int | None = setting(None, "longest context; default block_size")
+    position_embedding_type: Literal["rope", "learned"] = setting("rope", "rotary or learned positions")
+    norm_type: Literal["rmsnorm", "layernorm"] = setting("rmsnorm", "kind of normalisation")
+    mlp_type: Literal["gated", "plain"] = setting("gated", "gated as in Llama, or plain as in GPT-2")
+    attention_bias: bool = setting(False, "biases in the attention projections")
+    mlp_bias: bool = setting(False, "biases in the MLP")
+    qk_norm: bool = setting(True, "normalise queries and keys per head, as in Qwen3")
+    tie_word_embeddings: bool = setting(True, "one matrix for input and output embeddings")
+    attention_dropout: float = setting(0.0, "dropout on attention weights")
+    hidden_dropout: float = setting(0.0, "dropout on embeddings and residual branches")
+    initializer_range: float = setting(0.02, "standard deviation of the initial weights")
+    rms_norm_eps: float = setting(1e-6, "epsilon of either normalisation")
+    rope_parameters: dict | None = setting(None, 'rotary settings, e.g. {"rope_theta": 10000.0, "rope_type": "default"}')
+
+
+@dataclass
+class DataArguments:
+    """Which text goes in, and how it is cut into rows."""
+
+    section: ClassVar[str] = "data"
+
+    train_file: list[str] = setting([], "text files, globs, folders or URLs (.txt .md .py .jsonl .csv .parquet, also .gz)")
+    validation_file: list[str] = setting([], "validation text; default: split off the training text")
+    dataset_name: str | None = setting(None, "Hub dataset, or `toyland`, the embedded corpus")
+    dataset_config_name: str | None = setting(None, "configuration of the Hub dataset")
+    dataset_split: str = setting("train", "split of the Hub dataset")
+    dataset_revision: str | None = setting(None, "commit, tag or branch of the Hub dataset")
+    sources: list[dict] | None = setting(
+        None, "a weighted mix: list of the settings above plus `weight` (how often each document is used)"
+    )
+    text_column: str | None = setting(None, "column with the text; default `text`, else `content`, else `messages`")
+    document_separator: str | None = setting(
+        None, "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; default: a file is one"
+    )
+    streaming: bool = setting(False, "read a Hub dataset while it downloads instead of downloading all of it first")
+    max_train_samples: int | None = setting(None, "use only the first N documents (for toyland: how many to write)")
+    validation_split: Literal["hash", "tail"] | None = setting(
+        None, "choose validation documents by a hash, or take the tail of the text; default hash, tail for one document"
+    )
+    validation_split_percentage: float = setting(5.0, "share of the text held out for validation, in percent")
+    block_size: int = setting(256, "tokens per row: the context the model is trained on")
+    shift_rows: bool = setting(True, "cut the text into rows at another offset in every epoch")
+    rows: str | None = setting(None, "use the rows in this folder, made by an earlier run")
+
+
+@dataclass
+class TokenizerArguments:
+    """Which tokenizer: one that exists, or one trained from the text."""
+
+    section: ClassVar[str] = "tokenizer"
+
+    tokenizer_name: str | None = setting(None, "an existing tokenizer (folder or Hub id)")
+    tokenizer_type: Literal["bpe", "char", "byte"] | None = setting(None, "train one: byte-level BPE, characters or bytes")
+    vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; 4096 if only the type is given")
+    min_frequency: int = setting(2, "a pair of symbols must occur this often to be merged")
+    max_train_bytes: int = setting(100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text")
+
+    @property
+    def wanted(self) -> bool:
+        """Do these settings ask for a tokenizer to be trained?"""
+        return self.tokenizer_type is not None or self.vocab_size is not None
+
+
+@dataclass
+class OutputArguments:
+    """Where results go."""
+
+    section: ClassVar[str] = "training"
+
+    output_dir: str | None = setting(None, "folder to write; default runs/<name of the config file>")
+    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh")
+    seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout")
+
+
+@dataclass
+class TrainingArguments(OutputArguments):
+    """How the model is trained. The effective batch is per_device_train_batch_size x accumulation x processes rows."""
+
+    section: ClassVar[str] = "training"
+
+    max_steps: int | None = setting(None, "optimizer steps to take; give one of max_steps, num_train_epochs, max_train_tokens")
+    num_train_epochs: float | None = setting(None, "times to go through the rows")
+    max_train_tokens: int | None = setting(None, "tokens to train on")
+    per_device_train_batch_size: int = setting(16, "rows per micro-batch and process")
+    per_device_eval_batch_size: int | None = setting(None, "rows per batch of evaluation; default as in training")
+    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step")
+    optim: Literal["muon", "adamw"] = setting("muon", "muon: hidden matrices by Muon, the rest by AdamW; adamw: all by AdamW")
+    learning_rate: float = setting(3e-3, "peak learning rate of AdamW")
+    muon_learning_rate: float = setting(0.02, "peak learning rate of Muon")
+    weight_decay: float = setting(0.1, "decoupled weight decay on matrices; none on norms, biases and embeddings")
+    adam_beta1: float = setting(0.9, "AdamW's beta1")
+    adam_beta2: float = setting(0.95, "AdamW's beta2")
+    adam_epsilon: float = setting(1e-8, "AdamW's epsilon")
+    muon_momentum: float = setting(0.95, "Muon's momentum")
+    lr_scheduler_type: Literal["cosine", "linear", "warmup_stable_decay", "constant"] = setting(
+        "cosine", "learning rate over the steps"
+    )
+    warmup_steps: int = setting(0, "steps over which the learning rate rises to its peak")
+    decay_steps: int | None = setting(None, "warmup_stable_decay: length of the final decay; default a fifth of the steps")
+    min_learning_rate_ratio: float = setting(0.0, "where the decay ends, as a share of the peak")
+    max_grad_norm: float = setting(1.0, "clip the gradient to this norm; 0: do not")
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
+        "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train")
+    torch_compile: bool = setting(False, "compile the model (worth its minute of start-up on GPUs and long runs)")
+    gradient_checkpointing: bool = setting(False, "trade time for memory")
+    logging_steps: int = setting(10, "steps between lines of log.jsonl")
+    eval_steps: int | None = setting(None, "steps between evaluations; default a tenth of the run; 0: at the end only")
+    save_steps: int | None = setting(None, "steps between checkpoints; default as eval_steps; 0: at the end only")
+    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")
+    resume_from_checkpoint: str = setting("auto", "auto: the newest sound one of the folder; none: start again; or a folder")
+    sample_prompts: list[str] = setting([], "continued at every evaluation; default: the beginnings of validation documents")
+    sample_tokens: int = setting(48, "length of those samples in tokens; 0: none")

@@ -1,0 +1,150 @@
+"""What can be wrong with settings that are each well-formed: all of it found at once, before anything slow or written."""
+
+from tinygpt_hf.errors import UsageError, UsageErrors
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+
+AT_LEAST_ONE = {
+    ModelArguments: ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+                     "intermediate_size", "max_position_embeddings"),
+    DataArguments: ("block_size", "max_train_samples"),
+    TokenizerArguments: ("vocab_size", "min_frequency", "max_train_bytes"),
+    TrainingArguments: ("max_steps", "max_train_tokens", "per_device_train_batch_size", "per_device_eval_batch_size",
+                        "gradient_accumulation_steps", "logging_steps"),
+}  # fmt: skip
+NOT_NEGATIVE = {
+    ModelArguments: ("initializer_range", "attention_dropout", "hidden_dropout"),
+    TrainingArguments: ("learning_rate", "muon_learning_rate", "weight_decay", "warmup_steps", "decay_steps", "max_grad_norm",
+                        "eval_steps", "save_steps", "sample_tokens", "min_learning_rate_ratio", "seed"),
+}  # fmt: skip
+BELOW_ONE = {
+    ModelArguments: ("attention_dropout", "hidden_dropout"),
+    TrainingArguments: ("adam_beta1", "adam_beta2", "muon_momentum"),
+}
+
+
+def check_settings(*groups) -> None:
+    """Raise every problem of the given dataclass instances together."""
+    errors: list[UsageError] = []
+    for group in groups:
+        errors += _ranges(group)
+        errors += _CHECKS.get(type(group), lambda _: [])(group)
+    by_type = {type(group): group for group in groups}
+    if ModelArguments in by_type and DataArguments in by_type:
+        model, data = by_type[ModelArguments], by_type[DataArguments]
+        longest = model.max_position_embeddings
+        if longest is not None and data.block_size > longest:
+            errors.append(
+                UsageError(
+                    f"--block_size is {data.block_size}",
+                    f"the model's context (--max_position_embeddings) is {longest}",
+                    f"use --block_size {longest} or less, or leave --max_position_embeddings out",
+                )
+            )
+    if errors:
+        raise errors[0] if len(errors) == 1 else UsageErrors(errors)
+
+
+def _ranges(group) -> list[UsageError]:
+    errors = []
+
+    def complain(name: str, wanted: str) -> None:
+        errors.append(UsageError(f"--{name} is {getattr(group, name)}", wanted, f"see --help for --{name}"))
+
+    for name in AT_LEAST_ONE.get(type(group), ()):
+        if getattr(group, name) is not None and getattr(group, name) < 1:
+            complain(name, "at least 1 was wanted")
+    for name in NOT_NEGATIVE.get(type(group), ()):
+        if getattr(group, name) is not None and getattr(group, name) < 0:
+            complain(name, "0 or more was wanted")
+    for name in BELOW_ONE.get(type(group), ()):
+        if getattr(group, name) >= 1:
+            complain(name, "less than 1 was wanted")
+    return errors
+
+
+def _model(model: ModelArguments) -> list[UsageError]:
+    errors = []
+    heads, key_heads = model.num_attention_heads, model.num_key_value_heads
+    if model.head_dim is None and heads > 0 and model.hidden_size % heads:
+        fitting = [h for h in range(1, model.hidden_size + 1) if model.hidden_size % h == 0]
+        nearest = min(fitting, key=lambda h: abs(h - heads))
+        errors.append(
+            UsageError(
+                f"--hidden_size {model.hidden_size} is no multiple of --num_attention_heads {heads}",
+                "heads of equal width were wanted",
+                f"e.g. --num_attention_heads {nearest}, or give --head_dim",
+            )
+        )
+    if key_heads and heads % key_heads:
+        errors.append(
+            UsageError(
+                f"--num_attention_heads {heads} is no multiple of --num_key_value_heads {key_heads}",
+                "every key/value head serves the same number of heads",
+                f"e.g. --num_key_value_heads {next(k for k in range(min(key_heads, heads), 0, -1) if heads % k == 0)}",
+            )
+        )
+    return errors
+
+
+def _data(data: DataArguments) -> list[UsageError]:
+    errors = []
+    if not 0 <= data.validation_split_percentage < 100:
+        errors.append(
+            UsageError(
+                f"--validation_split_percentage is {data.validation_split_percentage:g}", "0 to below 100 was wanted", "e.g. 5"
+            )
+        )
+    if data.validation_split_percentage == 0 and not data.validation_file and not data.rows:
+        errors.append(
+            UsageError("--validation_split_percentage is 0", "validation needs some text", "raise it or give --validation_file")
+        )
+    return errors
+
+
+def _tokenizer(tokenizer: TokenizerArguments) -> list[UsageError]:
+    if tokenizer.tokenizer_name and tokenizer.wanted:
+        return [
+            UsageError(
+                "--tokenizer_name is given beside --tokenizer_type or --vocab_size",
+                "either an existing tokenizer or one to train",
+                "remove one of them",
+            )
+        ]
+    if tokenizer.vocab_size and tokenizer.tokenizer_type in ("char", "byte"):
+        return [
+            UsageError(
+                f"--vocab_size is given for a {tokenizer.tokenizer_type} tokenizer",
+                "its vocabulary follows from the text",
+                "remove --vocab_size or use --tokenizer_type bpe",
+            )
+        ]
+    return []
+
+
+def _training(training: TrainingArguments) -> list[UsageError]:
+    errors = []
+    lengths = {n: getattr(training, n) for n in ("max_steps", "num_train_epochs", "max_train_tokens")}
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if len(given) != 1:
+        seen = " and ".join(f"--{name} {value}" for name, value in given.items()) or "no length of the training"
+        errors.append(
+            UsageError(seen, "one of --max_steps, --num_train_epochs, --max_train_tokens was wanted", "give exactly one")
+        )
+    if training.num_train_epochs is not None and training.num_train_epochs <= 0:
+        errors.append(UsageError(f"--num_train_epochs is {training.num_train_epochs}", "more than 0 was wanted", "e.g. 3"))
+    if training.save_total_limit < 2:
+        errors.append(
+            UsageError(
+                f"--save_total_limit is {training.save_total_limit}",
+                "two checkpoints are the fewest that survive a damaged newest one",
+                "use 2 or more",
+            )
+        )
+    if training.min_learning_rate_ratio > 1:
+        errors.append(
+            UsageError(f"--min_learning_rate_ratio is {training.min_learning_rate_ratio:g}", "0 to 1 was wanted", "e.g. 0.1")
+        )
+    return errors
+
+
+_CHECKS = {ModelArguments: _model, DataArguments: _data, TokenizerArguments: _tokenizer, TrainingArguments: _training}

@@ -1,0 +1,63 @@
+"""Settings of the commands that use a finished model: `generate`, `evaluate`, `chat`. Importing this costs nothing."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tinygpt_hf.settings.arguments import setting
+
+
+@dataclass
+class GenerateArguments:
+    """Continue a prompt."""
+
+    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    prompt: str | None = setting(None, "text to continue")
+    prompt_file: str | None = setting(None, "read the prompt from this UTF-8 file, byte for byte")
+    max_new_tokens: int = setting(200, "stop after this many tokens")
+    temperature: float = setting(0.8, "below 1 sharpens the choice, above 1 flattens it; 0 takes the likeliest token")
+    top_k: int = setting(50, "choose among the k likeliest tokens only; 0: among all")
+    top_p: float = setting(1.0, "choose among the likeliest tokens that together hold this probability; 1: among all")
+    min_p: float = setting(0.0, "leave out tokens less likely than this share of the likeliest one; 0: none")
+    repetition_penalty: float = setting(1.0, "above 1 makes tokens that occurred already less likely; 1: off")
+    stop: list[str] = setting([], "stop before any of these texts appears")
+    seed: int = setting(42, "seed of the choices: the same seed gives the same text")
+    num_return_sequences: int = setting(1, "number of samples, each with a seed of its own derived from --seed")
+    stream: bool = setting(True, "show the text as it is made; --no_stream: at the end")
+    output_file: str | None = setting(None, "also write prompt and continuation to this file")
+    show_steps: bool = setting(False, "show for each token the likeliest choices, its surprise and the entropy")
+    show_candidates: int = setting(5, "how many tokens --show_steps shows at each step")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class EvaluateArguments:
+    """Measure a model on a text."""
+
+    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    data: str | None = setting(None, "UTF-8 text file to measure on")
+    block_size: int | None = setting(None, "tokens per window; default the model's context, at most 2048")
+    stride: int | None = setting(None, "tokens between windows; default the window; a smaller one gives more context")
+    per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
+    output_file: str | None = setting(None, "also write the numbers to this JSON file")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class ChatArguments:
+    """Talk to a model: one --prompt, lines from standard input, or a conversation in the terminal."""
+
+    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    prompt: str | None = setting(None, "answer this one message and exit")
+    system: str | None = setting(None, "system message that opens the conversation")
+    max_new_tokens: int = setting(256, "longest answer in tokens")
+    temperature: float = setting(0.7, "below 1 sharpens the choice, above 1 flattens it; 0 takes the likeliest token")
+    top_k: int = setting(50, "choose among the k likeliest tokens only; 0: among all")
+    top_p: float = setting(1.0, "choose among the likeliest tokens that together hold this probability; 1: among all")
+    min_p: float = setting(0.05, "leave out tokens less likely than this share of the likeliest one; 0: none")
+    repetition_penalty: float = setting(1.0, "above 1 makes tokens that occurred already less likely; 1: off")
+    stop: list[str] = setting([], "end the answer before any of these texts appears")
+    seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")

@@ -1,0 +1,319 @@
+"""YAML and flags -> dataclasses, through one converter; every problem of the input reported at once.
+
+    settings = parse((ModelArguments, TrainingArguments), ["--config", "x.yaml", "--learning_rate", "3e-4"])
+    settings[TrainingArguments].learning_rate           # 0.0003; the file said something else, the flag wins
+    settings.given["learning_rate"]                     # "--learning_rate": who set it; absent where nobody did
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from pathlib import Path
+
+from tinygpt_hf.errors import UsageError, UsageErrors
+
+
+class Settings(dict):
+    """Dataclass type -> instance, and `given`: setting name -> what set it (a flag, or a file and section)."""
+
+    def __init__(self, values: dict, given: dict[str, str], config: str | None):
+        super().__init__(values)
+        self.given, self.config = given, config
+
+
+def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Field]]:
+    """Flat name -> (dataclass, field). Names are unique over all groups; a second field of one name is our mistake."""
+    flat: dict[str, tuple[type, dataclasses.Field]] = {}
+    for group in groups:
+        for field in dataclasses.fields(group):
+            if field.name in flat:
+                raise AssertionError(f"two settings are called {field.name}")
+            flat[field.name] = (group, field)
+    return flat
+
+
+def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True) -> Settings:
+    """Read `argv` (and the file after --config) into one instance of each dataclass of `groups`.
+
+    Raises `UsageErrors` with every problem found. A first word without dashes fills the field marked `positional`.
+    """
+    flat = fields_of(groups)
+    aliases = {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
+    errors: list[UsageError] = []
+    flags, config = _read_flags(argv, flat, aliases, errors, uses_config)
+    file_values = _read_yaml(config, groups, flat, aliases, errors) if config else {}
+    values, given = {}, {}
+    for origin in (file_values, flags):  # the flag comes last and wins
+        for name, (raw, where) in origin.items():
+            try:
+                values[name] = convert(raw, flat[name][1].type, where)
+                given[name] = where
+            except UsageError as error:
+                errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else UsageErrors(errors)
+    instances = {
+        group: group(**{n: v for n, v in values.items() if flat[n][0] is group}) for group in groups
+    }
+    return Settings(instances, given, config)
+
+
+def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | None]:
+    flags: dict[str, tuple[object, str]] = {}
+    positional = next((n for n, (_, f) in flat.items() if f.metadata.get("positional")), None)
+    config, words = None, list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or word == "--":
+            if positional and positional not in flags:
+                flags[positional] = (word, positional.upper())
+            else:
+                errors.append(UsageError(f"unexpected word {word!r}", "settings begin with --", "see --help"))
+            continue
+        flag, has_value, value = word[2:].partition("=")
+        name = flag.replace("-", "_")
+        name = aliases.get(name, name)
+        negated = name.removeprefix("no_") if name.startswith("no_") else None
+        if name == "config" and uses_config:
+            config = value if has_value else (words.pop(0) if words else "")
+            if not config:
+                errors.append(UsageError("--config has no value", "a YAML file was wanted", "e.g. --config configs/x.yaml"))
+            continue
+        if name not in flat and negated in flat and _base_type(flat[negated][1].type)[0] is bool:
+            name, has_value, value = negated, "=", "false"
+        if name not in flat:
+            known = ["config", *flat, *aliases] if uses_config else [*flat, *aliases]
+            errors.append(UsageError(f"unknown setting --{flag}", _did_you_mean(name, known, "--"), "see --help"))
+            while words and not words[0].startswith("--"):
+                words.pop(0)  # its values are no words of their own
+            continue
+        kind, _ = _base_type(flat[name][1].type)
+        if kind is list and not has_value:
+            value = []
+            while words and not words[0].startswith("--"):
+                value.append(words.pop(0))
+            if not value:
+                errors.append(UsageError(f"--{flag} has no value", "one or more words were wanted", "see --help"))
+                continue
+        elif kind is bool and not has_value:
+            follows = bool(words) and words[0].lower() in ("true", "false", "yes", "no", "1", "0", "on", "off")
+            value = words.pop(0) if follows else "true"
+        elif not has_value:
+            if not words:
+                errors.append(UsageError(f"--{flag} has no value", "one was wanted", "see --help"))
+                continue
+            value = words.pop(0)
+        if name in flags:
+            errors.append(UsageError(f"--{flag} is given twice ({flags[name][1]})", "one value was wanted", "remove one"))
+        flags[name] = (value, f"--{flag}")
+    return flags, config
+
+
+def load_yaml(path: str) -> dict:
+    """A YAML mapping, read safely: no tags, no aliases, no duplicate keys."""
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"--config {path} does not exist", "a YAML file was wanted", "check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} cannot be read ({error})", "a YAML file was wanted", "check the file") from None
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent, index):
+            if self.check_event(yaml.events.AliasEvent):
+                raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not read")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node, deep=False):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice")
+            return super().construct_mapping(node, deep)
+
+    try:
+        loaded = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader, made stricter
+    except (yaml.YAMLError, TypeError) as error:
+        line = " ".join(str(error).split())
+        raise UsageError(f"{path} is no readable YAML: {line}", "`key: value` lines were wanted", "mend that line") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UsageError(f"{path} holds a {type(loaded).__name__}", "a mapping with sections was wanted", "see configs/")
+    return loaded
+
+
+def _read_yaml(path, groups, flat, aliases, errors) -> dict[str, tuple[object, str]]:
+    try:
+        loaded = load_yaml(path)
+    except UsageError as error:
+        errors.append(error)
+        return {}
+    # A file may hold sections another command reads (train-tokenizer meets `model:`); what is in them is checked there.
+    from tinygpt_hf.settings import arguments
+
+    all_sections = {
+        a.section
+        for a in vars(arguments).values()
+        if isinstance(a, type) and dataclasses.is_dataclass(a) and hasattr(a, "section")
+    }
+    sections: dict[str, list[type]] = {}
+    for group in groups:
+        if hasattr(group, "section"):
+            sections.setdefault(group.section, []).append(group)
+    values: dict[str, tuple[object, str]] = {}
+    for section, content in loaded.items():
+        if section not in sections:
+            if section not in all_sections:
+                hint = _did_you_mean(str(section), sorted(all_sections), "")
+                if section in flat:
+                    hint = f"{section} belongs under `{flat[section][0].section}:`"
+                errors.append(UsageError(f"{path}: unknown section `{section}`", hint, "rename or remove it"))
+            continue
+        if content is None:
+            continue
+        if not isinstance(content, dict):
+            errors.append(UsageError(f"{path}: `{section}` is {content!r}", "a mapping was wanted", "see configs/"))
+            continue
+        here = {n for n, (g, _) in flat.items() if g in sections[section]}
+        here_old = {old for old, new in aliases.items() if new in here}
+        for key, raw in content.items():
+            name = aliases.get(str(key), str(key)) if key in here_old else str(key)
+            where = f"{path}: {section}.{key}"
+            if name not in here:
+                if _known_elsewhere(name, section, arguments):
+                    continue
+                hint = _did_you_mean(name, [*here, *here_old], "")
+                if name in flat:
+                    hint = f"{name} belongs under `{flat[name][0].section}:`"
+                errors.append(UsageError(f"{where} is no setting", hint, "rename or remove it"))
+            elif name in values:
+                errors.append(UsageError(f"{where} repeats {values[name][1]}", "one of the two names", "remove one"))
+            elif raw is not None:
+                values[name] = (raw, where)
+    return values
+
+
+def _known_elsewhere(name: str, section: str, arguments) -> bool:
+    """train-tokenizer reads a training config: settings of `training:` it has no use for are not unknown."""
+    return any(
+        getattr(a, "section", None) == section and name in {f.name for f in dataclasses.fields(a)}
+        for a in vars(arguments).values()
+        if isinstance(a, type) and dataclasses.is_dataclass(a)
+    )
+
+
+def _did_you_mean(name: str, known: list[str], prefix: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {prefix}{close[0]}?" if close else "no setting has a name like it"
+
+
+def _base_type(annotation) -> tuple[type, object]:
+    """(int | None) -> (int, int); list[str] -> (list, list[str]); Literal[...] -> (Literal, ...)."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    origin = typing.get_origin(annotation)
+    return (origin or annotation), annotation
+
+
+def convert(raw, annotation, where: str):
+    """A YAML value or a word of the command line as the type of a field; `UsageError` says what was wanted instead."""
+    optional = type(None) in typing.get_args(annotation)
+    kind, inner = _base_type(annotation)
+    if optional and (raw is None or (isinstance(raw, str) and raw.lower() in ("none", "null"))):
+        return None
+    if kind is typing.Literal:
+        choices = typing.get_args(inner)
+        if isinstance(raw, bool):  # YAML reads a bare `no` as false
+            raw = {True: "yes", False: "no"}[raw]
+        if raw not in choices:
+            raise UsageError(f"{where} is {raw!r}", f"one of {', '.join(choices)} was wanted", "choose one of them")
+        return raw
+    if kind is list:
+        items = raw if isinstance(raw, list) else [raw]
+        return [convert(item, typing.get_args(inner)[0], where) for item in items]
+    if kind is dict:
+        if isinstance(raw, str):
+            try:
+                raw = json.loads(raw)
+            except ValueError:
+                pass
+        if not isinstance(raw, dict):
+            raise UsageError(f"{where} is {raw!r}", "a mapping (JSON on the command line) was wanted", 'e.g. \'{"a": 1}\'')
+        return raw
+    if isinstance(raw, (list, dict)):
+        raise UsageError(f"{where} is {raw!r}", f"one {kind.__name__} was wanted", "give a single value")
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+        if str(raw).lower() not in words:
+            raise UsageError(f"{where} is {raw!r}", "true or false was wanted", "write true or false")
+        return words[str(raw).lower()]
+    if kind in (int, float):
+        return _number(raw, kind, where)
+    return str(raw)
+
+
+def _number(raw, kind: type, where: str):
+    wanted = "a whole number" if kind is int else "a number"
+    try:
+        if isinstance(raw, bool):
+            raise ValueError
+        number = int(str(raw)) if kind is int and not isinstance(raw, float) else float(str(raw))
+    except ValueError:
+        try:
+            number = float(str(raw)) if not isinstance(raw, bool) else math.nan
+        except ValueError:
+            number = math.nan
+    if isinstance(number, float) and not math.isfinite(number):
+        raise UsageError(f"{where} is {raw!r}", f"{wanted} was wanted", "e.g. 3e-4, 0.1 or 1000")
+    if kind is int and isinstance(number, float):
+        if not number.is_integer():
+            raise UsageError(f"{where} is {raw!r}", "a whole number was wanted", f"e.g. {round(number)}")
+        return int(number)
+    return number
+
+
+def to_yaml(instances: list) -> str:
+    """Dataclass instances as the YAML that `--config` reads back. Unset (None) and empty values are left out."""
+    import yaml
+
+    sections: dict[str, dict] = {}
+    for instance in instances:
+        section = sections.setdefault(instance.section, {})
+        for field in dataclasses.fields(instance):
+            value = getattr(instance, field.name)
+            if value is not None and value != []:
+                section[field.name] = value
+    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+
+
+def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: bool = True, example: str = "") -> str:
+    """`--help`: the settings grouped by dataclass, each with its type, help and default."""
+    lines = [f"usage: {usage}", "", summary]
+    if example:
+        lines += ["", f"  {example}"]
+    if uses_config:
+        lines += ["", "  --config FILE", "      YAML with the sections below; a flag wins over the file, the file over the default"]
+    for group in groups:
+        title = (group.__doc__ or group.__name__).strip().splitlines()[0]
+        section = f"  [{group.section}:]" if uses_config and hasattr(group, "section") else ""
+        lines += ["", f"{title}{section}"]
+        for field in dataclasses.fields(group):
+            lines += _help_lines(field)
+    return "\n".join(lines)
+
+
+def _help_lines(field: dataclasses.Field) -> list[str]:
+    kind, inner = _base_type(field.type)
+    shown = {int: "N", float: "X", str: "TEXT", bool: "[true|false]", list: "A [B ...]", dict: "JSON"}.get(kind, "")
+    if kind is typing.Literal:
+        shown = "|".join(typing.get_args(inner))
+    default = field.default if field.default is not dataclasses.MISSING else None
+    after = f" (default {default})" if default not in (None, "", False) else ""
+    name = field.name.upper() if field.metadata.get("positional") else f"--{field.name} {shown}"
+    return [f"  {name}", f"      {field.metadata['help']}{after}"]

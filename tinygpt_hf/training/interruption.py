@@ -1,0 +1,52 @@
+"""Signals that ask a run to end: the step in progress is finished and saved, then the command exits 130 or 143."""
+
+import contextlib
+import signal
+import threading
+
+from tinygpt_hf.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what Slurm sends ahead of the end
+
+
+class Interruption(contextlib.AbstractContextManager):
+    """Between `hold()` and the end a first signal only sets a flag, which `wanted()` reads; a second one leaves at once.
+
+    Before `hold()` there is nothing to save, so a signal leaves at once as well.
+    """
+
+    def __init__(self, accelerator):
+        self._accelerator = accelerator
+        self._signal: int | None = None
+        self._holding = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def hold(self) -> None:
+        """From now on let the step in progress finish."""
+        self._holding = True
+
+    def _note(self, number, frame) -> None:
+        if not self._holding or self._signal is not None:
+            name = signal.Signals(number).name
+            raise Interrupted(f"stopped by {name}; what was saved before is complete", number)
+        self._signal = number
+
+    def wanted(self) -> signal.Signals | None:
+        """The signal that asked for the end, agreed over all processes: if one was asked, all stop after the same step."""
+        number = self._signal or 0
+        if self._accelerator.num_processes > 1:
+            import torch
+
+            flag = torch.tensor([number], device=self._accelerator.device)
+            number = int(self._accelerator.gather(flag).max())
+        return signal.Signals(number) if number else None

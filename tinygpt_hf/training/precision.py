@@ -1,0 +1,50 @@
+"""Where to compute and in which number format; both decided before anything slow, and refused where they cannot work."""
+
+import os
+
+from tinygpt_hf.errors import UsageError
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` takes cuda, else mps, else cpu; a device this machine lacks is refused."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes"):
+            return "cpu"
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[wanted]:
+        there = ", ".join(name for name, yes in available.items() if yes)
+        raise UsageError(f"--device is {wanted}", f"this machine has: {there}", "choose one of those, or auto")
+    return wanted
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """`no`, `bf16` or `fp16`. `auto`: the launcher's choice, else bf16 where the device multiplies it faster, else no."""
+    import torch
+
+    if wanted == "auto":
+        wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "auto")
+    if wanted == "auto" or wanted not in ("no", "bf16", "fp16"):
+        if device == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if device == "cpu" and _cpu_multiplies_bf16() else "no"
+    if wanted == "fp16" and device != "cuda":
+        raise UsageError(f"--mixed_precision is fp16 on {device}", "fp16 needs a CUDA GPU", "use bf16, no or auto")
+    if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UsageError("--mixed_precision is bf16", "this GPU does not compute it", "use fp16, no or auto")
+    return wanted
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Does the processor have bfloat16 products (AVX-512 BF16 or AMX)? Without them bf16 is slower than float32."""
+    import torch
+
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in checks)
+
+
+def attention_for(device: str, precision: str) -> str:
+    """Which attention trains fastest: plain products on a CPU in bf16, where SDPA has no fast backward; else SDPA."""
+    return "eager" if device == "cpu" and precision == "bf16" else "sdpa"

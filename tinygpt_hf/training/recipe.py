@@ -1,0 +1,461 @@
+"""train(): from settings to a finished run folder, the story in order. Pretraining and chat tuning differ in labels only.
+
+    from tinygpt_hf import train
+    from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+
+    result = train(
+        ModelArguments(hidden_size=128, num_hidden_layers=4, num_attention_heads=4),
+        DataArguments(train_file=["my.txt"], block_size=128),
+        TokenizerArguments(vocab_size=2048),
+        TrainingArguments(output_dir="runs/mine", max_steps=500),
+    )
+    result.eval_loss                                   # nats per token over the whole validation set
+
+Below train() stand its steps, in the order it takes them. Nothing is hooked in anywhere: what happens is a line of the loop.
+"""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from tinygpt_hf import safeio
+from tinygpt_hf.data import order
+from tinygpt_hf.data.preparation import find_rows, find_tokenizer, make_tokenizer, save_tokenizer
+from tinygpt_hf.data.rows import IGNORED, Rows
+from tinygpt_hf.data.tokenizer import tokenizer_hash
+from tinygpt_hf.errors import Interrupted, RunError, UsageError
+from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums
+from tinygpt_hf.inference.generation import generate_steps
+from tinygpt_hf.inference.sampling import Sampling
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.checks import check_settings
+from tinygpt_hf.training import checkpoint, run_folder
+from tinygpt_hf.training.checkpoint import RunState
+from tinygpt_hf.training.interruption import Interruption
+from tinygpt_hf.training.optim import learning_rate_factor, make_optimizer, set_learning_rate
+from tinygpt_hf.training.planning import Plan, is_due, make_plan
+from tinygpt_hf.training.precision import attention_for, choose_device, choose_precision
+from tinygpt_hf.training.run_log import Console, Meter, RunLog
+
+
+@dataclasses.dataclass
+class TrainResult:
+    """A finished run. Losses are nats per token over the whole validation set; `seconds` are this call's training loop."""
+
+    output_dir: str
+    steps: int
+    tokens: int
+    parameters: int
+    eval_loss: float
+    eval_perplexity: float
+    eval_bits_per_byte: float | None
+    best_loss: float
+    best_step: int
+    seconds: float
+    already_finished: bool = False
+
+
+def train(
+    model: ModelArguments | None = None,
+    data: DataArguments | None = None,
+    tokenizer: TokenizerArguments | None = None,
+    training: TrainingArguments | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Train as the settings say into `training.output_dir`, going on from what it holds; returns what was reached.
+
+    Raises UsageError for what the settings or the data have wrong, RunError for a failure on the way, Interrupted after a
+    signal. Whatever is raised, every checkpoint written before is complete, and the same call goes on from the newest.
+    """
+    settings = [model or ModelArguments(), data or DataArguments(), tokenizer or TokenizerArguments(), training or TrainingArguments()]
+    model, data, tokenizer, training = settings
+    check_settings(*settings)
+    folder = output_folder(training)
+    transformers.utils.logging.disable_progress_bar()  # the bars are ours
+    config_for(model, data, vocab_size=256)  # impossible shapes are refused before the text is read
+    accelerator = make_accelerator(training)
+    console = Console(accelerator.is_main_process and not quiet)
+
+    with run_folder.opened(folder, training.overwrite, accelerator.is_main_process), Interruption(accelerator) as interruption:
+        # The text, as rows; the model; and how far the run is.
+        with accelerator.main_process_first():
+            tok, rows = prepare(folder, model, data, tokenizer, training, console)
+        net = build_model(model, data, tok, training, accelerator)
+        plan = make_plan(training, rows.train.count(data.block_size, data.shift_rows), data.block_size, accelerator.num_processes)
+        facts = run_facts(net, rows, tok, data, training, plan)
+        resumed = run_folder.find_checkpoint(folder, training.resume_from_checkpoint, facts, console.say)
+        state = checkpoint.read_state(resumed) if resumed else RunState(facts=facts)
+        finished = run_folder.finished_result(folder, state, plan.max_steps)
+        if finished:
+            console.say(f"{folder} is already finished: {state.step} steps, validation loss {state.last_evaluation['eval_loss']:.4f}")
+            return TrainResult(**{**finished, "already_finished": True})
+        if resumed:
+            checkpoint.load_weights(resumed, net)
+        if accelerator.is_main_process:
+            run_folder.write_settings(folder, settings, console.say)
+            run_folder.write_facts(folder, accelerator.device.type, accelerator.mixed_precision, facts, result=None)
+        console.say(announcement(net, rows, plan, state, accelerator, data))
+
+        # What trains it. Only the model and the optimizer go through Accelerate: the rows need no loader.
+        raw = net
+        net, optimizer = accelerator.prepare(net, make_optimizer(net, training))
+        if resumed:
+            checkpoint.load_optimizer(resumed / checkpoint.OPTIMIZER, optimizer.optimizer)
+            if accelerator.scaler and state.scaler:
+                accelerator.scaler.load_state_dict(state.scaler)
+        forward = torch.compile(net) if training.torch_compile else net
+        log = RunLog(folder / run_folder.LOG, state.step) if accelerator.is_main_process else None
+        meter = Meter(console, plan.max_steps, state.step)
+
+        # The loop.
+        interruption.hold()
+        while state.step < plan.max_steps:
+            torch.manual_seed(order.mix(training.seed, state.step, accelerator.process_index))  # dropout: a function of the step
+            factor = rate_factor(state.step, plan, training)
+            set_learning_rate(optimizer, factor)
+            batches = step_batches(rows.train, state.step, plan, data, training, accelerator)
+            loss, tokens, norm = train_step(forward, net, optimizer, batches, training, accelerator)
+            state.step += 1
+            state.tokens += tokens
+            meter.add(loss, tokens)
+            last, signal = state.step == plan.max_steps, interruption.wanted()
+
+            if is_due(state.step, training.logging_steps, last) or signal:
+                values = meter.read(state.step, state.tokens, training.learning_rate * factor, norm)
+                if log:
+                    log.write(values)
+            if is_due(state.step, plan.eval_steps, last):
+                meter.pause()
+                metrics = evaluate(forward, rows.validation, data, training, accelerator)
+                if metrics["eval_loss"] < (state.best_loss if state.best_loss is not None else math.inf):
+                    state.best_loss, state.best_step = metrics["eval_loss"], state.step
+                    if accelerator.is_main_process:
+                        checkpoint.publish_model(folder / "best", raw, tok)
+                state.last_evaluation = metrics
+                if log:
+                    samples = sample(raw, tok, rows.validation, training)
+                    log.write({"step": state.step, **metrics, "samples": samples})
+                    console.say(evaluation_line(state, metrics, samples))
+                meter.go_on()
+            if is_due(state.step, plan.save_steps, last) or signal:
+                meter.pause()
+                save(folder, raw, tok, optimizer, state, training, accelerator)
+                meter.go_on()
+            if signal and not last:
+                meter.close()
+                raise Interrupted(f"stopped by {signal.name} after step {state.step}, saved in {folder}; the same command goes on", signal)
+        meter.close()
+
+        result = TrainResult(
+            output_dir=str(folder),
+            steps=state.step,
+            tokens=state.tokens,
+            parameters=raw.num_parameters(),
+            **{key: state.last_evaluation[key] for key in ("eval_loss", "eval_perplexity", "eval_bits_per_byte")},
+            best_loss=state.best_loss,
+            best_step=state.best_step,
+            seconds=meter.seconds,
+        )
+        if accelerator.is_main_process:
+            run_folder.write_facts(
+                folder, accelerator.device.type, accelerator.mixed_precision, facts, result=dataclasses.asdict(result)
+            )
+            console.say(closing_line(result))
+        accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return result
+
+
+def output_folder(training: TrainingArguments) -> Path:
+    if training.output_dir is None:
+        raise UsageError("there is no --output_dir", "a folder for the run was wanted", "e.g. --output_dir runs/mine")
+    return Path(training.output_dir)
+
+
+def make_accelerator(training: TrainingArguments):
+    """Accelerate on the chosen device in the chosen precision; accumulation is ours, so that the loss is exact."""
+    from datetime import timedelta
+
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    device = choose_device(training.device)
+    precision = choose_precision(training.mixed_precision, device)
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # the others wait while the first one tokenizes
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
+
+
+def prepare(folder: Path, model, data, tokenizer, training, console: Console):
+    """(tokenizer, rows): those that are there already, else trained and tokenized now, into the run folder."""
+    tok = find_tokenizer(folder / "tokenizer", data, tokenizer, model.model_name_or_path, training.seed)
+    report = None
+    if tok is None:
+        console.bar("training the tokenizer", None)
+        tok, report = make_tokenizer(data, tokenizer, training.seed)
+        console.say(f"tokenizer: {len(tok)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)")
+    began = time.perf_counter()
+
+    def progress(done: int, tokens: int) -> None:
+        console.advance(done, f"{done / 1e6:.1f} MB, {done / 1e6 / (time.perf_counter() - began):.1f} MB/s, {tokens} tokens")
+
+    console.bar("tokenizing", None)
+    rows = find_rows(data, tok, folder / "rows", training.seed, progress)
+    console.close()
+    if report is not None:
+        save_tokenizer(tok, report, folder / "tokenizer")
+    if not rows.reused:
+        total = rows.train.num_tokens + rows.validation.num_tokens
+        console.say(f"rows: kept {total} of {total} tokens of {rows.train.num_documents + rows.validation.num_documents} documents")
+    if rows.validation is None:
+        raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one was wanted", "make them anew")
+    if rows.train.num_tokens <= data.block_size:
+        raise UsageError(
+            f"the training text has {rows.train.num_tokens} tokens",
+            f"one row needs {data.block_size + 1}",
+            "use more text or a smaller --block_size",
+        )
+    return tok, rows
+
+
+def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **token_ids):
+    """The configuration of a model from scratch; a shape that cannot be is a UsageError in the words of the config."""
+    from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
+
+    shape = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name != "model_name_or_path"}
+    shape = {name: value for name, value in shape.items() if value is not None}
+    try:
+        return TinyGPTConfig(**{"max_position_embeddings": data.block_size, **shape, "vocab_size": vocab_size, **token_ids})
+    except Exception as error:  # the strict dataclass wraps ValueErrors in several types of its own
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())
+        raise UsageError(f"the model's shape is impossible ({reason})", "see the section model: of the settings", "mend it") from error
+
+
+def build_model(model: ModelArguments, data: DataArguments, tok, training: TrainingArguments, accelerator):
+    """A new model, or the named one to go on with; stock Qwen3, Llama and GPT-2 are converted."""
+    from transformers import GenerationConfig
+
+    from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
+
+    torch.manual_seed(training.seed)
+    if model.model_name_or_path:
+        net = load_weights_of(model.model_name_or_path)
+        known, longest = net.get_input_embeddings().num_embeddings, net.config.max_position_embeddings
+        if len(tok) > known:
+            raise UsageError(
+                f"the tokenizer has {len(tok)} tokens", f"{model.model_name_or_path} knows {known}", "use the model's own tokenizer"
+            )
+        if data.block_size > longest:
+            raise UsageError(
+                f"--block_size is {data.block_size}", f"the context of {model.model_name_or_path} is {longest}", "use a smaller one"
+            )
+    else:
+        ids = {"bos_token_id": tok.bos_token_id, "eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
+        net = TinyGPTForCausalLM(config_for(model, data, len(tok), **ids))
+        turn_end = tok.get_vocab().get("<|im_end|>")
+        ends = [tok.eos_token_id] + ([turn_end] if turn_end is not None else [])
+        net.generation_config = GenerationConfig(**{**ids, "eos_token_id": ends})
+    tok.model_max_length = net.config.max_position_embeddings
+    net.set_attn_implementation(attention_for(accelerator.device.type, accelerator.mixed_precision))
+    if training.gradient_checkpointing:
+        net.gradient_checkpointing_enable()
+    return net.train()
+
+
+def load_weights_of(name: str):
+    """The model to continue from, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    from tinygpt_hf.model.conversion import from_stock
+
+    try:
+        net = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UsageError(f"{name} cannot be loaded ({reason})", "a model folder or Hub id was wanted", "check --model_name_or_path") from error
+    return net if net.config.model_type == "tinygpt" else from_stock(net)
+
+
+def run_facts(net, rows, tok, data: DataArguments, training: TrainingArguments, plan: Plan) -> dict:
+    """What a run is made of. A checkpoint made with other facts cannot go on here."""
+    shape = net.config.to_diff_dict()
+    return {
+        "data": safeio.value_hash([rows.train.manifest["files"], rows.validation.manifest["files"]]),
+        "tokenizer": tokenizer_hash(tok),
+        "model": {k: v for k, v in shape.items() if k not in ("auto_map", "architectures", "transformers_version", "dtype")},
+        "effective_batch": plan.rows_per_step,
+        "block_size": data.block_size,
+        "shift_rows": data.shift_rows,
+        "optim": training.optim,
+        "seed": training.seed,
+    }
+
+
+def announcement(net, rows, plan: Plan, state: RunState, accelerator, data: DataArguments) -> str:
+    tokens = plan.rows_per_step * data.block_size
+    where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
+    begin = f"from step {state.step} " if state.step else ""
+    return (
+        f"model: {net.num_parameters() / 1e6:.2f}M parameters on {where}\n"
+        f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, "
+        f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {rows.train.num_tokens} tokens"
+    )
+
+
+def rate_factor(step: int, plan: Plan, training: TrainingArguments) -> float:
+    return learning_rate_factor(
+        step,
+        plan.max_steps,
+        training.lr_scheduler_type,
+        training.warmup_steps,
+        training.decay_steps,
+        training.min_learning_rate_ratio,
+    )
+
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # input_ids and labels, both (B, T), labels already shifted
+
+
+def step_batches(rows: Rows, step: int, plan: Plan, data: DataArguments, training: TrainingArguments, accelerator) -> list[Batch]:
+    """This process's micro-batches of a step, as many on every process; the last step of a run may be short."""
+    first = step * plan.rows_per_step
+    count = min(plan.rows_per_step, plan.total_rows - first)
+    first, count = order.share(first, count, accelerator.num_processes, accelerator.process_index)
+    parts = training.gradient_accumulation_steps
+    return [read_rows(rows, *order.share(first, count, parts, k), data, training, accelerator.device) for k in range(parts)]
+
+
+def read_rows(rows: Rows, first: int, count: int, data: DataArguments, training: TrainingArguments, device) -> Batch:
+    """Positions [first, first + count) of the endless stream of rows."""
+    size = rows.count(data.block_size, data.shift_rows)
+    pieces = []
+    for epoch, indices in order.rows_at(first, count, size, training.seed):
+        offset = order.epoch_offset(data.block_size, training.seed, epoch) if data.shift_rows else 0
+        pieces.append(rows.batch(indices, data.block_size, offset))
+    if not pieces:  # a short step can leave a process without rows: it computes one that counts nothing
+        empty = np.zeros((1, data.block_size), dtype=np.int64)
+        pieces = [(empty, np.full_like(empty, IGNORED))]
+    return tuple(torch.from_numpy(np.concatenate(part)).to(device) for part in zip(*pieces, strict=True))
+
+
+def train_step(forward, net, optimizer, batches: list[Batch], training: TrainingArguments, accelerator):
+    """One update. The loss is the sum over all supervised tokens of all micro-batches and processes, divided by their number.
+
+    Returns (loss, tokens, gradient norm) of the whole step: tensors, so that a GPU is not waited for.
+    """
+    tokens = sum((labels != IGNORED).sum() for _, labels in batches)
+    if accelerator.num_processes > 1:
+        tokens = accelerator.reduce(tokens, "sum")
+    optimizer.zero_grad()
+    loss = torch.zeros((), device=accelerator.device)
+    for k, (input_ids, labels) in enumerate(batches):
+        is_last = k == len(batches) - 1
+        with contextlib.nullcontext() if is_last else accelerator.no_sync(net):
+            part = forward(
+                input_ids=input_ids, labels=labels, shift_labels=labels, num_items_in_batch=tokens.clamp(min=1), use_cache=False
+            ).loss
+            accelerator.backward(part * accelerator.num_processes)  # DDP takes the mean over processes; a sum is wanted
+            loss += part.detach()
+    if accelerator.num_processes > 1:
+        loss = accelerator.reduce(loss, "sum")
+    norm = accelerator.clip_grad_norm_(net.parameters(), training.max_grad_norm or math.inf)
+    optimizer.step()
+    return loss, int(tokens), norm
+
+
+@torch.no_grad()
+def evaluate(forward, rows: Rows, data: DataArguments, training: TrainingArguments, accelerator) -> dict[str, float | None]:
+    """Loss, perplexity, bits per byte and accuracy over the whole validation set, each token once, the same every time."""
+    forward.eval()
+    size = training.per_device_eval_batch_size or training.per_device_train_batch_size
+    first, count = order.share(0, rows.count(data.block_size), accelerator.num_processes, accelerator.process_index)
+    sums = MetricSums()
+    for start in range(first, first + count, size):
+        input_ids, labels = rows.batch(range(start, min(start + size, first + count)), data.block_size)
+        with accelerator.autocast():
+            sums += batch_sums(forward, torch.from_numpy(input_ids), torch.from_numpy(labels))
+    forward.train()
+    if accelerator.num_processes > 1:
+        dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
+        sums = MetricSums.from_list(accelerator.reduce(torch.tensor(sums.to_list(), dtype=dtype, device=accelerator.device), "sum"))
+    sums.bytes = rows.manifest.get("num_bytes", 0)
+    return {
+        "eval_loss": sums.loss,
+        "eval_perplexity": sums.perplexity,
+        "eval_bits_per_byte": sums.bits_per_byte if sums.bytes else None,
+        "eval_accuracy": sums.accuracy,
+    }
+
+
+PROMPT_TOKENS = 12
+
+
+def prompts_of(tok, rows: Rows, training: TrainingArguments) -> Iterator[list[int]]:
+    """The ids of the fixed prompts: those of the settings, else how the first documents held out begin.
+
+    Of a conversation that is everything before the assistant's first word.
+    """
+    if training.sample_prompts:
+        for prompt in training.sample_prompts:
+            yield tok(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return
+    for number in range(min(2, rows.num_documents)):
+        ids = rows.document(number)
+        learnt = rows.targets(number)
+        begin = int(np.argmax(learnt)) if not learnt[0] else PROMPT_TOKENS
+        yield ids[: max(1, min(begin, len(ids) - 1))].tolist()
+
+
+def sample(net, tok, rows: Rows, training: TrainingArguments) -> list[dict[str, str]]:
+    """The fixed prompts, continued; the same seed every time, so that only the model changes."""
+    if training.sample_tokens == 0:
+        return []
+    samples = []
+    net.eval()
+    longest = net.config.max_position_embeddings - 1
+    for number, ids in enumerate(prompts_of(tok, rows, training)):
+        if not ids:
+            continue
+        ids = ids[-longest:]
+        steps = generate_steps(
+            net, tok, ids, Sampling(temperature=0.8, top_k=50), max_new_tokens=training.sample_tokens, seed=0, number=number
+        )
+        samples.append({"prompt": tok.decode(ids), "text": "".join(step.text for step in steps)})
+    net.train()
+    return samples
+
+
+def evaluation_line(state: RunState, metrics: dict, samples: list[dict[str, str]]) -> str:
+    best = " (best so far)" if state.best_step == state.step else ""
+    bits = metrics["eval_bits_per_byte"]
+    bits = f", {bits:.3f} bits per byte" if bits is not None else ""
+    lines = [f"step {state.step}: validation loss {metrics['eval_loss']:.4f}{bits}, perplexity {metrics['eval_perplexity']:.2f}{best}"]
+    lines += [f"    {' '.join(s['prompt'].split())} | {' '.join(s['text'].split())}" for s in samples]
+    return "\n".join(lines)
+
+
+def closing_line(result: TrainResult) -> str:
+    bits = f", {result.eval_bits_per_byte:.3f} bits per byte" if result.eval_bits_per_byte is not None else ""
+    return (
+        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s; "
+        f"validation loss {result.eval_loss:.4f}{bits}; the model is {result.output_dir}"
+    )
+
+
+def save(folder: Path, net, tok, optimizer, state: RunState, training: TrainingArguments, accelerator) -> None:
+    """A checkpoint, then the run folder's own weights, then room for the next one."""
+    if accelerator.is_main_process:
+        if any(not torch.isfinite(p).all() for p in net.parameters()):
+            raise RunError(f"a weight is not finite after step {state.step}: nothing saved over the checkpoint before")
+        state.scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
+        saved = checkpoint.save_checkpoint(folder, net, tok, optimizer.optimizer, state, run_folder.versions())
+        checkpoint.publish(saved, folder)
+        checkpoint.remove_superseded(folder, training.save_total_limit)
+    accelerator.wait_for_everyone()

@@ -1,0 +1,152 @@
+"""The run folder over a run's life: opened under a lock, resumed or refused, described, and closed as a finished model."""
+
+import contextlib
+import dataclasses
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tinygpt_hf import safeio
+from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.settings.parsing import load_yaml, to_yaml
+from tinygpt_hf.training import checkpoint
+from tinygpt_hf.training.checkpoint import RunState
+
+SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
+PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
+FREE_TO_CHANGE = {  # settings that may change at resume without a word
+    "output_dir", "overwrite", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
+    "per_device_eval_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "sample_prompts",
+    "sample_tokens", "device", "torch_compile", "gradient_checkpointing",
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def opened(folder: Path, overwrite: bool, is_main: bool):
+    """Hold the run folder. What a failed start made is removed again, so that bad input leaves nothing behind."""
+    if not is_main:
+        yield
+        return
+    existed = folder.exists()
+    checkpoint.open_folder(folder, overwrite)
+    try:
+        with safeio.lock(folder):
+            safeio.remove_temporary(folder)
+            yield
+    except BaseException:
+        if not existed and all(path.name == safeio.LOCK for path in folder.iterdir()):
+            (folder / safeio.LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+        raise
+
+
+def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
+    """The checkpoint to go on from, or None to begin. Its facts (data, shapes, batch, seed) must be those of this run."""
+    if wanted == "none":
+        if checkpoint.checkpoints(folder):
+            raise UsageError(
+                f"--resume_from_checkpoint is none, but {folder} holds checkpoints",
+                "a fresh run never writes over an old one",
+                "use --overwrite, which moves it aside",
+            )
+        return None
+    if wanted == "auto":
+        found, messages = checkpoint.newest_sound(folder)
+        for message in messages:
+            say(message)
+        if found is None:
+            return None
+    else:
+        found = Path(wanted)
+        if not (found / safeio.MANIFEST).is_file():
+            raise UsageError(f"{found} is no checkpoint", "a folder checkpoint-<step> was wanted", "check the path")
+        damage = safeio.damage(found)
+        if damage:
+            raise RunError(f"{found} is damaged: {damage}; resume from another checkpoint")
+    known = checkpoint.read_state(found).facts
+    for name, value in facts.items():
+        if known.get(name) != value:
+            old, new = _difference(known.get(name), value)
+            raise UsageError(
+                f"{found} was made with {name} {old}, now it is {new}",
+                "a run goes on with what it began with",
+                "restore it, or begin anew with --overwrite or another --output_dir",
+            )
+    return found
+
+
+def _difference(old, new) -> tuple[str, str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        return ", ".join(f"{n}={old.get(n)}" for n in names), ", ".join(f"{n}={new.get(n)}" for n in names)
+    return _short(old), _short(new)
+
+
+def _short(value) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def write_settings(folder: Path, groups: list, say) -> None:
+    """run.yaml, and one note about what changed since it was written before."""
+    text = to_yaml(groups)
+    path = folder / SETTINGS
+    if path.is_file():
+        before = {k: v for section in load_yaml(str(path)).values() for k, v in section.items()}
+        now = {f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)}
+        changed = [
+            f"{name} {before.get(name)} -> {value}"
+            for name, value in now.items()
+            if name not in FREE_TO_CHANGE and before.get(name) != (value or before.get(name) and value)
+        ]
+        if changed:
+            say(f"note: resumed with other settings: {', '.join(changed)}")
+        if path.read_text(encoding="utf-8") == text:
+            return
+    safeio.write_file(path, text)
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def write_facts(folder: Path, device: str, precision: str, facts: dict, result: dict | None) -> None:
+    """run.json: versions, hardware, hashes, and, once finished, the results."""
+    import torch
+
+    path = folder / FACTS
+    started = safeio.read_json(path).get("started") if path.is_file() else None
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    safeio.write_json(
+        path,
+        {
+            "finished": result is not None,
+            "started": started or now,
+            "updated": now,
+            "command": " ".join(Path(word).name if k == 0 else word for k, word in enumerate(sys.argv)),
+            "versions": versions(),
+            "hardware": {
+                "device": torch.cuda.get_device_name() if device == "cuda" else device,
+                "processor": platform.processor() or platform.machine(),
+                "threads": torch.get_num_threads(),
+                "mixed_precision": precision,
+            },
+            **facts,
+            "result": result,
+        },
+    )
+
+
+def finished_result(folder: Path, state: RunState, max_steps: int) -> dict | None:
+    """The result of a run that is done, or None."""
+    path = folder / FACTS
+    if state.step < max_steps or not path.is_file():
+        return None
+    facts = safeio.read_json(path)
+    return facts.get("result") if facts.get("finished") and facts["result"]["steps"] == state.step else None
