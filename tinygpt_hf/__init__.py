@@ -23,8 +23,6 @@ _PUBLIC_NAMES = {  # name -> the module that defines it
     "TinyGPTForTokenClassification": _MODELING,
     "TinyGPTForQuestionAnswering": _MODELING,
     "train": _RECIPE,
-    "evaluate": _RECIPE,
-    "load": _RECIPE,
 }
 
 __all__ = ["__version__", *_PUBLIC_NAMES]

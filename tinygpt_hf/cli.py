@@ -6,10 +6,11 @@ Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 14
 import difflib
 import os
 import sys
+import traceback
 
 from tinygpt_hf import __version__
 from tinygpt_hf.commands import COMMANDS
-from tinygpt_hf.errors import Interrupted, RunError, UsageError
+from tinygpt_hf.errors import Interrupted, RunError, UsageError, UsageErrors
 from tinygpt_hf.settings.parsing import help_text, parse
 
 SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers runs."
@@ -21,7 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return run(words)
+        status = run(words)
+        sys.stdout.flush()  # here a reader that left is noticed, not when Python has ended
+        return status
     except UsageError as error:
         return failed(error, 2, debug)
     except RunError as error:
@@ -37,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except (OSError, MemoryError) as error:
         return failed(error, 1, debug)
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}; this is a fault of tinygpt_hf or of a library below it; --debug shows where"
+        return failed(error, 1, debug, fault)
 
 
 def run(words: list[str]) -> int:
@@ -54,10 +60,21 @@ def run(words: list[str]) -> int:
         raise UsageError(f"unknown command {printable(name)!r}", hint, "see tinygpt --help")
     command = COMMANDS[name]
     if "--help" in rest or "-h" in rest:
-        print(help_text(f"tinygpt {name} [settings]", command.help, command.groups, command.uses_config, command.example))
+        print(
+            help_text(f"tinygpt {name} [settings]", command.help, command.groups, command.uses_config, command.example)
+        )
         return 0
-    command.run(parse(command.groups, rest, uses_config=command.uses_config))
-    return 0
+    if command.default_config and not any(word.partition("=")[0] == "--config" for word in rest):
+        rest = ["--config", str(packaged_config(command.default_config)), *rest]
+    return command.run(parse(command.groups, rest, uses_config=command.uses_config)) or 0
+
+
+def packaged_config(name: str) -> Path:
+    """A file of configs/, which lies beside the package in a clone and inside it when installed."""
+    from importlib.resources import files
+
+    beside = Path(__file__).parent.parent / "configs" / name
+    return beside if beside.is_file() else Path(str(files("tinygpt_hf.configs") / name))
 
 
 def overview() -> str:
@@ -68,18 +85,18 @@ def overview() -> str:
     return "\n".join([*lines, "", "tinygpt COMMAND --help lists a command's settings; --debug shows tracebacks."])
 
 
-def failed(error: BaseException, status: int, debug: bool) -> int:
+def failed(error: BaseException, status: int, debug: bool, words: str = "") -> int:
     """Say what went wrong, one line each, and give back the status."""
     if debug:
-        raise error
-    for line in printable(str(error) or type(error).__name__).split("\n"):
-        say(f"error: {line}")
+        traceback.print_exception(error)
+    for one in error.errors if isinstance(error, UsageErrors) else [error]:
+        say(f"error: {printable(words or str(one) or type(one).__name__)}")
     return status
 
 
 def printable(text: str) -> str:
-    """Text with every control character but the line end written as an escape: names from files may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """Text with every control character, line ends too, written as an escape: names from files may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(line: str) -> None:

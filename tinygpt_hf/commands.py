@@ -1,7 +1,7 @@
-"""The commands: what each is called, which settings it takes, and the function behind it. One-shot ones stand below the table.
+"""The commands: what each is called, which settings it takes, and the function behind it. One-shot ones stand first.
 
-A command's function takes its settings (`tinygpt_hf.settings.parsing.Settings`: dataclass -> instance) and returns nothing;
-it is imported when the command runs, so that asking for help costs nothing.
+A command's function takes its settings (`settings.parsing.Settings`: dataclass -> instance) and returns an exit status or
+nothing. What it needs is imported when it runs, so that asking for help costs nothing.
 """
 
 import sys
@@ -23,13 +23,14 @@ from tinygpt_hf.settings.parsing import Settings
 
 @dataclass(frozen=True)
 class Command:
-    """`example` is a line to copy; `uses_config`: does it read --config?"""
+    """`example` is a line to copy; `uses_config`: does it read --config, and `default_config`: which where none is named?"""
 
     help: str
     groups: tuple[type, ...]
-    run: Callable[[Settings], None]
+    run: Callable[[Settings], int | None]  # an exit status other than 0, where there is one
     example: str
     uses_config: bool = True
+    default_config: str | None = None
 
 
 def train(settings: Settings) -> None:
@@ -49,11 +50,15 @@ def train_tokenizer(settings: Settings) -> None:
     data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
     check_settings(data, tokenizer)
     name_output(settings, OutputArguments, "tokenizer")
+    if not settings.given.get("output_dir", "--").startswith("--"):  # the run folder of a training config
+        output.output_dir = str(Path(output.output_dir) / "tokenizer")
     folder = Path(output.output_dir)
     if folder.exists() and output.overwrite:
         move_aside(folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty", "a new folder was wanted", "choose another --output_dir, or --overwrite")
+        raise UsageError(
+            f"{folder} is not empty", "a new folder was wanted", "choose another --output_dir, or --overwrite"
+        )
     made, report = make_tokenizer(data, tokenizer, output.seed)
     if folder.is_dir():
         folder.rmdir()
@@ -76,17 +81,35 @@ def generate(settings: Settings) -> None:
 
 def evaluate(settings: Settings) -> None:
     """Measure a model on a text."""
-    from tinygpt_hf.evaluation.metrics import evaluate, report_lines
+    from tinygpt_hf import safeio
+    from tinygpt_hf.evaluation.metrics import evaluate_file
+    from tinygpt_hf.inference.loading import load_model
 
-    for line in report_lines(evaluate(settings[EvaluateArguments])):
-        print(line)
+    wanted = settings[EvaluateArguments]
+    if not wanted.data:
+        raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
+    model, tokenizer = load_model(wanted.model, wanted.device, wanted.dtype)
+    batch = wanted.per_device_eval_batch_size
+    results = evaluate_file(model, tokenizer, wanted.data, wanted.block_size, wanted.stride, batch)
+    for name, value in results.items():
+        print(f"{name:<15} {value:.4f}" if isinstance(value, float) else f"{name:<15} {value}")
+    if wanted.output_file:
+        safeio.write_json(Path(wanted.output_file), results)
 
 
-def chat(settings: Settings) -> None:
+def chat(settings: Settings) -> int:
     """Talk to a model."""
     from tinygpt_hf.inference.chat import chat
 
-    chat(settings[ChatArguments])
+    return chat(settings[ChatArguments])
+
+
+def quickstart(settings: Settings) -> None:
+    """From nothing to a model that talks."""
+    from tinygpt_hf.quickstart import quickstart
+
+    name_output(settings, TrainingArguments)
+    quickstart(settings[DataArguments], settings[TrainingArguments], lambda: train(settings), print)
 
 
 def write(text: str) -> None:
@@ -100,12 +123,21 @@ def name_output(settings: Settings, group: type, inside: str = "") -> None:
     output = settings[group]
     if output.output_dir is None:
         if not settings.config:
-            raise UsageError("there is no --output_dir", "a folder for the results was wanted", "e.g. --output_dir runs/mine")
+            raise UsageError(
+                "there is no --output_dir", "a folder for the results was wanted", "e.g. --output_dir runs/mine"
+            )
         output.output_dir = str(Path("runs") / Path(settings.config).stem / inside)
 
 
 TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
 COMMANDS = {
+    "quickstart": Command(
+        "the whole way in minutes: corpus, tokenizer, training, measures, a conversation",
+        TRAINING,
+        quickstart,
+        "tinygpt quickstart",
+        default_config="quickstart.yaml",
+    ),
     "train-tokenizer": Command(
         "train a tokenizer from text",
         (DataArguments, TokenizerArguments, OutputArguments),

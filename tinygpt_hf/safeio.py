@@ -89,7 +89,7 @@ def read_json(path: Path):
     """The JSON value in `path`; a file that is no JSON is a `RunError` naming it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
 
 
@@ -165,18 +165,18 @@ def damage(folder: Path) -> str | None:
     """None if every file of the folder is as its manifest says, else what is wrong, in words."""
     try:
         manifest = read_json(folder / MANIFEST)
-        files = manifest["files"].items()
+        files = [(name, known["size"], known["sha256"]) for name, known in manifest["files"].items()]
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (RunError, TypeError, KeyError, AttributeError):
+    except (RunError, OSError, TypeError, KeyError, AttributeError):
         return f"{MANIFEST} is damaged"
-    for name, known in files:
+    for name, size, sha256 in files:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != known["size"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {known['size']}"
-        if file_hash(path) != known["sha256"]:
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        if file_hash(path) != sha256:
             return f"{name} has other content than when it was saved"
     return None
 

@@ -9,6 +9,7 @@ own pieces are encoded with special tokens, the contents without:
 """
 
 import itertools
+import re
 import secrets
 
 from tinygpt_hf.errors import UsageError
@@ -76,21 +77,33 @@ def encode_chat(tokenizer, messages: list[dict], add_generation_prompt: bool = F
 
 def chat_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> list[tuple[str, bool, bool]]:
     """A conversation as pieces (text, learnt, typed): `typed` ones come from a message, the others from the template."""
+    from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
     template = tokenizer.chat_template
     if not template:
-        raise UsageError("the tokenizer has no chat template", "a conversation needs one", "use a chat model, or plain text")
+        raise UsageError(
+            "the tokenizer has no chat template", "a conversation needs one", "use a chat model, or plain text"
+        )
     secret = secrets.token_hex(8)  # nobody can write it into a message beforehand
     marked = [{**message, "content": f"\x02{secret}:{k}\x03"} for k, message in enumerate(messages)]
-    has_marks = "{% generation" in template or "{%- generation" in template
-    rendered = render_jinja_template(
-        conversations=[marked],
-        chat_template=template,
-        return_assistant_tokens_mask=has_marks,
-        add_generation_prompt=add_generation_prompt,
-        **tokenizer.special_tokens_map,
-    )
+    has_marks = re.search(r"\{%[-+]?\s*generation\b", template) is not None
+    try:
+        rendered = render_jinja_template(
+            conversations=[marked],
+            chat_template=template,
+            return_assistant_tokens_mask=has_marks,
+            add_generation_prompt=add_generation_prompt,
+            **tokenizer.special_tokens_map,
+        )
+    except TemplateError as error:
+        reason = " ".join(str(error).split())
+        roles = ", ".join(message["role"] for message in messages[:4])
+        raise UsageError(
+            f"the chat template refuses a conversation ({reason})",
+            f"its roles are {roles}",
+            "change the messages or the tokenizer",
+        ) from error
     text, spans = (rendered[0][0], rendered[1][0]) if has_marks else (rendered[0][0], [])
 
     pieces: list[tuple[str, bool, bool]] = []

@@ -14,7 +14,7 @@ FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tai
 
 def content_hash(document: dict, salt: str = "") -> float:
     """A number in [0, 1) that depends on the content of the document only."""
-    content = document["text"] if "text" in document else json.dumps(document["messages"], sort_keys=True)
+    content = document["text"] if "text" in document else json.dumps(document["messages"], sort_keys=True, default=str)
     digest = hashlib.blake2b(content.encode(), digest_size=8, key=salt.encode()).digest()
     return int.from_bytes(digest, "big") / 2**64
 

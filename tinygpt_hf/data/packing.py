@@ -4,6 +4,7 @@
 Texts are encoded in batches, on all cores, by the Rust side of `tokenizers`; memory is bounded by a batch (and the longest text).
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from tinygpt_hf.settings.arguments import DataArguments
 
 BATCH_CHARACTERS = 1 << 20  # per call of the tokenizer: enough to keep all cores busy
 PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
+# GPT-2's pattern never joins a line end to what stands before it, nor a space that something visible follows
+_BORDER = re.compile(r"[\n ](?=\S)")
 PARTS = ("train", "validation")
 
 
@@ -56,7 +59,11 @@ def changed_facts(folder: Path, facts: dict) -> list[str]:
 
 
 def prepare_rows(
-    data: DataArguments, tokenizer, folder: Path, seed: int = 0, progress: Callable[[int, int], None] = lambda done, tokens: None
+    data: DataArguments,
+    tokenizer,
+    folder: Path,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, tokens: None,
 ) -> Prepared:
     """Tokenize the text that `data` names into `folder`/train and `folder`/validation, both complete or neither.
 
@@ -88,14 +95,23 @@ def _check(writers: dict[str, RowWriter], data: DataArguments) -> None:
             f"one row needs {needed}",
             "use more text or a smaller --block_size",
         )
+    if data.validation_file and validation.num_tokens < 2:
+        raise UsageError(
+            f"the validation text has {validation.num_tokens} tokens",
+            "at least 2 were wanted",
+            "use more --validation_file",
+        )
     if validation.num_tokens < 2:
         raise UsageError(
             f"none of the {train.num_documents} documents fell into the {data.validation_split_percentage:g} % held out",
             "validation needs some text",
             "raise --validation_split_percentage, use --validation_split tail, or give --validation_file",
         )
-    if train.num_tokens == train._masked:
-        raise UsageError("no token of the data may be learnt", "assistant turns were wanted", "check the messages")
+    for part, writer in writers.items():
+        if writer.num_tokens == writer._masked:
+            raise UsageError(
+                f"no token of the {part} data may be learnt", "assistant turns were wanted", "check the messages"
+            )
 
 
 def _parts(data: DataArguments, seed: int) -> Iterator[tuple[str, dict]]:
@@ -132,7 +148,9 @@ def _as_text(document: dict) -> str:
     return "\n".join(f"{message['role']}\n{message['content']}" for message in document["messages"])
 
 
-def _encoded(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None]]:
+def _encoded(
+    documents: Iterable[tuple[str, dict]], tokenizer
+) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None]]:
     """(part, bytes of text that is learnt, ids, mask or None) per document, encoded batch by batch."""
     batch: list[tuple[str, list[tuple[str, bool, bool]], bool]] = []
     characters = 0
@@ -151,6 +169,8 @@ def _encoded(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple
 
 def _encode_batch(batch, tokenizer) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None]]:
     core = tokenizer.backend_tokenizer
+    core.no_truncation()  # what an earlier call or the tokenizer's own file may have set
+    core.no_padding()
     known: dict[tuple[str, bool], list[int]] = {}
     for typed in (True, False):
         texts = list(dict.fromkeys(piece for _, pieces, _ in batch for piece, _, t in pieces if t == typed))
@@ -175,20 +195,18 @@ def _encode_batch(batch, tokenizer) -> Iterator[tuple[str, int, np.ndarray, np.n
 def cut_text(text: str, tokenizer) -> list[str]:
     """A long text in pieces that encode to the very tokens of the whole.
 
-    GPT-2's pattern never joins what stands before and after a line end between two visible characters, so byte-level
-    tokenizers may be cut there. Texts for other tokenizers stay whole.
+    A piece begins with the line end or space before something visible: there GPT-2's pattern begins a new word whatever
+    stands before, so byte-level tokenizers may be cut. Texts for other tokenizers stay whole.
     """
     if len(text) <= 2 * PIECE_CHARACTERS or not _is_byte_level(tokenizer):
         return [text]
     pieces, start = [], 0
     while len(text) - start > 2 * PIECE_CHARACTERS:
-        end = text.find("\n", start + PIECE_CHARACTERS)
-        while 0 <= end < len(text) - 1 and (text[end - 1].isspace() or text[end + 1].isspace()):
-            end = text.find("\n", end + 1)
-        if end < 0 or end >= len(text) - 1:
+        border = _BORDER.search(text, start + PIECE_CHARACTERS)
+        if border is None:
             break
-        pieces.append(text[start : end + 1])
-        start = end + 1
+        pieces.append(text[start : border.start()])
+        start = border.start()
     return [*pieces, text[start:]]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tinygpt_hf import safeio
 from tinygpt_hf.data import packing, sources
-from tinygpt_hf.data.tokenizer import bytes_per_token, load_tokenizer, sample_evenly, train_tokenizer
-from tinygpt_hf.errors import UsageError
+from tinygpt_hf.data.tokenizer import bytes_per_token, load_tokenizer, sample_evenly, tokenizer_hash, train_tokenizer
+from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
 REPORT = "report.json"  # beside a tokenizer we trained: what it was trained on and what it achieves
@@ -31,7 +31,7 @@ def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArgumen
         return load_tokenizer(settings.tokenizer_name)
     if (folder / "tokenizer.json").is_file():
         if settings.wanted and (folder / REPORT).is_file():
-            known, wanted = safeio.read_json(folder / REPORT)["trained_with"], wanted_tokenizer(data, settings, seed)
+            known, wanted = _trained_with(folder / REPORT), wanted_tokenizer(data, settings, seed)
             changed = [name for name in wanted if known.get(name) != wanted[name]]
             if changed:
                 name = changed[0]
@@ -51,6 +51,13 @@ def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArgumen
         "--tokenizer_name, or settings to train one, were wanted",
         "e.g. --vocab_size 4096, or --tokenizer_type char",
     )
+
+
+def _trained_with(report: Path) -> dict:
+    found = safeio.read_json(report)
+    if not isinstance(found, dict) or not isinstance(found.get("trained_with"), dict):
+        raise RunError(f"{report} is damaged: it does not say what the tokenizer was trained with")
+    return found["trained_with"]
 
 
 def make_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: int = 0):
@@ -91,7 +98,11 @@ def _held_out(data: DataArguments, seed: int) -> list[str]:
 
 
 def find_rows(
-    data: DataArguments, tokenizer, folder: Path, seed: int = 0, progress: Callable[[int, int], None] = lambda done, tokens: None
+    data: DataArguments,
+    tokenizer,
+    folder: Path,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, tokens: None,
 ) -> packing.Prepared:
     """The rows of these settings: those at --rows, those already in `folder` if nothing changed, or new ones made there."""
     if data.rows:
@@ -102,6 +113,12 @@ def find_rows(
                 f"the rows in {data.rows} were made with a vocabulary of {known}",
                 f"the tokenizer has {len(tokenizer)}",
                 "use the tokenizer they were made with",
+            )
+        if prepared.train.manifest.get("tokenizer") not in (None, tokenizer_hash(tokenizer)):
+            raise UsageError(
+                f"the rows in {data.rows} were made with another tokenizer",
+                "this one differs",
+                "use the one they were made with",
             )
         return prepared
     if (folder / "train").is_dir():

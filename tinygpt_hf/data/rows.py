@@ -133,13 +133,17 @@ class Rows:
         self.manifest = safeio.read_json(self.folder / safeio.MANIFEST)
         if self.manifest.get("format") != FORMAT:
             raise UsageError(
-                f"{folder} has row format {self.manifest.get('format')}", f"format {FORMAT} was wanted", "make the rows anew"
+                f"{folder} has row format {self.manifest.get('format')}",
+                f"format {FORMAT} was wanted",
+                "make the rows anew",
             )
         for name, known in self.manifest["files"].items():
             path = self.folder / name
             size = path.stat().st_size if path.is_file() else 0
             if size != known["size"]:
-                raise RunError(f"{path} has {size} bytes instead of {known['size']}: the rows are damaged; make them anew")
+                raise RunError(
+                    f"{path} has {size} bytes instead of {known['size']}: the rows are damaged; make them anew"
+                )
         self.num_tokens: int = self.manifest["num_tokens"]
         self.tokens = self._map("tokens.bin", np.dtype(self.manifest["dtype"]))
         self.starts = self._map("documents.bin", np.dtype(np.uint64))  # (documents + 1,)
@@ -200,6 +204,12 @@ class Rows:
     def targets(self, index: int) -> np.ndarray:
         """Which tokens of one document may be targets, as bools."""
         return self._may_be_target(np.arange(int(self.starts[index]), int(self.starts[index + 1])))
+
+    def opening(self, index: int, length: int = 12) -> np.ndarray:
+        """How a document begins: its first `length` ids; of a conversation, everything before the assistant's first word."""
+        ids, learnt = self.document(index), self.targets(index)
+        end = length if learnt[0] else int(np.argmax(learnt))
+        return ids[: max(1, min(end, len(ids) - 1))]
 
     def verify(self) -> None:
         """Read everything and compare with the manifest's hashes; `RunError` names the damaged file."""

@@ -9,6 +9,7 @@ Special tokens take the ids 0 to 3. Nothing is prepended; `<|endoftext|>` ends a
 
 import hashlib
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -16,10 +17,15 @@ from tinygpt_hf.data.chat_format import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL
 from tinygpt_hf.errors import UsageError
 
 SMALLEST_BPE = 256 + len(SPECIAL_TOKENS)
+PIECE_CHARACTERS = 1 << 14  # a longer text is sampled in pieces, so that it weighs what its length is
 
 
 def train_tokenizer(
-    texts: Iterable[str], tokenizer_type: str = "bpe", vocab_size: int = 4096, min_frequency: int = 2, max_length: int = 1024
+    texts: Iterable[str],
+    tokenizer_type: str = "bpe",
+    vocab_size: int = 4096,
+    min_frequency: int = 2,
+    max_length: int = 1024,
 ):
     """Train a `PreTrainedTokenizerFast` on texts. Reads them once, in order; memory holds the counts, not the texts.
 
@@ -37,7 +43,9 @@ def train_tokenizer(
         byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
         vocabulary = [*SPECIAL_TOKENS, *byte_tokens, *sorted(characters)]
         core = Tokenizer(
-            models.BPE(vocab={token: k for k, token in enumerate(vocabulary)}, merges=[], byte_fallback=True, fuse_unk=False)
+            models.BPE(
+                vocab={token: k for k, token in enumerate(vocabulary)}, merges=[], byte_fallback=True, fuse_unk=False
+            )
         )
         core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
         core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
@@ -88,15 +96,19 @@ def load_tokenizer(name_or_path: str):
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        # False, or the library would ask at the terminal whether code from the folder may run
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except Exception as error:  # the Rust side raises bare Exceptions, a broken JSON any class there is
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise UsageError(
-            f"no tokenizer could be loaded from {name_or_path!r} ({str(error).splitlines()[0][:120]})",
+            f"no tokenizer could be loaded from {name_or_path!r} ({reason})",
             "a folder written by train_tokenizer.py or a Hub id was wanted",
             "check --tokenizer_name",
         ) from error
     if not tokenizer.is_fast:
-        raise UsageError(f"{name_or_path!r} has a slow tokenizer", "a fast one was wanted", "convert it to tokenizer.json")
+        raise UsageError(
+            f"{name_or_path!r} has a slow tokenizer", "a fast one was wanted", "convert it to tokenizer.json"
+        )
     if tokenizer.eos_token_id is None:
         raise UsageError(
             f"the tokenizer {name_or_path!r} has no end-of-text token",
@@ -108,42 +120,38 @@ def load_tokenizer(name_or_path: str):
 
 def tokenizer_hash(tokenizer) -> str:
     """sha256 of what decides the ids: the serialised tokenizer and the chat template."""
-    return hashlib.sha256(f"{tokenizer.backend_tokenizer.to_str()}\n{tokenizer.chat_template}".encode()).hexdigest()
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core["truncation"] = core["padding"] = None  # left behind by whoever called the tokenizer last
+    return hashlib.sha256(f"{json.dumps(core)}\n{tokenizer.chat_template}".encode()).hexdigest()
 
 
 def sample_evenly(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
     """Texts worth about `max_bytes`, spread evenly over a source whose length nobody knows, in one pass and bounded memory.
 
     Keeps every text until the budget is full, then every second one, every fourth, and so on: the kept ones always lie
-    evenly from the first text to the latest. A single text longer than the budget is kept in evenly spaced pieces.
+    evenly from the first text to the latest. Long texts count as many short ones, so that none can fill the budget.
     """
+    length = max(1, min(PIECE_CHARACTERS, max_bytes // 256))
+    pieces = (text[k : k + length] for text in texts for k in range(0, len(text), length))
     kept: list[tuple[int, str]] = []
     size, step = 0, 1
-    for number, text in enumerate(texts):
+    for number, piece in enumerate(pieces):
         if number % step:
             continue
-        text = _thin(text, max_bytes)
-        kept.append((number, text))
-        size += len(text.encode())
+        kept.append((number, piece))
+        size += len(piece.encode())
         while size > max_bytes and len(kept) > 1:
             step *= 2
-            kept = [(n, t) for n, t in kept if n % step == 0]
-            size = sum(len(t.encode()) for _, t in kept)
-    for _, text in kept:
-        yield text
-
-
-def _thin(text: str, max_bytes: int) -> str:
-    size = len(text.encode())
-    if size <= max_bytes:
-        return text
-    pieces = 64  # of equal length, from equally long stretches of the text
-    stretch = len(text) // pieces
-    length = max(1, stretch * max_bytes // size)
-    return "".join(text[k * stretch : k * stretch + length] for k in range(pieces))
+            kept = [(n, p) for n, p in kept if n % step == 0]
+            size = sum(len(p.encode()) for _, p in kept)
+    for _, piece in kept:
+        yield piece
 
 
 def bytes_per_token(tokenizer, texts: list[str]) -> float:
     """How many UTF-8 bytes of the texts one token stands for, on average: higher means shorter sequences."""
-    tokens = sum(len(encoding.ids) for encoding in tokenizer.backend_tokenizer.encode_batch_fast(texts))
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()
+    core.no_padding()
+    tokens = sum(len(encoding.ids) for encoding in core.encode_batch_fast(texts, add_special_tokens=False))
     return sum(len(text.encode()) for text in texts) / max(tokens, 1)

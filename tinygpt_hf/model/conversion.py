@@ -96,9 +96,7 @@ _LLAMA_WEIGHTS = {
         "lm_head.weight",
     )
 }
-_QWEN3_WEIGHTS = _LLAMA_WEIGHTS | {
-    name: name for name in (f"model.layers.*.self_attn.{p}_norm.weight" for p in "qk")
-}
+_QWEN3_WEIGHTS = _LLAMA_WEIGHTS | {name: name for name in (f"model.layers.*.self_attn.{p}_norm.weight" for p in "qk")}
 _MLP_BIASES = {name: name for name in (f"model.layers.*.mlp.{p}_proj.bias" for p in ("gate", "up", "down"))}
 _GPT2_WEIGHTS = {"transformer.wte.weight": "model.embed_tokens.weight"}
 _GPT2_WEIGHTS |= {"transformer.wpe.weight": "model.embed_positions.weight", "lm_head.weight": "lm_head.weight"}

@@ -114,8 +114,8 @@ def eager_attention_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention as two batched products, made for training small models on a CPU.
 
-    The passes over the (T, S) scores are what costs, so: scale the query, not the scores; add the mask in place;
-    queries that share a key head are rows of one product, so keys and values are never repeated.
+    The passes over the (T, S) scores are what costs, so: scale the query, not the scores; keep them in the products'
+    dtype; queries that share a key head are rows of one product, so keys and values are never repeated.
     """
     B, H, T, D = query.shape
     K, S = key.shape[1], key.shape[2]
@@ -125,7 +125,7 @@ def eager_attention_forward(
         if attention_mask.dtype != scores.dtype:
             # float32's lowest number is -inf in half precision: a row with nothing to see (padding) would become NaN
             attention_mask = attention_mask.clamp_min(torch.finfo(scores.dtype).min).to(scores.dtype)
-        scores += attention_mask
+        scores = scores + attention_mask  # in place would cost more: the gradient of a view written to is copied
     # softmax computes in float32 inside the kernel whatever it reads and writes
     weights = F.softmax(scores, dim=-1)
     weights = F.dropout(weights, p=dropout, training=module.training)

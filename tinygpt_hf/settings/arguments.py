@@ -27,13 +27,17 @@ class ModelArguments:
         "n_positions": "max_position_embeddings",
     }
 
-    model_name_or_path: str | None = setting(None, "continue from these weights (folder or Hub id) instead of from scratch")
+    model_name_or_path: str | None = setting(
+        None, "continue from these weights (folder or Hub id) instead of from scratch"
+    )
     hidden_size: int = setting(256, "width of the model")
     num_hidden_layers: int = setting(6, "number of layers")
     num_attention_heads: int = setting(8, "attention heads per layer")
     num_key_value_heads: int | None = setting(None, "key/value heads (fewer than heads: grouped-query attention)")
     head_dim: int | None = setting(None, "width of one head; default hidden_size / num_attention_heads")
-    intermediate_size: int | None = setting(None, "width of the MLP; default about 8/3 hidden_size gated, 4 hidden_size plain")
+    intermediate_size: int | None = setting(
+        None, "width of the MLP; default about 8/3 hidden_size gated, 4 hidden_size plain"
+    )
     hidden_act: str | None = setting(None, "activation of the MLP, any name Transformers knows")
     max_position_embeddings: int | None = setting(None, "longest context; default block_size")
     position_embedding_type: Literal["rope", "learned"] = setting("rope", "rotary or learned positions")
@@ -47,7 +51,9 @@ class ModelArguments:
     hidden_dropout: float = setting(0.0, "dropout on embeddings and residual branches")
     initializer_range: float = setting(0.02, "standard deviation of the initial weights")
     rms_norm_eps: float = setting(1e-6, "epsilon of either normalisation")
-    rope_parameters: dict | None = setting(None, 'rotary settings, e.g. {"rope_theta": 10000.0, "rope_type": "default"}')
+    rope_parameters: dict | None = setting(
+        None, 'rotary settings, e.g. {"rope_theta": 10000.0, "rope_type": "default"}'
+    )
 
 
 @dataclass
@@ -56,7 +62,9 @@ class DataArguments:
 
     section: ClassVar[str] = "data"
 
-    train_file: list[str] = setting([], "text files, globs, folders or URLs (.txt .md .py .jsonl .csv .parquet, also .gz)")
+    train_file: list[str] = setting(
+        [], "text files, globs, folders or URLs (.txt .md .py .jsonl .csv .parquet, also .gz)"
+    )
     validation_file: list[str] = setting([], "validation text; default: split off the training text")
     dataset_name: str | None = setting(None, "Hub dataset, or `toyland`, the embedded corpus")
     dataset_config_name: str | None = setting(None, "configuration of the Hub dataset")
@@ -67,7 +75,8 @@ class DataArguments:
     )
     text_column: str | None = setting(None, "column with the text; default `text`, else `content`, else `messages`")
     document_separator: str | None = setting(
-        None, "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; default: a file is one"
+        None,
+        "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; default: a file is one",
     )
     streaming: bool = setting(False, "read a Hub dataset while it downloads instead of downloading all of it first")
     max_train_samples: int | None = setting(None, "use only the first N documents (for toyland: how many to write)")
@@ -87,10 +96,14 @@ class TokenizerArguments:
     section: ClassVar[str] = "tokenizer"
 
     tokenizer_name: str | None = setting(None, "an existing tokenizer (folder or Hub id)")
-    tokenizer_type: Literal["bpe", "char", "byte"] | None = setting(None, "train one: byte-level BPE, characters or bytes")
+    tokenizer_type: Literal["bpe", "char", "byte"] | None = setting(
+        None, "train one: byte-level BPE, characters or bytes"
+    )
     vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; 4096 if only the type is given")
     min_frequency: int = setting(2, "a pair of symbols must occur this often to be merged")
-    max_train_bytes: int = setting(100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text")
+    max_train_bytes: int = setting(
+        100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text"
+    )
 
     @property
     def wanted(self) -> bool:
@@ -115,13 +128,17 @@ class TrainingArguments(OutputArguments):
 
     section: ClassVar[str] = "training"
 
-    max_steps: int | None = setting(None, "optimizer steps to take; give one of max_steps, num_train_epochs, max_train_tokens")
+    max_steps: int | None = setting(
+        None, "optimizer steps to take; give one of max_steps, num_train_epochs, max_train_tokens"
+    )
     num_train_epochs: float | None = setting(None, "times to go through the rows")
     max_train_tokens: int | None = setting(None, "tokens to train on")
     per_device_train_batch_size: int = setting(16, "rows per micro-batch and process")
     per_device_eval_batch_size: int | None = setting(None, "rows per batch of evaluation; default as in training")
     gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step")
-    optim: Literal["muon", "adamw"] = setting("muon", "muon: hidden matrices by Muon, the rest by AdamW; adamw: all by AdamW")
+    optim: Literal["muon", "adamw"] = setting(
+        "muon", "muon: hidden matrices by Muon, the rest by AdamW; adamw: all by AdamW"
+    )
     learning_rate: float = setting(3e-3, "peak learning rate of AdamW")
     muon_learning_rate: float = setting(0.02, "peak learning rate of Muon")
     weight_decay: float = setting(0.1, "decoupled weight decay on matrices; none on norms, biases and embeddings")
@@ -133,7 +150,9 @@ class TrainingArguments(OutputArguments):
         "cosine", "learning rate over the steps"
     )
     warmup_steps: int = setting(0, "steps over which the learning rate rises to its peak")
-    decay_steps: int | None = setting(None, "warmup_stable_decay: length of the final decay; default a fifth of the steps")
+    decay_steps: int | None = setting(
+        None, "warmup_stable_decay: length of the final decay; default a fifth of the steps"
+    )
     min_learning_rate_ratio: float = setting(0.0, "where the decay ends, as a share of the peak")
     max_grad_norm: float = setting(1.0, "clip the gradient to this norm; 0: do not")
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
@@ -146,6 +165,10 @@ class TrainingArguments(OutputArguments):
     eval_steps: int | None = setting(None, "steps between evaluations; default a tenth of the run; 0: at the end only")
     save_steps: int | None = setting(None, "steps between checkpoints; default as eval_steps; 0: at the end only")
     save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")
-    resume_from_checkpoint: str = setting("auto", "auto: the newest sound one of the folder; none: start again; or a folder")
-    sample_prompts: list[str] = setting([], "continued at every evaluation; default: the beginnings of validation documents")
+    resume_from_checkpoint: str = setting(
+        "auto", "auto: the newest sound one of the folder; none: start again; or a folder"
+    )
+    sample_prompts: list[str] = setting(
+        [], "continued at every evaluation; default: the beginnings of validation documents"
+    )
     sample_tokens: int = setting(48, "length of those samples in tokens; 0: none")

@@ -3,18 +3,21 @@
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 
+SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
+LARGEST_BPE = 10_000_000  # the trainer reserves memory for all of it at once
 AT_LEAST_ONE = {
     ModelArguments: ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
                      "intermediate_size", "max_position_embeddings"),
     DataArguments: ("block_size", "max_train_samples"),
-    TokenizerArguments: ("vocab_size", "min_frequency", "max_train_bytes"),
+    TokenizerArguments: ("min_frequency", "max_train_bytes"),
     TrainingArguments: ("max_steps", "max_train_tokens", "per_device_train_batch_size", "per_device_eval_batch_size",
                         "gradient_accumulation_steps", "logging_steps"),
 }  # fmt: skip
 NOT_NEGATIVE = {
     ModelArguments: ("initializer_range", "attention_dropout", "hidden_dropout"),
     TrainingArguments: ("learning_rate", "muon_learning_rate", "weight_decay", "warmup_steps", "decay_steps", "max_grad_norm",
-                        "eval_steps", "save_steps", "sample_tokens", "min_learning_rate_ratio", "seed"),
+                        "eval_steps", "save_steps", "sample_tokens", "min_learning_rate_ratio", "seed", "adam_beta1",
+                        "adam_beta2", "adam_epsilon", "muon_momentum"),
 }  # fmt: skip
 BELOW_ONE = {
     ModelArguments: ("attention_dropout", "hidden_dropout"),
@@ -65,9 +68,12 @@ def _ranges(group) -> list[UsageError]:
 def _model(model: ModelArguments) -> list[UsageError]:
     errors = []
     heads, key_heads = model.num_attention_heads, model.num_key_value_heads
-    if model.head_dim is None and heads > 0 and model.hidden_size % heads:
-        fitting = [h for h in range(1, model.hidden_size + 1) if model.hidden_size % h == 0]
-        nearest = min(fitting, key=lambda h: abs(h - heads))
+    if min(heads, model.hidden_size, key_heads or 1) < 1:
+        return []  # said already
+    if model.rms_norm_eps <= 0:
+        errors.append(UsageError(f"--rms_norm_eps is {model.rms_norm_eps:g}", "more than 0 was wanted", "e.g. 1e-6"))
+    if model.head_dim is None and model.hidden_size % heads:
+        nearest = next(h for h in range(min(heads, model.hidden_size), 0, -1) if model.hidden_size % h == 0)
         errors.append(
             UsageError(
                 f"--hidden_size {model.hidden_size} is no multiple of --num_attention_heads {heads}",
@@ -91,12 +97,20 @@ def _data(data: DataArguments) -> list[UsageError]:
     if not 0 <= data.validation_split_percentage < 100:
         errors.append(
             UsageError(
-                f"--validation_split_percentage is {data.validation_split_percentage:g}", "0 to below 100 was wanted", "e.g. 5"
+                f"--validation_split_percentage is {data.validation_split_percentage:g}",
+                "0 to below 100 was wanted",
+                "e.g. 5",
             )
         )
     if data.validation_split_percentage == 0 and not data.validation_file and not data.rows:
         errors.append(
-            UsageError("--validation_split_percentage is 0", "validation needs some text", "raise it or give --validation_file")
+            UsageError(
+                "--validation_split_percentage is 0", "validation needs some text", "raise it or give --validation_file"
+            )
+        )
+    if data.document_separator == "":
+        errors.append(
+            UsageError("--document_separator is empty", "`blank_line` or a marker was wanted", "leave it out")
         )
     return errors
 
@@ -110,6 +124,15 @@ def _tokenizer(tokenizer: TokenizerArguments) -> list[UsageError]:
                 "remove one of them",
             )
         ]
+    if tokenizer.vocab_size is not None and tokenizer.tokenizer_type in (None, "bpe"):
+        if not SMALLEST_BPE <= tokenizer.vocab_size <= LARGEST_BPE:
+            return [
+                UsageError(
+                    f"--vocab_size is {tokenizer.vocab_size}",
+                    f"byte-level BPE has 256 bytes and 4 special tokens before its first merge, and at most {LARGEST_BPE}",
+                    f"use at least {SMALLEST_BPE}, e.g. 4096, or --tokenizer_type byte",
+                )
+            ]
     if tokenizer.vocab_size and tokenizer.tokenizer_type in ("char", "byte"):
         return [
             UsageError(
@@ -128,10 +151,14 @@ def _training(training: TrainingArguments) -> list[UsageError]:
     if len(given) != 1:
         seen = " and ".join(f"--{name} {value}" for name, value in given.items()) or "no length of the training"
         errors.append(
-            UsageError(seen, "one of --max_steps, --num_train_epochs, --max_train_tokens was wanted", "give exactly one")
+            UsageError(
+                seen, "one of --max_steps, --num_train_epochs, --max_train_tokens was wanted", "give exactly one"
+            )
         )
     if training.num_train_epochs is not None and training.num_train_epochs <= 0:
-        errors.append(UsageError(f"--num_train_epochs is {training.num_train_epochs}", "more than 0 was wanted", "e.g. 3"))
+        errors.append(
+            UsageError(f"--num_train_epochs is {training.num_train_epochs}", "more than 0 was wanted", "e.g. 3")
+        )
     if training.save_total_limit < 2:
         errors.append(
             UsageError(
@@ -142,7 +169,9 @@ def _training(training: TrainingArguments) -> list[UsageError]:
         )
     if training.min_learning_rate_ratio > 1:
         errors.append(
-            UsageError(f"--min_learning_rate_ratio is {training.min_learning_rate_ratio:g}", "0 to 1 was wanted", "e.g. 0.1")
+            UsageError(
+                f"--min_learning_rate_ratio is {training.min_learning_rate_ratio:g}", "0 to 1 was wanted", "e.g. 0.1"
+            )
         )
     return errors
 

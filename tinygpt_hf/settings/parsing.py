@@ -1,19 +1,27 @@
 """YAML and flags -> dataclasses, through one converter; every problem of the input reported at once.
 
-    settings = parse((ModelArguments, TrainingArguments), ["--config", "x.yaml", "--learning_rate", "3e-4"])
-    settings[TrainingArguments].learning_rate           # 0.0003; the file said something else, the flag wins
-    settings.given["learning_rate"]                     # "--learning_rate": who set it; absent where nobody did
+settings = parse((ModelArguments, TrainingArguments), ["--config", "x.yaml", "--learning_rate", "3e-4"])
+settings[TrainingArguments].learning_rate           # 0.0003; the file said something else, the flag wins
+settings.given["learning_rate"]                     # "--learning_rate": who set it; absent where nobody did
 """
 
 import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError, UsageErrors
+
+LARGEST = 2**63 - 1  # the largest whole number the libraries below take
+WHOLE = re.compile("0|-?[1-9][0-9]*")
+BROKEN = re.compile(
+    r"-?[0-9]+\.[0-9]*([eE][-+][0-9]+)?|-?\.[0-9]+([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+POWER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
 
 class Settings(dict):
@@ -43,7 +51,7 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
     flat = fields_of(groups)
     aliases = {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
     errors: list[UsageError] = []
-    flags, config = _read_flags(argv, flat, aliases, errors, uses_config)
+    flags, config = _read_flags(_decoded(argv, errors), flat, aliases, errors, uses_config)
     file_values = _read_yaml(config, groups, flat, aliases, errors) if config else {}
     values, given = {}, {}
     for origin in (file_values, flags):  # the flag comes last and wins
@@ -55,10 +63,17 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
                 errors.append(error)
     if errors:
         raise errors[0] if len(errors) == 1 else UsageErrors(errors)
-    instances = {
-        group: group(**{n: v for n, v in values.items() if flat[n][0] is group}) for group in groups
-    }
+    instances = {group: group(**{n: v for n, v in values.items() if flat[n][0] is group}) for group in groups}
     return Settings(instances, given, config)
+
+
+def _decoded(argv: list[str], errors: list[UsageError]) -> list[str]:
+    """The words that are text; the others (bytes that are no UTF-8) could be neither saved nor shown."""
+    broken = [word for word in argv if any("\ud800" <= c <= "\udfff" for c in word)]
+    errors += [
+        UsageError(f"{word!r} is no UTF-8", "text was wanted", "rename the file or retype the word") for word in broken
+    ]
+    return [word for word in argv if word not in broken]
 
 
 def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | None]:
@@ -68,7 +83,7 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
-            if positional and positional not in flags:
+            if positional and positional not in flags and not word.startswith("-"):
                 flags[positional] = (word, positional.upper())
             else:
                 errors.append(UsageError(f"unexpected word {word!r}", "settings begin with --", "see --help"))
@@ -78,11 +93,22 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
         name = aliases.get(name, name)
         negated = name.removeprefix("no_") if name.startswith("no_") else None
         if name == "config" and uses_config:
-            config = value if has_value else (words.pop(0) if words else "")
-            if not config:
-                errors.append(UsageError("--config has no value", "a YAML file was wanted", "e.g. --config configs/x.yaml"))
+            value = value if has_value else (words.pop(0) if words and not words[0].startswith("--") else "")
+            if not value:
+                errors.append(
+                    UsageError("--config has no value", "a YAML file was wanted", "e.g. --config configs/x.yaml")
+                )
+            elif config:
+                errors.append(
+                    UsageError(f"--config is given twice ({config}, {value})", "one file was wanted", "remove one")
+                )
+            config = value or config
             continue
         if name not in flat and negated in flat and _base_type(flat[negated][1].type)[0] is bool:
+            if has_value:
+                errors.append(
+                    UsageError(f"{word} has a value", f"--{flag} alone means no", f"write --{negated} {value}")
+                )
             name, has_value, value = negated, "=", "false"
         if name not in flat:
             known = ["config", *flat, *aliases] if uses_config else [*flat, *aliases]
@@ -102,18 +128,25 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
             follows = bool(words) and words[0].lower() in ("true", "false", "yes", "no", "1", "0", "on", "off")
             value = words.pop(0) if follows else "true"
         elif not has_value:
-            if not words:
-                errors.append(UsageError(f"--{flag} has no value", "one was wanted", "see --help"))
+            if not words or words[0].startswith("--"):
+                hint = f"if {words[0]} is meant, write --{flag}={words[0]}" if words else "see --help"
+                errors.append(UsageError(f"--{flag} has no value", "one was wanted", hint))
                 continue
             value = words.pop(0)
         if name in flags:
-            errors.append(UsageError(f"--{flag} is given twice ({flags[name][1]})", "one value was wanted", "remove one"))
+            errors.append(
+                UsageError(f"--{flag} is given twice ({flags[name][1]})", "one value was wanted", "remove one")
+            )
         flags[name] = (value, f"--{flag}")
     return flags, config
 
 
 def load_yaml(path: str) -> dict:
-    """A YAML mapping, read safely: no tags, no aliases, no duplicate keys."""
+    """A YAML mapping, read safely: no tags, no aliases, no duplicate keys.
+
+    Only what looks like a number to everybody is one (not 010, 1:30 or 2024-01-01, which YAML 1.1 would rewrite): all other
+    words reach the converter as they are written, like those of the command line.
+    """
     import yaml
 
     try:
@@ -121,7 +154,9 @@ def load_yaml(path: str) -> dict:
     except FileNotFoundError:
         raise UsageError(f"--config {path} does not exist", "a YAML file was wanted", "check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read ({error})", "a YAML file was wanted", "check the file") from None
+        raise UsageError(
+            f"--config {path} cannot be read ({error})", "a YAML file was wanted", "check the file"
+        ) from None
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent, index):
@@ -130,21 +165,38 @@ def load_yaml(path: str) -> dict:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node, deep=False):
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice")
+            seen = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a key is no word")
+                if key.value in seen:
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
+                seen.add(key.value)
             return super().construct_mapping(node, deep)
 
+    tag = "tag:yaml.org,2002:"
+    words = {tag + kind for kind in ("int", "float", "timestamp")}
+    Loader.yaml_implicit_resolvers = {
+        first: [(known, pattern) for known, pattern in resolvers if known not in words]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver(tag + "int", re.compile(f"^(?:{WHOLE.pattern})$"), list("-0123456789"))
+    Loader.add_implicit_resolver(tag + "float", re.compile(f"^(?:{BROKEN.pattern})$"), list("-+.0123456789"))
     try:
         loaded = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader, made stricter
-    except (yaml.YAMLError, TypeError) as error:
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply", "sections with settings were wanted", "see configs/") from None
+    except (yaml.YAMLError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())
-        raise UsageError(f"{path} is no readable YAML: {line}", "`key: value` lines were wanted", "mend that line") from None
+        raise UsageError(
+            f"{path} is no readable YAML: {line}", "`key: value` lines were wanted", "mend that line"
+        ) from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise UsageError(f"{path} holds a {type(loaded).__name__}", "a mapping with sections was wanted", "see configs/")
+        raise UsageError(
+            f"{path} holds a {type(loaded).__name__}", "a mapping with sections was wanted", "see configs/"
+        )
     return loaded
 
 
@@ -227,6 +279,10 @@ def convert(raw, annotation, where: str):
     kind, inner = _base_type(annotation)
     if optional and (raw is None or (isinstance(raw, str) and raw.lower() in ("none", "null"))):
         return None
+    if raw is None:
+        raise UsageError(
+            f"{where} is empty", f"{getattr(kind, '__name__', 'a choice')} was wanted", "give a value or remove it"
+        )
     if kind is typing.Literal:
         choices = typing.get_args(inner)
         if isinstance(raw, bool):  # YAML reads a bare `no` as false
@@ -236,26 +292,59 @@ def convert(raw, annotation, where: str):
         return raw
     if kind is list:
         items = raw if isinstance(raw, list) else [raw]
+        if (
+            len(items) == 1
+            and isinstance(items[0], str)
+            and items[0].startswith("[")
+            and _base_type(*typing.get_args(inner))[0] is dict
+        ):
+            items = _json(items[0])
         return [convert(item, typing.get_args(inner)[0], where) for item in items]
     if kind is dict:
-        if isinstance(raw, str):
-            try:
-                raw = json.loads(raw)
-            except ValueError:
-                pass
+        raw = _numbers(_json(raw) if isinstance(raw, str) else raw)
         if not isinstance(raw, dict):
-            raise UsageError(f"{where} is {raw!r}", "a mapping (JSON on the command line) was wanted", 'e.g. \'{"a": 1}\'')
+            raise UsageError(
+                f"{where} is {raw!r}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
+            )
         return raw
     if isinstance(raw, (list, dict)):
         raise UsageError(f"{where} is {raw!r}", f"one {kind.__name__} was wanted", "give a single value")
     if kind is bool:
-        words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+        words = {
+            "true": True,
+            "yes": True,
+            "1": True,
+            "on": True,
+            "false": False,
+            "no": False,
+            "0": False,
+            "off": False,
+        }
         if str(raw).lower() not in words:
             raise UsageError(f"{where} is {raw!r}", "true or false was wanted", "write true or false")
         return words[str(raw).lower()]
     if kind in (int, float):
         return _number(raw, kind, where)
+    if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
+        raise UsageError(f"{where} is {str(raw).lower()}", "text was wanted", "put it in quotes")
     return str(raw)
+
+
+def _json(word: str):
+    """A word of the command line as JSON, or the word itself."""
+    try:
+        return json.loads(word)
+    except (ValueError, RecursionError):
+        return word
+
+
+def _numbers(value):
+    """`1e6` inside a mapping is a number too; PyYAML reads it as a word."""
+    if isinstance(value, dict):
+        return {name: _numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and POWER.fullmatch(value) else value
 
 
 def _number(raw, kind: type, where: str):
@@ -274,7 +363,9 @@ def _number(raw, kind: type, where: str):
     if kind is int and isinstance(number, float):
         if not number.is_integer():
             raise UsageError(f"{where} is {raw!r}", "a whole number was wanted", f"e.g. {round(number)}")
-        return int(number)
+        number = int(number)
+    if kind is int and abs(number) > LARGEST:
+        raise UsageError(f"{where} is {raw!r}", f"{wanted} up to {LARGEST} was wanted", "give a smaller one")
     return number
 
 
@@ -298,22 +389,28 @@ def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: b
     if example:
         lines += ["", f"  {example}"]
     if uses_config:
-        lines += ["", "  --config FILE", "      YAML with the sections below; a flag wins over the file, the file over the default"]
+        lines += [
+            "",
+            "  --config FILE",
+            "      YAML with the sections below; a flag wins over the file, the file over the default",
+        ]
     for group in groups:
         title = (group.__doc__ or group.__name__).strip().splitlines()[0]
         section = f"  [{group.section}:]" if uses_config and hasattr(group, "section") else ""
         lines += ["", f"{title}{section}"]
+        other = {new: old for old, new in getattr(group, "aliases", {}).items()}
         for field in dataclasses.fields(group):
-            lines += _help_lines(field)
+            lines += _help_lines(field, other.get(field.name))
     return "\n".join(lines)
 
 
-def _help_lines(field: dataclasses.Field) -> list[str]:
+def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
     kind, inner = _base_type(field.type)
     shown = {int: "N", float: "X", str: "TEXT", bool: "[true|false]", list: "A [B ...]", dict: "JSON"}.get(kind, "")
     if kind is typing.Literal:
         shown = "|".join(typing.get_args(inner))
     default = field.default if field.default is not dataclasses.MISSING else None
-    after = f" (default {default})" if default not in (None, "", False) else ""
+    after = "" if default is None or default is False or default == "" else f" (default {default})"
+    after += f" (also --{alias})" if alias else ""
     name = field.name.upper() if field.metadata.get("positional") else f"--{field.name} {shown}"
     return [f"  {name}", f"      {field.metadata['help']}{after}"]

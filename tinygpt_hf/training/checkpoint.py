@@ -58,7 +58,9 @@ def save_model(folder: Path, model, tokenizer) -> None:
 
 def publish(source: Path, target: Path) -> None:
     """Make `target` the model in `source`, file by file, each by one rename: it loads at every moment after the first time."""
-    names = sorted(p.name for p in source.iterdir() if p.is_file() and p.name not in (OPTIMIZER, STATE, safeio.MANIFEST))
+    names = sorted(
+        p.name for p in source.iterdir() if p.is_file() and p.name not in (OPTIMIZER, STATE, safeio.MANIFEST)
+    )
     target.mkdir(exist_ok=True)
     names.sort(key=lambda name: name == "config.json")  # a folder is a model once its config is there: it comes last
     for name in names:
@@ -102,7 +104,9 @@ def load_optimizer(path: Path, optimizer) -> None:
         found = {key: tensors.pop(f"{name}:{key}") for key in _keys_of(tensors, name)}
         if not found:
             raise UsageError(
-                f"{path} has nothing for {name}", "an optimizer of the same kind was wanted", "resume with the same --optim"
+                f"{path} has nothing for {name}",
+                "an optimizer of the same kind was wanted",
+                "resume with the same --optim",
             )
         for key, value in found.items():
             if value.ndim:
@@ -110,7 +114,9 @@ def load_optimizer(path: Path, optimizer) -> None:
             optimizer.state[parameter][key] = value
     if tensors:
         raise UsageError(
-            f"{path} has {next(iter(tensors))}, which this model lacks", "the same model was wanted", "check the settings"
+            f"{path} has {next(iter(tensors))}, which this model lacks",
+            "the same model was wanted",
+            "check the settings",
         )
 
 
@@ -165,7 +171,9 @@ def remove_superseded(folder: Path, limit: int) -> None:
     """Delete the oldest complete checkpoints beyond `limit`; fewer than two are never left, and nothing without a manifest goes."""
     complete = [path for path in checkpoints(folder) if (path / safeio.MANIFEST).is_file()]
     for path in complete[: -max(limit, KEPT_AT_LEAST)]:
-        doomed = path.with_name(f"{safeio.TEMPORARY}removed-{path.name}")  # half-deleted, it must not look like a checkpoint
+        doomed = path.with_name(
+            f"{safeio.TEMPORARY}removed-{path.name}"
+        )  # half-deleted, it must not look like a checkpoint
         safeio.system.rename(path, doomed)
         safeio.system.remove_tree(doomed)
 
@@ -189,7 +197,9 @@ def open_folder(folder: Path, overwrite: bool) -> None:
         raise UsageError(f"{folder} is a file", "a folder for the run was wanted", "choose another --output_dir")
     if folder.is_dir() and not (folder / "run.yaml").is_file():
         prepared = {"tokenizer", "rows", safeio.LOCK}
-        others = [p.name for p in folder.iterdir() if p.name not in prepared and not p.name.startswith(safeio.TEMPORARY)]
+        others = [
+            p.name for p in folder.iterdir() if p.name not in prepared and not p.name.startswith(safeio.TEMPORARY)
+        ]
         if others:
             raise UsageError(
                 f"{folder} is no run of ours (it holds {', '.join(sorted(others)[:3])})",
@@ -199,4 +209,6 @@ def open_folder(folder: Path, overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be made ({error})", "a writable place was wanted", "choose another") from None
+        raise UsageError(
+            f"{folder} cannot be made ({error})", "a writable place was wanted", "choose another"
+        ) from None

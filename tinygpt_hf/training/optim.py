@@ -53,10 +53,13 @@ class MuonAdamW(torch.optim.AdamW):
     """AdamW on most groups, Muon on the groups marked `muon`; one optimizer, so that one GradScaler and one state serve both.
 
     The Muon part computes what `torch.optim.Muon` computes (Nesterov momentum, update scaled by sqrt(max(1, rows/columns)),
-    decoupled decay), with the Newton-Schulz rounds batched over the matrices of one shape.
+    decoupled decay), with the Newton-Schulz rounds batched over the matrices of one shape, in `compute_dtype`.
     """
 
-    def __init__(self, groups: list[dict], betas: tuple[float, float], eps: float):
+    def __init__(
+        self, groups: list[dict], betas: tuple[float, float], eps: float, compute_dtype: torch.dtype = torch.bfloat16
+    ):
+        self.compute_dtype = compute_dtype
         device = groups[0]["params"][0].device
         super().__init__(groups, lr=0.0, betas=betas, eps=eps, fused=device.type in ("cpu", "cuda"))
         self._step_supports_amp_scaling = False  # Muon wants gradients that are unscaled already
@@ -90,15 +93,15 @@ class MuonAdamW(torch.optim.AdamW):
                 buffer.lerp_(parameter.grad, 1 - momentum)
                 updates.append(parameter.grad.lerp(buffer, momentum))
             ratio = math.sqrt(max(1.0, shape[0] / shape[1]))
-            orthogonal = orthogonalize(torch.stack(updates)).to(parameters[0].dtype)
+            orthogonal = orthogonalize(torch.stack(updates), self.compute_dtype).to(parameters[0].dtype)
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(parameters, list(orthogonal.unbind()), alpha=-group["lr"] * ratio)
 
 
-def orthogonalize(matrices: torch.Tensor, steps: int = NEWTON_SCHULZ_STEPS) -> torch.Tensor:
-    """The nearly orthogonal factor of each of the matrices (N, rows, columns), by Newton-Schulz rounds in bfloat16."""
+def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype, steps: int = NEWTON_SCHULZ_STEPS) -> torch.Tensor:
+    """The nearly orthogonal factor of each of the matrices (N, rows, columns), by Newton-Schulz rounds in `dtype`."""
     a, b, c = NEWTON_SCHULZ
-    x = matrices.bfloat16()
+    x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
@@ -109,10 +112,13 @@ def orthogonalize(matrices: torch.Tensor, steps: int = NEWTON_SCHULZ_STEPS) -> t
     return x.mT if tall else x
 
 
-def make_optimizer(model: torch.nn.Module, training: TrainingArguments) -> MuonAdamW:
-    """The optimizer of a run."""
+def make_optimizer(model: torch.nn.Module, training: TrainingArguments, precision: str) -> MuonAdamW:
+    """The optimizer of a run. Without mixed precision Muon computes in float32 too: bfloat16 would enlarge rounding errors."""
     return MuonAdamW(
-        parameter_groups(model, training), betas=(training.adam_beta1, training.adam_beta2), eps=training.adam_epsilon
+        parameter_groups(model, training),
+        betas=(training.adam_beta1, training.adam_beta2),
+        eps=training.adam_epsilon,
+        compute_dtype=torch.float32 if precision == "no" else torch.bfloat16,
     )
 
 
@@ -120,7 +126,12 @@ Schedule = Literal["cosine", "linear", "warmup_stable_decay", "constant"]
 
 
 def learning_rate_factor(
-    step: int, max_steps: int, schedule: Schedule, warmup_steps: int = 0, decay_steps: int | None = None, minimum: float = 0.0
+    step: int,
+    max_steps: int,
+    schedule: Schedule,
+    warmup_steps: int = 0,
+    decay_steps: int | None = None,
+    minimum: float = 0.0,
 ) -> float:
     """The learning rate of the update that makes step `step` (0 .. max_steps-1), as a share of the peak.
 

@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +31,8 @@ from tinygpt_hf.data.rows import IGNORED, Rows
 from tinygpt_hf.data.tokenizer import tokenizer_hash
 from tinygpt_hf.errors import Interrupted, RunError, UsageError
 from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums
-from tinygpt_hf.inference.generation import generate_steps
-from tinygpt_hf.inference.sampling import Sampling
+from tinygpt_hf.inference.generation import continue_prompts, encode_prompt
+from tinygpt_hf.model.construction import build_model, check_model
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.training import checkpoint, run_folder
@@ -42,7 +41,7 @@ from tinygpt_hf.training.interruption import Interruption
 from tinygpt_hf.training.optim import learning_rate_factor, make_optimizer, set_learning_rate
 from tinygpt_hf.training.planning import Plan, is_due, make_plan
 from tinygpt_hf.training.precision import attention_for, choose_device, choose_precision
-from tinygpt_hf.training.run_log import Console, Meter, RunLog
+from tinygpt_hf.training.run_log import Console, Meter, RunLog, announcement, closing_line, evaluation_line
 
 
 @dataclasses.dataclass
@@ -74,38 +73,56 @@ def train(
     Raises UsageError for what the settings or the data have wrong, RunError for a failure on the way, Interrupted after a
     signal. Whatever is raised, every checkpoint written before is complete, and the same call goes on from the newest.
     """
-    settings = [model or ModelArguments(), data or DataArguments(), tokenizer or TokenizerArguments(), training or TrainingArguments()]
+    settings = [
+        model or ModelArguments(),
+        data or DataArguments(),
+        tokenizer or TokenizerArguments(),
+        training or TrainingArguments(),
+    ]
     model, data, tokenizer, training = settings
     check_settings(*settings)
     folder = output_folder(training)
     transformers.utils.logging.disable_progress_bar()  # the bars are ours
-    config_for(model, data, vocab_size=256)  # impossible shapes are refused before the text is read
+    check_model(model, data)
     accelerator = make_accelerator(training)
     console = Console(accelerator.is_main_process and not quiet)
 
-    with run_folder.opened(folder, training.overwrite, accelerator.is_main_process), Interruption(accelerator) as interruption:
+    with (
+        run_folder.opened(folder, training.overwrite, accelerator.is_main_process),
+        Interruption(accelerator) as interruption,
+    ):
         # The text, as rows; the model; and how far the run is.
         with accelerator.main_process_first():
             tok, rows = prepare(folder, model, data, tokenizer, training, console)
-        net = build_model(model, data, tok, training, accelerator)
-        plan = make_plan(training, rows.train.count(data.block_size, data.shift_rows), data.block_size, accelerator.num_processes)
+        net = build_model(model, data, tok, training.seed).train()
+        net.set_attn_implementation(attention_for(accelerator.device.type, accelerator.mixed_precision))
+        if training.gradient_checkpointing:
+            net.gradient_checkpointing_enable()
+        plan = make_plan(
+            training, rows.train.count(data.block_size, data.shift_rows), data.block_size, accelerator.num_processes
+        )
+        chats = rows.train.mask is not None  # tokens are masked in conversations only
         facts = run_facts(net, rows, tok, data, training, plan)
         resumed = run_folder.find_checkpoint(folder, training.resume_from_checkpoint, facts, console.say)
         state = checkpoint.read_state(resumed) if resumed else RunState(facts=facts)
         finished = run_folder.finished_result(folder, state, plan.max_steps)
         if finished:
-            console.say(f"{folder} is already finished: {state.step} steps, validation loss {state.last_evaluation['eval_loss']:.4f}")
+            console.say(
+                f"{folder} is already finished: {state.step} steps, validation loss {state.last_evaluation['eval_loss']:.4f}"
+            )
             return TrainResult(**{**finished, "already_finished": True})
         if resumed:
             checkpoint.load_weights(resumed, net)
         if accelerator.is_main_process:
             run_folder.write_settings(folder, settings, console.say)
-            run_folder.write_facts(folder, accelerator.device.type, accelerator.mixed_precision, facts, result=None)
-        console.say(announcement(net, rows, plan, state, accelerator, data))
+            run_folder.write_facts(
+                folder, accelerator.device.type, accelerator.mixed_precision, {**facts, "chat": chats}, result=None
+            )
+        console.say(announcement(net, plan, state, rows.train.num_tokens, data.block_size, accelerator))
 
         # What trains it. Only the model and the optimizer go through Accelerate: the rows need no loader.
         raw = net
-        net, optimizer = accelerator.prepare(net, make_optimizer(net, training))
+        net, optimizer = accelerator.prepare(net, make_optimizer(net, training, accelerator.mixed_precision))
         if resumed:
             checkpoint.load_optimizer(resumed / checkpoint.OPTIMIZER, optimizer.optimizer)
             if accelerator.scaler and state.scaler:
@@ -117,7 +134,9 @@ def train(
         # The loop.
         interruption.hold()
         while state.step < plan.max_steps:
-            torch.manual_seed(order.mix(training.seed, state.step, accelerator.process_index))  # dropout: a function of the step
+            torch.manual_seed(
+                order.mix(training.seed, state.step, accelerator.process_index)
+            )  # dropout: a function of the step
             factor = rate_factor(state.step, plan, training)
             set_learning_rate(optimizer, factor)
             batches = step_batches(rows.train, state.step, plan, data, training, accelerator)
@@ -150,7 +169,10 @@ def train(
                 meter.go_on()
             if signal and not last:
                 meter.close()
-                raise Interrupted(f"stopped by {signal.name} after step {state.step}, saved in {folder}; the same command goes on", signal)
+                raise Interrupted(
+                    f"stopped by {signal.name} after step {state.step}, saved in {folder}; the same command goes on",
+                    signal,
+                )
         meter.close()
 
         result = TrainResult(
@@ -165,7 +187,11 @@ def train(
         )
         if accelerator.is_main_process:
             run_folder.write_facts(
-                folder, accelerator.device.type, accelerator.mixed_precision, facts, result=dataclasses.asdict(result)
+                folder,
+                accelerator.device.type,
+                accelerator.mixed_precision,
+                {**facts, "chat": chats},
+                result=dataclasses.asdict(result),
             )
             console.say(closing_line(result))
         accelerator.wait_for_everyone()
@@ -199,11 +225,15 @@ def prepare(folder: Path, model, data, tokenizer, training, console: Console):
     if tok is None:
         console.bar("training the tokenizer", None)
         tok, report = make_tokenizer(data, tokenizer, training.seed)
-        console.say(f"tokenizer: {len(tok)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)")
+        console.say(
+            f"tokenizer: {len(tok)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
+        )
     began = time.perf_counter()
 
     def progress(done: int, tokens: int) -> None:
-        console.advance(done, f"{done / 1e6:.1f} MB, {done / 1e6 / (time.perf_counter() - began):.1f} MB/s, {tokens} tokens")
+        console.advance(
+            done, f"{done / 1e6:.1f} MB, {done / 1e6 / (time.perf_counter() - began):.1f} MB/s, {tokens} tokens"
+        )
 
     console.bar("tokenizing", None)
     rows = find_rows(data, tok, folder / "rows", training.seed, progress)
@@ -212,9 +242,13 @@ def prepare(folder: Path, model, data, tokenizer, training, console: Console):
         save_tokenizer(tok, report, folder / "tokenizer")
     if not rows.reused:
         total = rows.train.num_tokens + rows.validation.num_tokens
-        console.say(f"rows: kept {total} of {total} tokens of {rows.train.num_documents + rows.validation.num_documents} documents")
+        console.say(
+            f"rows: kept {total} of {total} tokens of {rows.train.num_documents + rows.validation.num_documents} documents"
+        )
     if rows.validation is None:
-        raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one was wanted", "make them anew")
+        raise UsageError(
+            f"the rows in {rows.train.folder.parent} have no validation part", "one was wanted", "make them anew"
+        )
     if rows.train.num_tokens <= data.block_size:
         raise UsageError(
             f"the training text has {rows.train.num_tokens} tokens",
@@ -224,89 +258,21 @@ def prepare(folder: Path, model, data, tokenizer, training, console: Console):
     return tok, rows
 
 
-def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **token_ids):
-    """The configuration of a model from scratch; a shape that cannot be is a UsageError in the words of the config."""
-    from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
-
-    shape = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name != "model_name_or_path"}
-    shape = {name: value for name, value in shape.items() if value is not None}
-    try:
-        return TinyGPTConfig(**{"max_position_embeddings": data.block_size, **shape, "vocab_size": vocab_size, **token_ids})
-    except Exception as error:  # the strict dataclass wraps ValueErrors in several types of its own
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())
-        raise UsageError(f"the model's shape is impossible ({reason})", "see the section model: of the settings", "mend it") from error
-
-
-def build_model(model: ModelArguments, data: DataArguments, tok, training: TrainingArguments, accelerator):
-    """A new model, or the named one to go on with; stock Qwen3, Llama and GPT-2 are converted."""
-    from transformers import GenerationConfig
-
-    from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
-
-    torch.manual_seed(training.seed)
-    if model.model_name_or_path:
-        net = load_weights_of(model.model_name_or_path)
-        known, longest = net.get_input_embeddings().num_embeddings, net.config.max_position_embeddings
-        if len(tok) > known:
-            raise UsageError(
-                f"the tokenizer has {len(tok)} tokens", f"{model.model_name_or_path} knows {known}", "use the model's own tokenizer"
-            )
-        if data.block_size > longest:
-            raise UsageError(
-                f"--block_size is {data.block_size}", f"the context of {model.model_name_or_path} is {longest}", "use a smaller one"
-            )
-    else:
-        ids = {"bos_token_id": tok.bos_token_id, "eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
-        net = TinyGPTForCausalLM(config_for(model, data, len(tok), **ids))
-        turn_end = tok.get_vocab().get("<|im_end|>")
-        ends = [tok.eos_token_id] + ([turn_end] if turn_end is not None else [])
-        net.generation_config = GenerationConfig(**{**ids, "eos_token_id": ends})
-    tok.model_max_length = net.config.max_position_embeddings
-    net.set_attn_implementation(attention_for(accelerator.device.type, accelerator.mixed_precision))
-    if training.gradient_checkpointing:
-        net.gradient_checkpointing_enable()
-    return net.train()
-
-
-def load_weights_of(name: str):
-    """The model to continue from, in float32."""
-    from transformers import AutoModelForCausalLM
-
-    from tinygpt_hf.model.conversion import from_stock
-
-    try:
-        net = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise UsageError(f"{name} cannot be loaded ({reason})", "a model folder or Hub id was wanted", "check --model_name_or_path") from error
-    return net if net.config.model_type == "tinygpt" else from_stock(net)
-
-
 def run_facts(net, rows, tok, data: DataArguments, training: TrainingArguments, plan: Plan) -> dict:
     """What a run is made of. A checkpoint made with other facts cannot go on here."""
     shape = net.config.to_diff_dict()
     return {
         "data": safeio.value_hash([rows.train.manifest["files"], rows.validation.manifest["files"]]),
         "tokenizer": tokenizer_hash(tok),
-        "model": {k: v for k, v in shape.items() if k not in ("auto_map", "architectures", "transformers_version", "dtype")},
+        "model": {
+            k: v for k, v in shape.items() if k not in ("auto_map", "architectures", "transformers_version", "dtype")
+        },
         "effective_batch": plan.rows_per_step,
         "block_size": data.block_size,
         "shift_rows": data.shift_rows,
         "optim": training.optim,
         "seed": training.seed,
     }
-
-
-def announcement(net, rows, plan: Plan, state: RunState, accelerator, data: DataArguments) -> str:
-    tokens = plan.rows_per_step * data.block_size
-    where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
-    begin = f"from step {state.step} " if state.step else ""
-    return (
-        f"model: {net.num_parameters() / 1e6:.2f}M parameters on {where}\n"
-        f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, "
-        f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {rows.train.num_tokens} tokens"
-    )
 
 
 def rate_factor(step: int, plan: Plan, training: TrainingArguments) -> float:
@@ -323,13 +289,17 @@ def rate_factor(step: int, plan: Plan, training: TrainingArguments) -> float:
 Batch = tuple[torch.Tensor, torch.Tensor]  # input_ids and labels, both (B, T), labels already shifted
 
 
-def step_batches(rows: Rows, step: int, plan: Plan, data: DataArguments, training: TrainingArguments, accelerator) -> list[Batch]:
+def step_batches(
+    rows: Rows, step: int, plan: Plan, data: DataArguments, training: TrainingArguments, accelerator
+) -> list[Batch]:
     """This process's micro-batches of a step, as many on every process; the last step of a run may be short."""
     first = step * plan.rows_per_step
     count = min(plan.rows_per_step, plan.total_rows - first)
     first, count = order.share(first, count, accelerator.num_processes, accelerator.process_index)
     parts = training.gradient_accumulation_steps
-    return [read_rows(rows, *order.share(first, count, parts, k), data, training, accelerator.device) for k in range(parts)]
+    return [
+        read_rows(rows, *order.share(first, count, parts, k), data, training, accelerator.device) for k in range(parts)
+    ]
 
 
 def read_rows(rows: Rows, first: int, count: int, data: DataArguments, training: TrainingArguments, device) -> Batch:
@@ -354,12 +324,16 @@ def train_step(forward, net, optimizer, batches: list[Batch], training: Training
     if accelerator.num_processes > 1:
         tokens = accelerator.reduce(tokens, "sum")
     optimizer.zero_grad()
-    loss = torch.zeros((), device=accelerator.device)
+    loss = torch.zeros((), device=accelerator.device, dtype=exact_dtype(accelerator))
     for k, (input_ids, labels) in enumerate(batches):
         is_last = k == len(batches) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(net):
             part = forward(
-                input_ids=input_ids, labels=labels, shift_labels=labels, num_items_in_batch=tokens.clamp(min=1), use_cache=False
+                input_ids=input_ids,
+                labels=labels,
+                shift_labels=labels,
+                num_items_in_batch=tokens.clamp(min=1),
+                use_cache=False,
             ).loss
             accelerator.backward(part * accelerator.num_processes)  # DDP takes the mean over processes; a sum is wanted
             loss += part.detach()
@@ -370,8 +344,15 @@ def train_step(forward, net, optimizer, batches: list[Batch], training: Training
     return loss, int(tokens), norm
 
 
+def exact_dtype(accelerator) -> torch.dtype:
+    """The type sums are kept in; mps has no float64."""
+    return torch.float32 if accelerator.device.type == "mps" else torch.float64
+
+
 @torch.no_grad()
-def evaluate(forward, rows: Rows, data: DataArguments, training: TrainingArguments, accelerator) -> dict[str, float | None]:
+def evaluate(
+    forward, rows: Rows, data: DataArguments, training: TrainingArguments, accelerator
+) -> dict[str, float | None]:
     """Loss, perplexity, bits per byte and accuracy over the whole validation set, each token once, the same every time."""
     forward.eval()
     size = training.per_device_eval_batch_size or training.per_device_train_batch_size
@@ -383,8 +364,8 @@ def evaluate(forward, rows: Rows, data: DataArguments, training: TrainingArgumen
             sums += batch_sums(forward, torch.from_numpy(input_ids), torch.from_numpy(labels))
     forward.train()
     if accelerator.num_processes > 1:
-        dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
-        sums = MetricSums.from_list(accelerator.reduce(torch.tensor(sums.to_list(), dtype=dtype, device=accelerator.device), "sum"))
+        parts = torch.tensor(sums.to_list(), dtype=exact_dtype(accelerator), device=accelerator.device)
+        sums = MetricSums.from_list(accelerator.reduce(parts, "sum"))
     sums.bytes = rows.manifest.get("num_bytes", 0)
     return {
         "eval_loss": sums.loss,
@@ -394,59 +375,18 @@ def evaluate(forward, rows: Rows, data: DataArguments, training: TrainingArgumen
     }
 
 
-PROMPT_TOKENS = 12
-
-
-def prompts_of(tok, rows: Rows, training: TrainingArguments) -> Iterator[list[int]]:
-    """The ids of the fixed prompts: those of the settings, else how the first documents held out begin.
-
-    Of a conversation that is everything before the assistant's first word.
-    """
-    if training.sample_prompts:
-        for prompt in training.sample_prompts:
-            yield tok(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return
-    for number in range(min(2, rows.num_documents)):
-        ids = rows.document(number)
-        learnt = rows.targets(number)
-        begin = int(np.argmax(learnt)) if not learnt[0] else PROMPT_TOKENS
-        yield ids[: max(1, min(begin, len(ids) - 1))].tolist()
-
-
 def sample(net, tok, rows: Rows, training: TrainingArguments) -> list[dict[str, str]]:
-    """The fixed prompts, continued; the same seed every time, so that only the model changes."""
+    """The prompts of the settings, else the beginnings of the first documents held out, as the model continues them now."""
     if training.sample_tokens == 0:
         return []
-    samples = []
+    if training.sample_prompts:
+        prompts = [encode_prompt(tok, prompt) for prompt in training.sample_prompts]
+    else:
+        prompts = [rows.opening(number).tolist() for number in range(min(2, rows.num_documents))]
     net.eval()
-    longest = net.config.max_position_embeddings - 1
-    for number, ids in enumerate(prompts_of(tok, rows, training)):
-        if not ids:
-            continue
-        ids = ids[-longest:]
-        steps = generate_steps(
-            net, tok, ids, Sampling(temperature=0.8, top_k=50), max_new_tokens=training.sample_tokens, seed=0, number=number
-        )
-        samples.append({"prompt": tok.decode(ids), "text": "".join(step.text for step in steps)})
+    samples = continue_prompts(net, tok, prompts, training.sample_tokens)
     net.train()
     return samples
-
-
-def evaluation_line(state: RunState, metrics: dict, samples: list[dict[str, str]]) -> str:
-    best = " (best so far)" if state.best_step == state.step else ""
-    bits = metrics["eval_bits_per_byte"]
-    bits = f", {bits:.3f} bits per byte" if bits is not None else ""
-    lines = [f"step {state.step}: validation loss {metrics['eval_loss']:.4f}{bits}, perplexity {metrics['eval_perplexity']:.2f}{best}"]
-    lines += [f"    {' '.join(s['prompt'].split())} | {' '.join(s['text'].split())}" for s in samples]
-    return "\n".join(lines)
-
-
-def closing_line(result: TrainResult) -> str:
-    bits = f", {result.eval_bits_per_byte:.3f} bits per byte" if result.eval_bits_per_byte is not None else ""
-    return (
-        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s; "
-        f"validation loss {result.eval_loss:.4f}{bits}; the model is {result.output_dir}"
-    )
 
 
 def save(folder: Path, net, tok, optimizer, state: RunState, training: TrainingArguments, accelerator) -> None:

@@ -43,7 +43,7 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
 
 
 def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
-    """The checkpoint to go on from, or None to begin. Its facts (data, shapes, batch, seed) must be those of this run."""
+    """The checkpoint to go on from, or None to begin. Its facts (data, shape, batch, seed) must be those of this run."""
     if wanted == "none":
         if checkpoint.checkpoints(folder):
             raise UsageError(

@@ -1,4 +1,4 @@
-"""What a run says: one JSON object per logged step in log.jsonl, and a bar with loss, speed and time left on the terminal."""
+"""What a run says: an object per logged step in log.jsonl; a bar with loss, speed and time left on the terminal."""
 
 import json
 import math
@@ -101,7 +101,7 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 class Meter:
-    """Loss and speed between two lines of the log, for the log and for the bar. Pauses (evaluation, saving) do not count."""
+    """Loss and speed between two lines of the log, for log and bar. Pauses (evaluation, saving) do not count."""
 
     def __init__(self, console: Console, max_steps: int, step: int):
         self._console, self._max_steps, self._first = console, max_steps, step
@@ -159,6 +159,39 @@ class Meter:
     def close(self) -> None:
         """End the bar."""
         self._console.close()
+
+
+def announcement(net, plan, state, num_tokens: int, block_size: int, accelerator) -> str:
+    """What is about to be trained, on what, for how long."""
+    tokens = plan.rows_per_step * block_size
+    where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
+    begin = f"from step {state.step} " if state.step else ""
+    return (
+        f"model: {net.num_parameters() / 1e6:.2f}M parameters on {where}\n"
+        f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, "
+        f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+    )
+
+
+def evaluation_line(state, metrics: dict, samples: list[dict[str, str]]) -> str:
+    """The numbers of an evaluation, and the fixed prompts as they are continued now."""
+    best = " (best so far)" if state.best_step == state.step else ""
+    bits = metrics["eval_bits_per_byte"]
+    bits = f", {bits:.3f} bits per byte" if bits is not None else ""
+    lines = [
+        f"step {state.step}: validation loss {metrics['eval_loss']:.4f}{bits}, perplexity {metrics['eval_perplexity']:.2f}{best}"
+    ]
+    lines += [f"    {' '.join(s['prompt'].split())} | {' '.join(s['text'].split())}" for s in samples]
+    return "\n".join(lines)
+
+
+def closing_line(result) -> str:
+    """What was reached, and where it is."""
+    bits = f", {result.eval_bits_per_byte:.3f} bits per byte" if result.eval_bits_per_byte is not None else ""
+    return (
+        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s; "
+        f"validation loss {result.eval_loss:.4f}{bits}; the model is {result.output_dir}"
+    )
 
 
 def duration(seconds: float) -> str:

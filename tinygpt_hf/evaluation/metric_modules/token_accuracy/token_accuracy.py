@@ -1,0 +1,40 @@
+"""`evaluate` module: share of tokens predicted right, from rows of predicted and wanted ids."""
+
+import datasets
+import evaluate
+import numpy
+
+from tinygpt_hf.evaluation.metrics import IGNORED, accuracy
+
+_DESCRIPTION = "Share of the tokens that were the model's first choice."
+_INPUTS = """
+Args:
+    predictions: rows of token ids, the likeliest token at each position.
+    references: rows of the ids that really came, of the same lengths; -100 where none is counted.
+Returns:
+    accuracy
+Example:
+    compute(predictions=[[5, 6, 7]], references=[[5, 9, -100]]) gives accuracy 0.5.
+"""
+
+
+class TokenAccuracy(evaluate.Metric):
+    """Sums first, one division at the end: a short row weighs as little as it is."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        row = datasets.Sequence(datasets.Value("int64"))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description=_INPUTS,
+            features=datasets.Features({"predictions": row, "references": row}),
+        )
+
+    def _compute(self, predictions, references) -> dict[str, float]:
+        correct = tokens = 0
+        for predicted, wanted in zip(predictions, references, strict=True):
+            predicted, wanted = numpy.asarray(predicted), numpy.asarray(wanted)
+            counted = wanted != IGNORED
+            correct += int((predicted == wanted)[counted].sum())
+            tokens += int(counted.sum())
+        return {"accuracy": accuracy(correct, tokens)}

@@ -1,0 +1,270 @@
+"""Loss, perplexity, bits per byte and accuracy of any causal LM on any text, over the whole of it, token-weighted.
+
+    sums = MetricSums()
+    for input_ids, labels in batches:                 # (B, T) each, labels already shifted, -100 where no target
+        sums += batch_sums(model, input_ids, labels)
+    sums.bytes = size_of_the_text
+    sums.loss, sums.perplexity, sums.bits_per_byte, sums.accuracy
+
+Only sums are kept (nats, tokens, correct, bytes), so batches of any size and shards of any length add up to the same
+numbers, and processes add theirs by one reduction of `to_list()`. The same arithmetic ships as three modules of the
+Hugging Face `evaluate` library, loaded without a network by `load_metric(name)`.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from tinygpt_hf.errors import UsageError
+
+IGNORED = -100
+METRICS = ("perplexity", "bits_per_byte", "token_accuracy")
+LONGEST_WINDOW = 2048  # longer ones only on request: the logits of one window of a large vocabulary fill gigabytes
+MOST_LOGITS = 2**27  # per batch: half a gigabyte in float32
+
+
+def mean_loss(nats: float, tokens: int) -> float:
+    """Nats per predicted token; NaN where nothing was predicted."""
+    return nats / tokens if tokens else math.nan
+
+
+def perplexity(nats: float, tokens: int) -> float:
+    """exp(loss): among how many equally likely tokens the model is in doubt, on average."""
+    loss = mean_loss(nats, tokens)
+    return math.exp(loss) if not loss > 700 else math.inf  # exp overflows a float there
+
+
+def bits_per_byte(nats: float, num_bytes: int) -> float:
+    """Bits spent per UTF-8 byte of text: comparable between tokenizers, and with file compressors."""
+    return nats / math.log(2) / num_bytes if num_bytes else math.nan
+
+
+def accuracy(correct: int, tokens: int) -> float:
+    """Share of the predicted tokens that were the model's first choice."""
+    return correct / tokens if tokens else math.nan
+
+
+@dataclass
+class MetricSums:
+    """What adds up over batches, shards and processes; the numbers are derived from it."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    correct: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "MetricSums") -> "MetricSums":
+        return MetricSums(*(a + b for a, b in zip(self.to_list(), other.to_list(), strict=True)))
+
+    def to_list(self) -> list[float]:
+        """The sums in order, for a reduction over processes (use float64 there)."""
+        return [self.nats, self.tokens, self.correct, self.bytes]
+
+    @classmethod
+    def from_list(cls, sums) -> "MetricSums":
+        """The inverse of `to_list`, also from a tensor."""
+        nats, tokens, correct, num_bytes = (float(x) for x in sums)
+        return cls(nats, int(tokens), int(correct), int(num_bytes))
+
+    @property
+    def loss(self) -> float:
+        return mean_loss(self.nats, self.tokens)
+
+    @property
+    def perplexity(self) -> float:
+        return perplexity(self.nats, self.tokens)
+
+    @property
+    def bits_per_byte(self) -> float:
+        return bits_per_byte(self.nats, self.bytes)
+
+    @property
+    def accuracy(self) -> float:
+        return accuracy(self.correct, self.tokens)
+
+
+@torch.no_grad()
+def token_scores(model, input_ids, labels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(nats, predicted ids, labels), each (B, T) on the model's device; nats is float32, 0 where the label is -100.
+
+    The model is used in the mode it is in: call `model.eval()` first.
+    """
+    device = next(model.parameters()).device
+    input_ids = torch.as_tensor(input_ids, dtype=torch.long, device=device)  # (B, T)
+    labels = torch.as_tensor(labels, dtype=torch.long, device=device)  # (B, T)
+    logits = model(input_ids=input_ids, use_cache=False).logits  # (B, T, V)
+    flat = logits.flatten(0, 1)  # (B * T, V)
+    nats = F.cross_entropy(flat.float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
+    return nats.view_as(labels), flat.argmax(-1).view_as(labels), labels
+
+
+def batch_sums(model, input_ids, labels) -> MetricSums:
+    """The sums of one batch, without bytes. `labels` (B, T) are shifted: labels[b, t] follows input_ids[b, :t+1]."""
+    nats, predicted, labels = token_scores(model, input_ids, labels)
+    return _sums(nats, predicted, labels)
+
+
+def evaluate_tokens(
+    model, ids, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
+) -> MetricSums:
+    """The sums over a flat array of token ids, without bytes: every token but the first is predicted exactly once.
+
+    `block_size` tokens make a window (default: the model's context, at most 2048). Windows are disjoint unless `stride`
+    is smaller: then they overlap and a token is counted where it first appears, behind at least block_size - stride
+    tokens of context (the first window apart), which costs block_size / stride times the work.
+    """
+    sums = MetricSums()
+    for input_ids, labels in _batches(model, ids, block_size, stride, batch_size):
+        sums += batch_sums(model, input_ids, labels)
+    return sums
+
+
+def evaluate_text(
+    model, tokenizer, text: str, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
+) -> MetricSums:
+    """The sums over a text, encoded as it is: nothing is added, and control tokens written in it are plain text.
+
+    `bytes` are the UTF-8 bytes of what is predicted: those of the text without its first token's.
+    """
+    ids = encode_text(tokenizer, text)
+    sums = evaluate_tokens(model, ids, block_size, stride, batch_size)
+    sums.bytes = predicted_bytes(tokenizer, text, ids)
+    return sums
+
+
+def evaluate_file(
+    model, tokenizer, path: str | Path, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
+) -> dict[str, float | int | str]:
+    """`tinygpt evaluate`: the numbers of a text file, computed by this package's modules of the `evaluate` library."""
+    text = read_text(path)
+    ids = encode_text(tokenizer, text)
+    metrics = {name: load_metric(name) for name in METRICS}
+    tokens, nats_in_all = 0, 0.0
+    for input_ids, labels in _batches(model, ids, block_size, stride, batch_size):
+        nats, predicted, labels = token_scores(model, input_ids, labels)
+        counted = (labels != IGNORED).sum(1)  # (B,)
+        per_window = nats.double().sum(1)  # (B,)
+        metrics["perplexity"].add_batch(predictions=per_window.tolist(), references=counted.tolist())
+        metrics["token_accuracy"].add_batch(predictions=predicted.tolist(), references=labels.tolist())
+        tokens, nats_in_all = tokens + int(counted.sum()), nats_in_all + float(per_window.sum())
+    size = predicted_bytes(tokenizer, text, ids)
+    metrics["bits_per_byte"].add(prediction=nats_in_all, reference=size)
+    results: dict[str, float | int | str] = {}
+    for metric in metrics.values():
+        results |= metric.compute()
+    window = _window(model, block_size)
+    results |= {"tokens": tokens, "bytes": size, "block_size": window, "stride": stride or window, "data": str(path)}
+    return results
+
+
+def load_metric(name: str):
+    """A module of this package for the `evaluate` library: perplexity, bits_per_byte or token_accuracy. No network."""
+    import evaluate
+
+    if name not in METRICS:
+        raise UsageError(f"there is no metric {name!r}", f"the metrics are {', '.join(METRICS)}", "check the spelling")
+    return evaluate.load(str(Path(__file__).parent / "metric_modules" / name))
+
+
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text file, line ends as they are; everything else is a `UsageError` that names it."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        seen = f"--data {path} cannot be read ({error.strerror})"
+        raise UsageError(seen, "a text file was wanted", "check the path") from None
+    if not data:
+        raise UsageError(f"--data {path} is empty", "a text of two tokens or more was wanted", "use another file")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UsageError(f"--data {path} is UTF-16", "UTF-8 was wanted", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--data {path} is no UTF-8 text (byte {error.start})", "a UTF-8 text file was wanted", "check the encoding"
+        ) from None
+    if "\0" in text:
+        raise UsageError(f"--data {path} holds zero bytes", "a text file was wanted, no binary one", "check the path")
+    return text.removeprefix("\ufeff")
+
+
+def encode_text(tokenizer, text: str, piece: int = 1 << 22) -> np.ndarray:
+    """The ids (N,) of a text, nothing added. Long texts go piece by piece, to bound the memory of the encoding.
+
+    A piece ends between a letter and a line break, where the patterns of byte-level tokenizers cut anyway.
+    """
+    arrays, start = [], 0
+    while start < len(text):
+        end = start + piece
+        while end < len(text) and not (text[end] == "\n" and text[end - 1].isalpha()):
+            end += 1
+        encoding = tokenizer(text[start:end], add_special_tokens=False, split_special_tokens=True, verbose=False)
+        arrays.append(np.asarray(encoding["input_ids"], dtype=np.int64))
+        start = end
+    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
+
+
+def predicted_bytes(tokenizer, text: str, ids: np.ndarray) -> int:
+    """UTF-8 bytes of a text without those of its first token, which nothing predicts."""
+    if not len(ids):
+        return 0
+    return len(text.encode()) - _first_token_bytes(tokenizer, text, int(ids[0]))
+
+
+def _first_token_bytes(tokenizer, text: str, id: int) -> int:
+    shown = tokenizer.decode([id], clean_up_tokenization_spaces=False)
+    if text.startswith(shown) and shown:
+        return len(shown.encode())
+    token = tokenizer.convert_ids_to_tokens(id)
+    if "\ufffd" in shown:  # part of a character: <0xE2> is one byte, and a byte-level token has a letter per byte
+        return 1 if token.startswith("<0x") else len(token)
+    head = tokenizer(text[:64], add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    return len(text[: head["offset_mapping"][0][1]].encode())  # tokenizers that change case or spaces
+
+
+def _window(model, block_size: int | None) -> int:
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if block_size is None:
+        return min(context or LONGEST_WINDOW, LONGEST_WINDOW)
+    if block_size < 1 or (context and block_size > context):
+        wanted = f"1 to {context} tokens were wanted" if context else "at least 1 token was wanted"
+        raise UsageError(f"--block_size is {block_size}", wanted, "leave --block_size out")
+    return block_size
+
+
+def _batches(model, ids, block_size, stride, batch_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(input_ids, labels) of equally long windows, so that nothing is ever padded; labels already counted are -100."""
+    ids = np.asarray(ids)
+    T = _window(model, block_size)
+    stride = T if stride is None else stride
+    if not 1 <= stride <= T:
+        raise UsageError(f"--stride is {stride}", f"1 to {T}, the window, was wanted", "leave --stride out")
+    if batch_size < 1:
+        raise UsageError(f"--per_device_eval_batch_size is {batch_size}", "at least 1 was wanted", "try 8")
+    if len(ids) < 2:
+        raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more was wanted", "use more text")
+    targets = len(ids) - 1
+    vocabulary = model.config.get_text_config().vocab_size
+    batch_size = max(1, min(batch_size, MOST_LOGITS // (T * vocabulary)))
+    starts = range(0, max(1, targets - T + stride), stride)  # the last window is the first to reach the end
+    full = [start for start in starts if start + T <= targets]
+    groups = [full[k : k + batch_size] for k in range(0, len(full), batch_size)]
+    groups += [[start] for start in starts if start + T > targets]
+    for group in groups:
+        length = min(T, targets - group[0])
+        slots = np.asarray(group)[:, None] + np.arange(length)  # (B, T)
+        labels = ids[slots + 1].astype(np.int64)
+        again = (slots < np.asarray(group)[:, None] + T - stride) & (np.asarray(group)[:, None] > 0)
+        labels[again] = IGNORED  # an earlier window has predicted it
+        yield ids[slots].astype(np.int64), labels
+
+
+def _sums(nats: torch.Tensor, predicted: torch.Tensor, labels: torch.Tensor) -> MetricSums:
+    # one transfer instead of three: a GPU is waited for once
+    sums = torch.stack([nats.sum(dtype=torch.float64), (labels != IGNORED).sum(), (predicted == labels).sum()])
+    return MetricSums.from_list([*sums.tolist(), 0])
