@@ -7,6 +7,7 @@ import difflib
 import os
 import sys
 import traceback
+from pathlib import Path
 
 from tinygpt_hf import __version__
 from tinygpt_hf.commands import COMMANDS
@@ -36,9 +37,13 @@ def main(argv: list[str] | None = None) -> int:
         say("interrupted")
         return 130
     except BrokenPipeError:  # the reader of a pipe left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
     except (OSError, MemoryError) as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # the disk behind it is full
+            discard_output()
         return failed(error, 1, debug)
     except Exception as error:
         fault = f"{type(error).__name__}: {error}; this is a fault of tinygpt_hf or of a library below it; --debug shows where"
@@ -97,6 +102,11 @@ def failed(error: BaseException, status: int, debug: bool, words: str = "") -> i
 def printable(text: str) -> str:
     """Text with every control character, line ends too, written as an escape: names from files may hold anything."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def discard_output() -> None:
+    """What is still buffered for a standard output nobody takes: Python would try once more when it ends, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

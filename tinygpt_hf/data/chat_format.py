@@ -69,10 +69,25 @@ def encode_chat(tokenizer, messages: list[dict], add_generation_prompt: bool = F
     ids: list[int] = []
     mask: list[int] = []
     for piece, learnt, typed in pieces:
-        new = tokenizer(piece, add_special_tokens=False, split_special_tokens=typed)["input_ids"]
+        (new,) = encode_texts(tokenizer, [piece], typed)
         ids.extend(new)
         mask.extend([int(learnt)] * len(new))
     return ids, mask
+
+
+def encode_texts(tokenizer, texts: list[str], typed: bool = True) -> list[list[int]]:
+    """The ids of each text, whole, without anything put around it, on all cores; the tokenizer is left as it was.
+
+    `typed`: what looks like a special token is spelt out in characters.
+    """
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()  # what an earlier call or the tokenizer's own file may have set
+    core.no_padding()
+    before, core.encode_special_tokens = core.encode_special_tokens, typed
+    try:
+        return [encoding.ids for encoding in core.encode_batch_fast(texts, add_special_tokens=False)]
+    finally:
+        core.encode_special_tokens = before
 
 
 def chat_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> list[tuple[str, bool, bool]]:
@@ -100,7 +115,7 @@ def chat_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool = F
         reason = " ".join(str(error).split())
         roles = ", ".join(message["role"] for message in messages[:4])
         raise UsageError(
-            f"the chat template refuses a conversation ({reason})",
+            f"the chat template refuses the conversation ({reason})",
             f"its roles are {roles}",
             "change the messages or the tokenizer",
         ) from error

@@ -229,7 +229,7 @@ def _parquet(path: str, text_column: str | None) -> Iterator[dict]:
             for row in batch.to_pylist():
                 yield row_document(row, text_column, f"{path}, row {count}")
                 count += 1
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path} cannot be read ({first_words(error)})", "a .parquet file was wanted", "check the file"
         ) from error

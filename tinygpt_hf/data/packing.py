@@ -4,6 +4,7 @@
 Texts are encoded in batches, on all cores, by the Rust side of `tokenizers`; memory is bounded by a batch (and the longest text).
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from tinygpt_hf import safeio
 from tinygpt_hf.data import corpus, sources
-from tinygpt_hf.data.chat_format import chat_pieces
+from tinygpt_hf.data.chat_format import chat_pieces, encode_texts
 from tinygpt_hf.data.rows import Rows, RowWriter
 from tinygpt_hf.data.tokenizer import tokenizer_hash
 from tinygpt_hf.errors import UsageError
@@ -168,18 +169,10 @@ def _encoded(
 
 
 def _encode_batch(batch, tokenizer) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None]]:
-    core = tokenizer.backend_tokenizer
-    core.no_truncation()  # what an earlier call or the tokenizer's own file may have set
-    core.no_padding()
     known: dict[tuple[str, bool], list[int]] = {}
     for typed in (True, False):
         texts = list(dict.fromkeys(piece for _, pieces, _ in batch for piece, _, t in pieces if t == typed))
-        before, core.encode_special_tokens = core.encode_special_tokens, typed
-        try:
-            for text, encoding in zip(texts, core.encode_batch_fast(texts, add_special_tokens=False), strict=True):
-                known[text, typed] = encoding.ids
-        finally:
-            core.encode_special_tokens = before
+        known |= {(text, typed): ids for text, ids in zip(texts, encode_texts(tokenizer, texts, typed), strict=True)}
     end = [tokenizer.eos_token_id]
     for part, pieces, is_text in batch:
         encoded = [known[piece, typed] for piece, _, typed in pieces]
@@ -211,13 +204,11 @@ def cut_text(text: str, tokenizer) -> list[str]:
 
 
 def _is_byte_level(tokenizer) -> bool:
-    from tokenizers import pre_tokenizers
-
+    """GPT-2's pattern, or our char tokenizer, to which every character is a word."""
     core = tokenizer.backend_tokenizer
-    return core.normalizer is None and (
-        isinstance(core.pre_tokenizer, pre_tokenizers.ByteLevel)
-        and core.pre_tokenizer.use_regex
-        and not core.pre_tokenizer.add_prefix_space
-        or isinstance(core.pre_tokenizer, pre_tokenizers.Split)
-        and getattr(core.model, "byte_fallback", False)  # our char tokenizer: every character is its own token
-    )
+    if core.normalizer is not None or core.pre_tokenizer is None:
+        return False
+    words = json.loads(core.pre_tokenizer.__getstate__())
+    if words["type"] == "ByteLevel":
+        return words["use_regex"] and not words["add_prefix_space"]
+    return words["type"] == "Split" and words["pattern"] == {"Regex": r"[\s\S]"}

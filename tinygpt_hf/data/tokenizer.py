@@ -13,7 +13,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tinygpt_hf.data.chat_format import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL_TOKENS, TURN_END, TURN_START
+from tinygpt_hf.data.chat_format import (
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    PAD,
+    SPECIAL_TOKENS,
+    TURN_END,
+    TURN_START,
+    encode_texts,
+)
 from tinygpt_hf.errors import UsageError
 
 SMALLEST_BPE = 256 + len(SPECIAL_TOKENS)
@@ -150,8 +158,5 @@ def sample_evenly(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
 
 def bytes_per_token(tokenizer, texts: list[str]) -> float:
     """How many UTF-8 bytes of the texts one token stands for, on average: higher means shorter sequences."""
-    core = tokenizer.backend_tokenizer
-    core.no_truncation()
-    core.no_padding()
-    tokens = sum(len(encoding.ids) for encoding in core.encode_batch_fast(texts, add_special_tokens=False))
+    tokens = sum(map(len, encode_texts(tokenizer, texts)))
     return sum(len(text.encode()) for text in texts) / max(tokens, 1)

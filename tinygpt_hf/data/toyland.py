@@ -5,7 +5,7 @@
     questions(seed, size)            held-out questions with reference answers, for measuring
     story_openings(seed, size)       first words of held-out stories, as prompts
 
-About 45 % stories, 10 % facts, 45 % dialogues. Who meets what is split: one in ten combinations of a child (or animal)
+About 30 % stories, 8 % facts, 62 % dialogues. Who meets what is split: one in ten combinations of a child (or animal)
 and the story's object occurs only in split "heldout", and a held-out question is about such a combination.
 
 >>> document(0, 3) == document(0, 3), document(0, 3) == document(1, 3)
@@ -48,9 +48,9 @@ def document(seed: int, index: int, split: str = "train") -> dict:
     rng, held_out = _rng(seed, split, index), split == "heldout"
     identity = f"toyland/{split}/{seed}/{index}"
     chance = rng.random()
-    if chance < 0.45:
+    if chance < 0.3:
         return {"text": tell(rng, held_out).text(), "kind": "story", "id": identity}
-    if chance < 0.55:
+    if chance < 0.38:
         return {"text": facts(rng, held_out), "kind": "facts", "id": identity}
     return {"messages": _messages(dialogue(rng, held_out)), "kind": "dialogue", "id": identity}
 

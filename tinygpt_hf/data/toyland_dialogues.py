@@ -5,10 +5,13 @@ Every answer is one short full sentence. What the story does not say, the assist
 
 from random import Random
 
-from tinygpt_hf.data.toyland_grammar import frame
+from tinygpt_hf.data.toyland_grammar import article, frame
 from tinygpt_hf.data.toyland_stories import Story, child, is_held_out, pick, tell
 from tinygpt_hf.data.toyland_tasks import CLOSINGS, GREETINGS, IDENTITY, MOODS, STRANGE, Turn, introduction, said, task
+from tinygpt_hf.data.toyland_world import BOYS, COLORS, GIRLS, TOYS
 
+SPOTS = """in the kitchen|in the hall|in the garden|in the attic|in the cellar|in the garage|under the bed|behind the door|
+near the gate|on the table|under a tree|in the yard""".replace("\n", "").split("|")
 UNKNOWN = "I do not know. The story does not say."
 # Clauses no story answers (a prelude may answer the first two; then they are asked as what is known).
 NEVER_TOLD = {
@@ -66,18 +69,65 @@ def _unanswerable(rng: Random, story: Story) -> Turn:
 
 
 def about_story(rng: Random, held_out: bool) -> tuple[Story, list[Turn]]:
-    """A story and three to five questions; the first turn brings the story with it."""
+    """A story and four to seven questions; the first turn brings the story with it."""
     story = tell(rng, held_out, short=True)
     turns = _answerable(rng, story)
     rng.shuffle(turns)
-    turns = turns[: 3 + int(rng.random() * 3)]
+    turns = turns[: 4 + int(rng.random() * 3)]
     if rng.random() < 0.45:
         place = int(rng.random() * (len(turns) + 1))
-        turns = [*turns[:place], _unanswerable(rng, story), *turns[place:]][:5]
+        turns = [*turns[:place], _unanswerable(rng, story), *turns[place:]]
     lead = pick(rng, ("", "", "", "", "Here is a story. ", "Read this story. "))
     first = turns[0]
     turns[0] = Turn(f"{lead}{story.text()} {first.user}", first.assistant, first.kind, first.accept)
     return story, turns
+
+
+def belongings(rng: Random) -> list[Turn]:
+    """A few plain sentences about who has what and where it is, then questions: reading practice, for training only."""
+    count = 2 + int(rng.random() * 3)
+    past = rng.random() < 0.5
+    have, do, be = ("had", "did", "was") if past else ("has", "does", "is")
+    while True:
+        owners = [member.forms[""] for member in rng.sample(BOYS + GIRLS, count)]
+        things = rng.sample(TOYS.split(), count)
+        if not any(is_held_out(owner.lower(), thing) for owner in owners for thing in things):
+            break
+    colors, spots = rng.sample(COLORS, count), rng.sample(SPOTS, count)
+    told, turns = [], []
+    for owner, thing, color, spot in zip(owners, things, colors, spots, strict=True):
+        whole = article(f"{color} {thing}")
+        sentence = f"{owner} {have} {whole}."
+        is_placed = rng.random() < 0.5
+        told.append(f"{sentence} The {thing} {be} {spot}." if is_placed else sentence)
+        choices = [
+            (f"Who {have} the {thing}?", f"who {have} the {thing}", f"{owner} {have} the {thing}.", "who", owner),
+            (
+                f"What {do} {owner} have?",
+                f"what {owner} {have}",
+                f"{owner} {have} {whole}.",
+                "what",
+                f"{color} {thing}",
+            ),
+            (
+                f"What color {be} {owner}'s {thing}?",
+                f"what color {owner}'s {thing} {be}",
+                f"{owner}'s {thing} {be} {color}.",
+                "color",
+                color,
+            ),
+        ]
+        if is_placed:
+            choices.append(
+                (f"Where {be} the {thing}?", f"where the {thing} {be}", f"The {thing} {be} {spot}.", "where", spot)
+            )
+        for question, clause, answer, kind, accept in rng.sample(choices, 2):
+            turns.append(Turn(worded(rng, question, clause), answer, kind, (accept,)))
+    rng.shuffle(told)
+    rng.shuffle(turns)
+    turns = turns[:6]
+    turns[0] = Turn(f"{' '.join(told)} {turns[0].user}", turns[0].assistant, turns[0].kind, turns[0].accept)
+    return turns
 
 
 def story_on_request(rng: Random, held_out: bool) -> list[Turn]:
@@ -123,13 +173,15 @@ def _once(turns: list[Turn]) -> list[Turn]:
 def dialogue(rng: Random, held_out: bool) -> list[Turn]:
     """One conversation of some sort."""
     chance = rng.random()
-    if chance < 0.68:
+    if chance < 0.55 or (held_out and chance < 0.77):
         turns = about_story(rng, held_out)[1]
         if rng.random() < 0.06:
             turns.append(said(rng, IDENTITY, "identity"))
-    elif chance < 0.74:
+    elif chance < 0.77:
+        turns = belongings(rng)
+    elif chance < 0.81:
         turns = story_on_request(rng, held_out)
-    elif chance < 0.91:
+    elif chance < 0.93:
         turns = tasks(rng, held_out)
     else:
         turns = small_talk(rng, held_out)

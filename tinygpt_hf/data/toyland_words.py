@@ -41,6 +41,8 @@ def vocabulary() -> frozenset[str]:
             for place, key in enumerate(keys if keys.isupper() else (keys,)):
                 roles[key] = [choice[place] for choice in pool]
         collect([parts for _, variants in plot.steps for variant in variants for parts in variant], roles)
+        # a story on request names its object as one thing
+        texts.extend(member.forms["a"] for member in roles[plot.key[1]] if "a" in member.forms)
         for ask in plot.asks:
             collect([ask.question, ask.clause, ask.answer], roles)
     collect([parts for variant in stories.openings() for parts in variant], common)
@@ -73,5 +75,6 @@ def vocabulary() -> frozenset[str]:
         texts += [text for _ in range(20) for turn in [make(rng, False)] for text in (turn.user, turn.assistant)]
     texts += [text for turn in small.introduction(rng) for text in (turn.user, turn.assistant)]
     texts += [turn.user for _ in range(8) for turn in talk.story_on_request(rng, False)]
+    texts += [turn.user for _ in range(8) for turn in talk.belongings(rng)] + talk.SPOTS
     texts.append("here is a story read this your name")
     return frozenset(word for text in texts for word in words_of(text))

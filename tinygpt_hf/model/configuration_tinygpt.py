@@ -35,7 +35,7 @@ class TinyGPTConfig(PreTrainedConfig):
 
     Left out, `num_key_value_heads` is `num_attention_heads`; `head_dim` is `hidden_size / num_attention_heads`;
     `intermediate_size` is 8/3 of `hidden_size` rounded up to a multiple of 64 (gated) or 4 times it (plain);
-    `hidden_act` is `silu` (gated) or `gelu_new` (plain). Both norm types use `rms_norm_eps`. `hidden_dropout` acts
+    `embedding_initializer_range` is `initializer_range`; `hidden_act` is `silu` (gated) or `gelu_new` (plain). Both norm types use `rms_norm_eps`. `hidden_dropout` acts
     where GPT-2 has it: on the embeddings and on what each half of a layer adds.
 
     >>> TinyGPTConfig(n_layer=2, n_embd=192, n_head=6).intermediate_size
@@ -87,6 +87,7 @@ class TinyGPTConfig(PreTrainedConfig):
     attention_dropout: float | int = 0.0
     hidden_dropout: float | int = 0.0
     initializer_range: float | int = 0.02
+    embedding_initializer_range: float | int | None = None
     rms_norm_eps: float = 1e-6
     rope_parameters: RopeParameters | dict | None = None
     use_cache: bool = True

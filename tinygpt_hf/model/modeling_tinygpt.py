@@ -276,6 +276,9 @@ class TinyGPTPreTrainedModel(PreTrainedModel):
         if getattr(module, "writes_residual", False):
             std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
             init.normal_(module.weight, mean=0.0, std=std)
+        # large embeddings tell tokens apart from the first step on: what is to be looked up in the context is found sooner
+        if isinstance(module, nn.Embedding) and self.config.embedding_initializer_range is not None:
+            init.normal_(module.weight, mean=0.0, std=self.config.embedding_initializer_range)
 
     def save_pretrained(self, save_directory, **kwargs):
         """Also save this file and the configuration's, and name every Auto class that can load the folder with them."""

@@ -4,6 +4,7 @@ from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 
 SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
+ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 LARGEST_BPE = 10_000_000  # the trainer reserves memory for all of it at once
 AT_LEAST_ONE = {
     ModelArguments: ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -68,10 +69,17 @@ def _ranges(group) -> list[UsageError]:
 def _model(model: ModelArguments) -> list[UsageError]:
     errors = []
     heads, key_heads = model.num_attention_heads, model.num_key_value_heads
-    if min(heads, model.hidden_size, key_heads or 1) < 1:
-        return []  # said already
     if model.rms_norm_eps <= 0:
         errors.append(UsageError(f"--rms_norm_eps is {model.rms_norm_eps:g}", "more than 0 was wanted", "e.g. 1e-6"))
+    rope = model.rope_parameters or {}
+    if rope.get("rope_type", "default") not in ROPE_TYPES:
+        seen = f"--rope_parameters has the rope_type {rope['rope_type']!r}"
+        errors.append(UsageError(seen, f"one of {', '.join(ROPE_TYPES)} was wanted", "choose one of them"))
+    theta = rope.get("rope_theta", 10_000)
+    if not isinstance(theta, (int, float)) or not 0 < theta < float("inf"):
+        errors.append(UsageError(f"--rope_parameters has the rope_theta {theta!r}", "above 0 was wanted", "e.g. 10000"))
+    if min(heads, model.hidden_size, key_heads or 1) < 1:
+        return errors  # said already
     if model.head_dim is None and model.hidden_size % heads:
         nearest = next(h for h in range(min(heads, model.hidden_size), 0, -1) if model.hidden_size % h == 0)
         errors.append(

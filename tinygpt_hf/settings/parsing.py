@@ -51,7 +51,8 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
     flat = fields_of(groups)
     aliases = {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
     errors: list[UsageError] = []
-    flags, config = _read_flags(_decoded(argv, errors), flat, aliases, errors, uses_config)
+    _refuse_broken_words(argv)
+    flags, config = _read_flags(argv, flat, aliases, errors, uses_config)
     file_values = _read_yaml(config, groups, flat, aliases, errors) if config else {}
     values, given = {}, {}
     for origin in (file_values, flags):  # the flag comes last and wins
@@ -67,13 +68,11 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
     return Settings(instances, given, config)
 
 
-def _decoded(argv: list[str], errors: list[UsageError]) -> list[str]:
-    """The words that are text; the others (bytes that are no UTF-8) could be neither saved nor shown."""
-    broken = [word for word in argv if any("\ud800" <= c <= "\udfff" for c in word)]
-    errors += [
-        UsageError(f"{word!r} is no UTF-8", "text was wanted", "rename the file or retype the word") for word in broken
-    ]
-    return [word for word in argv if word not in broken]
+def _refuse_broken_words(argv: list[str]) -> None:
+    """Words whose bytes are no UTF-8 could be neither saved nor shown."""
+    for word in argv:
+        if any("\ud800" <= c <= "\udfff" for c in word):
+            raise UsageError(f"{word!r} is no UTF-8", "text was wanted", "rename the file or retype the word")
 
 
 def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | None]:
@@ -380,7 +379,16 @@ def to_yaml(instances: list) -> str:
             value = getattr(instance, field.name)
             if value is not None and value != []:
                 section[field.name] = value
-    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+
+    class Dumper(yaml.SafeDumper):
+        """Line ends of Unicode are escaped: PyYAML would write them bare and read them back as spaces."""
+
+    def represent(dumper, word: str):
+        style = '"' if any(c in word for c in "\r\x85\u2028\u2029\ufeff") else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", word, style)
+
+    Dumper.add_representer(str, represent)
+    return yaml.dump(sections, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: bool = True, example: str = "") -> str:

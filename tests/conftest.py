@@ -1,0 +1,55 @@
+"""What every test stands on: no network, one thread of torch, caches in a folder of their own; a tiny text and tokenizer."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+CACHE = tempfile.mkdtemp(prefix="tinygpt-tests-")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+os.environ.update(
+    HF_HOME=CACHE,
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="true",  # what a user gets
+)
+for name in (
+    "PYTHONUNBUFFERED",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_MODULES_CACHE",
+    "TRANSFORMERS_CACHE",
+):
+    os.environ.pop(name, None)
+
+import pytest  # noqa: E402 - the libraries below read the environment when they are imported
+
+TINY_TEXT = (
+    "One day a small dog named Pip found a red ball in the park.\n"
+    "Pip took the ball to Anna. Anna was happy, and they played until the sun went down.\n"
+    "def play(dog, ball):\n\tif dog.likes(ball):\n\t\treturn 'fun'\n\treturn None\n"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_text() -> str:
+    return TINY_TEXT
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    from tinygpt_hf.data.tokenizer import train_tokenizer
+
+    return train_tokenizer([TINY_TEXT] * 3, "bpe", vocab_size=320, max_length=64)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_of_torch():
+    import torch
+
+    torch.set_num_threads(1)

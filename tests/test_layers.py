@@ -1,0 +1,144 @@
+"""The house keeps its shape: who may import whom, who may speak to the terminal, how long a file may be and what it is called."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import tinygpt_hf
+
+PACKAGE = Path(tinygpt_hf.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+# Every room may import these and its own files; some rooms one more; composers bring rooms together.
+FOR_ALL = {"errors", "safeio", "settings"}
+ALSO = {"evaluation": {"model"}, "sharing": {"model"}}
+COMPOSERS = {"training/recipe.py", "inference/chat.py", "commands.py", "cli.py", "quickstart.py"}
+MAY_SPEAK = {"cli.py", "commands.py", "training/run_log.py", "inference/chat.py"}
+LONGEST = 450
+NO_CONCEPT = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+# The sealed pair travels to the Hub: what it imports must be there on the reader's machine.
+SEALED = {"model/configuration_tinygpt.py", "model/modeling_tinygpt.py"}
+ON_EVERY_MACHINE = {"torch", "transformers", "huggingface_hub"} | set(sys.stdlib_module_names)
+
+# On the path of `import tinygpt_hf` and of every --help: only the standard library at the top.
+LIGHT = {"__init__.py", "_register.py", "cli.py", "commands.py", "errors.py", "safeio.py"}
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
+
+
+def own_imports(node: ast.AST, room: str) -> set[str]:
+    """The first word after `tinygpt_hf` of everything imported below `node`, wherever it stands in the file."""
+    found = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Import):
+            modules = [alias.name for alias in part.names]
+        elif isinstance(part, ast.ImportFrom):
+            assert part.level <= 1, "relative imports stay inside their room"
+            inside = f"tinygpt_hf.{room}" if part.level else ""
+            base = ".".join(filter(None, [inside, part.module]))
+            modules = [f"{base}.{alias.name}" for alias in part.names]
+        else:
+            continue
+        found |= {module.split(".")[1] for module in modules if module.startswith("tinygpt_hf.")}
+    return found
+
+
+def all_imports(node: ast.AST) -> set[str]:
+    """The top package of everything imported below `node`."""
+    found = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in part.names}
+        elif isinstance(part, ast.ImportFrom):
+            found.add("." if part.level else part.module.split(".")[0])
+    return found
+
+
+def room_of(name: str) -> str:
+    return name.split("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_room_imports_only_what_the_table_allows(name):
+    if name in COMPOSERS:
+        return
+    room = room_of(name)
+    allowed = FOR_ALL | ALSO.get(room, set()) | {room}
+    if name == "__init__.py":
+        allowed = {"_register"}  # public names are fetched when they are used
+    if room in FOR_ALL:
+        allowed = FOR_ALL
+    assert own_imports(tree(name), room) <= allowed
+
+
+def test_the_table_sees_imports_inside_functions_and_of_the_package():
+    code = "def f():\n    from tinygpt_hf.data import rows\n    import tinygpt_hf.model.conversion\nfrom tinygpt_hf import safeio"
+    assert own_imports(ast.parse(code), "training") == {"data", "model", "safeio"}
+    assert own_imports(ast.parse("from .configuration_tinygpt import x"), "model") == {"model"}
+
+
+def test_the_composers_exist_and_really_compose():
+    for name in COMPOSERS & set(NAMES):
+        assert own_imports(tree(name), room_of(name)) - FOR_ALL - {room_of(name)}, f"{name} needs no place in the table"
+    assert COMPOSERS - {"quickstart.py"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(SEALED))
+def test_the_sealed_pair_imports_nothing_of_ours(name):
+    assert all_imports(tree(name)) - {"."} <= ON_EVERY_MACHINE
+    assert own_imports(tree(name), "model") <= {"model"}
+    siblings = {part.module for part in ast.walk(tree(name)) if isinstance(part, ast.ImportFrom) and part.level}
+    assert siblings <= {"configuration_tinygpt"}
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in LIGHT or n.startswith("settings/")])
+def test_files_on_the_path_of_help_import_only_the_standard_library_at_the_top(name):
+    top = ast.Module([node for node in tree(name).body if isinstance(node, (ast.Import, ast.ImportFrom))], [])
+    assert all_imports(top) <= set(sys.stdlib_module_names) | {"tinygpt_hf"}
+    assert own_imports(top, room_of(name)) <= FOR_ALL | {"commands", "_register", "__version__"}
+
+
+def speaks(node: ast.AST) -> list[str]:
+    """Calls of print and writes to the standard streams, as source text."""
+    found = []
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in ("print", "input"):
+            found.append(ast.unparse(part))
+        if isinstance(part, ast.Attribute) and ast.unparse(part) in (
+            "sys.stdout.write", "sys.stderr.write", "sys.__stdout__.write", "sys.stdout.buffer", "sys.stderr.buffer",
+        ):  # fmt: skip
+            found.append(ast.unparse(part))
+    return found
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in MAY_SPEAK])
+def test_only_four_files_speak_to_the_terminal(name):
+    assert speaks(tree(name)) == []
+
+
+def test_the_check_of_speech_hears():
+    assert len(speaks(ast.parse("print(1)\nsys.stdout.write('x')\nx = input()\nsys.stderr.buffer"))) == 4
+    assert speaks(ast.parse('"""print(1)"""\nsys.stdout.isatty()')) == []
+    assert all(speaks(tree(name)) for name in MAY_SPEAK - {"inference/chat.py"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_short_named_by_a_noun_and_say_what_they_promise(name):
+    path = PACKAGE / name
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+    assert path.stem not in NO_CONCEPT
+    assert path.stat().st_size == 0 or ast.get_docstring(tree(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_machine_or_pickle_is_named(name):
+    text = (PACKAGE / name).read_text(encoding="utf-8")
+    assert "/work/" not in text and "/tmp/" not in text
+    assert "pickle" not in all_imports(tree(name))
+    assert "trust_remote_code=True" not in text

@@ -1,0 +1,66 @@
+"""Every command in the README and the docs is one the tools take, every file it names exists, every Python line compiles."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tinygpt_hf.commands import COMMANDS
+from tinygpt_hf.settings.parsing import parse
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
+DOORS = {"run_clm.py": "train", "train_tokenizer.py": "train-tokenizer", "chat.py": "chat"}
+
+
+def blocks(language: str) -> list[str]:
+    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)]
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_there_is_something_to_check():
+    assert len(commands()) >= 12 and len(blocks("python")) >= 1
+
+
+@pytest.mark.parametrize("line", commands())
+def test_the_command_is_taken(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(line)
+    while "=" in words[0] and not words[0].startswith("-"):
+        words.pop(0)  # a variable of the environment
+    if words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
+        return
+    if words[0] in ("git", "cd", "pip", "python3") or words[:3] == ["python", "-m", "venv"]:
+        return
+    if words[:2] == ["accelerate", "launch"] or words[0] == "torchrun":
+        words = words[next(k for k, word in enumerate(words) if word.endswith(".py") or word == "-m") :]
+        if words[0] == "-m":
+            assert words[1] == "tinygpt_hf.cli"
+            words = ["tinygpt", *words[2:]]
+    if words[0] == "python":
+        words = words[1:]
+    if words[0].startswith("benchmarks/"):
+        assert (ROOT / words[0]).is_file()
+        return
+    name = DOORS.get(words[0]) or words[1]
+    assert words[0] in (*DOORS, "tinygpt") and name in COMMANDS, line
+    rest = words[1:] if words[0] in DOORS else words[2:]
+    if "--help" not in rest:
+        parse(COMMANDS[name].groups, rest, uses_config=COMMANDS[name].uses_config)
+
+
+@pytest.mark.parametrize("source", blocks("python"))
+def test_the_python_compiles(source):
+    compile(source, "README.md", "exec")
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

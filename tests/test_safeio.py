@@ -1,0 +1,279 @@
+"""What is written is complete or was never there; what fails is an error; what was damaged is named."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tinygpt_hf import safeio
+from tinygpt_hf.errors import RunError, UsageError
+
+
+class Failing(safeio.System):
+    """An operating system whose Nth durable call fails, as on a full disk."""
+
+    def __init__(self, nth: int):
+        self.left, self.done = nth, []
+
+    def call(self, name: str):
+        self.done.append(name)
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(28, f"No space left on device ({name})")
+
+    def write(self, file, data):
+        self.call("write")
+        super().write(file, data)
+
+    def fsync(self, descriptor):
+        self.call("fsync")
+        super().fsync(descriptor)
+
+    def rename(self, old, new):
+        self.call("rename")
+        super().rename(old, new)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    def install(nth: int) -> Failing:
+        system = Failing(nth)
+        monkeypatch.setattr(safeio, "system", system)
+        return system
+
+    return install
+
+
+def fill(folder):
+    (folder / "a.txt").write_text("a")
+    (folder / "deep").mkdir()
+    safeio.write_file(folder / "deep" / "b.txt", "b")
+
+
+def names(folder) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+# Files.
+
+
+def test_a_file_is_written_synced_renamed_and_its_folder_synced(tmp_path, failing):
+    system = failing(0)
+    safeio.write_file(tmp_path / "f", "héllo")
+    assert (tmp_path / "f").read_bytes() == "héllo".encode()
+    assert system.done == ["write", "fsync", "rename", "fsync"]
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failing, nth):
+    safeio.write_file(tmp_path / "f", b"old")
+    failing(nth)
+    with pytest.raises(OSError, match="No space left"):
+        safeio.write_file(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"old" and names(tmp_path) == ["f"]
+
+
+def test_a_failed_sync_of_the_folder_is_a_failed_write(tmp_path, failing):
+    failing(4)
+    with pytest.raises(OSError, match="No space left"):
+        safeio.write_file(tmp_path / "f", b"new")
+    assert names(tmp_path) == ["f"]  # complete, and reported as not safe
+
+
+def test_a_copy_is_atomic_too(tmp_path, failing):
+    (tmp_path / "source").write_bytes(b"x" * 100_000)
+    safeio.copy_file(tmp_path / "source", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == b"x" * 100_000
+    (tmp_path / "source").write_bytes(b"y")
+    for nth in (1, 2):
+        failing(nth)
+        with pytest.raises(OSError, match="No space left"):
+            safeio.copy_file(tmp_path / "source", tmp_path / "target")
+        assert (tmp_path / "target").stat().st_size == 100_000 and names(tmp_path) == ["source", "target"]
+
+
+def test_json_is_written_readably_and_read_back(tmp_path):
+    value = {"z": [1, 2.5, None], "ä": "四"}
+    safeio.write_json(tmp_path / "v.json", value)
+    assert safeio.read_json(tmp_path / "v.json") == value
+    text = (tmp_path / "v.json").read_text(encoding="utf-8")
+    assert text.endswith("}\n") and "四" in text and text.index('"z"') < text.index('"ä"')
+    with pytest.raises(ValueError):
+        safeio.write_json(tmp_path / "v.json", {"loss": float("nan")})
+    assert safeio.read_json(tmp_path / "v.json") == value
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a": 1} x'])
+def test_damaged_json_is_named(tmp_path, data):
+    (tmp_path / "v.json").write_bytes(data)
+    with pytest.raises(RunError, match=r"v\.json is damaged"):
+        safeio.read_json(tmp_path / "v.json")
+
+
+# Folders.
+
+
+def test_a_folder_appears_complete(tmp_path):
+    with safeio.new_folder(tmp_path / "up" / "new") as tmp:
+        fill(tmp)
+        assert not (tmp_path / "up" / "new").exists() and tmp.name.startswith(safeio.TEMPORARY)
+    assert names(tmp_path) == ["up", "up/new", "up/new/a.txt", "up/new/deep", "up/new/deep/b.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_folder_whose_filling_fails_leaves_nothing(tmp_path, error):
+    with pytest.raises(error):
+        with safeio.new_folder(tmp_path / "new") as tmp:
+            fill(tmp)
+            raise error
+    assert names(tmp_path) == []
+
+
+def test_a_failing_system_leaves_no_folder_at_any_call(tmp_path, failing):
+    system = failing(0)
+    with safeio.new_folder(tmp_path / "probe") as tmp:
+        fill(tmp)
+    calls = len(system.done)
+    safeio.system.remove_tree(tmp_path / "probe")
+    assert calls >= 8
+    for nth in range(1, calls):  # the last one syncs the folder above, when the new one is there already
+        failing(nth)
+        with pytest.raises(OSError, match="No space left"):
+            with safeio.new_folder(tmp_path / "new") as tmp:
+                fill(tmp)
+        assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_there_already_is_kept(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "old.txt").write_text("old")
+    with pytest.raises(OSError):
+        with safeio.new_folder(tmp_path / "new") as tmp:
+            fill(tmp)
+    assert names(tmp_path) == ["new", "new/old.txt"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "tmp-1-checkpoint").mkdir()
+    (tmp_path / "tmp-1-checkpoint" / "x").write_text("x")
+    (tmp_path / "tmp-2-run.json").write_text("x")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "mine").write_text("x")
+    os.symlink(tmp_path / "kept", tmp_path / "tmp-link")
+    safeio.remove_temporary(tmp_path)
+    assert names(tmp_path) == ["kept", "kept/mine"]
+
+
+def test_files_get_the_mode_of_a_plain_write(tmp_path):
+    (tmp_path / "private").write_text("x")
+    (tmp_path / "private").chmod(0o600)
+    (tmp_path / "plain").write_text("x")
+    safeio.open_to_umask(tmp_path)
+    assert (tmp_path / "private").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# Manifests.
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    fill(tmp_path)
+    safeio.write_manifest(tmp_path, {"step": 3})
+    return tmp_path
+
+
+def test_an_unharmed_folder_has_no_damage(sealed):
+    assert safeio.damage(sealed) is None
+    manifest = safeio.read_json(sealed / safeio.MANIFEST)
+    assert manifest["step"] == 3 and set(manifest["files"]) == {"a.txt", "deep/b.txt"}
+    (sealed / "later.txt").write_text("more is no damage")
+    assert safeio.damage(sealed) is None
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda f: (f / "a.txt").unlink(), "a.txt is missing"),
+        (lambda f: (f / "a.txt").write_text("aa"), "a.txt has 2 bytes instead of 1"),
+        (lambda f: (f / "deep/b.txt").write_text("c"), "deep/b.txt has other content than when it was saved"),
+        (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
+        (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is damaged"),
+        (lambda f: (f / "manifest.json").write_text("[1]"), "manifest.json is damaged"),
+        (lambda f: (f / "manifest.json").write_text("{}"), "manifest.json is damaged"),
+        (lambda f: (f / "manifest.json").write_text('{"files": {"a.txt": 3}}'), "manifest.json is damaged"),
+        (lambda f: (f / "manifest.json").write_text('{"files": {"a.txt": {"size": 1}}}'), "manifest.json is damaged"),
+        (lambda f: ((f / "manifest.json").unlink(), (f / "manifest.json").mkdir()), "manifest.json is damaged"),
+    ],
+)
+def test_damage_is_told_in_words(sealed, harm, words):
+    harm(sealed)
+    assert safeio.damage(sealed) == words
+
+
+def test_hashes_follow_the_content(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    assert safeio.file_hash(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert safeio.value_hash({"a": 1, "b": [2]}) == safeio.value_hash(json.loads('{"b": [2], "a": 1}'))
+    assert safeio.value_hash({"a": 1}) != safeio.value_hash({"a": 2})
+
+
+# The lock.
+
+SECOND = """
+import sys
+from pathlib import Path
+from tinygpt_hf import safeio
+from tinygpt_hf.errors import UsageError
+try:
+    with safeio.lock(Path(sys.argv[1])):
+        print("held")
+except UsageError as error:
+    print(error)
+"""
+
+
+def second_process(folder) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", SECOND, folder], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.strip()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path):
+    with safeio.lock(tmp_path):
+        line = second_process(tmp_path)
+        assert line.startswith(f"{tmp_path} is in use by process {os.getpid()} on ")
+        assert "one run per folder" in line and "another --output_dir" in line
+        with pytest.raises(UsageError, match="is in use by process"):
+            with safeio.lock(tmp_path):
+                raise AssertionError("a second owner")
+    assert second_process(tmp_path) == "held"
+
+
+def test_the_lock_dies_with_a_killed_owner(tmp_path):
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SECOND.replace('print("held")', 'print("held", flush=True); sys.stdin.read()'),
+            tmp_path,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout.readline().strip() == "held"
+    assert f"process {owner.pid} " in second_process(tmp_path)
+    owner.kill()
+    owner.communicate()
+    assert second_process(tmp_path) == "held"
+
+
+def test_the_lock_is_released_after_an_error(tmp_path):
+    with pytest.raises(ValueError):
+        with safeio.lock(tmp_path):
+            raise ValueError
+    with safeio.lock(tmp_path):
+        assert f"process {os.getpid()}" in (tmp_path / safeio.LOCK).read_text()
