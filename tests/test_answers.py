@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinygpt_hf.evaluation.answers import copy_rate, is_right, share_found
+from tinygpt_hf.evaluation.answers import copy_rate, is_right
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,3 @@ def test_copy_rate_counts_word_sequences():
     assert copy_rate(["The cat sat on a mat."], training, n=3) == pytest.approx(2 / 4)
     assert copy_rate(["a dog ran"], training, n=3) == 1.0
     assert copy_rate(["too short"], training, n=3) == 0.0
-
-
-def test_share_found_wants_whole_words():
-    assert share_found(["cat sat", "at sat", "dog"], ["The cat sat. A dog."]) == pytest.approx(2 / 3)

@@ -34,7 +34,9 @@ def train(model, optimizer, steps):
 
 
 def save(folder, model, optimizer, step):
-    return checkpoint.save_checkpoint(folder, model, NoTokenizer(), optimizer, RunState(step=step, tokens=step * 10), {})
+    return checkpoint.save_checkpoint(
+        folder, model, NoTokenizer(), optimizer, RunState(step=step, tokens=step * 10), {}
+    )
 
 
 def test_model_and_optimizer_come_back_exactly(tmp_path):
@@ -83,7 +85,9 @@ def test_retention_keeps_two_and_never_follows_links(tmp_path):
     assert left == ["checkpoint-0", "checkpoint-3", "checkpoint-4", "checkpoint-9x", "elsewhere"]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "manifest.json"]
+)
 @pytest.mark.parametrize("harm", ["delete", "empty", "halve", "flip"])
 def test_every_kind_of_damage_is_noticed(tmp_path, name, harm):
     model, optimizer = parts()

@@ -24,7 +24,9 @@ def read(config: Path, *flags: str):
 
 
 def test_all_are_here():
-    wanted = "quickstart shakespeare-char shakespeare-bpe tinystories-30m fineweb-edu-124m python-code tiny-test".split()
+    wanted = (
+        "quickstart shakespeare-char shakespeare-bpe tinystories-30m fineweb-edu-124m python-code tiny-test".split()
+    )
     assert sorted(path.stem for path in CONFIGS) == sorted(wanted)
 
 

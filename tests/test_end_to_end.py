@@ -34,7 +34,9 @@ def folder(corpus, tmp_path_factory):
 
 
 def test_the_run_was_resumed(folder):
-    steps = [line["step"] for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line]
+    steps = [
+        line["step"] for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line
+    ]
     assert steps == [10, 20] and json.loads((folder / "run.json").read_text())["result"]["steps"] == 20
 
 
@@ -55,7 +57,14 @@ def test_generate_evaluate_and_chat(folder, corpus, tmp_path, capsys):
     assert main(["generate", str(folder), "--prompt", "One day,", "--max_new_tokens", "5", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.startswith("One day,")
     (tmp_path / "text.txt").write_text("One day, Tom went to the park. " * 9)
-    arguments = ["--data", str(tmp_path / "text.txt"), "--output_file", str(tmp_path / "numbers.json"), "--device", "cpu"]
+    arguments = [
+        "--data",
+        str(tmp_path / "text.txt"),
+        "--output_file",
+        str(tmp_path / "numbers.json"),
+        "--device",
+        "cpu",
+    ]
     assert main(["evaluate", str(folder), *arguments]) == 0
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["bytes"] > 200 and numbers["perplexity"] > 1

@@ -63,7 +63,9 @@ def test_orthogonalized_matrices_stretch_all_directions_alike(dtype):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("optim", ["muon", "adamw"])
 def test_every_parameter_is_in_exactly_one_group(tied, optim):
-    model = small_model(tie_word_embeddings=tied, attention_bias=True, norm_type="layernorm", position_embedding_type="learned")
+    model = small_model(
+        tie_word_embeddings=tied, attention_bias=True, norm_type="layernorm", position_embedding_type="learned"
+    )
     groups = parameter_groups(model, TrainingArguments(optim=optim))
     names = [name for group in groups for name in group["names"]]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
@@ -100,4 +102,8 @@ def test_schedules_are_the_library_s(name):
 def test_a_step_never_grows_the_rate_after_the_warmup():
     for name in ("cosine", "linear", "warmup_stable_decay"):
         rates = [learning_rate_factor(s, 100, name, warmup_steps=10) for s in range(10, 100)]
-        assert all(a >= b for a, b in zip(rates, rates[1:], strict=False)) and rates[-1] < 0.1 and not math.isnan(rates[-1])
+        assert (
+            all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+            and rates[-1] < 0.1
+            and not math.isnan(rates[-1])
+        )

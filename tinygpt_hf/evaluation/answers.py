@@ -39,15 +39,3 @@ def copy_rate(texts: Iterable[str], training_texts: Iterable[str], n: int = NGRA
     for text in training_texts:
         missing -= ngrams(text, n)
     return 1 - sum(gram in missing for gram in wanted) / len(wanted) if wanted else 0.0
-
-
-def share_found(texts: Sequence[str], training_texts: Iterable[str]) -> float:
-    """The share of the texts that stand as a whole, word for word, in one of the training texts."""
-    wanted = [f" {' '.join(words_of(text))} " for text in texts]
-    missing = set(wanted)
-    for text in training_texts:
-        if not missing:
-            break
-        flat = f" {' '.join(words_of(text))} "
-        missing = {text for text in missing if text not in flat}
-    return 1 - sum(text in missing for text in wanted) / len(wanted) if wanted else 0.0

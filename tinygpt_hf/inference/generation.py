@@ -157,7 +157,9 @@ def continue_prompts(model, tokenizer, prompts: list[list[int]], max_new_tokens:
     samples = []
     for number, ids in enumerate(ids[-longest:] for ids in prompts):
         steps = generate_steps(model, tokenizer, ids, sampling, max_new_tokens=max_new_tokens, seed=0, number=number)
-        samples.append({"prompt": tokenizer.decode(ids), "text": "".join(step.text for step in steps)})
+        samples.append(
+            {"prompt": tokenizer.decode(ids, skip_special_tokens=True), "text": "".join(step.text for step in steps)}
+        )
     return samples
 
 

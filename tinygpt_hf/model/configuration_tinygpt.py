@@ -35,8 +35,9 @@ class TinyGPTConfig(PreTrainedConfig):
 
     Left out, `num_key_value_heads` is `num_attention_heads`; `head_dim` is `hidden_size / num_attention_heads`;
     `intermediate_size` is 8/3 of `hidden_size` rounded up to a multiple of 64 (gated) or 4 times it (plain);
-    `embedding_initializer_range` is `initializer_range`; `hidden_act` is `silu` (gated) or `gelu_new` (plain). Both norm types use `rms_norm_eps`. `hidden_dropout` acts
-    where GPT-2 has it: on the embeddings and on what each half of a layer adds.
+    `hidden_act` is `silu` (gated) or `gelu_new` (plain); `embedding_initializer_range` is `initializer_range`. Both norm
+    types use `rms_norm_eps`. `hidden_dropout` acts where GPT-2 has it: on the embeddings and on what each half of a layer
+    adds.
 
     >>> TinyGPTConfig(n_layer=2, n_embd=192, n_head=6).intermediate_size
     512

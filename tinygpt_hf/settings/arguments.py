@@ -51,7 +51,8 @@ class ModelArguments:
     hidden_dropout: float = setting(0.0, "dropout on embeddings and residual branches")
     initializer_range: float = setting(0.02, "standard deviation of the initial weights")
     embedding_initializer_range: float | None = setting(
-        None, "the same for the embeddings; default initializer_range. Large (0.3) with tie_word_embeddings off learns sooner"
+        None,
+        "the same for the embeddings; default initializer_range. Large (0.3) with tie_word_embeddings off learns sooner",
     )
     rms_norm_eps: float = setting(1e-6, "epsilon of either normalisation")
     rope_parameters: dict | None = setting(
