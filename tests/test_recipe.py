@@ -232,13 +232,14 @@ def test_every_row_of_an_epoch_is_seen_once_whatever_the_processes(finished):
     training = dataclasses.replace(TRAINING, max_steps=None, num_train_epochs=1, per_device_train_batch_size=3)
     for processes in (1, 2):
         plan = make_plan(training, rows.count(64, True), 64, processes)
-        seen = 0
+        seen = counted = 0
         for step in range(plan.max_steps):
             for rank in range(processes):
                 accelerator = SimpleNamespace(num_processes=processes, process_index=rank, device="cpu")
-                for _, labels in recipe.step_batches(rows, step, plan, DATA, training, accelerator):
-                    seen += int((labels != IGNORED).sum())
-        assert seen == rows.num_targets
+                batches, tokens = recipe.step_batches(rows, step, plan, DATA, training, accelerator)
+                seen += sum(int((labels != IGNORED).sum()) for _, labels in batches)
+            counted += tokens
+        assert seen == counted == rows.num_targets
     assert share(0, 7, 2, 0) == (0, 3)
 
 
@@ -321,6 +322,18 @@ def test_a_diverging_run_stops_and_saves_nothing(tmp_path):
     with pytest.raises(RunError, match="diverged"):
         run(tmp_path / "r", learning_rate=1e30, muon_learning_rate=1e30, max_grad_norm=0.0)
     assert not list((tmp_path / "r").glob("checkpoint-*"))
+
+
+def test_what_the_launcher_set_does_not_change_the_gradient(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    run(tmp_path / "r")
+    assert losses(tmp_path / "r", "grad_norm") == losses(finished, "grad_norm")
+
+
+def test_a_second_run_may_have_another_precision(finished, tmp_path):
+    result = run(tmp_path / "r", mixed_precision="bf16", max_steps=2)
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["hardware"]["mixed_precision"] == "bf16"
+    assert abs(losses(tmp_path / "r")[1] - losses(finished)[1]) < 0.05 and result.steps == 2
 
 
 def test_settings_written_are_settings_read(finished):

@@ -82,6 +82,7 @@ def generate(settings: Settings) -> None:
 def evaluate(settings: Settings) -> None:
     """Measure a model on a text."""
     from tinygpt_hf import safeio
+    from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
     from tinygpt_hf.evaluation.metrics import evaluate_file
     from tinygpt_hf.inference.loading import load_model
 
@@ -91,8 +92,9 @@ def evaluate(settings: Settings) -> None:
     model, tokenizer = load_model(wanted.model, wanted.device, wanted.dtype)
     batch = wanted.per_device_eval_batch_size
     results = evaluate_file(model, tokenizer, wanted.data, wanted.block_size, wanted.stride, batch)
+    results["xz_bits_per_byte"] = xz_bits_per_byte(Path(wanted.data).read_bytes())  # a compressor on the same text
     for name, value in results.items():
-        print(f"{name:<15} {value:.4f}" if isinstance(value, float) else f"{name:<15} {value}")
+        print(f"{name:<16} {value:.4f}" if isinstance(value, float) else f"{name:<16} {value}")
     if wanted.output_file:
         safeio.write_json(Path(wanted.output_file), results)
 

@@ -165,6 +165,11 @@ class Rows:
         first_counts = self.num_tokens > 0 and bool(self._may_be_target(np.zeros(1, dtype=np.int64))[0])
         return self.manifest["num_target_tokens"] - int(first_counts)
 
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the text behind the targets; 0 where nobody counted."""
+        return self.manifest.get("num_bytes", 0)
+
     def count(self, block_size: int, shifted: bool = False) -> int:
         """How many rows one epoch has."""
         return rows_per_epoch(self.num_tokens, block_size, shifted)

@@ -30,6 +30,7 @@ from tinygpt_hf.data.preparation import find_rows, find_tokenizer, make_tokenize
 from tinygpt_hf.data.rows import IGNORED, Rows
 from tinygpt_hf.data.tokenizer import tokenizer_hash
 from tinygpt_hf.errors import Interrupted, RunError, UsageError
+from tinygpt_hf.evaluation.baselines import baselines
 from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums
 from tinygpt_hf.inference.generation import continue_prompts, encode_prompt
 from tinygpt_hf.model.construction import build_model, check_model
@@ -41,7 +42,7 @@ from tinygpt_hf.training.interruption import Interruption
 from tinygpt_hf.training.optim import learning_rate_factor, make_optimizer, set_learning_rate
 from tinygpt_hf.training.planning import Plan, is_due, make_plan
 from tinygpt_hf.training.precision import attention_for, choose_device, choose_precision
-from tinygpt_hf.training.run_log import Console, Meter, RunLog, announcement, closing_line, evaluation_line
+from tinygpt_hf.training.run_log import Console, Meter, RunLog, announcement, closing_line, evaluation_line, to_beat
 
 
 @dataclasses.dataclass
@@ -118,7 +119,11 @@ def train(
             run_folder.write_facts(
                 folder, accelerator.device.type, accelerator.mixed_precision, {**facts, "chat": chats}, result=None
             )
-        console.say(announcement(net, plan, state, rows.train.num_tokens, data.block_size, accelerator))
+            console.say(announcement(net, plan, state, rows.train.num_tokens, data.block_size, accelerator))
+            if not chats:  # in conversations only some tokens count, so the numbers would not compare
+                console.say(
+                    to_beat(baselines(rows.train.tokens, rows.validation.tokens, len(tok), rows.validation.num_bytes))
+                )
 
         # What trains it. Only the model and the optimizer go through Accelerate: the rows need no loader.
         raw = net
@@ -134,13 +139,12 @@ def train(
         # The loop.
         interruption.hold()
         while state.step < plan.max_steps:
-            torch.manual_seed(
-                order.mix(training.seed, state.step, accelerator.process_index)
-            )  # dropout: a function of the step
+            # Dropout, too, is a function of the step: there is no random state to save.
+            torch.manual_seed(order.mix(training.seed, state.step, accelerator.process_index))
             factor = rate_factor(state.step, plan, training)
             set_learning_rate(optimizer, factor)
-            batches = step_batches(rows.train, state.step, plan, data, training, accelerator)
-            loss, tokens, norm = train_step(forward, net, optimizer, batches, training, accelerator)
+            batches, tokens = step_batches(rows.train, state.step, plan, data, training, accelerator)
+            loss, norm = train_step(forward, net, optimizer, batches, tokens, training, accelerator)
             state.step += 1
             state.tokens += tokens
             meter.add(loss, tokens)
@@ -209,13 +213,25 @@ def make_accelerator(training: TrainingArguments):
     """Accelerate on the chosen device in the chosen precision; accumulation is ours, so that the loss is exact."""
     from datetime import timedelta
 
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedType
+    from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
 
     device = choose_device(training.device)
     precision = choose_precision(training.mixed_precision, device)
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # the others wait while the first one tokenizes
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
+    AcceleratorState._reset_state()  # a second run in one process may want another precision
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
+    accelerator.gradient_accumulation_steps = (
+        1  # whatever the launcher set: dividing once more would shrink the gradient
+    )
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise UsageError(
+            f"the launcher asks for {accelerator.distributed_type.value}",
+            "one process, or several with a whole model each (DDP), are what is supported",
+            "run `accelerate config` again, or add --multi_gpu",
+        )
+    return accelerator
 
 
 def prepare(folder: Path, model, data, tokenizer, training, console: Console):
@@ -291,48 +307,49 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # input_ids and labels, both (B, T), 
 
 def step_batches(
     rows: Rows, step: int, plan: Plan, data: DataArguments, training: TrainingArguments, accelerator
-) -> list[Batch]:
-    """This process's micro-batches of a step, as many on every process; the last step of a run may be short."""
+) -> tuple[list[Batch], int]:
+    """This process's micro-batches of a step, as many on every process, and the supervised tokens of all processes' together.
+
+    The last step of a run may be short. The tokens of other processes are counted from the rows, which all can read: asking
+    them would make every GPU wait.
+    """
     first = step * plan.rows_per_step
     count = min(plan.rows_per_step, plan.total_rows - first)
-    first, count = order.share(first, count, accelerator.num_processes, accelerator.process_index)
+    own, own_count = order.share(first, count, accelerator.num_processes, accelerator.process_index)
     parts = training.gradient_accumulation_steps
-    return [
-        read_rows(rows, *order.share(first, count, parts, k), data, training, accelerator.device) for k in range(parts)
-    ]
+    batches = [read_rows(rows, *order.share(own, own_count, parts, k), data, training.seed) for k in range(parts)]
+    whole = batches if accelerator.num_processes == 1 else [read_rows(rows, first, count, data, training.seed)]
+    return batches, sum(int((labels != IGNORED).sum()) for _, labels in whole)
 
 
-def read_rows(rows: Rows, first: int, count: int, data: DataArguments, training: TrainingArguments, device) -> Batch:
+def read_rows(rows: Rows, first: int, count: int, data: DataArguments, seed: int) -> Batch:
     """Positions [first, first + count) of the endless stream of rows."""
-    size = rows.count(data.block_size, data.shift_rows)
     pieces = []
-    for epoch, indices in order.rows_at(first, count, size, training.seed):
-        offset = order.epoch_offset(data.block_size, training.seed, epoch) if data.shift_rows else 0
+    for epoch, indices in order.rows_at(first, count, rows.count(data.block_size, data.shift_rows), seed):
+        offset = order.epoch_offset(data.block_size, seed, epoch) if data.shift_rows else 0
         pieces.append(rows.batch(indices, data.block_size, offset))
     if not pieces:  # a short step can leave a process without rows: it computes one that counts nothing
         empty = np.zeros((1, data.block_size), dtype=np.int64)
         pieces = [(empty, np.full_like(empty, IGNORED))]
-    return tuple(torch.from_numpy(np.concatenate(part)).to(device) for part in zip(*pieces, strict=True))
+    return tuple(torch.from_numpy(np.concatenate(part)) for part in zip(*pieces, strict=True))
 
 
-def train_step(forward, net, optimizer, batches: list[Batch], training: TrainingArguments, accelerator):
-    """One update. The loss is the sum over all supervised tokens of all micro-batches and processes, divided by their number.
+def train_step(forward, net, optimizer, batches: list[Batch], tokens: int, training: TrainingArguments, accelerator):
+    """One update. The loss is the sum over the supervised tokens of all micro-batches and processes, divided by their number.
 
-    Returns (loss, tokens, gradient norm) of the whole step: tensors, so that a GPU is not waited for.
+    Returns (loss of the whole step, gradient norm) as tensors, so that a GPU is not waited for.
     """
-    tokens = sum((labels != IGNORED).sum() for _, labels in batches)
-    if accelerator.num_processes > 1:
-        tokens = accelerator.reduce(tokens, "sum")
     optimizer.zero_grad()
     loss = torch.zeros((), device=accelerator.device, dtype=exact_dtype(accelerator))
-    for k, (input_ids, labels) in enumerate(batches):
+    for k, batch in enumerate(batches):
+        input_ids, labels = (part.to(accelerator.device, non_blocking=True) for part in batch)
         is_last = k == len(batches) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(net):
             part = forward(
                 input_ids=input_ids,
                 labels=labels,
                 shift_labels=labels,
-                num_items_in_batch=tokens.clamp(min=1),
+                num_items_in_batch=max(tokens, 1),
                 use_cache=False,
             ).loss
             accelerator.backward(part * accelerator.num_processes)  # DDP takes the mean over processes; a sum is wanted
@@ -341,7 +358,7 @@ def train_step(forward, net, optimizer, batches: list[Batch], training: Training
         loss = accelerator.reduce(loss, "sum")
     norm = accelerator.clip_grad_norm_(net.parameters(), training.max_grad_norm or math.inf)
     optimizer.step()
-    return loss, int(tokens), norm
+    return loss, norm
 
 
 def exact_dtype(accelerator) -> torch.dtype:
@@ -366,7 +383,7 @@ def evaluate(
     if accelerator.num_processes > 1:
         parts = torch.tensor(sums.to_list(), dtype=exact_dtype(accelerator), device=accelerator.device)
         sums = MetricSums.from_list(accelerator.reduce(parts, "sum"))
-    sums.bytes = rows.manifest.get("num_bytes", 0)
+    sums.bytes = rows.num_bytes
     return {
         "eval_loss": sums.loss,
         "eval_perplexity": sums.perplexity,

@@ -173,6 +173,15 @@ def announcement(net, plan, state, num_tokens: int, block_size: int, accelerator
     )
 
 
+def to_beat(baselines) -> str:
+    """What counting reaches on the same validation tokens."""
+    parts = [
+        f"{b.name} {b.loss:.3f}" + (f" ({b.bits_per_byte:.2f} bits per byte)" if b.bits_per_byte > 0 else "")
+        for b in baselines
+    ]
+    return f"to beat, in nats per token: {', '.join(parts)}"
+
+
 def evaluation_line(state, metrics: dict, samples: list[dict[str, str]]) -> str:
     """The numbers of an evaluation, and the fixed prompts as they are continued now."""
     best = " (best so far)" if state.best_step == state.step else ""
