@@ -61,7 +61,7 @@ def test_it_trains_two_steps(config, tmp_path, monkeypatch):
     if data.train_file:
         data.train_file = [str(text)]  # an address, or files of the user's
     elif data.dataset_name == "toyland":
-        data.max_train_samples = 200
+        data.max_train_samples, data.validation_split_percentage = 200, 10
     else:  # a dataset of the Hub, with rows as it serves them
         import datasets
 
