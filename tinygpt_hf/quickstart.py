@@ -72,7 +72,10 @@ def measure_stories(model, tokenizer, training_documents: list[dict]) -> tuple[l
     from tinygpt_hf.inference.batched import complete_all
 
     openings = toyland.story_openings(2, STORIES)
-    prompts = [tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
+    before = [
+        tokenizer.eos_token_id
+    ]  # what stands before every document: without it, this could be the end of an answer
+    prompts = [before + tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
     made = complete_all(model, tokenizer, prompts, STORY_TOKENS, temperature=0.7, top_k=50)
     stories = [opening + rest for opening, rest in zip(openings, made, strict=True)]
     report = Checker(lexicon()).share(stories, skip_unfinished=True)
