@@ -19,7 +19,7 @@ SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns the exit status. Errors are one line on stderr, with a traceback only after --debug."""
-    # Idle threads of OpenMP spin for long by default: beside any other program that made training 4 times slower, and on an
+    # Idle threads of OpenMP spin for long by default: beside any other program that slows training down several times, and on an
     # idle machine a short spin is as fast. It is read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if argv is None else argv)
