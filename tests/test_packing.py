@@ -75,6 +75,7 @@ def test_the_rows_hold_every_token_of_every_document_once(tokenizer, texts, tmp_
         assert rows.manifest["num_bytes"] == sum(
             len(text.encode()) for text, where in zip(TEXTS, side, strict=True) if where == part
         )
+    assert prepared.kept == prepared.encoded == sum(map(len, wanted))
     assert not prepared.reused and sorted(p.name for p in (tmp_path / "rows").iterdir()) == ["train", "validation"]
 
 

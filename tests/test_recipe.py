@@ -300,6 +300,16 @@ def test_overwrite_moves_the_old_run_aside(finished, tmp_path):
     assert (tmp_path / "r.old-1" / "checkpoint-8").is_dir() and (tmp_path / "r" / "checkpoint-2").is_dir()
 
 
+def test_a_failed_overwrite_leaves_the_old_run_where_it_was(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r")
+    before = sorted(str(p) for p in tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="one row needs"):
+        run(tmp_path / "r", overwrite=True, data={"block_size": 50_000})
+    assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+
+
 def test_a_second_process_is_refused(finished):
     from tinygpt_hf import safeio
 

@@ -4,6 +4,7 @@ A command's function takes its settings (`settings.parsing.Settings`: dataclass 
 nothing. What it needs is imported when it runs, so that asking for help costs nothing.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tinygpt_hf.settings.arguments import (
 )
 from tinygpt_hf.settings.inference import ChatArguments, EvaluateArguments, GenerateArguments
 from tinygpt_hf.settings.parsing import Settings
+
+XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,15 @@ def train_tokenizer(settings: Settings) -> None:
     if not settings.given.get("output_dir", "--").startswith("--"):  # the run folder of a training config
         output.output_dir = str(Path(output.output_dir) / "tokenizer")
     folder = Path(output.output_dir)
-    if folder.exists() and output.overwrite:
-        move_aside(folder)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not output.overwrite:
         raise UsageError(
             f"{folder} is not empty", "a new folder was wanted", "choose another --output_dir, or --overwrite"
         )
     made, report = make_tokenizer(data, tokenizer, output.seed)
-    if folder.is_dir():
+    if taken:
+        move_aside(folder)
+    elif folder.is_dir():
         folder.rmdir()
     save_tokenizer(made, report, folder)
     kind = report["trained_with"]["tokenizer_type"]
@@ -92,11 +96,13 @@ def evaluate(settings: Settings) -> None:
     model, tokenizer = load_model(wanted.model, wanted.device, wanted.dtype)
     batch = wanted.per_device_eval_batch_size
     results = evaluate_file(model, tokenizer, wanted.data, wanted.block_size, wanted.stride, batch)
-    results["xz_bits_per_byte"] = xz_bits_per_byte(Path(wanted.data).read_bytes())  # a compressor on the same text
+    if results["bytes"] < XZ_BYTES:
+        results["xz_bits_per_byte"] = xz_bits_per_byte(Path(wanted.data).read_bytes())  # a compressor on the same text
     for name, value in results.items():
         print(f"{name:<16} {value:.4f}" if isinstance(value, float) else f"{name:<16} {value}")
     if wanted.output_file:
-        safeio.write_json(Path(wanted.output_file), results)
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}
+        safeio.write_json(Path(wanted.output_file), finite)
 
 
 def chat(settings: Settings) -> int:

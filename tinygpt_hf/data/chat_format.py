@@ -16,7 +16,6 @@ from tinygpt_hf.errors import UsageError
 
 END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)
-ROLES = ("system", "user", "assistant")
 
 # ChatML; what stands between the generation marks is what the assistant learns to say.
 CHAT_TEMPLATE = (

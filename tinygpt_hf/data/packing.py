@@ -29,11 +29,21 @@ PARTS = ("train", "validation")
 
 @dataclass
 class Prepared:
-    """Rows for training and validation. `reused`: they were there already."""
+    """Rows for training and validation. `encoded`: the tokens the text came to, counted before they were written; None for
+    rows that were there already."""
 
     train: Rows
     validation: Rows | None
-    reused: bool
+    encoded: int | None = None
+
+    @property
+    def reused(self) -> bool:
+        return self.encoded is None
+
+    @property
+    def kept(self) -> int:
+        """Tokens at rest."""
+        return self.train.num_tokens + (self.validation.num_tokens if self.validation else 0)
 
 
 def row_facts(data: DataArguments, tokenizer, seed: int) -> dict:
@@ -50,7 +60,7 @@ def row_facts(data: DataArguments, tokenizer, seed: int) -> dict:
 def open_rows(folder: Path) -> Prepared:
     """Rows made earlier."""
     validation = folder / "validation"
-    return Prepared(Rows(folder / "train"), Rows(validation) if validation.exists() else None, reused=True)
+    return Prepared(Rows(folder / "train"), Rows(validation) if validation.exists() else None)
 
 
 def changed_facts(folder: Path, facts: dict) -> list[str]:
@@ -84,7 +94,7 @@ def prepare_rows(
                     progress(size[0], size[1])
             progress(size[0], size[1])
         _check(writers, data)
-    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), reused=False)
+    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=size[1])
 
 
 def _check(writers: dict[str, RowWriter], data: DataArguments) -> None:
@@ -109,7 +119,7 @@ def _check(writers: dict[str, RowWriter], data: DataArguments) -> None:
             "raise --validation_split_percentage, use --validation_split tail, or give --validation_file",
         )
     for part, writer in writers.items():
-        if writer.num_tokens == writer._masked:
+        if writer.num_tokens == writer.num_masked:
             raise UsageError(
                 f"no token of the {part} data may be learnt", "assistant turns were wanted", "check the messages"
             )

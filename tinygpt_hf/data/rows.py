@@ -64,7 +64,7 @@ class RowWriter:
         self.num_tokens = 0
         self.num_documents = 0
         self._dtype = token_dtype(vocab_size)
-        self._masked = 0
+        self.num_masked = 0
         self._pending_mask = np.zeros(0, dtype=bool)  # fewer than 8 bits, waiting for a full byte
 
     def __enter__(self) -> "RowWriter":
@@ -87,7 +87,7 @@ class RowWriter:
             raise ValueError(f"{len(ids)} ids but {len(bits)} mask bits")
         self._starts.write(np.uint64(self.num_tokens).tobytes())
         safeio.system.write(self._tokens, ids.astype(self._dtype).tobytes())
-        self._masked += int(len(bits) - bits.sum())
+        self.num_masked += int(len(bits) - bits.sum())
         bits = np.concatenate([self._pending_mask, bits])
         whole = len(bits) // 8 * 8
         self._mask.write(np.packbits(bits[:whole]).tobytes())
@@ -101,7 +101,7 @@ class RowWriter:
         for file in (self._tokens, self._starts, self._mask):
             file.close()
         if kind is None:
-            if self._masked == 0:
+            if self.num_masked == 0:
                 os.unlink(self._tmp / "mask.bin")
             safeio.write_manifest(
                 self._tmp,
@@ -111,7 +111,7 @@ class RowWriter:
                     "vocab_size": self.vocab_size,
                     "num_tokens": self.num_tokens,
                     "num_documents": self.num_documents,
-                    "num_target_tokens": self.num_tokens - self._masked,
+                    "num_target_tokens": self.num_tokens - self.num_masked,
                     **self.facts,
                 },
             )

@@ -85,7 +85,8 @@ class DataArguments:
     streaming: bool = setting(False, "read a Hub dataset while it downloads instead of downloading all of it first")
     max_train_samples: int | None = setting(None, "use only the first N documents (for toyland: how many to write)")
     validation_split: Literal["hash", "tail"] | None = setting(
-        None, "choose validation documents by a hash, or take the tail of the text; default hash, tail for one document"
+        None,
+        "choose validation documents by a hash, or take the tail of each text; default hash, tail for fewer than 64 texts",
     )
     validation_split_percentage: float = setting(5.0, "share of the text held out for validation, in percent")
     block_size: int = setting(256, "tokens per row: the context the model is trained on")

@@ -189,10 +189,12 @@ def _free_name(folder: Path, name: str) -> Path:
     return next(p for k in range(1, 10**6) if not (p := folder / f"{name}-{k}").exists())
 
 
-def open_folder(folder: Path, overwrite: bool) -> None:
-    """Make sure `folder` may hold a run: new, empty, prepared (tokenizer, rows) or a run of ours; else say what to do."""
-    if overwrite and folder.is_dir() and any(folder.iterdir()):
-        move_aside(folder)
+def open_folder(folder: Path, overwrite: bool) -> Path | None:
+    """Make sure `folder` may hold a run: new, empty, prepared (tokenizer, rows) or a run of ours; else say what to do.
+
+    Returns where the old folder is now, if `overwrite` moved one aside.
+    """
+    aside = move_aside(folder) if overwrite and folder.is_dir() and any(folder.iterdir()) else None
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", "a folder for the run was wanted", "choose another --output_dir")
     if folder.is_dir() and not (folder / "run.yaml").is_file():
@@ -212,3 +214,4 @@ def open_folder(folder: Path, overwrite: bool) -> None:
         raise UsageError(
             f"{folder} cannot be made ({error})", "a writable place was wanted", "choose another"
         ) from None
+    return aside

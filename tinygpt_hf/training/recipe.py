@@ -257,10 +257,8 @@ def prepare(folder: Path, model, data, tokenizer, training, console: Console):
     if report is not None:
         save_tokenizer(tok, report, folder / "tokenizer")
     if not rows.reused:
-        total = rows.train.num_tokens + rows.validation.num_tokens
-        console.say(
-            f"rows: kept {total} of {total} tokens of {rows.train.num_documents + rows.validation.num_documents} documents"
-        )
+        documents = rows.train.num_documents + rows.validation.num_documents
+        console.say(f"rows: kept {rows.kept} of {rows.encoded} tokens of {documents} documents")
     if rows.validation is None:
         raise UsageError(
             f"the rows in {rows.train.folder.parent} have no validation part", "one was wanted", "make them anew"

@@ -30,15 +30,17 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
         yield
         return
     existed = folder.exists()
-    checkpoint.open_folder(folder, overwrite)
+    aside = checkpoint.open_folder(folder, overwrite)
     try:
         with safeio.lock(folder):
             safeio.remove_temporary(folder)
             yield
     except BaseException:
-        if not existed and all(path.name == safeio.LOCK for path in folder.iterdir()):
+        if (aside or not existed) and all(path.name == safeio.LOCK for path in folder.iterdir()):
             (folder / safeio.LOCK).unlink(missing_ok=True)
             folder.rmdir()
+            if aside:
+                aside.rename(folder)
         raise
 
 
