@@ -13,11 +13,6 @@ from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.optim import make_optimizer
 
 
-class NoTokenizer:
-    def save_pretrained(self, folder):
-        (folder / "tokenizer.json").write_text("{}")
-
-
 def parts(seed=0):
     torch.manual_seed(seed)
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40}
@@ -34,9 +29,9 @@ def train(model, optimizer, steps):
 
 
 def save(folder, model, optimizer, step):
-    return checkpoint.save_checkpoint(
-        folder, model, NoTokenizer(), optimizer, RunState(step=step, tokens=step * 10), {}
-    )
+    files = {"config.json": model.config.to_json_string().encode(), "tokenizer.json": b"{}"}
+    parts = checkpoint.model_tensors(model), checkpoint.optimizer_tensors(optimizer)
+    return checkpoint.save_checkpoint(folder, files, *parts, RunState(step=step, tokens=step * 10), {"versions": {}})
 
 
 def test_model_and_optimizer_come_back_exactly(tmp_path):
@@ -74,15 +69,15 @@ def test_there_is_no_pickle_and_the_files_follow_the_umask(tmp_path):
 
 def test_retention_keeps_two_and_never_follows_links(tmp_path):
     model, optimizer = parts()
-    for step in (1, 2, 3, 4):
+    for step in (7, 1, 2, 3, 4):  # 7 was found damaged, and the run began again before it
         save(tmp_path, model, optimizer, step)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "manifest.json").write_text("{}")
     os.symlink(tmp_path / "elsewhere", tmp_path / "checkpoint-0")
     (tmp_path / "checkpoint-9x").mkdir()
-    checkpoint.remove_superseded(tmp_path, 1)
+    checkpoint.remove_superseded(tmp_path, 1, tmp_path / "checkpoint-4")
     left = sorted(p.name for p in tmp_path.iterdir())
-    assert left == ["checkpoint-0", "checkpoint-3", "checkpoint-4", "checkpoint-9x", "elsewhere"]
+    assert left == ["checkpoint-0", "checkpoint-3", "checkpoint-4", "checkpoint-7", "checkpoint-9x", "elsewhere"]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_the_same_settings_give_the_same_run(finished, tmp_path):
 
 @pytest.mark.parametrize("killed_at", [2, 6])
 def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed_at):
-    real, calls = recipe.train_step, []
+    real, calls = recipe.gradients, []
 
     def killed(*args):
         calls.append(1)
@@ -97,10 +97,10 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed
             raise SystemExit(9)
         return real(*args)
 
-    monkeypatch.setattr(recipe, "train_step", killed)
+    monkeypatch.setattr(recipe, "gradients", killed)
     with pytest.raises(SystemExit):
         run(tmp_path / "r")
-    monkeypatch.setattr(recipe, "train_step", real)
+    monkeypatch.setattr(recipe, "gradients", real)
     run(tmp_path / "r")
     assert losses(tmp_path / "r") == losses(finished)
     assert losses(tmp_path / "r", "eval_loss") == losses(finished, "eval_loss")
@@ -108,18 +108,37 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
 
 
+@pytest.mark.parametrize("save", [1, 2])
+def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finished, tmp_path, monkeypatch, save):
+    real, calls = recipe.checkpoint.publish, []
+
+    def killed(folder, *args):
+        calls.extend([1] if folder.name == "r" else [])
+        if len(calls) == save:
+            raise SystemExit(9)
+        real(folder, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe.checkpoint, "publish", killed)
+        with pytest.raises(SystemExit):
+            run(tmp_path / "r")
+    run(tmp_path / "r", max_steps=8)
+    expected = weights(finished)
+    assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
+
+
 def test_a_signal_finishes_the_step_saves_and_goes_on(finished, tmp_path, monkeypatch):
-    real = recipe.train_step
+    real = recipe.gradients
 
     def with_signal(*args):
         os.kill(os.getpid(), 15)
         return real(*args)
 
-    monkeypatch.setattr(recipe, "train_step", with_signal)
+    monkeypatch.setattr(recipe, "gradients", with_signal)
     with pytest.raises(Interrupted, match="SIGTERM after step 1, saved") as stop:
         run(tmp_path / "r")
     assert stop.value.exit_status == 143 and (tmp_path / "r" / "checkpoint-1").is_dir()
-    monkeypatch.setattr(recipe, "train_step", real)
+    monkeypatch.setattr(recipe, "gradients", real)
     run(tmp_path / "r")
     assert losses(tmp_path / "r") == losses(finished)
 
@@ -136,6 +155,19 @@ def test_a_damaged_newest_checkpoint_is_passed_over(finished, tmp_path):
     for checkpoint in ("checkpoint-4", "checkpoint-8"):
         (tmp_path / "r" / checkpoint / "state.json").write_text("{}")
     with pytest.raises(RunError, match="every checkpoint .* is damaged"):
+        run(tmp_path / "r")
+
+
+def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r")
+    shutil.rmtree(tmp_path / "r" / "checkpoint-8")
+    tokens = tmp_path / "r" / "rows" / "train" / "tokens.bin"
+    data = bytearray(tokens.read_bytes())
+    data[len(data) // 2] ^= 1
+    tokens.write_bytes(data)
+    with pytest.raises(RunError, match="tokens.bin has other content than when it was saved; make them anew"):
         run(tmp_path / "r")
 
 
@@ -223,8 +255,7 @@ def test_validation_is_the_mean_over_every_token_once(finished):
 
 
 def test_every_row_of_an_epoch_is_seen_once_whatever_the_processes(finished):
-    from types import SimpleNamespace
-
+    from tinygpt_hf.data.batches import StepBatches
     from tinygpt_hf.data.rows import IGNORED, Rows
     from tinygpt_hf.training.planning import make_plan
 
@@ -235,8 +266,8 @@ def test_every_row_of_an_epoch_is_seen_once_whatever_the_processes(finished):
         seen = counted = 0
         for step in range(plan.max_steps):
             for rank in range(processes):
-                accelerator = SimpleNamespace(num_processes=processes, process_index=rank, device="cpu")
-                batches, tokens = recipe.step_batches(rows, step, plan, DATA, training, accelerator)
+                sizes = plan.rows_per_step, plan.total_rows, DATA.block_size, DATA.shift_rows, training.seed
+                batches, tokens = StepBatches(rows, *sizes, processes, rank).at(step, 3)
                 seen += sum(int((labels != IGNORED).sum()) for _, labels in batches)
             counted += tokens
         assert seen == counted == rows.num_targets
@@ -252,7 +283,7 @@ def test_epochs_and_tokens_set_the_length(tmp_path):
     "change,message",
     [
         ({"model": {"hidden_size": 64}}, "made with model hidden_size=32"),
-        ({"data": {"block_size": 32}}, "made with"),
+        ({"data": {"block_size": 32}}, "made from other block_size"),
         ({"per_device_train_batch_size": 4}, "effective_batch 8, now it is 4"),
         ({"data": {"max_train_samples": 121}}, "trained with other sources"),
         ({"tokenizer": TokenizerArguments(tokenizer_type="char")}, "trained with other tokenizer_type"),
@@ -292,6 +323,16 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_pulled_model_is_not_trained_over(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint-*", "run.json", "rows"))
+    before = weights(tmp_path / "r")
+    with pytest.raises(UsageError, match="is a model without its run, .*; go on from it with --model_name_or_path"):
+        run(tmp_path / "r")
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "r").items())
+
+
 def test_overwrite_moves_the_old_run_aside(finished, tmp_path):
     import shutil
 
@@ -329,7 +370,7 @@ def test_training_goes_on_from_given_weights(finished, tmp_path):
 
 
 def test_a_diverging_run_stops_and_saves_nothing(tmp_path):
-    with pytest.raises(RunError, match="diverged"):
+    with pytest.raises(RunError, match="no update was made"):
         run(tmp_path / "r", learning_rate=1e30, muon_learning_rate=1e30, max_grad_norm=0.0)
     assert not list((tmp_path / "r").glob("checkpoint-*"))
 

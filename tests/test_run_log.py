@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from tinygpt_hf.errors import RunError
 from tinygpt_hf.training.run_log import Console, Meter, RunLog, duration, read_log
 
 
@@ -36,11 +35,17 @@ def test_the_logged_loss_is_the_mean_over_tokens():
     assert values["grad_norm"] == 1.5 and values["tokens"] == 150
 
 
-def test_a_loss_that_is_no_number_stops_the_run():
-    meter = Meter(Console(enabled=False), 10, 0)
-    meter.add(torch.tensor(float("nan")), 100)
-    with pytest.raises(RunError, match="the loss of step 7 is nan"):
-        meter.read(7, 100, 0.1, torch.tensor(1.0))
+def test_a_line_after_a_resumption_is_what_it_would_have_been():
+    steps = [(torch.tensor(loss, dtype=torch.float64), tokens) for loss, tokens in ((0.1, 3), (1.7, 5), (2.3, 7))]
+    whole, before = Meter(Console(enabled=False), 10, 0), Meter(Console(enabled=False), 10, 0)
+    for step in steps:
+        whole.add(*step)
+    before.add(*steps[0])
+    after = Meter(Console(enabled=False), 10, 1, json.loads(json.dumps(before.unlogged)))
+    for step in steps[1:]:
+        after.add(*step)
+    assert after.read(3, 15, 0.1, 1.0)["loss"] == whole.read(3, 15, 0.1, 1.0)["loss"]
+    assert after.unlogged == [0.0, 0, 0]
 
 
 def test_durations():

@@ -1,9 +1,11 @@
 """What is written is complete or was never there; what fails is an error; what was damaged is named."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -35,6 +37,14 @@ class Failing(safeio.System):
         self.call("rename")
         super().rename(old, new)
 
+    def open(self, path):
+        self.call("open")
+        return super().open(path)
+
+    def make_folder(self, folder):
+        self.call("make_folder")
+        super().make_folder(folder)
+
 
 @pytest.fixture
 def failing(monkeypatch):
@@ -63,11 +73,11 @@ def test_a_file_is_written_synced_renamed_and_its_folder_synced(tmp_path, failin
     system = failing(0)
     safeio.write_file(tmp_path / "f", "héllo")
     assert (tmp_path / "f").read_bytes() == "héllo".encode()
-    assert system.done == ["write", "fsync", "rename", "fsync"]
+    assert system.done == ["open", "write", "fsync", "rename", "fsync"]
     assert names(tmp_path) == ["f"]
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failing, nth):
     safeio.write_file(tmp_path / "f", b"old")
     failing(nth)
@@ -77,22 +87,52 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, faili
 
 
 def test_a_failed_sync_of_the_folder_is_a_failed_write(tmp_path, failing):
-    failing(4)
+    failing(5)
     with pytest.raises(OSError, match="No space left"):
         safeio.write_file(tmp_path / "f", b"new")
     assert names(tmp_path) == ["f"]  # complete, and reported as not safe
 
 
-def test_a_copy_is_atomic_too(tmp_path, failing):
-    (tmp_path / "source").write_bytes(b"x" * 100_000)
-    safeio.copy_file(tmp_path / "source", tmp_path / "target")
-    assert (tmp_path / "target").read_bytes() == b"x" * 100_000
-    (tmp_path / "source").write_bytes(b"y")
-    for nth in (1, 2):
+def test_pieces_are_hashed_and_written_atomically_too(tmp_path, failing):
+    pieces = [b"a" * 100_000, memoryview(b"b" * 5), b"", bytearray(b"c")]
+    with ThreadPoolExecutor(1) as hashing:
+        written = safeio.write_file(tmp_path / "target", iter(pieces), hashing)
+        written["sha256"] = written["sha256"].result()
+    whole = b"".join(bytes(piece) for piece in pieces)
+    assert (tmp_path / "target").read_bytes() == whole
+    assert written == {"size": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
+    for nth in range(1, 7):
         failing(nth)
         with pytest.raises(OSError, match="No space left"):
-            safeio.copy_file(tmp_path / "source", tmp_path / "target")
-        assert (tmp_path / "target").stat().st_size == 100_000 and names(tmp_path) == ["source", "target"]
+            safeio.write_file(tmp_path / "target", iter([b"new"] * 4))
+        assert (tmp_path / "target").read_bytes() == whole and names(tmp_path) == ["target"]
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path, monkeypatch):
+    safeio.system.append(tmp_path / "log", b"old\n")
+    real, room = os.write, 6
+
+    def nearly_full(descriptor, data):
+        nonlocal room
+        if room == 0:
+            raise OSError(28, "No space left on device")
+        taken = real(descriptor, data[:room])
+        room -= taken
+        return taken
+
+    monkeypatch.setattr(os, "write", nearly_full)
+    with pytest.raises(OSError, match="No space left"):
+        safeio.system.append(tmp_path / "log", b"a long line\n")
+    assert (tmp_path / "log").read_bytes() == b"old\n"
+
+
+def test_a_tree_is_removed_and_its_links_are_not_followed(tmp_path):
+    (tmp_path / "kept").mkdir()
+    fill(tmp_path / "kept")
+    (tmp_path / "doomed" / "deep").mkdir(parents=True)
+    os.symlink(tmp_path / "kept", tmp_path / "doomed" / "deep" / "link")
+    safeio.remove_tree(tmp_path / "doomed")
+    assert names(tmp_path) == ["kept", "kept/a.txt", "kept/deep", "kept/deep/b.txt"]
 
 
 def test_json_is_written_readably_and_read_back(tmp_path):
@@ -137,7 +177,7 @@ def test_a_failing_system_leaves_no_folder_at_any_call(tmp_path, failing):
     with safeio.new_folder(tmp_path / "probe") as tmp:
         fill(tmp)
     calls = len(system.done)
-    safeio.system.remove_tree(tmp_path / "probe")
+    safeio.remove_tree(tmp_path / "probe")
     assert calls >= 8
     for nth in range(1, calls):  # the last one syncs the folder above, when the new one is there already
         failing(nth)
@@ -193,6 +233,12 @@ def test_an_unharmed_folder_has_no_damage(sealed):
     assert safeio.damage(sealed) is None
 
 
+def flip_a_bit(path, after: bytes) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.index(after) + len(after)] ^= 1
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
@@ -202,6 +248,8 @@ def test_an_unharmed_folder_has_no_damage(sealed):
         (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is damaged"),
         (lambda f: (f / "manifest.json").write_text("[1]"), "manifest.json is damaged"),
+        (lambda f: flip_a_bit(f / "manifest.json", b'"step": '), "manifest.json is damaged"),
+        (lambda f: flip_a_bit(f / "manifest.json", b'  "ste'), "manifest.json is damaged"),
         (lambda f: (f / "manifest.json").write_text("{}"), "manifest.json is damaged"),
         (lambda f: (f / "manifest.json").write_text('{"files": {"a.txt": 3}}'), "manifest.json is damaged"),
         (lambda f: (f / "manifest.json").write_text('{"files": {"a.txt": {"size": 1}}}'), "manifest.json is damaged"),

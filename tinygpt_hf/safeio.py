@@ -17,21 +17,40 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tinygpt_hf.errors import RunError, UsageError
 
 MANIFEST = "manifest.json"
+OWN_HASH = "manifest_sha256"
 TEMPORARY = "tmp-"
+UNFINISHED = ".unfinished"  # the end of a temporary name that the next attempt goes on with
 LOCK = ".lock"
 
 
 class System:
-    """The operating-system calls that matter for durability, in one object, so that tests can fail or kill at the Nth."""
+    """Every operating-system call that changes the disk, in one object, so that tests can fail or kill at the Nth."""
 
-    def write(self, file, data: bytes) -> None:
+    def open(self, path: Path):
+        return open(path, "wb")
+
+    def write(self, file, data) -> None:
         file.write(data)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """All of the data or none: a disk with room for a part of it takes that part without an error."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                while data:
+                    data = data[os.write(descriptor, data) :]
+            except BaseException:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
 
     def fsync(self, descriptor: int) -> None:
         os.fsync(descriptor)
@@ -39,11 +58,28 @@ class System:
     def rename(self, old: Path, new: Path) -> None:
         os.replace(old, new)
 
-    def remove_tree(self, folder: Path) -> None:
-        shutil.rmtree(folder)
+    def make_folder(self, folder: Path) -> None:
+        os.mkdir(folder)
+
+    def remove(self, path: Path) -> None:
+        """A file, a link or an empty folder."""
+        if path.is_dir() and not path.is_symlink():
+            os.rmdir(path)
+        else:
+            os.unlink(path)
 
 
 system = System()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it; links in it are removed, not followed."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            system.remove(path)
+    system.remove(folder)
 
 
 def sync_folder(folder: Path) -> None:
@@ -64,13 +100,24 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data`, durably and atomically."""
+def write_file(path: Path, data: bytes | str | Iterable, hashing=None) -> dict:
+    """Replace `path` by `data` (text, bytes, or pieces of bytes one after another), durably and atomically.
+
+    `hashing`, an executor of one thread, computes the sha256 beside the writing, also of the files that follow. Returns
+    {"size", "sha256"} as a manifest holds it, the hash as a Future (None without `hashing`); the pieces must stay as they are
+    until it is there.
+    """
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    pieces = [data.encode() if isinstance(data, str) else data] if isinstance(data, (str, bytes)) else data
+    digest, size = hashlib.sha256(), 0
     try:
-        with open(temporary, "wb") as file:
-            system.write(file, data.encode() if isinstance(data, str) else data)
+        with system.open(temporary) as file:
+            for piece in pieces:
+                if hashing:
+                    hashing.submit(digest.update, piece)
+                system.write(file, piece)
+                size += len(piece)
             file.flush()
             system.fsync(file.fileno())
         system.rename(temporary, path)
@@ -78,6 +125,7 @@ def write_file(path: Path, data: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+    return {"size": size, "sha256": hashing.submit(digest.hexdigest) if hashing else None}
 
 
 def write_json(path: Path, value) -> None:
@@ -93,28 +141,20 @@ def read_json(path: Path):
         raise RunError(f"{path} is damaged: {error}") from error
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, durably and atomically, without holding it in memory."""
-    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
-    try:
-        shutil.copyfile(source, temporary)
-        sync_file(temporary)
-        system.rename(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
-
-
 @contextlib.contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
-    """A folder to fill, which appears at `final` complete or not at all. `final` must not exist when the block ends."""
+def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
+    """A folder to fill, which appears at `final` complete or not at all. `final` must not exist when the block ends.
+
+    `resumable`: after a kill, an interruption or a `RunError` the next attempt finds what this one had written.
+    """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f"{TEMPORARY}{os.getpid()}-{final.name}")
-    if temporary.exists():
-        system.remove_tree(temporary)
-    temporary.mkdir()
+    name = f"{final.name}{UNFINISHED}" if resumable else f"{os.getpid()}-{final.name}"
+    temporary = final.with_name(f"{TEMPORARY}{name}")
+    if temporary.exists() and not resumable:
+        remove_tree(temporary)
+    if not temporary.exists():
+        system.make_folder(temporary)
     try:
         yield temporary
         for path in sorted(temporary.rglob("*")):
@@ -125,8 +165,9 @@ def new_folder(final: Path) -> Iterator[Path]:
                 sync_folder(path)
         sync_folder(temporary)
         system.rename(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except BaseException as error:
+        if not resumable or (isinstance(error, Exception) and not isinstance(error, RunError)):
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(final.parent)
 
@@ -151,43 +192,56 @@ def value_hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, facts: dict) -> None:
-    """`manifest.json`: the facts given, and size and sha256 of every other file of the folder."""
-    files = {
-        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": file_hash(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
-    }
-    write_json(folder / MANIFEST, {**facts, "files": files})
+def write_manifest(folder: Path, facts: dict, written: dict[str, dict] | None = None) -> None:
+    """`manifest.json`: the facts given, size and sha256 of every other file of the folder, and a hash of all this itself.
+
+    `written` holds size and sha256 of files that need not be read again.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            name = str(path.relative_to(folder))
+            files[name] = (written or {}).get(name) or {"size": path.stat().st_size, "sha256": file_hash(path)}
+    manifest = {**facts, "files": files}
+    write_json(folder / MANIFEST, {**manifest, OWN_HASH: value_hash(manifest)})
 
 
 def damage(folder: Path) -> str | None:
     """None if every file of the folder is as its manifest says, else what is wrong, in words."""
+    from concurrent.futures import ThreadPoolExecutor
+
     try:
         manifest = read_json(folder / MANIFEST)
+        if manifest.pop(OWN_HASH) != value_hash(manifest):
+            return f"{MANIFEST} is damaged"
         files = [(name, known["size"], known["sha256"]) for name, known in manifest["files"].items()]
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except (RunError, OSError, TypeError, KeyError, AttributeError):
         return f"{MANIFEST} is damaged"
-    for name, size, sha256 in files:
+    for name, size, _ in files:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if file_hash(path) != sha256:
-            return f"{name} has other content than when it was saved"
+    with ThreadPoolExecutor() as pool:  # the large files side by side
+        hashes = pool.map(file_hash, [folder / name for name, _, _ in files])
+        for (name, _, sha256), found in zip(files, hashes, strict=True):
+            if found != sha256:
+                return f"{name} has other content than when it was saved"
     return None
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left half-written in `folder` (only call it under the folder's lock)."""
+    """Remove what a killed process left half-written in `folder` (only call it under the folder's lock), unless it goes on."""
     for path in folder.glob(f"{TEMPORARY}*"):
+        if path.name.endswith(UNFINISHED):
+            continue
         if path.is_dir() and not path.is_symlink():
-            system.remove_tree(path)
+            remove_tree(path)
         else:
-            path.unlink(missing_ok=True)
+            system.remove(path)
 
 
 @contextlib.contextmanager

@@ -3,101 +3,172 @@
     D/checkpoint-<step>/   complete or absent, each loadable by `from_pretrained`
         config.json model.safetensors tokenizer.json ...      the model, as Transformers writes it
         optimizer.safetensors                                 the optimizer's tensors, by parameter name
+        adapter.safetensors                                   with LoRA: what is learnt; the model is the merged one
         state.json                                            step, tokens seen, best loss, scaler, what the run was made of
         manifest.json                                         size and sha256 of every file
     D/                     the last weights; D/best/ the best by validation loss: each file replaced by one rename
+    D/adapter/             with LoRA: the last adapter alone, as PEFT writes it
 
 There is no pickle, no position in a data loader and no random state: the rows of a step and the seed of its dropout are pure
 functions of the step.
 """
 
 import dataclasses
+import hashlib
+import json
 import re
-import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import torch
 
 from tinygpt_hf import safeio
 from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.training import adapters
 
 OPTIMIZER, STATE, WEIGHTS = "optimizer.safetensors", "state.json", "model.safetensors"
+ADAPTER = "adapter.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
 KEPT_AT_LEAST = 2
+PIECE = 1 << 23  # bytes written, and hashed beside it, at a time
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
 
 
 @dataclasses.dataclass
 class RunState:
-    """How far a run is. `facts`: what it is made of (hashes of data and tokenizer, shapes); a change of these is refused."""
+    """How far a run is. `facts`: what it is made of (hashes of data and tokenizer, shapes); a change of these is refused.
+
+    `micro_batch`: rows per micro-batch where memory allowed fewer than the settings ask for; `skipped`: steps whose loss was
+    not finite; `sample_prompts`: token ids continued at every evaluation; `unlogged`: losses and tokens since the last log line.
+    """
 
     step: int = 0
     tokens: int = 0
     best_loss: float | None = None
     best_step: int | None = None
     last_evaluation: dict = dataclasses.field(default_factory=dict)
+    unlogged: list = dataclasses.field(default_factory=list)
     scaler: dict | None = None
+    micro_batch: int | None = None
+    skipped: list[int] = dataclasses.field(default_factory=list)
+    sample_prompts: list[list[int]] = dataclasses.field(default_factory=list)
     facts: dict = dataclasses.field(default_factory=dict)
 
 
-def save_checkpoint(folder: Path, model, tokenizer, optimizer, state: RunState, versions: dict) -> Path:
-    """Write `folder`/checkpoint-<step>; it appears complete or not at all."""
+def model_files(model, tokenizer) -> dict[str, bytes]:
+    """Every file `from_pretrained` reads besides the weights: name -> content. They stay the same for a whole run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model.save_pretrained(folder, state_dict={})
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".safetensors"}
+
+
+def model_tensors(model) -> dict[str, torch.Tensor]:
+    """The weights under their names; a tied one stands there once. Shards are gathered: every process must ask.
+
+    Of a model with adapters, the merged ones.
+    """
+    tied = getattr(model, "all_tied_weights_keys", {})
+    weights = adapters.merged(model) if adapters.are_in(model) else model.state_dict()
+    return {name: whole(tensor) for name, tensor in weights.items() if name not in tied}
+
+
+def weights_hash(model) -> str:
+    """sha256 of all weights and their names."""
+    digest = hashlib.sha256()
+    for piece in tensor_pieces(model_tensors(model)):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def optimizer_tensors(optimizer) -> dict[str, torch.Tensor]:
+    """What the optimizer remembers, as `parameter:key`. Shards are gathered: every process must ask."""
+    return {
+        f"{name}:{key}": whole(value)
+        for name, parameter in named_parameters(optimizer)
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that FSDP2 has spread over processes, in one piece on the CPU; any other as it is."""
+    gather = getattr(tensor, "full_tensor", None)
+    return gather().cpu() if gather else tensor.detach()
+
+
+def save_checkpoint(
+    folder: Path, files: dict[str, bytes], weights, memory, state: RunState, about: dict, adapter: dict | None = None
+) -> Path:
+    """Write `folder`/checkpoint-<step>: the model's files and weights and the optimizer's memory (tensors by name).
+
+    It appears complete or not at all. Everything is written through `safeio`, hashed on the way. `about` (versions, the hash of
+    the settings) goes into the manifest. `adapter`: what `weights` were merged from.
+    """
     final = folder / f"checkpoint-{state.step}"
     if final.exists():  # a damaged one of the same step, or the run was resumed from an older one: never written over
-        final.rename(_free_name(folder, f"{final.name}.replaced"))
-    with safeio.new_folder(final) as tmp:
-        save_model(tmp, model, tokenizer)
-        _save_optimizer(tmp / OPTIMIZER, optimizer)
+        safeio.system.rename(final, _free_name(folder, f"{final.name}.replaced"))
+    parts = {WEIGHTS: weights, OPTIMIZER: memory} | ({ADAPTER: adapter} if adapter else {})
+    contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()}
+    # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
+    with ThreadPoolExecutor(1) as hashing, safeio.new_folder(final) as tmp:
+        begun = {name: safeio.write_file(tmp / name, data, hashing) for name, data in contents.items()}
         safeio.write_json(tmp / STATE, dataclasses.asdict(state))
-        safeio.write_manifest(tmp, {"step": state.step, "tokens": state.tokens, **state.facts, "versions": versions})
+        facts = {"step": state.step, "tokens": state.tokens, **state.facts, **about}
+        written = {name: {**known, "sha256": known["sha256"].result()} for name, known in begun.items()}
+        safeio.write_manifest(tmp, facts, written)
     return final
 
 
-def save_model(folder: Path, model, tokenizer) -> None:
-    """The model and its tokenizer, as `from_pretrained` reads them."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    safeio.open_to_umask(folder)
+def publish(folder: Path, files: dict[str, bytes], weights) -> None:
+    """Make `folder` the model: each file replaced by one rename, so that it loads at every moment after the first time."""
+    if not folder.is_dir():
+        safeio.system.make_folder(folder)
+    safeio.write_file(folder / WEIGHTS, tensor_pieces(weights))
+    for name in sorted(files, key=lambda name: name == "config.json"):  # a folder is a model once its config is there
+        if not (folder / name).is_file() or (folder / name).read_bytes() != files[name]:
+            safeio.write_file(folder / name, files[name])
 
 
-def publish(source: Path, target: Path) -> None:
-    """Make `target` the model in `source`, file by file, each by one rename: it loads at every moment after the first time."""
-    names = sorted(
-        p.name for p in source.iterdir() if p.is_file() and p.name not in (OPTIMIZER, STATE, safeio.MANIFEST)
-    )
-    target.mkdir(exist_ok=True)
-    names.sort(key=lambda name: name == "config.json")  # a folder is a model once its config is there: it comes last
-    for name in names:
-        if not _same(source / name, target / name):
-            safeio.copy_file(source / name, target / name)
+def publish_adapter(folder: Path, model) -> None:
+    """Make `folder` the adapter alone, as `PeftModel.from_pretrained(base, folder)` reads it: each file by one rename.
+
+    It fits the base as TinyGPT has it: in Qwen3 and Llama the names are the same, a GPT-2 takes it after `from_stock`.
+    """
+    if not folder.is_dir():
+        safeio.system.make_folder(folder)
+    safeio.write_file(folder / ADAPTER_WEIGHTS, tensor_pieces(adapters.parameters(model)))
+    safeio.write_file(folder / ADAPTER_CONFIG, adapters.description(model))
 
 
-def _same(a: Path, b: Path) -> bool:
-    return b.is_file() and a.stat().st_size == b.stat().st_size and safeio.file_hash(a) == safeio.file_hash(b)
+def tensor_pieces(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview | bytes]:
+    """A safetensors file of these tensors, piece by piece: length, JSON header, then the numbers end to end.
 
-
-def publish_model(target: Path, model, tokenizer) -> None:
-    """The same for a model in memory."""
-    temporary = target.with_name(f"{safeio.TEMPORARY}{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        save_model(temporary, model, tokenizer)
-        publish(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _save_optimizer(path: Path, optimizer) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {}
-    for name, parameter in named_parameters(optimizer):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}:{key}"] = value.detach().contiguous()
-    save_file(tensors, path)
-    safeio.open_to_umask(path.parent)
+    The format: https://huggingface.co/docs/safetensors. Written here so that no second copy of the weights is held, and so
+    that every byte can be hashed while it is written.
+    """
+    order = sorted(tensors, key=lambda name: -tensors[name].element_size())  # each stays aligned to its own size
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        tensor, begin = tensors[name], end
+        end += tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in order:
+        numbers = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        for start in range(0, len(numbers), PIECE):
+            yield memoryview(numbers[start : start + PIECE])
 
 
 def load_optimizer(path: Path, optimizer) -> None:
-    """Put saved tensors back under their parameters; a parameter without its tensors, or the reverse, is an error."""
+    """Put saved tensors back under their parameters, in shards where those are; one too few or too many is an error."""
     from safetensors.torch import load_file
+    from torch.distributed.tensor import distribute_tensor
 
     tensors = load_file(path)
     for name, parameter in named_parameters(optimizer):
@@ -111,6 +182,8 @@ def load_optimizer(path: Path, optimizer) -> None:
         for key, value in found.items():
             if value.ndim:
                 value = value.to(parameter.device)
+                if hasattr(parameter, "full_tensor"):
+                    value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
             optimizer.state[parameter][key] = value
     if tensors:
         raise UsageError(
@@ -155,9 +228,11 @@ def newest_sound(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def load_weights(checkpoint: Path, model) -> None:
-    """Put saved weights back into a model of the same shape, every one of them."""
+    """Put saved weights back into a model of the same shape, every one of them; adapters into a model that has them."""
     from safetensors.torch import load_model
 
+    if adapters.are_in(model):
+        return adapters.load(checkpoint / ADAPTER, model)
     load_model(model, checkpoint / WEIGHTS, strict=True)
 
 
@@ -167,15 +242,18 @@ def read_state(checkpoint: Path) -> RunState:
     return RunState(**{k: v for k, v in safeio.read_json(checkpoint / STATE).items() if k in known})
 
 
-def remove_superseded(folder: Path, limit: int) -> None:
-    """Delete the oldest complete checkpoints beyond `limit`; fewer than two are never left, and nothing without a manifest goes."""
+def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
+    """Delete the oldest complete checkpoints up to `newest` beyond `limit`; fewer than two are never left.
+
+    Nothing without a manifest goes. Later ones than `newest` do not count: a run that passed over them holds them for damaged.
+    """
     complete = [path for path in checkpoints(folder) if (path / safeio.MANIFEST).is_file()]
+    complete = complete[: complete.index(newest) + 1]
     for path in complete[: -max(limit, KEPT_AT_LEAST)]:
-        doomed = path.with_name(
-            f"{safeio.TEMPORARY}removed-{path.name}"
-        )  # half-deleted, it must not look like a checkpoint
+        # half-deleted, it must not look like a checkpoint
+        doomed = path.with_name(f"{safeio.TEMPORARY}removed-{path.name}")
         safeio.system.rename(path, doomed)
-        safeio.system.remove_tree(doomed)
+        safeio.remove_tree(doomed)
 
 
 def move_aside(folder: Path) -> Path:
@@ -208,6 +286,12 @@ def open_folder(folder: Path, overwrite: bool) -> Path | None:
                 "an empty or new folder, or a run to resume, was wanted",
                 "choose another --output_dir, or move it aside with --overwrite",
             )
+    if (folder / WEIGHTS).is_file() and not (folder / "run.json").is_file():
+        raise UsageError(
+            f"{folder} is a model without its run, as `tinygpt pull` brings it",
+            "a new folder, or a run to resume, was wanted",
+            f"go on from it with --model_name_or_path {folder} and another --output_dir",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,6 +22,8 @@ def parameter_groups(model: torch.nn.Module, training: TrainingArguments) -> lis
 
     muon: matrices of the hidden layers. decay: other matrices that are no embedding (an untied head, or all with
     `optim=adamw`). plain: embeddings, norms, biases. A matrix used twice (tied embeddings) counts once, as an embedding.
+    Adapters are plain as well: what counts is the product of two matrices, so to make the update of either orthogonal says
+    nothing about it, and one of them begins at zero, where there is nothing to decay.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     layers = {id(p) for name, p in model.named_parameters() if ".layers." in name or name.startswith("layers.")}
@@ -29,7 +31,7 @@ def parameter_groups(model: torch.nn.Module, training: TrainingArguments) -> lis
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim == 2 and id(parameter) not in embeddings:
+        if parameter.ndim == 2 and id(parameter) not in embeddings and not training.lora_r:
             is_muon = training.optim == "muon" and id(parameter) in layers
             chosen["muon" if is_muon else "decay"].append((name, parameter))
         else:

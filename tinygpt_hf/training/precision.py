@@ -1,8 +1,10 @@
-"""Where to compute and in which number format; both decided before anything slow, and refused where they cannot work."""
+"""Where to compute, in which number format, over how many processes: decided before anything slow, refused where it cannot work."""
 
 import os
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.training.launcher import check_launcher
 
 
 def choose_device(wanted: str) -> str:
@@ -48,3 +50,52 @@ def _cpu_multiplies_bf16() -> bool:
 def attention_for(device: str, precision: str) -> str:
     """Which attention trains fastest: plain products on a CPU in bf16, where SDPA has no fast backward; else SDPA."""
     return "eager" if device == "cpu" and precision == "bf16" else "sdpa"
+
+
+def make_accelerator(training: TrainingArguments):
+    """Accelerate on the chosen device in the chosen precision; accumulation is ours, so that the loss is exact."""
+    from datetime import timedelta
+
+    from accelerate import Accelerator, DistributedType
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
+
+    check_launcher()
+    device = choose_device(training.device)
+    precision = choose_precision(training.mixed_precision, device)
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # the others wait while the first one tokenizes
+    AcceleratorState._reset_state()  # a second run in one process may want another precision
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
+    # whatever the launcher set: dividing once more would shrink the gradient
+    accelerator.gradient_accumulation_steps = 1
+    kind = accelerator.distributed_type
+    if kind == DistributedType.FSDP and accelerator.is_fsdp2:
+        if training.optim == "muon":
+            raise UsageError(
+                "--optim is muon under FSDP2", "Muon needs whole matrices, which no process has", "use --optim adamw"
+            )
+        if training.lora_r:
+            raise UsageError(
+                "--lora_r is given under FSDP2",
+                "adapters are merged in whole matrices, which no process has",
+                "use DDP (examples/ddp.yaml), or leave --lora_r out",
+            )
+    elif kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise UsageError(
+            f"the launcher asks for {kind.value}",
+            "one process, DDP, or FSDP version 2 are what is supported",
+            "see docs/distributed.md for a configuration, or add --multi_gpu",
+        )
+    return accelerator
+
+
+def exact_dtype(accelerator):
+    """The type sums are kept in; mps has no float64."""
+    import torch
+
+    return torch.float32 if accelerator.device.type == "mps" else torch.float64
+
+
+def is_sharded(accelerator) -> bool:
+    """Has every process only a part of each weight?"""
+    return accelerator.distributed_type.value == "FSDP"

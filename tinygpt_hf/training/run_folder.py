@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import platform
 import sys
 import time
@@ -9,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tinygpt_hf import safeio
-from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.settings.parsing import load_yaml, to_yaml
 from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
@@ -19,8 +20,12 @@ PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "ac
 FREE_TO_CHANGE = {  # settings that may change at resume without a word
     "output_dir", "overwrite", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
     "per_device_eval_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "sample_prompts",
-    "sample_tokens", "device", "torch_compile", "gradient_checkpointing",
+    "sample_tokens", "device", "torch_compile", "gradient_checkpointing", "dataloader_num_workers", "nonfinite",
+    "license", "language", "data_license", "push_to_hub", "hub_model_id", "hub_private_repo",
+    "num_proc", "show_rows",
 }  # fmt: skip
+
+LATER_FACTS = {"packing": "wrap", "document_mask": False}  # of checkpoints from before there was a choice
 
 
 @contextlib.contextmanager
@@ -33,7 +38,8 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     aside = checkpoint.open_folder(folder, overwrite)
     try:
         with safeio.lock(folder):
-            safeio.remove_temporary(folder)
+            for place in (folder, folder / "best", folder / "adapter"):
+                safeio.remove_temporary(place)
             yield
     except BaseException:
         if (aside or not existed) and all(path.name == safeio.LOCK for path in folder.iterdir()):
@@ -67,7 +73,7 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
         damage = safeio.damage(found)
         if damage:
             raise RunError(f"{found} is damaged: {damage}; resume from another checkpoint")
-    known = checkpoint.read_state(found).facts
+    known = LATER_FACTS | checkpoint.read_state(found).facts
     for name, value in facts.items():
         if known.get(name) != value:
             old, new = _difference(known.get(name), value)
@@ -95,8 +101,8 @@ def write_settings(folder: Path, groups: list, say) -> None:
     text = to_yaml(groups)
     path = folder / SETTINGS
     if path.is_file():
-        before = {k: v for section in load_yaml(str(path)).values() for k, v in section.items()}
-        now = {f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)}
+        before = {k: v for section in load_yaml(str(path), bounded=False).values() for k, v in section.items()}
+        now = redacted({f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)})
         changed = [
             f"{name} {before.get(name)} -> {value}"
             for name, value in now.items()
@@ -118,6 +124,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def processor() -> str:
+    """The name of the processor, as far as the system tells."""
+    with contextlib.suppress(OSError, StopIteration):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next(line for line in file if line.startswith("model name")).partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def write_facts(folder: Path, device: str, precision: str, facts: dict, result: dict | None) -> None:
     """run.json: versions, hardware, hashes, and, once finished, the results."""
     import torch
@@ -127,21 +141,24 @@ def write_facts(folder: Path, device: str, precision: str, facts: dict, result: 
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     safeio.write_json(
         path,
-        {
-            "finished": result is not None,
-            "started": started or now,
-            "updated": now,
-            "command": " ".join(Path(word).name if k == 0 else word for k, word in enumerate(sys.argv)),
-            "versions": versions(),
-            "hardware": {
-                "device": torch.cuda.get_device_name() if device == "cuda" else device,
-                "processor": platform.processor() or platform.machine(),
-                "threads": torch.get_num_threads(),
-                "mixed_precision": precision,
-            },
-            **facts,
-            "result": result,
-        },
+        redacted(
+            {
+                "finished": result is not None,
+                "started": started or now,
+                "updated": now,
+                "command": " ".join(Path(word).name if k == 0 else word for k, word in enumerate(sys.argv)),
+                "versions": versions(),
+                "hardware": {
+                    "device": torch.cuda.get_device_name() if device == "cuda" else device,
+                    "processor": processor(),
+                    "threads": torch.get_num_threads(),
+                    "processes": int(os.environ.get("WORLD_SIZE", 1)),
+                    "mixed_precision": precision,
+                },
+                **facts,
+                "result": result,
+            }
+        ),
     )
 
 

@@ -2,13 +2,14 @@
 
 import json
 import math
-import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tinygpt_hf import safeio
-from tinygpt_hf.errors import RunError
+from tinygpt_hf.errors import presentable, redacted
+from tinygpt_hf.training.planning import size
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -26,6 +27,7 @@ class Console:
         """A line that stays."""
         if not self.enabled:
             return
+        line = presentable(line)
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
@@ -60,6 +62,26 @@ class Console:
             self._bar = None
 
 
+def tokenizing_bar(console: Console, clock: Callable[[], float] = time.perf_counter) -> Callable:
+    """Begin a bar; returns what moves it: (bytes of text done, tokens so far, share of the files that was read or None)."""
+    console.bar("tokenizing", 1.0)
+    first: list[float] = []
+
+    def progress(done: int, tokens: int, share: float | None) -> None:
+        if not first:  # a call that goes on begins with what is done already
+            first.extend((done, share or 0.0, clock()))
+        speed = 0.0
+        if clock() > first[2]:
+            speed = (done - first[0]) / 1e6 / (clock() - first[2])
+        words = [f"{done / 1e6:.1f} MB", f"{speed:.1f} MB/s", f"{tokens} tokens"]
+        if share and share > first[1]:
+            left = (1 - share) / (share - first[1]) * (clock() - first[2])
+            words.append(f"{duration(left)} left")
+        console.advance(share or 0.0, ", ".join(words))
+
+    return progress
+
+
 class RunLog:
     """log.jsonl: grows by whole lines; at resume it is cut to the checkpoint's step by an atomic rewrite."""
 
@@ -71,21 +93,22 @@ class RunLog:
 
     def write(self, values: dict) -> None:
         """Append one object; a value that is not finite becomes null with a flag beside it, since JSON has no NaN."""
-        clean = dict(values)
+        clean = redacted(values)
         for key, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 clean[key], clean[f"{key}_is"] = None, str(value)
         line = json.dumps(clean, allow_nan=False) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        safeio.system.append(self.path, line.encode())
 
 
 def read_log(path: Path) -> list[dict]:
     """The objects of a log.jsonl; a torn last line is left out."""
     return [json.loads(line) for line in _whole_lines(path)]
+
+
+def finite_or_none(values: dict) -> dict:
+    """The same values with None for a number that is not finite, which JSON does not have."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -101,11 +124,15 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 class Meter:
-    """Loss and speed between two lines of the log, for log and bar. Pauses (evaluation, saving) do not count."""
+    """Loss and speed between two lines of the log, for log and bar. Pauses (evaluation, saving) do not count.
 
-    def __init__(self, console: Console, max_steps: int, step: int):
+    `unlogged`: what the run had counted after its last line when it was saved, so that its next line is what it would have been.
+    """
+
+    def __init__(self, console: Console, max_steps: int, step: int, unlogged: list | None = None):
         self._console, self._max_steps, self._first = console, max_steps, step
-        self._sum, self._tokens, self._steps = 0.0, 0, 0
+        self._sum, self._tokens, self._steps = unlogged or (0.0, 0, 0)
+        self._tokens_before, self._steps_before = self._tokens, self._steps  # nobody knows how long those took
         self._bar_loss: float | None = None
         self._since, self._spent, self._total = time.perf_counter(), 0.0, 0.0
         console.bar("training", max_steps, step)
@@ -116,6 +143,16 @@ class Meter:
         self._tokens += tokens
         self._steps += 1
 
+    @property
+    def unlogged(self) -> list:
+        """What no line has told yet, as JSON: sum of losses, tokens, steps."""
+        return [float(self._sum), self._tokens, self._steps]
+
+    @property
+    def has_steps(self) -> bool:
+        """Was a step counted since the last reading?"""
+        return self._steps > 0
+
     def pause(self) -> None:
         """What follows is not training."""
         self._spent += time.perf_counter() - self._since
@@ -125,22 +162,18 @@ class Meter:
         self._since = time.perf_counter()
 
     def read(self, step: int, tokens: int, learning_rate: float, norm) -> dict:
-        """The values for log.jsonl since the last call; a loss that is not finite is a RunError."""
+        """The values for log.jsonl since the last call."""
         loss = float(self._sum) / max(self._tokens, 1)
         self.pause()
         spent = max(self._spent, 1e-9)
-        speed = self._tokens / spent
+        speed = (self._tokens - self._tokens_before) / spent
         self._total += spent
         self._spent = 0.0
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss of step {step} is {loss}: training diverged at learning rate {learning_rate:g}; "
-                "lower --learning_rate and --muon_learning_rate, and start afresh or resume from an earlier checkpoint"
-            )
-        left = (self._max_steps - step) * spent / max(self._steps, 1)
+        left = (self._max_steps - step) * spent / max(self._steps - self._steps_before, 1)
         right = f"step {step}/{self._max_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {duration(left)} left"
         self._console.advance(step, right)
         self._sum, self._tokens, self._steps = 0.0, 0, 0
+        self._tokens_before, self._steps_before = 0, 0
         self.go_on()
         return {
             "step": step,
@@ -166,10 +199,28 @@ def announcement(net, plan, state, num_tokens: int, block_size: int, accelerator
     tokens = plan.rows_per_step * block_size
     where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
     begin = f"from step {state.step} " if state.step else ""
+    size, learnt = net.num_parameters(), net.num_parameters(only_trainable=True)
+    learnt = f", {learnt / 1e6:.2f}M of them trained," if learnt < size else ""
     return (
-        f"model: {net.num_parameters() / 1e6:.2f}M parameters on {where}\n"
+        f"model: {size / 1e6:.2f}M parameters{learnt} on {where}\n"
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, "
         f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+    )
+
+
+def needs_line(needs, limit: int) -> str:
+    """What memory and disk the run will take."""
+    return (
+        f"memory: {size(needs.fixed)} for weights, gradients and optimizer, about {size(needs.activations)} for a micro-batch; "
+        f"disk: {size(needs.checkpoint)} a checkpoint, {limit} are kept"
+    )
+
+
+def launcher_note(asked: int, got: int) -> str:
+    """Said when the launcher started fewer processes than it was asked for, which it does not say itself."""
+    return (
+        f"note: {asked} processes were asked for, {got} started: on CPUs use "
+        f"`ACCELERATE_USE_CPU=true torchrun --nproc_per_node {asked} run_clm.py ...`, on GPUs `accelerate launch --multi_gpu`"
     )
 
 

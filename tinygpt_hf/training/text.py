@@ -1,0 +1,61 @@
+"""The text of a run: the tokenizer and the rows that are there already, or made now, and what is said of it."""
+
+from pathlib import Path
+
+from tinygpt_hf.data.bestfit import BestFitRows
+from tinygpt_hf.data.chat_format import add_chat_format
+from tinygpt_hf.data.packing import shown_rows
+from tinygpt_hf.data.preparation import (
+    find_rows,
+    find_tokenizer,
+    holds_conversations,
+    make_tokenizer,
+    save_tokenizer,
+)
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.training.run_log import Console, tokenizing_bar
+
+
+def prepare(folder: Path, model, data, tokenizer, training, console: Console):
+    """(tokenizer, rows, new tokens): those that are there already, else trained and tokenized now, into the run folder.
+
+    A tokenizer without a chat template is given one for conversations; its new tokens are what it lacked.
+    """
+    tok = find_tokenizer(folder / "tokenizer", data, tokenizer, model.model_name_or_path, training.seed)
+    report, new_tokens = None, []
+    if tok is not None and not tok.chat_template and holds_conversations(data, folder / "rows", training.seed):
+        new_tokens = add_chat_format(tok)
+        words = ", ".join(tok.convert_ids_to_tokens(new_tokens)) or "none"
+        console.say(f"the tokenizer has no chat template: it is given ChatML; new tokens: {words}")
+    if tok is None:
+        console.bar("training the tokenizer", None)
+        tok, report = make_tokenizer(data, tokenizer, training.seed)
+        console.say(
+            f"tokenizer: {len(tok)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
+        )
+    rows = find_rows(data, tok, folder / "rows", training.seed, tokenizing_bar(console))
+    console.close()
+    if report is not None:
+        save_tokenizer(tok, report, folder / "tokenizer")
+    if not rows.reused:
+        documents = rows.train.num_documents + rows.validation.num_documents
+        kept = f"rows: kept {rows.kept} of {rows.encoded} tokens of {documents} documents"
+        console.say("; ".join([kept, *rows.remarks]))
+    if rows.validation is None:
+        raise UsageError(
+            f"the rows in {rows.train.folder.parent} have no validation part", "one was wanted", "make them anew"
+        )
+    if rows.train.num_tokens <= data.block_size:
+        raise UsageError(
+            f"the training text has {rows.train.num_tokens} tokens",
+            f"one row needs {data.block_size + 1}",
+            "use more text or a smaller --block_size",
+        )
+    if data.packing == "bestfit":
+        rows.train = BestFitRows(rows.train.folder, data.block_size)
+        if data.document_mask:
+            rows.validation = BestFitRows(rows.validation.folder, data.block_size)
+        console.say(rows.train.description)
+    for line in shown_rows(rows.train, tok, data.show_rows, data.block_size):
+        console.say(line)
+    return tok, rows, new_tokens
