@@ -124,7 +124,7 @@ def test_no_equal_architecture_is_explained(fields, words):
 
 
 def test_a_wrong_architecture_names_the_right_one():
-    with pytest.raises(UsageError, match="use architecture='qwen3'"):
+    with pytest.raises(UsageError, match="use architecture=qwen3"):
         equal_architecture(TinyGPTConfig(), "llama")
     with pytest.raises(UsageError, match="one of qwen3, llama, gpt2"):
         equal_architecture(TinyGPTConfig(), "mamba")

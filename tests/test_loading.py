@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,10 +45,10 @@ def test_each_broken_folder_is_one_line(folder, tmp_path, tokenizer, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cases = {
         "no config": (("config.json",), {}, "is no model folder: it holds no config.json"),
-        "no weights": (("model.safetensors",), {}, "no model could be loaded from"),
+        "no weights": (("model.safetensors",), {}, "holds no weights"),
         "no tokenizer": (("tokenizer.json",), {}, "holds no tokenizer"),
         "too small": ((), {"vocab_size": 100}, "no model could be loaded|the tokenizer of .* has"),
-        "other shape": ((), {"n_embd": 32}, "no model could be loaded"),
+        "other shape": ((), {"n_embd": 32}, "promises 23[0-9]{3} weights or more; .* are beside it"),
         "more layers": ((), {"n_layer": 2}, "lacks 12 of the model's weights"),
         "unknown type": ((), {"model_type": "nothing_known"}, "no model could be loaded"),
         "foreign code": (
@@ -109,3 +110,23 @@ def test_a_missing_device_is_named(folder):
         pytest.skip("this machine has a GPU")
     with pytest.raises(UsageError, match="--device is cuda; this machine has cpu"):
         load_model(str(folder), device="cuda")
+
+
+def test_a_model_of_the_hub_is_checked_where_it_lies(folder):
+    from huggingface_hub import constants
+
+    for name, words in (("sound", None), ("pickled", "pytorch_model.bin, which is not read")):
+        home = Path(constants.HF_HUB_CACHE) / f"models--me--{name}"
+        (home / "refs").mkdir(parents=True)
+        (home / "refs" / "main").write_text("a1b2c3")
+        kept, blobs = home / "snapshots" / "a1b2c3", home / "blobs"
+        shutil.copytree(folder, blobs)
+        kept.mkdir(parents=True)
+        for path in blobs.iterdir():  # as the Hub's cache is made: links to files elsewhere
+            weights = words and path.name == "model.safetensors"
+            (kept / ("pytorch_model.bin" if weights else path.name)).symlink_to(path)
+        if words:
+            with pytest.raises(UsageError, match=words):
+                load_model(f"me/{name}", "cpu")
+        else:
+            assert load_model(f"me/{name}", "cpu")[0].config.n_embd == 16

@@ -19,6 +19,7 @@ IMPORT_ORDERS = [
     "import tinygpt_hf; from transformers import AutoConfig, AutoModelForCausalLM",
     "from transformers import AutoConfig, AutoModelForCausalLM; import tinygpt_hf",
     "import transformers; import tinygpt_hf",
+    "import transformers; from transformers import AutoModelForCausalLM; import tinygpt_hf",
     "from transformers import AutoConfig; import tinygpt_hf",
     "from tinygpt_hf import TinyGPTForCausalLM",
     "import tinygpt_hf.model.modeling_tinygpt",
@@ -60,8 +61,10 @@ for order in json.loads(sys.argv[3]):
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         try:
-            exec(order, {})
+            exec(order, globals())
+            held = globals().get("transformers")  # the object the order imported, which the library may have replaced
             check(sys.argv[1])
+            assert held is None or held.TinyGPTForCausalLM is sys.modules["tinygpt_hf"].TinyGPTForCausalLM
         except BaseException:
             os.write(writer, traceback.format_exc()[-2000:].encode())
         os._exit(0)

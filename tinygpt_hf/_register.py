@@ -86,10 +86,14 @@ def _register_what_can_be() -> None:
 
 def _name_classes_on_library() -> None:
     """`transformers serve` and TRL look a class up as `getattr(transformers, architectures[0])`."""
-    library = sys.modules[_LIBRARY]
-    objects = getattr(library, "_objects", None)  # where the lazy module looks first
-    if isinstance(objects, dict) and not isinstance(objects, _LazyObjects):
-        library._objects = _LazyObjects(objects)
+    # who imported the library before it put a new object in its place (see _STEPS) still holds the old one
+    holders = [vars(module).get(_LIBRARY) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    for library in [sys.modules[_LIBRARY], *holders]:
+        if not isinstance(library, ModuleType) or library.__name__ != _LIBRARY:
+            continue
+        objects = vars(library).get("_objects")  # where the lazy module looks first
+        if isinstance(objects, dict) and not isinstance(objects, _LazyObjects):
+            library._objects = _LazyObjects(objects)
 
 
 class _LazyObjects(dict):

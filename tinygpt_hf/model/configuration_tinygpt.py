@@ -1,16 +1,5 @@
 # Copyright 2026 The tinygpt_hf authors. All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The shape of a TinyGPT model: Llama's field names, every derived value filled in one place (`__post_init__`).
 
 Two dialects out of a few independent fields. The defaults are Qwen3's arithmetic; GPT-2's is
@@ -114,6 +103,10 @@ class TinyGPTConfig(PreTrainedConfig):
         self.base_model_tp_plan = {
             name: style for name, style in type(self).base_model_tp_plan.items() if not name.endswith(absent or ("?",))
         }
+        if self.position_embedding_type == "learned":
+            tokens, *rest = type(self).base_model_pp_plan.items()
+            positions = "embed_positions", (["position_ids"], ["inputs_embeds"])
+            self.base_model_pp_plan = dict([tokens, positions, *rest])
         super().__post_init__(**kwargs)
 
     def _take_aliases(self, kwargs: dict) -> None:

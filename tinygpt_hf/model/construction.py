@@ -2,11 +2,15 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.folder import checked_folder
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments
+
+CONTINUED = ("tinygpt", "qwen3", "llama", "gpt2")
 
 
 def check_model(model: ModelArguments, data: DataArguments) -> None:
@@ -14,9 +18,18 @@ def check_model(model: ModelArguments, data: DataArguments) -> None:
     from transformers import AutoConfig
     from transformers.activations import ACT2FN
 
-    if model.model_name_or_path:
-        with readable(model.model_name_or_path):
-            AutoConfig.from_pretrained(model.model_name_or_path)
+    from tinygpt_hf.model.conversion import refuse_other_arithmetic
+
+    name = model.model_name_or_path
+    if name:
+        with readable(name):
+            config = AutoConfig.from_pretrained(checked_folder(name), trust_remote_code=False)
+        if config.model_type not in CONTINUED:
+            wanted = f"training goes on from {', '.join(CONTINUED)}"
+            raise UsageError(f"{name} is a {config.model_type}", wanted, "name a model of these kinds")
+        if config.model_type != "tinygpt":
+            refuse_other_arithmetic(config)
+        opened(name, device_map="meta")  # names and shapes only: nothing is read yet
     elif model.hidden_act is not None and model.hidden_act not in ACT2FN:
         raise UsageError(
             f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)} was wanted", "choose one of them"
@@ -30,7 +43,10 @@ def readable(name: str):
     """Errors of loading a model, as one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # on damaged files safetensors raises a bare class of its own
+        known = isinstance(error, (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError))
+        if not known and not type(error).__module__.startswith("safetensors"):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         wanted = "a model folder or Hub id was wanted"
         raise UsageError(f"{name} cannot be loaded ({reason})", wanted, "check --model_name_or_path") from error
@@ -53,10 +69,11 @@ def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **to
         ) from error
 
 
-def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int):
+def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int, new_tokens: Sequence[int] = ()):
     """A new model, or the named one to go on with; stock Qwen3, Llama and GPT-2 are converted.
 
-    The tokenizer's `model_max_length` is made the model's context.
+    `new_tokens`: ids that the named model's tokenizer was given now; their rows of the embeddings begin as the mean of the
+    others. The tokenizer's `model_max_length` is made the model's context.
     """
     from transformers import GenerationConfig
 
@@ -66,7 +83,7 @@ def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int
     if model.model_name_or_path:
         net = load_weights_of(model.model_name_or_path)
         known, longest = net.get_input_embeddings().num_embeddings, net.config.max_position_embeddings
-        if len(tokenizer) > known:
+        if len(tokenizer) - len(new_tokens) > known:
             raise UsageError(
                 f"the tokenizer has {len(tokenizer)} tokens",
                 f"{model.model_name_or_path} knows {known}",
@@ -78,6 +95,8 @@ def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int
                 f"the context of {model.model_name_or_path} is {longest}",
                 "use a smaller one",
             )
+        if new_tokens:
+            add_rows(net, list(new_tokens))
     else:
         ids = {
             "bos_token_id": tokenizer.bos_token_id,
@@ -92,12 +111,53 @@ def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int
     return net
 
 
-def load_weights_of(name: str):
-    """The model to continue from, in float32."""
-    from transformers import AutoModelForCausalLM
+@torch.no_grad()
+def add_rows(net, tokens: list[int]) -> None:
+    """Make rows of the embeddings, and of the head, for new tokens: the mean of those before them.
 
+    Random ones would be large or small beside the others, and change every probability at once.
+    """
+    if max(tokens) >= net.get_input_embeddings().num_embeddings:
+        net.resize_token_embeddings(max(tokens) + 1, mean_resizing=False)
+    for layer in (net.get_input_embeddings(), net.get_output_embeddings()):
+        layer.weight[tokens] = layer.weight[: min(tokens)].mean(0)
+
+
+def stop_at(net, token: int) -> None:
+    """Make `generate` end at this token as well."""
+    ends = net.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
+    if token not in ends:
+        net.generation_config.eos_token_id = [*ends, token]
+
+
+def load_weights_of(name: str):
+    """The model to continue from, in float32; stock Qwen3, Llama and GPT-2 as the TinyGPT model equal to them."""
     from tinygpt_hf.model.conversion import from_stock
 
-    with readable(name):
-        net = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    net = opened(name, dtype=torch.float32)
     return net if net.config.model_type == "tinygpt" else from_stock(net)
+
+
+def opened(name: str, **options):
+    """The whole model in a folder or on the Hub; one that lacks a weight is refused, and neither code nor pickles are run."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of missing weights is our one line
+    try:
+        with readable(name):
+            net, report = AutoModelForCausalLM.from_pretrained(
+                checked_folder(name), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+            )
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = sorted(report["missing_keys"])  # the library fills these with random numbers
+    if missing:
+        raise UsageError(
+            f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
+            "the complete weights of a causal LM were wanted",
+            "get the folder again",
+        )
+    return net

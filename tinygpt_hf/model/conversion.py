@@ -131,7 +131,7 @@ def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
             f"conversion reads {', '.join(STOCK_CLASSES.values())}",
             "load the checkpoint with AutoModelForCausalLM and give that",
         )
-    _refuse_other_arithmetic(model.config, architecture)
+    refuse_other_arithmetic(model.config)
     fields = {ours: getattr(model.config, theirs) for ours, theirs in FIELDS[architecture].items()}
     config = TinyGPTConfig(**copy.deepcopy(DIALECTS[architecture] | fields))
     state = weights_from_stock(model.state_dict(), architecture)
@@ -152,8 +152,11 @@ def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreT
     return _filled(stock_class, config, state, model)
 
 
-def equal_architecture(config: TinyGPTConfig, architecture: str | None = None) -> str:
-    """The stock architecture equal to `config` (`architecture` itself when given); a UsageError says why none is."""
+def equal_architecture(config: TinyGPTConfig, architecture: str | None = None, flag: str = "architecture=") -> str:
+    """The stock architecture equal to `config` (`architecture` itself when given); a UsageError says why none is.
+
+    `flag` is what the caller names an architecture by.
+    """
     if architecture is not None and architecture not in DIALECTS:
         raise UsageError(
             f"architecture is {architecture!r}", f"it must be one of {', '.join(DIALECTS)}", "leave it out to choose"
@@ -166,8 +169,32 @@ def equal_architecture(config: TinyGPTConfig, architecture: str | None = None) -
     wanted = "; ".join(f"{name} needs {', '.join(obstacles[name])}" for name in obstacles if obstacles[name])
     if architecture:
         wanted = f"{architecture} needs {', '.join(obstacles[architecture])}"
-    what_to_do = f"use architecture={equal[0]!r}, which it is equal to" if equal else "train with the fields of one"
+    what_to_do = f"use {flag}{equal[0]}, which it is equal to" if equal else "train with the fields of one"
     raise UsageError(f"a TinyGPT configuration with {_dialect(config)}", wanted, what_to_do)
+
+
+def refuse_other_arithmetic(config: Any) -> None:
+    """A UsageError for a stock configuration with options whose arithmetic TinyGPT does not have."""
+    architecture = config.model_type
+    for name, value in STOCK_MUST_HOLD[architecture].items():
+        if getattr(config, name, value) != value:
+            raise UsageError(
+                f"{architecture} with {name} {getattr(config, name)}",
+                f"TinyGPT computes only {name} {value}",
+                "convert a model without it",
+            )
+    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+        raise UsageError(
+            f"{architecture} with sliding attention in layer_types",
+            "TinyGPT computes only full attention",
+            "convert a model without it",
+        )
+    if architecture == "gpt2" and config.embd_pdrop != config.resid_pdrop:
+        raise UsageError(
+            f"embd_pdrop is {config.embd_pdrop} and resid_pdrop is {config.resid_pdrop}",
+            "TinyGPT has one hidden_dropout for both",
+            "set model.config.embd_pdrop = model.config.resid_pdrop before converting",
+        )
 
 
 def weights_from_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[str, torch.Tensor]:
@@ -252,28 +279,6 @@ def _obstacles(config: TinyGPTConfig, architecture: str) -> list[str]:
 def _dialect(config: TinyGPTConfig) -> str:
     names = (*DIALECTS["gpt2"], "num_attention_heads", "num_key_value_heads", "head_dim")
     return ", ".join(f"{name} {getattr(config, name)}" for name in names)
-
-
-def _refuse_other_arithmetic(config: Any, architecture: str) -> None:
-    for name, value in STOCK_MUST_HOLD[architecture].items():
-        if getattr(config, name, value) != value:
-            raise UsageError(
-                f"{architecture} with {name} {getattr(config, name)}",
-                f"TinyGPT computes only {name} {value}",
-                "convert a model without it",
-            )
-    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
-        raise UsageError(
-            f"{architecture} with sliding attention in layer_types",
-            "TinyGPT computes only full attention",
-            "convert a model without it",
-        )
-    if architecture == "gpt2" and config.embd_pdrop != config.resid_pdrop:
-        raise UsageError(
-            f"embd_pdrop is {config.embd_pdrop} and resid_pdrop is {config.resid_pdrop}",
-            "TinyGPT has one hidden_dropout for both",
-            "set model.config.embd_pdrop = model.config.resid_pdrop before converting",
-        )
 
 
 def _renamed(name: str, table: dict[str, Any], architecture: str) -> tuple[str, ...]:

@@ -1,16 +1,5 @@
 # Copyright 2026 The tinygpt_hf authors. All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The TinyGPT model: norm, rotary, attention, MLP, layer, then the model and its heads, in that order.
 
 Its modules carry Llama's names, so a state dict of the default dialect is Qwen3's, and without `qk_norm` Llama's.
@@ -38,7 +27,7 @@ from transformers.modeling_layers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.models.auto import AutoModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
@@ -55,7 +44,9 @@ class TinyGPTRMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        normalised = F.rms_norm(hidden_states.float(), hidden_states.shape[-1:], eps=self.variance_epsilon)
+        # vLLM recognises the norm by this form; on a CPU it costs what F.rms_norm does, to the same bits
+        x = hidden_states.float()
+        normalised = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
         return self.weight * normalised.to(hidden_states.dtype)
 
     def extra_repr(self) -> str:
@@ -74,12 +65,19 @@ class TinyGPTRotaryEmbedding(nn.Module):
         self.max_seq_len_cached = config.max_position_embeddings
         self.original_max_seq_len = config.max_position_embeddings
         self.rope_type = config.rope_parameters["rope_type"]
-        compute: Callable = self.compute_default_rope_parameters
-        if self.rope_type != "default":
-            compute = ROPE_INIT_FUNCTIONS[self.rope_type]
+        default = self.rope_type == "default"
+        compute = self.compute_default_rope_parameters if default else ROPE_INIT_FUNCTIONS[self.rope_type]
         inv_freq, self.attention_scaling = compute(config)
         self.register_buffer("inv_freq", inv_freq, persistent=False)
         self.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
+        """Follow the model to a device, never into half precision: angles at position 1000 would be off by radians."""
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            return moved if (moved := fn(tensor)).dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, recurse)
 
     @staticmethod
     def compute_default_rope_parameters(config: TinyGPTConfig, **kwargs) -> tuple[torch.Tensor, float]:
@@ -122,9 +120,9 @@ def eager_attention_forward(
     query = (query * scaling).reshape(B, K, -1, D)  # (B, K, H/K * T, D)
     scores = torch.matmul(query, key.transpose(2, 3)).view(B, H, T, S)
     if attention_mask is not None:
-        if attention_mask.dtype != scores.dtype:
-            # float32's lowest number is -inf in half precision: a row with nothing to see (padding) would become NaN
-            attention_mask = attention_mask.clamp_min(torch.finfo(scores.dtype).min).to(scores.dtype)
+        if attention_mask.dtype != scores.dtype or scores.dtype == torch.float16:
+            # a row with nothing to see (padding) and every sum at -inf would become NaN: half leaves room for the score
+            attention_mask = attention_mask.clamp_min(torch.finfo(scores.dtype).min / 2).to(scores.dtype)
         scores = scores + attention_mask  # in place would cost more: the gradient of a view written to is copied
     # softmax computes in float32 inside the kernel whatever it reads and writes
     weights = F.softmax(scores, dim=-1)
@@ -282,15 +280,8 @@ class TinyGPTPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory, **kwargs):
         """Also save this file and the configuration's, and name every Auto class that can load the folder with them."""
-        modeling = "modeling_tinygpt"
-        self.config.auto_map = {
-            "AutoConfig": "configuration_tinygpt.TinyGPTConfig",
-            "AutoModel": f"{modeling}.TinyGPTModel",
-            "AutoModelForCausalLM": f"{modeling}.TinyGPTForCausalLM",
-            "AutoModelForSequenceClassification": f"{modeling}.TinyGPTForSequenceClassification",
-            "AutoModelForTokenClassification": f"{modeling}.TinyGPTForTokenClassification",
-            "AutoModelForQuestionAnswering": f"{modeling}.TinyGPTForQuestionAnswering",
-        }
+        models = {name: f"modeling_tinygpt.{model_class.__name__}" for name, model_class in AUTO_CLASSES.items()}
+        self.config.auto_map = {"AutoConfig": "configuration_tinygpt.TinyGPTConfig", **models}
         return super().save_pretrained(save_directory, **kwargs)
 
 
@@ -329,10 +320,9 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
             inputs_embeds = self.embed_tokens(input_ids)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
-        if position_ids is None:
+        if position_ids is None:  # (1, T)
             past_seen_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_seen_tokens
-            position_ids = position_ids.unsqueeze(0)  # (1, T)
+            position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_seen_tokens
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -343,11 +333,13 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
         )
 
         hidden_states, position_embeddings = inputs_embeds, None
-        if self.embed_positions is not None:
-            hidden_states = hidden_states + self.embed_positions(position_ids)
-        else:
+        if self.rotary_emb is not None:
             position_embeddings = self.rotary_emb(hidden_states, position_ids)
-        hidden_states = F.dropout(hidden_states, p=self.hidden_dropout, training=self.training)
+        # a later stage of a pipeline, whose first layers are identities, is given hidden states that went through this
+        if not (len(self.layers) and isinstance(self.layers[0], nn.Identity)):
+            if self.embed_positions is not None:
+                hidden_states = hidden_states + self.embed_positions(position_ids)
+            hidden_states = F.dropout(hidden_states, p=self.hidden_dropout, training=self.training)
 
         for decoder_layer in self.layers[: self.config.num_hidden_layers]:
             hidden_states = decoder_layer(
@@ -363,6 +355,19 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
             last_hidden_state=self.norm(hidden_states),
             past_key_values=past_key_values if use_cache else None,
         )
+
+
+def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    """Of (B, T, C): the last so many positions (0: all), those numbered in a 1D tensor, or of every row its own, numbered
+    or (a bool mask, which flattens) marked in a 2D tensor. vLLM has a library without its `slice_logits_to_keep`.
+    """
+    if isinstance(logits_to_keep, int):
+        return hidden_states[:, -logits_to_keep:]
+    if logits_to_keep.dim() == 1:
+        return hidden_states[:, logits_to_keep]
+    if logits_to_keep.dtype == torch.bool:
+        return hidden_states[logits_to_keep]
+    return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
 
 
 class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
@@ -402,7 +407,7 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
         logits = self.lm_head(hidden_states)  # (B, T, V)
 
         loss = None
@@ -432,17 +437,14 @@ class TinyGPTForQuestionAnswering(GenericForQuestionAnswering, TinyGPTPreTrained
 # the three generic heads build their base model through AutoModel, also where this file is all there is
 AutoModel.register(TinyGPTConfig, TinyGPTModel, exist_ok=True)
 
-TinyGPTModel.register_for_auto_class("AutoModel")
-TinyGPTForCausalLM.register_for_auto_class("AutoModelForCausalLM")
-TinyGPTForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
-TinyGPTForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")
-TinyGPTForQuestionAnswering.register_for_auto_class("AutoModelForQuestionAnswering")
+AUTO_CLASSES = {
+    "AutoModel": TinyGPTModel,
+    "AutoModelForCausalLM": TinyGPTForCausalLM,
+    "AutoModelForSequenceClassification": TinyGPTForSequenceClassification,
+    "AutoModelForTokenClassification": TinyGPTForTokenClassification,
+    "AutoModelForQuestionAnswering": TinyGPTForQuestionAnswering,
+}
+for auto_class, model_class in AUTO_CLASSES.items():
+    model_class.register_for_auto_class(auto_class)
 
-__all__ = [
-    "TinyGPTForCausalLM",
-    "TinyGPTForQuestionAnswering",
-    "TinyGPTForSequenceClassification",
-    "TinyGPTForTokenClassification",
-    "TinyGPTModel",
-    "TinyGPTPreTrainedModel",
-]
+__all__ = ["TinyGPTPreTrainedModel", *(model_class.__name__ for model_class in AUTO_CLASSES.values())]
