@@ -1,0 +1,218 @@
+"""The card of a prepared corpus: README.md made from the facts of its corpus.json, opening with metadata the Hub understands."""
+
+from tinygpt_hf.settings.checks import LANGUAGE, LICENSE
+from tinygpt_hf.sharing.card import LICENSES
+from tinygpt_hf.sharing.figures import count, exact
+from tinygpt_hf.sharing.quoting import block, code, front_matter
+
+BAR = 40  # characters of the longest bar
+TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
+GOOD_EPOCHS = 4  # repeating data so often is nearly as good as new data: Muennighoff et al. 2023
+BYTES_PER_TOKEN = 4  # of English with a vocabulary of thousands, where no tokenizer was given
+
+
+def corpus_card(facts: dict) -> str:
+    """The whole card, as Markdown."""
+    parts = [_front(facts), f"# {code(facts['name'])}", _sizes(facts), _rights(facts), _lengths(facts), _scripts(facts)]
+    parts += [_dropped(facts), _duplicates(facts), _personal(facts), _extremes(facts), _tokenizer(facts)]
+    parts += ["## What to expect\n\n" + advice(facts), _sources(facts), _reading(facts)]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _kinds(facts: dict) -> list[str]:
+    names = [name.removeprefix("data/") for name in facts["files"] if name.startswith("data/")]
+    return [kind for kind in ("text", "messages") if any(name.startswith(f"{kind}-") for name in names)]
+
+
+def _front(facts: dict) -> str:
+    kinds = _kinds(facts)
+    configs = [
+        {
+            "config_name": "default" if len(kinds) == 1 else kind,
+            "data_files": [{"split": "train", "path": f"data/{kind}-*"}],
+        }
+        for kind in kinds
+    ]
+    configs[0]["default"] = True
+    if any(name.startswith("excluded/") for name in facts["files"]):
+        configs.append({"config_name": "excluded", "data_files": [{"split": "train", "path": "excluded/*"}]})
+    meta = {"pretty_name": facts["name"]}
+    license = facts["license"] or ""
+    if license in LICENSES:
+        meta["license"] = license
+    elif LICENSE.fullmatch(license):
+        meta |= {"license": "other", "license_name": license}
+    if languages := [word for word in facts["language"] if LANGUAGE.fullmatch(word)]:  # the Hub refuses others
+        meta["language"] = languages
+    return front_matter(meta | {"task_categories": ["text-generation"], "configs": configs})
+
+
+def _sizes(facts: dict) -> str:
+    read, kept = facts["read"], facts["kept"]
+    copies = f" ({exact(kept['with_copies'])} with copies)" if kept["with_copies"] != kept["documents"] else ""
+    tokens = f", {exact(kept['tokens'])} tokens" if "tokens" in kept else ""
+    return (
+        f"{exact(kept['documents'])} documents{copies}, {exact(kept['bytes'])} bytes{tokens}, of "
+        f"{exact(read['documents'])} documents and {exact(read['bytes'])} bytes read. Prepared by "
+        f"`tinygpt prepare-corpus` with the preset {code(facts['settings']['corpus']['preset'])}."
+    )
+
+
+def _rights(facts: dict) -> str:
+    stated = f"Licence, as stated by who prepared it: {code(facts['license'])}." if facts["license"] else (
+        "Licence: **not stated**. Set `--license` once you know it."
+    )  # fmt: skip
+    rights = f" Rights, in their words: {code(facts['rights'])}." if facts["rights"] else ""
+    return (
+        f"## Licence and rights\n\n{stated}{rights}\n\nTrain on, and pass on, only text you may use for that: yours, in the "
+        "public domain, or under a licence that allows it. A model can repeat what it was trained on, so private text does "
+        "not become public by training, but it can leak by it. The rules below look for shapes, not for rights."
+    )
+
+
+def _lengths(facts: dict) -> str:
+    most = max(facts["lengths"].values())
+    rows = [
+        f"{exact(int(least)):>14} {'#' * max(1, round(BAR * number / most)):<{BAR}} {exact(number)}"
+        for least, number in facts["lengths"].items()
+    ]
+    return "## Lengths\n\nDocuments by bytes, from the number on the left to below the next one:\n\n" + block(
+        "\n".join(rows)
+    )
+
+
+def _scripts(facts: dict) -> str:
+    shares = [f"- {code(name)}: {share:.2%} of the letters" for name, share in list(facts["scripts"].items())[:12]]
+    stated = f"\nLanguages, as stated: {', '.join(map(code, facts['language']))}." if facts["language"] else ""
+    return "## Languages and scripts\n\n" + "\n".join(shares or ["There is no letter in it."]) + "\n" + stated
+
+
+def _dropped(facts: dict) -> str:
+    lines = [
+        f"- {code(rule)}: {exact(entry['documents'])} documents, {exact(entry['bytes'])} bytes"
+        for rule, entry in sorted(facts["dropped"].items(), key=lambda e: -e[1]["documents"])
+    ]
+    mended = [f"- {code(name)}: {exact(number)} texts changed" for name, number in facts["mended"].items()]
+    text = "Each stands under `excluded/` with its rule, reason and origin." if lines else "Nothing was dropped."
+    return "\n".join(["## What was dropped or changed\n", text, "", *lines, *mended])
+
+
+def _duplicates(facts: dict) -> str:
+    dropped, near, leak = facts["dropped"], facts["duplicates"], facts["leakage"]
+    lines = [
+        f"- {words}: {exact(dropped[rule]['documents'] if rule in dropped else 0)} dropped"
+        for rule, words in (
+            ("exact_duplicate", "same text as an earlier document"),
+            ("seen_paragraphs", "mostly paragraphs of earlier documents"),
+            ("near_duplicate", "nearly an earlier document"),
+        )
+    ]
+    split = facts["split"]
+    if not leak["looked"]:
+        lines.append("- leakage between training and validation: not measured (`--near_duplicates off`)")
+    else:
+        how = {
+            "validation files": f"the {exact(split['held_out'])} documents of the validation files",
+            "tail of each text": "the tail of each text (there are few)",
+        }.get(
+            split["by"],
+            f"{split['percentage']:g} % of the documents by their hash, {exact(split['held_out'])} of them",
+        )
+        lines.append(
+            f"- near-duplicate leakage: **{exact(leak['documents'])}** documents have a near duplicate (similarity "
+            f"{near['threshold']:g} or more) on the other side of the split that training will make: {how}"
+        )
+        if leak["near_duplicates_kept"]:
+            lines.append(
+                f"- near duplicates kept: {exact(leak['near_duplicates_kept'])}; `--near_duplicates drop` leaves one of each"
+            )
+    return "## Duplicates\n\n" + "\n".join(lines)
+
+
+def _personal(facts: dict) -> str:
+    masked = set(facts["settings"]["corpus"]["mask"])
+    lines = [
+        f"- {code(kind)}: {exact(number)} found, {'masked' if kind in masked else 'not masked'}"
+        for kind, number in facts["personal_data"].items()
+    ]
+    return (
+        "## Personal data\n\nFound by shape (e-mail, phone, public IP address, card number, key) in the documents kept; names "
+        "and addresses of persons have no shape and were not looked for.\n\n" + "\n".join(lines or ["- none found"])
+    )
+
+
+def _extremes(facts: dict) -> str:
+    longest = [f"- {code(entry['origin'])}: {exact(entry['bytes'])} bytes" for entry in facts["longest"]]
+    strange = [f"- {code(entry['origin'])}: {entry['share']:.1%}" for entry in facts["strangest"]]
+    return "\n".join(
+        ["## Longest and strangest documents\n", *longest, "\nLargest share of characters that are neither letter nor space:\n"]
+        + strange
+    )  # fmt: skip
+
+
+def _tokenizer(facts: dict) -> str | None:
+    known = facts.get("tokenizer")
+    if not known:
+        return "## Tokens\n\nNo tokenizer was given: `--tokenizer_name` counts tokens and characters outside of it."
+    unknown = known["unknown_characters"]
+    words = "none" if not unknown["distinct"] else (
+        f"{exact(unknown['distinct'])}, which occur {exact(unknown['occurrences'])} times: "
+        + ", ".join(f"{name} ({exact(number)})" for name, number in unknown["commonest"].items())
+    )  # fmt: skip
+    return (
+        f"## Tokens\n\n{code(known['name'])}, vocabulary {exact(known['vocabulary'])}: {exact(facts['kept']['tokens'])} tokens, "
+        f"{known['tokens_per_byte']:.3f} per byte.\n\nCharacters outside the tokenizer: {words}."
+    )
+
+
+def advice(facts: dict) -> str:
+    """What a model can learn from this much text."""
+    size = facts["kept"]["bytes"]
+    tokens = facts["kept"].get("tokens") or size // BYTES_PER_TOKEN
+    about = "" if "tokens" in facts["kept"] else "about "
+    parameters = GOOD_EPOCHS * tokens / TOKENS_PER_PARAMETER
+    size_words = (
+        f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} KB"
+    )
+    head = f"{size_words} of text, {about}{count(tokens)} tokens"
+    if size < 3_000_000:
+        return (
+            f"{head}: a 1M-parameter model will memorise it; expect the training loss to fall on while the validation loss "
+            "turns up after a few epochs, samples that quote the text, and good spelling rather than sense. Take a small "
+            "vocabulary (`--tokenizer_type char` or `--vocab_size 512`), dropout, and the best weights rather than the last; "
+            "or continue from a trained model (`--model_name_or_path`)."
+        )
+    body = (
+        f"{head}: at {TOKENS_PER_PARAMETER} tokens per parameter and up to {GOOD_EPOCHS} epochs this feeds a model of about "
+        f"{count(int(parameters))} parameters; a larger one will begin to memorise. "
+    )
+    if size < 100_000_000:
+        return body + "Expect fluent sentences in the manner of the text, little knowledge, and no reasoning."
+    return body + "Expect fluent text; knowledge grows with size. Use `--mixed_precision auto` and a GPU."
+
+
+def _sources(facts: dict) -> str:
+    lines = []
+    for source in facts["sources"]:
+        if source.get("dataset_name"):
+            lines.append(f"- dataset {code(source['dataset_name'])}")
+        files = source.get("files") or []
+        lines += [f"- {code(f['name'])}, {exact(f['size'])} bytes, sha256 {code(f['sha256'][:16])}" for f in files[:20]]
+        if len(files) > 20:
+            lines.append(f"- and {exact(len(files) - 20)} more; all stand in corpus.json")
+    return "## Sources\n\n" + "\n".join(lines)
+
+
+def _reading(facts: dict) -> str:
+    words = "text" if _kinds(facts) == ["text"] else "messages"
+    code_lines = (
+        f'from datasets import load_dataset\n\ndataset = load_dataset("FOLDER", split="train")  # column {words}'
+    )
+    if len(_kinds(facts)) > 1:
+        code_lines = 'from datasets import load_dataset\n\ndataset = load_dataset("FOLDER", "text", split="train")'
+    return (
+        "## Reading it\n\n"
+        + block(code_lines, "python")
+        + "\n\n"
+        + block("tinygpt train --train_file FOLDER ...", "bash")
+    )
