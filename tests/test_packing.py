@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygpt_hf.data import corpus, packing
+from tinygpt_hf.data import corpus, encoding, packing
 from tinygpt_hf.data.chat_format import encode_chat
-from tinygpt_hf.data.packing import cut_text, prepare_rows, training_texts, validation_texts
+from tinygpt_hf.data.encoding import cut_text
+from tinygpt_hf.data.packing import prepare_rows, training_texts, validation_texts
 from tinygpt_hf.data.rows import IGNORED
 from tinygpt_hf.data.tokenizer import train_tokenizer
 from tinygpt_hf.errors import UsageError
@@ -118,7 +119,7 @@ rough_text = st.text(st.sampled_from("abZ '’.s4é四🙂 \n\n\r\t\u00a0\u3000\
 def test_pieces_encode_to_the_tokens_of_the_whole(joining_tokenizer, text, size):
     tokenizer = joining_tokenizer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "PIECE_CHARACTERS", size)
+        patch.setattr(encoding, "PIECE_CHARACTERS", size)
         pieces = cut_text(text, tokenizer)
     assert "".join(pieces) == text and all(pieces) or text == ""
     assert [i for piece in pieces for i in plain(tokenizer, piece)] == plain(tokenizer, text)
@@ -126,7 +127,7 @@ def test_pieces_encode_to_the_tokens_of_the_whole(joining_tokenizer, text, size)
 
 @pytest.mark.parametrize("text", ["some words here " * 2000, "line\r\n" * 5000, "a\n\nb\n" * 7000, "word\n" * 7000])
 def test_ordinary_long_texts_are_cut_and_pieces_stay_small(tiny_tokenizer, monkeypatch, text):
-    monkeypatch.setattr(packing, "PIECE_CHARACTERS", 1000)
+    monkeypatch.setattr(encoding, "PIECE_CHARACTERS", 1000)
     pieces = cut_text(text, tiny_tokenizer)
     assert "".join(pieces) == text
     assert max(map(len, pieces)) <= 2000 and len(pieces) > len(text) / 2001
@@ -137,7 +138,7 @@ def test_texts_for_other_tokenizers_stay_whole(tiny_tokenizer, monkeypatch):
 
     from tokenizers import Regex, normalizers, pre_tokenizers
 
-    monkeypatch.setattr(packing, "PIECE_CHARACTERS", 2)
+    monkeypatch.setattr(encoding, "PIECE_CHARACTERS", 2)
     text = "some words " * 9
     assert len(cut_text(text, tiny_tokenizer)) > 5
     for name, part in (
@@ -156,7 +157,7 @@ def test_texts_for_other_tokenizers_stay_whole(tiny_tokenizer, monkeypatch):
 
 
 def test_only_the_assistants_words_and_its_end_of_turn_are_labels(tokenizer, chats, tmp_path):
-    data = DataArguments(train_file=chats, block_size=40, validation_split_percentage=20)
+    data = DataArguments(train_file=chats, block_size=160, validation_split_percentage=20)
     prepared = prepare_rows(data, tokenizer, tmp_path / "rows")
     for part, rows in (("train", prepared.train), ("validation", prepared.validation)):
         talks = [c for c in CHATS if corpus.is_held_out({"messages": c}, 20) == (part == "validation")]
@@ -165,7 +166,7 @@ def test_only_the_assistants_words_and_its_end_of_turn_are_labels(tokenizer, cha
             ids, learnt = encode_chat(tokenizer, talk)
             stream += [*ids, tokenizer.eos_token_id]
             mask += [*learnt, 0]
-        input_ids, labels = rows.batch(range(rows.count(40)), 40)
+        input_ids, labels = rows.batch(range(rows.count(160)), 160)
         flat = labels.reshape(-1)[: len(stream) - 1]
         assert flat.tolist() == [i if m else IGNORED for i, m in zip(stream[1:], mask[1:], strict=True)]
         assert input_ids.reshape(-1)[: len(stream) - 1].tolist() == stream[:-1]
@@ -280,7 +281,7 @@ def test_progress_ends_at_everything(tiny_tokenizer, texts, tmp_path):
     )
     parts = prepared.train, prepared.validation
     assert seen == sorted(seen)
-    assert seen[-1] == (sum(r.manifest["num_bytes"] for r in parts), sum(r.num_tokens for r in parts))
+    assert seen[-1] == (sum(r.manifest["num_bytes"] for r in parts), sum(r.num_tokens for r in parts), 1.0)
 
 
 # Failures leave nothing.

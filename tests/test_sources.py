@@ -16,6 +16,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from tinygpt_hf.data import decoding
 from tinygpt_hf.data.sources import Source, documents, find_files, fingerprint, training_sources, validation_source
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.settings.arguments import DataArguments
@@ -68,6 +69,18 @@ def test_every_table_and_its_gzip_give_the_texts_unchanged(tmp_path, ending, gz)
     assert read(path, max_samples=3) == TEXTS[:3]
 
 
+@pytest.mark.parametrize("ending", [*FORMATS, ".txt", ".md"])
+def test_zstd_is_read_like_gzip(tmp_path, ending):
+    data = FORMATS[ending](TEXTS) if ending in FORMATS else b"one\r\ntwo"
+    packed = pyarrow.compress(data, codec="zstd", asbytes=True)
+    path = tmp_path / f"t{ending}.zst"
+    path.write_bytes(packed)
+    assert read(path) == (TEXTS if ending in FORMATS else ["one\r\ntwo"])
+    for broken in (packed[:-5], b"no zstd at all", packed[:4] + b"\xff" * 20):
+        path.write_bytes(broken)
+        assert "cannot be read" in refused(path)
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv"])
 def test_a_byte_order_mark_is_no_text(tmp_path, ending):
     path = tmp_path / f"t{ending}"
@@ -108,7 +121,7 @@ def test_columns(tmp_path):
     assert read(path) == ["c"] and read(path, text_column="body") == ["b"]
     assert "has the columns content, body; the column 'x' was wanted" in refused(path, text_column="x")
     path.write_text('{"body": "b"}\n')
-    assert "one of text, content, messages was wanted; name one with --text_column" in refused(path)
+    assert "instruction with output, text, content was wanted; name one with --text_column" in refused(path)
     path.write_text('{"text": 3}\n')
     assert "holds a int under text" in refused(path)
     path.write_text('{"text": null}\n')
@@ -145,6 +158,58 @@ def test_broken_conversations_name_their_line(tmp_path, messages, words):
 
 
 # Folders, globs, lists.
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    assert "pipe.txt is a pipe, device or socket; a file was wanted" in refused(tmp_path / "pipe.txt")
+    assert "/dev/zero is a pipe, device or socket" in refused("/dev/zero")
+    for name in ("loop.txt", "gone.txt"):
+        assert f"{name} is a link that leads nowhere" in refused(tmp_path / name)
+    assert "is a link that leads nowhere" in refused(tmp_path)  # in a folder it is not passed over either
+
+
+def test_a_link_to_a_folder_above_shows_no_file_twice(tmp_path):
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z/t.txt").write_text("once")
+    (tmp_path / "z/again").symlink_to(tmp_path)
+    (tmp_path / "a.txt").symlink_to(tmp_path / "z/t.txt")
+    assert read(tmp_path / "**/*.txt") == ["once"] and read(tmp_path / "z") == ["once"]
+
+
+def test_a_file_that_is_not_what_its_ending_says(tmp_path):
+    for data, words in {
+        gzip.compress(b"x"): "is a gzip archive",
+        pyarrow.compress(b"x", codec="zstd", asbytes=True): "is a zstd archive",
+        b"PK\x03\x04...": "is a zip archive",
+        table_of(["a"]): "is a parquet file",
+        b"%PDF-1.7": "is a PDF file",
+    }.items():
+        for name in ("t.txt", "t.jsonl", "t.csv", "t.md"):
+            (tmp_path / name).write_bytes(data)
+            assert words in refused(tmp_path / name)
+    (tmp_path / "t.parquet").write_text("only text, but longer than a footer")
+    assert "a .parquet file was wanted" in refused(tmp_path / "t.parquet")
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "SMALL_ENOUGH", 10**6)
+    line = json.dumps({"text": "a" * 100}).encode() + b"\n"
+    for name, data in {
+        "t.jsonl.gz": gzip.compress(line * 40_000),
+        "t.jsonl.zst": pyarrow.compress(line * 40_000, codec="zstd", asbytes=True),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        assert "unpacks to more than" in refused(tmp_path / name)
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(line * 400))
+    assert len(read(tmp_path / "t.jsonl.gz")) == 400
+
+
+def test_a_line_of_megabytes_is_read(tmp_path):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": "word " * 10**6}) + "\n")
+    assert read(tmp_path / "t.jsonl") == ["word " * 10**6]
 
 
 def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path):
@@ -220,7 +285,7 @@ def test_bad_files_are_one_line(tmp_path, ending):
         ("t.csv", b"text\na\x00b\n", "binary"),
         ("t.csv", b"text\ncaf\xe9\n", "no UTF-8"),
         ("t.csv", b"\n\n", "is empty"),
-        ("t.csv", b"body\nx\n", "has the columns body; one of text"),
+        ("t.csv", b"body\nx\n", "has the columns body; one of messages, conversations"),
         ("t.parquet", b"PAR1 nothing PAR1", "a .parquet file was wanted"),
     ],
 )

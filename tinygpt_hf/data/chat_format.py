@@ -8,14 +8,18 @@ own pieces are encoded with special tokens, the contents without:
 `encode_chat` gives the ids and one mask bit per id: 1 on the assistant's tokens and its end of turn, which are learnt.
 """
 
+import contextlib
 import itertools
 import re
 import secrets
 
+from tinygpt_hf.data.template_limits import RefusedError, rendered, unsound
 from tinygpt_hf.errors import UsageError
 
 END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)
+_MARK = re.compile("\x02([0-9a-f]{16}):([0-9]{1,9})\x03")  # what a template is given in the place of a content
+MOST_COPIES = 8  # how often a template may write a message: some show the first question again
 
 # ChatML; what stands between the generation marks is what the assistant learns to say.
 CHAT_TEMPLATE = (
@@ -74,6 +78,24 @@ def encode_chat(tokenizer, messages: list[dict], add_generation_prompt: bool = F
     return ids, mask
 
 
+def control_tokens(tokenizer) -> tuple[list[int], int | None]:
+    """(the special tokens the template writes around turns, the one of them that ends what the assistant says)."""
+    talk = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}]
+    ids, mask = encode_chat(tokenizer, talk)
+    special = set(tokenizer.all_special_ids)
+    last = [i for i, learnt in zip(ids, mask, strict=True) if learnt][-1]
+    return sorted(special.intersection(ids)), last if last in special else None
+
+
+def add_chat_format(tokenizer) -> list[int]:
+    """Give a tokenizer without a chat template ours, and the tokens for turns that it lacks; returns the ids of those."""
+    known = tokenizer.get_vocab()
+    special = {"additional_special_tokens": [TURN_START, TURN_END]}
+    tokenizer.add_special_tokens(special, replace_extra_special_tokens=False)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return sorted(number for token, number in tokenizer.get_vocab().items() if token not in known)
+
+
 def encode_texts(tokenizer, texts: list[str], typed: bool = True) -> list[list[int]]:
     """The ids of each text, whole, without anything put around it, on all cores; the tokenizer is left as it was.
 
@@ -90,52 +112,93 @@ def encode_texts(tokenizer, texts: list[str], typed: bool = True) -> list[list[i
 
 
 def chat_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> list[tuple[str, bool, bool]]:
-    """A conversation as pieces (text, learnt, typed): `typed` ones come from a message, the others from the template."""
-    from jinja2 import TemplateError
-    from transformers.utils.chat_template_utils import render_jinja_template
+    """A conversation as pieces (text, learnt, typed): `typed` ones come from a message, the others from the template.
 
-    template = tokenizer.chat_template
-    if not template:
-        raise UsageError(
-            "the tokenizer has no chat template", "a conversation needs one", "use a chat model, or plain text"
-        )
+    A template that is not our own is rendered within the limits of template_limits.py.
+    """
+    template = _template(tokenizer)
+    if template == CHAT_TEMPLATE:
+        return _own_pieces(tokenizer, messages, add_generation_prompt)
     secret = secrets.token_hex(8)  # nobody can write it into a message beforehand
     marked = [{**message, "content": f"\x02{secret}:{k}\x03"} for k, message in enumerate(messages)]
     has_marks = re.search(r"\{%[-+]?\s*generation\b", template) is not None
-    try:
-        rendered = render_jinja_template(
-            conversations=[marked],
-            chat_template=template,
-            return_assistant_tokens_mask=has_marks,
-            add_generation_prompt=add_generation_prompt,
-            **tokenizer.special_tokens_map,
-        )
-    except TemplateError as error:
-        reason = " ".join(str(error).split())
-        roles = ", ".join(message["role"] for message in messages[:4])
-        raise UsageError(
-            f"the chat template refuses the conversation ({reason})",
-            f"its roles are {roles}",
-            "change the messages or the tokenizer",
-        ) from error
-    text, spans = (rendered[0][0], rendered[1][0]) if has_marks else (rendered[0][0], [])
+    special = tokenizer.special_tokens_map
+    text, spans = rendered(template, marked, add_generation_prompt, special, has_marks, tokenizer.name_or_path)
+    if max(text.count(secret), len(spans)) > MOST_COPIES * len(messages):
+        raise unsound(tokenizer.name_or_path, "repeats the messages without end")
 
     pieces: list[tuple[str, bool, bool]] = []
     position, answering = 0, False
-    while True:
-        start = text.find(f"\x02{secret}:", position)
-        piece = text[position : start if start >= 0 else len(text)]
+    found = [mark for mark in _MARK.finditer(text) if mark[1] == secret and int(mark[2]) < len(messages)]
+    for mark in [*found, None]:
+        piece = text[position : mark.start() if mark else len(text)]
         if not has_marks:  # the end of turn is the first special token after the content
-            end = _end_of_turn(tokenizer, piece) if answering else 0
-            spans = [(position, position + end)]
+            end_of_turn = _end_of_turn(tokenizer, piece) if answering else 0
+            spans = [(position, position + end_of_turn)]
         pieces += [(part, learnt, False) for part, learnt in _cut(piece, position, spans)]
-        if start < 0:
-            return [piece for piece in pieces if piece[0]]
-        end = text.index("\x03", start)
-        message = messages[int(text[start:end].rpartition(":")[2])]
-        answering = message["role"] == "assistant"
-        pieces.append((message["content"], answering, True))
-        position = end + 1
+        if mark:
+            message, position = messages[int(mark[2])], mark.end()
+            answering = message["role"] == "assistant"
+            parts = [message["content"]] if answering else _without_marks(tokenizer, message["content"])
+            pieces += [(part, answering, True) for part in parts]
+    if any("\x02" in piece or "\x03" in piece for piece, _, typed in pieces if not typed):
+        raise unsound(tokenizer.name_or_path, "changes what the messages say")
+    return [piece for piece in pieces if piece[0]]
+
+
+def check_template(tokenizer) -> None:
+    """Render a short conversation within the limits, before somebody renders without them. No template is no fault, and
+    one that refuses these messages may take others."""
+    template = tokenizer.chat_template
+    for each in template.values() if isinstance(template, dict) else [template] if template else []:
+        if each != CHAT_TEMPLATE:
+            with contextlib.suppress(RefusedError):
+                rendered(
+                    each,
+                    [{"role": "user", "content": "Hello"}],
+                    True,
+                    tokenizer.special_tokens_map,
+                    False,
+                    tokenizer.name_or_path,
+                )
+
+
+def _template(tokenizer) -> str:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not isinstance(template, str) or not template:
+        raise UsageError(
+            "the tokenizer has no chat template", "a conversation needs one", "use a chat model, or plain text"
+        )
+    return template
+
+
+def _own_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, bool, bool]]:
+    """What our own template comes to, written out: rendering it takes twenty times as long as encoding the text."""
+    pieces, before = [], ""
+    for message in messages:
+        answer = message["role"] == "assistant"
+        pieces.append((f"{before}{TURN_START}{message['role']}\n", False, False))
+        parts = [message["content"]] if answer else _without_marks(tokenizer, message["content"])
+        pieces += [(part, answer, True) for part in parts]
+        if answer:
+            pieces.append((TURN_END, True, False))
+        before = "\n" if answer else f"{TURN_END}\n"
+    if add_generation_prompt:
+        before += f"{TURN_START}assistant\n"
+    return [piece for piece in [*pieces, (before, False, False)] if piece[0]]
+
+
+def _without_marks(tokenizer, content: str) -> list[str]:
+    """A content cut so that no part holds a control token that its tokenizer does not call special (`<tool_call>`).
+
+    Such a one is a token of its own for the tokenizer, whoever wrote it. Added words, `naïve` say, stay whole.
+    """
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    marks = [re.escape(text) for text in added if re.fullmatch(r"<.+>|\[.+\]", text, re.DOTALL)]
+    cuts = [found.start() + 1 for found in re.finditer(f"(?={'|'.join(marks)})", content)] if marks else []
+    return [content[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(content)])]
 
 
 def _cut(piece: str, position: int, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:

@@ -9,14 +9,18 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 
+from tinygpt_hf.data.decoding import pieces_of
+
 FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tail of each document is held out instead
 
 
 def content_hash(document: dict, salt: str = "") -> float:
     """A number in [0, 1) that depends on the content of the document only."""
     content = document["text"] if "text" in document else json.dumps(document["messages"], sort_keys=True, default=str)
-    digest = hashlib.blake2b(content.encode(), digest_size=8, key=salt.encode()).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    digest = hashlib.blake2b(digest_size=8, key=salt.encode())
+    for piece in pieces_of(content):
+        digest.update(piece.encode())
+    return int.from_bytes(digest.digest(), "big") / 2**64
 
 
 def repetitions(document: dict, weight: float) -> int:

@@ -3,25 +3,26 @@
 | ending                        | read as                                                               |
 |---|---|
 | .txt                          | one document, or cut at `document_separator`                          |
-| .jsonl .ndjson .json          | one JSON object per line (.json: also one list), column text/messages |
-| .csv .tsv .parquet            | one row a document                                                    |
+| .jsonl .ndjson .json          | one JSON object per line (.json: also one list), likewise            |
+| .csv .tsv .parquet            | one row a document, its columns as in chat_shapes.py                  |
 | .md .py and other source code | one document                                                          |
 
-Each also with .gz behind it. What is no text (binary, UTF-16, a broken archive or table) is a `UsageError` naming the place.
+Each also with .gz or .zst behind it. What is no text (binary, UTF-16, a broken archive or table) is a `UsageError` naming the
+place.
 """
 
-import codecs
 import contextlib
 import csv
-import gzip
 import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tinygpt_hf.data.chat_format import check_messages
+from tinygpt_hf.data import decoding
+from tinygpt_hf.data.chat_shapes import COLUMNS, row_content
+from tinygpt_hf.data.decoding import ARCHIVES, LongText, TextFile
 from tinygpt_hf.errors import UsageError
 
 TABLES = {".csv", ".tsv", ".parquet"}
@@ -31,15 +32,15 @@ WHOLE = set(
     ".md .rst .tex .html .py .pyi .ipynb .js .ts .jsx .tsx .java .c .h .cc .cpp .hpp .rs .go .rb .php .cs".split()
 )
 WHOLE |= set(".swift .kt .scala .sh .sql .r .jl .lua .pl .hs .ml .css .yaml .yml .toml .xml".split())
-KNOWN_ENDINGS = " ".join(sorted(TEXTS | LINES | TABLES)) + " .md .py and other source code, each also .gz"
-COLUMNS = ("text", "content", "messages")  # tried in this order
+KNOWN_ENDINGS = " ".join(sorted(TEXTS | LINES | TABLES)) + " .md .py and other source code, each also .gz or .zst"
 BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # the indentation of what follows stays with it
-TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 OLD > NEW"
 
 
 def ending_of(name: str) -> str | None:
-    """The known ending of a file name, without .gz; None for all others."""
-    ending = Path(name.removesuffix(".gz")).suffix.lower()
+    """The known ending of a file name, without .gz or .zst; None for all others."""
+    for archive in ARCHIVES:
+        name = name.removesuffix(archive)
+    ending = Path(name).suffix.lower()
     return ending if ending in TEXTS | LINES | TABLES | WHOLE else None
 
 
@@ -57,42 +58,46 @@ def first_words(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def file_documents(path: str, text_column: str | None = None, separator: str | None = None) -> Iterator[dict]:
-    """The documents of one file, in its order."""
+def file_documents(
+    path: str,
+    text_column: str | None = None,
+    separator: str | None = None,
+    encoding_errors: str = "strict",
+    in_pieces: bool = False,
+    seen: Callable[[int], None] = lambda count: None,
+) -> Iterator[dict]:
+    """The documents of one file, in its order.
+
+    `in_pieces`: a text file of more than decoding.LONG bytes comes as a `LongText`, which nobody holds. `seen` is called with
+    the bytes of the file that were read. `replaced` in a document: faults of its UTF-8 that encoding_errors="replace" took out.
+    """
     ending = ending_of(path)
+    source = TextFile(path, encoding_errors, seen)
     with _read_errors(path):
         if Path(path).stat().st_size == 0:
             raise _empty(path)
         if ending == ".parquet":
-            yield from _parquet(path, text_column)
+            found = _parquet(source, text_column)
         elif ending in TABLES:
-            yield from _csv(path, text_column, "\t" if ending == ".tsv" else ",")
+            found = _csv(source, text_column, "\t" if ending == ".tsv" else ",")
         elif ending in LINES:
-            yield from _json(path, text_column, may_be_list=ending == ".json")
+            found = _json(source, text_column, may_be_list=ending == ".json")
+        elif separator is not None and ending in TEXTS:
+            found = _parts(source, separator)
         else:
-            yield from _text(path, separator if ending in TEXTS else None)
+            found = _text(source, in_pieces)
+        for document in found:
+            replaced = source.take_replaced()
+            yield {**document, "replaced": replaced} if replaced else document
 
 
 def row_document(row: dict, text_column: str | None, origin: str) -> dict:
     """The document in one row of a table: its text or its messages."""
-    column = text_column or next((c for c in COLUMNS if c in row), None)
-    if column is None or column not in row:
-        wanted = f"the column {text_column!r}" if text_column else f"one of {', '.join(COLUMNS)}"
-        raise UsageError(
-            f"{origin} has the columns {', '.join(map(str, row))}",
-            f"{wanted} was wanted",
-            "name one with --text_column",
-        )
-    value = row[column]
-    if isinstance(value, list):
-        check_messages(value, origin)
-    elif not isinstance(value, str):
-        what = "nothing" if value is None else f"a {type(value).__name__}"
-        raise UsageError(f"{origin} holds {what} under {column}", "text was wanted", "name another --text_column")
-    texts = [value] if isinstance(value, str) else [message["content"] for message in value]
+    content = row_content(row, text_column, origin)
+    texts = [content] if isinstance(content, str) else [message["content"] for message in content]
     if not all(map(is_utf8, texts)):
         raise UsageError(f"{origin} holds half of a surrogate pair", "text was wanted", r"mend \ud800 to \udfff in it")
-    return {"text" if isinstance(value, str) else "messages": value, "origin": origin}
+    return {"text" if isinstance(content, str) else "messages": content, "origin": origin}
 
 
 @contextlib.contextmanager
@@ -106,64 +111,83 @@ def _read_errors(path: str):
         ) from error
 
 
-def _open(path: str):
-    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
-
-
 def _empty(path: str) -> UsageError:
     return UsageError(f"{path} is empty", "text was wanted", "check the file")
 
 
-def _refuse_utf16(head: bytes, where: str) -> None:
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UsageError(f"{where} is UTF-16", "UTF-8 was wanted", TO_UTF8.replace("ENCODING", "UTF-16"))
+def _text(source: TextFile, in_pieces: bool) -> Iterator[dict]:
+    first = TextFile(source.path) if in_pieces else source  # a long one is read again
+    with first.open() as file:
+        source.refuse_other_kinds(file.peek(8)[:8])
+        data = source.up_to(file, decoding.LONG) if in_pieces else source.whole(file)
+    if in_pieces and len(data) > decoding.LONG:
+        text = LongText(source)
+    else:
+        text = source.decode(data, source.path, lines=0)
+        if in_pieces:
+            source.seen(Path(source.path).stat().st_size)
+    if not len(text):
+        raise _empty(source.path)
+    yield {"text": text, "origin": source.path}
 
 
-def _decode(data: bytes, where: str) -> str:
-    """UTF-8 with or without a byte order mark; anything else is refused with the remedy."""
-    _refuse_utf16(data, where)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        place = f"byte {error.start + len(data) - len(error.object)} is 0x{error.object[error.start]:02x}"
-        raise UsageError(f"{where} is no UTF-8 text ({place})", "UTF-8 was wanted", TO_UTF8) from None
-    if "\x00" in text:
-        raise UsageError(f"{where} is binary (it holds NUL bytes)", "text was wanted", "name a text file")
-    return text
+def _parts(source: TextFile, separator: str) -> Iterator[dict]:
+    """A text cut at blank lines or at a marker, read piece by piece: memory holds the longest part."""
+    number, rest = 0, ""
+    with source.open() as file:
+        for piece in source.pieces(file):
+            source.in_bounds(rest)
+            *parts, rest = _cut(rest, piece, separator)
+            for part in parts:
+                if part.strip():
+                    yield {"text": part, "origin": f"{source.path}, part {number}"}
+                number += 1
+    if separator == "blank_line":  # the white space at the end was held back
+        rest = BLANK_LINES.split(rest)[0] if rest.strip() else ""
+    if rest.strip():
+        yield {"text": rest, "origin": f"{source.path}, part {number}"}
 
 
-def _text(path: str, separator: str | None) -> Iterator[dict]:
-    with _open(path) as file:
-        text = _decode(file.read(), path)
-    if not text:
-        raise _empty(path)
-    if separator is None:
-        yield {"text": text, "origin": path}
-        return
-    for number, part in enumerate(BLANK_LINES.split(text) if separator == "blank_line" else text.split(separator)):
-        if part.strip():
-            yield {"text": part, "origin": f"{path}, part {number}"}
+def _cut(rest: str, piece: str, separator: str) -> list[str]:
+    """The parts that `rest`, which holds no border, and `piece` come to; the last one may go on.
+
+    Only what is new is searched, so a long part costs its length once.
+    """
+    if separator == "blank_line":
+        known = len(rest.rstrip(" \t\r\n"))  # no border begins before it
+        text = rest + piece
+        end = len(text.rstrip(" \t\r\n"))  # what follows may belong to a border that is not here yet
+        borders = [found.span() for found in BLANK_LINES.finditer(text, known, end)]
+    else:
+        known, borders = max(0, len(rest) - len(separator) + 1), []
+        text = rest + piece
+        while (begin := text.find(separator, known)) >= 0:
+            known = begin + len(separator)
+            borders.append((begin, known))
+    cuts = [0, *(place for border in borders for place in border), len(text)]
+    return [text[begin:end] for begin, end in zip(cuts[::2], cuts[1::2], strict=True)]
 
 
-def _json(path: str, text_column: str | None, may_be_list: bool) -> Iterator[dict]:
-    with _open(path) as file:
-        head = file.read(64)
+def _json(source: TextFile, text_column: str | None, may_be_list: bool) -> Iterator[dict]:
+    path = source.path
+    with source.open() as file:
+        head = file.peek(64)[:64]
         if not head:
             raise _empty(path)
-        _refuse_utf16(head, path)
-        file.seek(0)
-        if may_be_list and head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-            for number, row in enumerate(_parsed(file.read(), path)):
+        source.refuse_other_kinds(head)
+        if may_be_list and head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+            for number, row in enumerate(_parsed(source, source.whole(file), path, 0)):
                 yield _object(row, text_column, f"{path}, entry {number}")
             return
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(source.lines(file), 1):
             if line.strip():
-                yield _object(_parsed(line, f"{path}, line {number}"), text_column, f"{path}, line {number}")
+                where = f"{path}, line {number}"
+                yield _object(_parsed(source, line, where), text_column, where)
 
 
-def _parsed(data: bytes, where: str):
+def _parsed(source: TextFile, data: bytes, where: str, lines: int | None = None):
     try:
-        return json.loads(_decode(data, where))
+        return json.loads(source.decode(data, where, lines=lines))
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{where} is no JSON ({first_words(error)})", "one JSON object per line was wanted", "mend or remove it"
@@ -176,23 +200,24 @@ def _object(row, text_column: str | None, origin: str) -> dict:
     return row_document(row, text_column, origin)
 
 
-def _csv(path: str, text_column: str | None, separator: str) -> Iterator[dict]:
+def _csv(source: TextFile, text_column: str | None, separator: str) -> Iterator[dict]:
     """Read with the standard library: pandas, below `datasets`, takes the text `NA` for nothing and `12` for a number."""
     csv.field_size_limit(2**31 - 1)  # a cell may hold a book
-    with _open(path) as file:
-        _refuse_utf16(file.read(2), path)
-        file.seek(0)
-        table = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), delimiter=separator, strict=True)
+    path = source.path
+
+    def lines(file) -> Iterator[str]:
+        for number, line in enumerate(source.lines(file), 1):
+            yield from io.StringIO(source.decode(line, f"{path}, line {number}"), newline="")  # a bare \r ends one too
+
+    with source.open() as file:
+        source.refuse_other_kinds(file.peek(8)[:8])
+        table = csv.reader(lines(file), delimiter=separator, strict=True)
         columns: list[str] = []
         count = 0
         while True:
             where = f"{path}, line {table.line_num + 1}"
             try:
                 cells = next(table, None)
-            except UnicodeDecodeError as error:
-                raise UsageError(
-                    f"{where} or below is no UTF-8 ({error.reason})", "UTF-8 was wanted", TO_UTF8
-                ) from None
             except csv.Error as error:
                 raise UsageError(
                     f"{where} is broken ({error})", "cells were wanted", 'quote like "say ""hi"""'
@@ -201,8 +226,6 @@ def _csv(path: str, text_column: str | None, separator: str) -> Iterator[dict]:
                 break
             if not cells:  # an empty line
                 continue
-            if any("\x00" in cell for cell in cells):
-                raise UsageError(f"{where} is binary (it holds NUL bytes)", "text was wanted", "name a text file")
             if not columns:
                 columns = cells
                 continue
@@ -215,21 +238,32 @@ def _csv(path: str, text_column: str | None, separator: str) -> Iterator[dict]:
         raise _empty(path)
 
 
-def _parquet(path: str, text_column: str | None) -> Iterator[dict]:
-    """Batch by batch, only the column that is wanted. A gzip archive, whose end cannot be read first, is unpacked in memory."""
+def _parquet(source: TextFile, text_column: str | None) -> Iterator[dict]:
+    """Batch by batch, only columns that are wanted. An archive, whose end cannot be read first, is unpacked in memory."""
     import pyarrow
     from pyarrow import parquet
 
-    count = 0
+    path, count, told = source.path, 0, 0
+    size = Path(path).stat().st_size
     try:
-        table = parquet.ParquetFile(pyarrow.BufferReader(_open(path).read()) if path.endswith(".gz") else path)
+        if path.endswith(ARCHIVES):
+            with source.open() as file:
+                table = parquet.ParquetFile(pyarrow.BufferReader(source.whole(file)))
+        else:
+            table = parquet.ParquetFile(path)
         names = table.schema_arrow.names
-        column = text_column or next((c for c in COLUMNS if c in names), None)
-        for batch in table.iter_batches(batch_size=256, columns=[column] if column in names else names):
+        columns = [name for name in ([text_column] if text_column else COLUMNS) if name in names] or names
+        for batch in table.iter_batches(batch_size=256, columns=columns):
             for row in batch.to_pylist():
                 yield row_document(row, text_column, f"{path}, row {count}")
                 count += 1
+            position = size * count // max(table.metadata.num_rows, 1)
+            if not path.endswith(ARCHIVES):
+                source.seen(position - told)
+            told = position
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path} cannot be read ({first_words(error)})", "a .parquet file was wanted", "check the file"
+            f"{path} cannot be read after row {count} ({first_words(error)})",
+            "a .parquet file was wanted",
+            "check the file",
         ) from error

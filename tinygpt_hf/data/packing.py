@@ -1,11 +1,10 @@
 """Documents -> token ids -> rows, with nothing lost: every token lands in exactly one row.
 
-`<|endoftext|>` follows every document. Text is encoded as characters only: what looks like a special token in it is spelt out.
-Texts are encoded in batches, on all cores, by the Rust side of `tokenizers`; memory is bounded by a batch (and the longest text).
+`<|endoftext|>` follows every document. Text is encoded on all cores (workers.py); memory is bounded by some megabytes per core
+and the longest document; a text file longer than decoding.LONG is never held. After a kill it goes on (journal.py).
 """
 
-import json
-import re
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from tinygpt_hf import safeio
-from tinygpt_hf.data import corpus, sources
-from tinygpt_hf.data.chat_format import chat_pieces, encode_texts
-from tinygpt_hf.data.rows import Rows, RowWriter
+from tinygpt_hf.data import corpus, journal, sources
+from tinygpt_hf.data.decoding import LongText, pieces_of
+from tinygpt_hf.data.encoding import Encoded, cut_long
+from tinygpt_hf.data.rows import IGNORED, Rows, RowWriter
 from tinygpt_hf.data.tokenizer import tokenizer_hash
+from tinygpt_hf.data.workers import encode_all
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import DataArguments
 
-BATCH_CHARACTERS = 1 << 20  # per call of the tokenizer: enough to keep all cores busy
-PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
-# GPT-2's pattern never joins a line end to what stands before it, nor a space that something visible follows
-_BORDER = re.compile(r"[\n ](?=\S)")
+BATCH_CHARACTERS = 1 << 20  # per call of the tokenizer, or per message to a process
+MARK_BYTES = 1 << 26  # of text between two entries of the journal
 PARTS = ("train", "validation")
 
 
@@ -45,6 +44,22 @@ class Prepared:
         """Tokens at rest."""
         return self.train.num_tokens + (self.validation.num_tokens if self.validation else 0)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What was not taken as it stood, in words."""
+        manifests = [rows.manifest for rows in (self.train, self.validation) if rows]
+        count = lambda name: sum(m.get("conversations", {}).get(name, 0) for m in manifests)  # noqa: E731
+        found = []
+        if count("cut"):
+            found.append(
+                f"{count('cut')} over-long conversations cut behind an answer ({count('turns_cut')} turns left out)"
+            )
+        if count("too_long"):
+            found.append(f"{count('too_long')} conversations are longer than a row all the same")
+        if replaced := sum(m.get("replaced", 0) for m in manifests):
+            found.append(f"{replaced} faults of the encoding replaced")
+        return found
+
 
 def row_facts(data: DataArguments, tokenizer, seed: int) -> dict:
     """What decides the rows, as JSON: kept in their manifests, so that stale rows are noticed and the change is named."""
@@ -54,6 +69,7 @@ def row_facts(data: DataArguments, tokenizer, seed: int) -> dict:
     else:
         facts["split"] = {"how": data.validation_split, "percentage": data.validation_split_percentage}
     facts["tokenizer"] = tokenizer_hash(tokenizer)
+    facts["block_size"] = data.block_size  # it decides where conversations are cut
     return facts
 
 
@@ -66,7 +82,8 @@ def open_rows(folder: Path) -> Prepared:
 def changed_facts(folder: Path, facts: dict) -> list[str]:
     """What differs between the rows in `folder` and `facts`, in words; empty where nothing does."""
     known = Rows(folder / "train").manifest
-    return [name for name in ("sources", "validation", "split", "tokenizer") if known.get(name) != facts.get(name)]
+    names = ["sources", "validation", "split", "tokenizer", *(["block_size"] if "conversations" in known else [])]
+    return [name for name in names if known.get(name) != facts.get(name)]
 
 
 def prepare_rows(
@@ -74,27 +91,106 @@ def prepare_rows(
     tokenizer,
     folder: Path,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, tokens: None,
+    progress: Callable[[int, int, float | None], None] = lambda done, tokens, share: None,
 ) -> Prepared:
     """Tokenize the text that `data` names into `folder`/train and `folder`/validation, both complete or neither.
 
-    `progress(bytes of text done, tokens so far)` is called after every batch.
+    `progress(bytes of text done, tokens so far, share of the files that was read or None)` is called after every batch. A
+    killed call leaves a temporary folder, with which the next one goes on; the rows are the same, byte for byte, and do not
+    depend on `data.num_proc` either.
     """
     facts = row_facts(data, tokenizer, seed)
-    size = [0, 0]
-    with safeio.new_folder(folder) as tmp:
-        writers = {part: RowWriter(tmp / part, len(tokenizer), dict(facts)) for part in PARTS}
+    decided_by = {**facts, "format": journal.FORMAT, "vocab_size": len(tokenizer)}
+    read, total = [0], _total_bytes(data, seed)
+
+    def seen(count: int) -> None:
+        read[0] += count
+
+    with safeio.new_folder(folder, resumable=True) as tmp:
+        known = journal.read_journal(tmp, decided_by) or {"items": 0, "writers": {}}
+        writers = {
+            part: journal.ResumableWriter(tmp / part, len(tokenizer), dict(facts), known["writers"].get(part))
+            for part in PARTS
+        }
         with writers["train"], writers["validation"]:
-            for part, text_bytes, ids, mask in _encoded(_parts(data, seed), tokenizer):
-                writers[part].add(ids, mask)
-                writers[part].facts["num_bytes"] = writers[part].facts.get("num_bytes", 0) + text_bytes
-                size[0] += text_bytes
-                size[1] += len(ids)
-                if writers["train"].num_documents % 256 == 0 or text_bytes > BATCH_CHARACTERS:
-                    progress(size[0], size[1])
-            progress(size[0], size[1])
+            items = itertools.islice(_items(_parts(data, seed, seen), tokenizer), known["items"], None)
+            done, marked = known["items"], 0
+            batches = encode_all(
+                _batches(items), lambda batch: [d for _, d in batch], tokenizer, data.block_size + 1, data.num_proc
+            )
+            for batch, found in batches:
+                for (part, document), encoded in zip(batch, found, strict=True):
+                    _write(writers[part], document, encoded)
+                done += len(batch)
+                size, tokens = _size(writers)
+                marked = marked or size
+                if size - marked >= MARK_BYTES:
+                    journal.write_journal(tmp, decided_by, done, writers)
+                    marked = size
+                progress(size, tokens, min(1.0, read[0] / total) if total else None)
         _check(writers, data)
-    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=size[1])
+        (tmp / journal.JOURNAL).unlink(missing_ok=True)
+    size, tokens = _size(writers)
+    progress(size, tokens, 1.0)
+    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=tokens)
+
+
+def _size(writers: dict[str, RowWriter]) -> tuple[int, int]:
+    """(bytes of text, tokens) so far."""
+    return (
+        sum(w.facts.get("num_bytes", 0) for w in writers.values()),
+        sum(w.num_tokens for w in writers.values()),
+    )
+
+
+def _write(writer: RowWriter, document: dict, encoded: Encoded) -> None:
+    facts = writer.facts
+    writer.add(encoded.ids, encoded.mask, document.get("begins", True))
+    facts["num_bytes"] = facts.get("num_bytes", 0) + encoded.num_bytes
+    if "messages" in document:
+        counts = facts.setdefault("conversations", {"count": 0, "cut": 0, "turns_cut": 0, "too_long": 0})
+        counts["count"] += 1
+        counts["cut"] += encoded.turns_cut > 0
+        counts["turns_cut"] += encoded.turns_cut
+        counts["too_long"] += encoded.too_long
+    if document.get("replaced"):
+        facts["replaced"] = facts.get("replaced", 0) + document["replaced"]
+
+
+def _total_bytes(data: DataArguments, seed: int) -> int | None:
+    found = sources.training_sources(data, seed)
+    return sources.total_bytes([*found, sources.validation_source(data)] if data.validation_file else found)
+
+
+def _items(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple[str, dict]]:
+    """The documents, a long text as several: `begins` and `ends` say which is the first and the last."""
+    for part, document in documents:
+        if not isinstance(document.get("text"), LongText):
+            yield part, document
+            continue
+        pieces = cut_long(document["text"], tokenizer)
+        piece = next(pieces)
+        for begins in itertools.chain([True], itertools.repeat(False)):
+            following = next(pieces, None)
+            item = {"text": piece, "origin": document["origin"], "begins": begins, "ends": following is None}
+            yield part, item | ({"replaced": document["replaced"]} if begins and "replaced" in document else {})
+            if following is None:
+                break
+            piece = following
+
+
+def _batches(items: Iterable[tuple[str, dict]]) -> Iterator[list[tuple[str, dict]]]:
+    batch: list[tuple[str, dict]] = []
+    characters = 0
+    for part, document in items:
+        batch.append((part, document))
+        texts = [document["text"]] if "text" in document else [m["content"] for m in document["messages"]]
+        characters += sum(map(len, texts)) + 64
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _check(writers: dict[str, RowWriter], data: DataArguments) -> None:
@@ -125,10 +221,12 @@ def _check(writers: dict[str, RowWriter], data: DataArguments) -> None:
             )
 
 
-def _parts(data: DataArguments, seed: int) -> Iterator[tuple[str, dict]]:
+def _parts(
+    data: DataArguments, seed: int, seen: Callable[[int], None] = lambda count: None
+) -> Iterator[tuple[str, dict]]:
     """("train" | "validation", document) of everything that is to become rows, repeated by weight."""
     for source in sources.training_sources(data, seed):
-        found = sources.documents(source)
+        found = sources.documents(source, in_pieces=True, seen=seen)
         if data.validation_file:
             divided: Iterable = (("train", document) for document in found)
         else:
@@ -139,86 +237,39 @@ def _parts(data: DataArguments, seed: int) -> Iterator[tuple[str, dict]]:
             for _ in range(min(times, 1) if part == "validation" else times):
                 yield part, document
     if data.validation_file:
-        for document in sources.documents(sources.validation_source(data)):
+        for document in sources.documents(sources.validation_source(data), in_pieces=True, seen=seen):
             yield "validation", document
 
 
 def training_texts(data: DataArguments, seed: int = 0) -> Iterator[str]:
     """The text a tokenizer may learn from: the training part, conversations turn by turn with their roles."""
-    return (_as_text(document) for part, document in _parts(data, seed) if part == "train")
+    return (text for part, document in _parts(data, seed) if part == "train" for text in _as_texts(document))
 
 
 def validation_texts(data: DataArguments, seed: int = 0) -> Iterator[str]:
     """The text it has not seen."""
-    return (_as_text(document) for part, document in _parts(data, seed) if part == "validation")
+    return (text for part, document in _parts(data, seed) if part == "validation" for text in _as_texts(document))
 
 
-def _as_text(document: dict) -> str:
+def _as_texts(document: dict) -> Iterator[str]:
     if "text" in document:
-        return document["text"]
-    return "\n".join(f"{message['role']}\n{message['content']}" for message in document["messages"])
+        return pieces_of(document["text"])
+    return iter(["\n".join(f"{message['role']}\n{message['content']}" for message in document["messages"])])
 
 
-def _encoded(
-    documents: Iterable[tuple[str, dict]], tokenizer
-) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None]]:
-    """(part, bytes of text that is learnt, ids, mask or None) per document, encoded batch by batch."""
-    batch: list[tuple[str, list[tuple[str, bool, bool]], bool]] = []
-    characters = 0
-    for part, document in documents:
-        if "text" in document:
-            pieces = [(piece, True, True) for piece in cut_text(document["text"], tokenizer)]
+def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:
+    """The first rows as a person reads them, one line each. In conversations what is learnt stands between ⟦ and ⟧."""
+    lines = []
+    for index in range(min(count, rows.count(block_size))):
+        input_ids, labels = (array[0] for array in rows.batch([index], block_size))
+        learnt = labels != IGNORED
+        if rows.mask is None:
+            text = tokenizer.decode(input_ids[: int(learnt.sum())])
         else:
-            pieces = chat_pieces(tokenizer, document["messages"])
-        batch.append((part, pieces, "text" in document))
-        characters += sum(len(piece) for piece, _, _ in pieces)
-        if characters >= BATCH_CHARACTERS:
-            yield from _encode_batch(batch, tokenizer)
-            batch, characters = [], 0
-    yield from _encode_batch(batch, tokenizer)
-
-
-def _encode_batch(batch, tokenizer) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None]]:
-    known: dict[tuple[str, bool], list[int]] = {}
-    for typed in (True, False):
-        texts = list(dict.fromkeys(piece for _, pieces, _ in batch for piece, _, t in pieces if t == typed))
-        known |= {(text, typed): ids for text, ids in zip(texts, encode_texts(tokenizer, texts, typed), strict=True)}
-    end = [tokenizer.eos_token_id]
-    for part, pieces, is_text in batch:
-        encoded = [known[piece, typed] for piece, _, typed in pieces]
-        learnt = sum(len(piece.encode()) for piece, learnt, typed in pieces if learnt and typed)
-        ids = np.array([i for ids in [*encoded, end] for i in ids], dtype=np.int64)
-        mask = None
-        if not is_text:
-            bits = [np.full(len(ids), learnt) for ids, (_, learnt, _) in zip(encoded, pieces, strict=True)]
-            mask = np.concatenate([*bits, np.zeros(1, dtype=bool)])
-        yield part, learnt, ids, mask
-
-
-def cut_text(text: str, tokenizer) -> list[str]:
-    """A long text in pieces that encode to the very tokens of the whole.
-
-    A piece begins with the line end or space before something visible: there GPT-2's pattern begins a new word whatever
-    stands before, so byte-level tokenizers may be cut. Texts for other tokenizers stay whole.
-    """
-    if len(text) <= 2 * PIECE_CHARACTERS or not _is_byte_level(tokenizer):
-        return [text]
-    pieces, start = [], 0
-    while len(text) - start > 2 * PIECE_CHARACTERS:
-        border = _BORDER.search(text, start + PIECE_CHARACTERS)
-        if border is None:
-            break
-        pieces.append(text[start : border.start()])
-        start = border.start()
-    return [*pieces, text[start:]]
-
-
-def _is_byte_level(tokenizer) -> bool:
-    """GPT-2's pattern, or our char tokenizer, to which every character is a word."""
-    core = tokenizer.backend_tokenizer
-    if core.normalizer is not None or core.pre_tokenizer is None:
-        return False
-    words = json.loads(core.pre_tokenizer.__getstate__())
-    if words["type"] == "ByteLevel":
-        return words["use_regex"] and not words["add_prefix_space"]
-    return words["type"] == "Split" and words["pattern"] == {"Regex": r"[\s\S]"}
+            ids = np.append(input_ids, labels[-1:][learnt[-1:]])
+            flags = np.insert(learnt, 0, False)[: len(ids)]  # an id is learnt where it is the target of the one before
+            runs = np.split(np.arange(len(ids)), np.flatnonzero(np.diff(flags)) + 1)
+            words = [(tokenizer.decode(ids[run]), flags[run[0]]) for run in runs]
+            text = "".join(f"⟦{word}⟧" if flag else word for word, flag in words)
+        lines.append(f"row {index}, {int(learnt.sum())} of {block_size} tokens learnt: {text}")
+    return lines

@@ -1,6 +1,8 @@
 """The road from text to rows, as one call each for the tokenizer and the rows; a folder that has them already is asked first."""
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tinygpt_hf import safeio
@@ -11,6 +13,7 @@ from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
 REPORT = "report.json"  # beside a tokenizer we trained: what it was trained on and what it achieves
 HELD_OUT_BYTES = 1_000_000
+LOOKED_AT = 64  # documents of a source that say whether it has conversations
 
 
 def wanted_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: int) -> dict:
@@ -23,15 +26,19 @@ def wanted_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: in
 
 
 def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArguments, fallback: str | None, seed: int):
-    """A tokenizer that is there already: the one named, the one in `folder`, or the fallback model's; None if one is to be trained.
+    """A tokenizer that is there already: the one named, the one in `folder`, the one beside --rows, or the fallback model's;
+    None if one is to be trained.
 
-    One in `folder` that was trained with other settings is refused: silently using it would be as wrong as replacing it.
+    One that was trained with other settings is refused: silently using it would be as wrong as replacing it.
     """
     if settings.tokenizer_name:
         return load_tokenizer(settings.tokenizer_name)
+    if data.rows and not (folder / "tokenizer.json").is_file():
+        beside = rows_folder(data.rows).parent / "tokenizer"
+        folder = beside if (beside / "tokenizer.json").is_file() else folder
     if (folder / "tokenizer.json").is_file():
         if settings.wanted and (folder / REPORT).is_file():
-            known, wanted = _trained_with(folder / REPORT), wanted_tokenizer(data, settings, seed)
+            known, wanted = _trained_with(folder / REPORT), _wanted_of(data, settings, seed)
             changed = [name for name in wanted if known.get(name) != wanted[name]]
             if changed:
                 name = changed[0]
@@ -51,6 +58,18 @@ def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArgumen
         "--tokenizer_name, or settings to train one, were wanted",
         "e.g. --vocab_size 4096, or --tokenizer_type char",
     )
+
+
+def _wanted_of(data: DataArguments, settings: TokenizerArguments, seed: int) -> dict:
+    """As `wanted_tokenizer`; rows that are there need no text, so its name may be missing."""
+    if data.rows and not _names_text(data):
+        nothing = replace(data, dataset_name="toyland", max_train_samples=1)
+        return {k: v for k, v in wanted_tokenizer(nothing, settings, seed).items() if k != "sources"}
+    return wanted_tokenizer(data, settings, seed)
+
+
+def _names_text(data: DataArguments) -> bool:
+    return bool(data.train_file or data.dataset_name or data.sources)
 
 
 def _trained_with(report: Path) -> dict:
@@ -78,6 +97,15 @@ def make_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: int 
     return tokenizer, report
 
 
+def holds_conversations(data: DataArguments, folder: Path, seed: int = 0) -> bool:
+    """Are there conversations in the rows of these settings, or, before they are made, at the beginning of a source?"""
+    made = Path(data.rows) if data.rows else folder
+    if (made / "train").is_dir():
+        return packing.open_rows(made).train.mask is not None
+    looked_at = (itertools.islice(sources.documents(s), LOOKED_AT) for s in sources.training_sources(data, seed))
+    return any("messages" in document for document in itertools.chain.from_iterable(looked_at))
+
+
 def save_tokenizer(tokenizer, report: dict | None, folder: Path) -> None:
     """Write the tokenizer's files, and its report if we trained it, into a new folder."""
     with safeio.new_folder(folder) as tmp:
@@ -97,16 +125,46 @@ def _held_out(data: DataArguments, seed: int) -> list[str]:
     return texts
 
 
+def rows_folder(name: str) -> Path:
+    """Where the rows lie that --rows names: there, or in `rows` below it, as `tokenize` and a run folder have them."""
+    folder = Path(name)
+    return folder / "rows" if (folder / "rows" / "train").is_dir() else folder
+
+
+def tokenize(
+    data: DataArguments,
+    settings: TokenizerArguments,
+    folder: Path,
+    seed: int,
+    progress: Callable[[int, int, float | None], None] = lambda done, tokens, share: None,
+):
+    """(tokenizer, rows, report of the tokenizer where it was trained now): `folder`/tokenizer and `folder`/rows, those that are
+    there already or new ones. After a kill the same call goes on.
+    """
+    tokenizer, report = find_tokenizer(folder / "tokenizer", data, settings, None, seed), None
+    if tokenizer is None:
+        tokenizer, report = make_tokenizer(data, settings, seed)
+    rows = find_rows(data, tokenizer, folder / "rows", seed, progress)
+    if not (folder / "tokenizer").is_dir():
+        save_tokenizer(tokenizer, report, folder / "tokenizer")
+    return tokenizer, rows, report
+
+
 def find_rows(
     data: DataArguments,
     tokenizer,
     folder: Path,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, tokens: None,
+    progress: Callable[[int, int, float | None], None] = lambda done, tokens, share: None,
 ) -> packing.Prepared:
-    """The rows of these settings: those at --rows, those already in `folder` if nothing changed, or new ones made there."""
+    """The rows of these settings: those at --rows, those already in `folder` if nothing changed, or new ones made there.
+
+    Rows that are there are refused where the settings name another text than they were made from, another split, another
+    tokenizer, or, for conversations, another length.
+    """
     if data.rows:
-        prepared = packing.open_rows(Path(data.rows))
+        folder = rows_folder(data.rows)
+        prepared = packing.open_rows(folder)
         known = prepared.train.manifest["vocab_size"]
         if known != len(tokenizer):
             raise UsageError(
@@ -119,6 +177,16 @@ def find_rows(
                 f"the rows in {data.rows} were made with another tokenizer",
                 "this one differs",
                 "use the one they were made with",
+            )
+        facts = packing.row_facts(data, tokenizer, seed) if _names_text(data) else {"block_size": data.block_size}
+        changed = [
+            name for name in packing.changed_facts(folder, facts) if name in facts and name in prepared.train.manifest
+        ]
+        if changed:
+            raise UsageError(
+                f"the rows in {data.rows} were made from other {', '.join(changed)}",
+                "rows of these settings were wanted",
+                "make them anew with `tinygpt tokenize`, or restore the settings",
             )
         return prepared
     if (folder / "train").is_dir():

@@ -19,10 +19,15 @@ An `offset` o cuts the same ids anew: first a short row of o targets, then rows 
 corpus through a sliding window, and still every id but the first is a target exactly once per epoch. So that all epochs have
 one length, a cut by offset always counts `rows_per_epoch(..., shifted=True)` rows, whose last may be all padding.
 
+A document begins with the input that predicts its first id: the separator before it, which the document before has as its
+last target. Where the first id is never a target (a conversation) it begins with that id itself. bestfit.py packs by these
+borders, and `position_ids` restart at them: the attention of a row may stay inside its documents.
+
     with RowWriter(folder, vocab_size=512) as writer:
         writer.add([5, 6, 7, 0])
     rows = Rows(folder)
     input_ids, labels = rows.batch([0, 2], block_size=128)                     # two arrays (B, T) int64
+    position_ids = rows.position_ids([0, 2], block_size=128)                   # (B, T), 0 where a document begins
 """
 
 import os
@@ -75,8 +80,8 @@ class RowWriter:
         self._mask = open(self._tmp / "mask.bin", "wb")
         return self
 
-    def add(self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | None = None) -> None:
-        """Append one document. `mask[k]` says whether ids[k] may be a target; None means all may."""
+    def add(self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | None = None, begins: bool = True) -> None:
+        """Append one document. `mask[k]` says whether ids[k] may be a target; None means all may. Not `begins`: it goes on."""
         ids = np.asarray(ids)
         if ids.size == 0:
             return
@@ -85,7 +90,9 @@ class RowWriter:
         bits = np.ones(len(ids), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
         if len(bits) != len(ids):
             raise ValueError(f"{len(ids)} ids but {len(bits)} mask bits")
-        self._starts.write(np.uint64(self.num_tokens).tobytes())
+        if begins:
+            self._starts.write(np.uint64(self.num_tokens).tobytes())
+            self.num_documents += 1
         safeio.system.write(self._tokens, ids.astype(self._dtype).tobytes())
         self.num_masked += int(len(bits) - bits.sum())
         bits = np.concatenate([self._pending_mask, bits])
@@ -93,7 +100,6 @@ class RowWriter:
         self._mask.write(np.packbits(bits[:whole]).tobytes())
         self._pending_mask = bits[whole:]
         self.num_tokens += len(ids)
-        self.num_documents += 1
 
     def __exit__(self, kind, error, trace) -> None:
         self._starts.write(np.uint64(self.num_tokens).tobytes())
@@ -131,23 +137,40 @@ class Rows:
                 f"{folder} holds no {safeio.MANIFEST}", "a folder of rows was wanted", "make it with `tinygpt train`"
             )
         self.manifest = safeio.read_json(self.folder / safeio.MANIFEST)
-        if self.manifest.get("format") != FORMAT:
-            raise UsageError(
-                f"{folder} has row format {self.manifest.get('format')}",
-                f"format {FORMAT} was wanted",
-                "make the rows anew",
-            )
-        for name, known in self.manifest["files"].items():
+        known = self.manifest.get("format") if isinstance(self.manifest, dict) else None
+        if known != FORMAT:
+            raise UsageError(f"{folder} has row format {known}", f"format {FORMAT} was wanted", "make the rows anew")
+        for name, size in self._sizes().items():
             path = self.folder / name
-            size = path.stat().st_size if path.is_file() else 0
-            if size != known["size"]:
-                raise RunError(
-                    f"{path} has {size} bytes instead of {known['size']}: the rows are damaged; make them anew"
-                )
+            found = path.stat().st_size if path.is_file() else 0
+            if found != size:
+                raise RunError(f"{path} has {found} bytes instead of {size}: the rows are damaged; make them anew")
         self.num_tokens: int = self.manifest["num_tokens"]
         self.tokens = self._map("tokens.bin", np.dtype(self.manifest["dtype"]))
         self.starts = self._map("documents.bin", np.dtype(np.uint64))  # (documents + 1,)
         self.mask = self._map("mask.bin", np.dtype(np.uint8)) if "mask.bin" in self.manifest["files"] else None
+
+        ends = int(self.starts[0]), int(self.starts[-1])
+        if ends != (0, self.num_tokens) or np.any(self.starts[1:] <= self.starts[:-1]):
+            raise RunError(f"{self.folder / 'documents.bin'} is out of order: the rows are damaged; make them anew")
+
+    def _sizes(self) -> dict[str, int]:
+        """The size each file must have for what the manifest counts. The counts are checked, so that nobody allocates by them."""
+        kinds = {"num_tokens": int, "num_documents": int, "num_target_tokens": int, "vocab_size": int, "files": dict}
+        for name, kind in kinds.items():
+            value = self.manifest.get(name)
+            if type(value) is not kind or (kind is int and not 0 <= value < 2**48):
+                raise RunError(
+                    f"{self.folder / safeio.MANIFEST} is damaged: it has no sound {name}; make the rows anew"
+                )
+        if self.manifest.get("dtype") != token_dtype(self.manifest["vocab_size"]).name:
+            raise RunError(f"{self.folder / safeio.MANIFEST} is damaged: the dtype does not fit; make the rows anew")
+        tokens = self.manifest["num_tokens"]
+        sizes = {
+            "tokens.bin": tokens * np.dtype(self.manifest["dtype"]).itemsize,
+            "documents.bin": (self.manifest["num_documents"] + 1) * 8,
+        }
+        return sizes | ({"mask.bin": -(-tokens // 8)} if "mask.bin" in self.manifest["files"] else {})
 
     def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
         path = self.folder / name
@@ -166,6 +189,11 @@ class Rows:
         return self.manifest["num_target_tokens"] - int(first_counts)
 
     @property
+    def is_target(self) -> np.ndarray | None:
+        """(num_tokens,) bools: may the token be a target? None where every token may."""
+        return None if self.mask is None else self._may_be_target(np.arange(self.num_tokens))
+
+    @property
     def num_bytes(self) -> int:
         """UTF-8 bytes of the text behind the targets; 0 where nobody counted."""
         return self.manifest.get("num_bytes", 0)
@@ -179,11 +207,13 @@ class Rows:
             return np.ones(positions.shape, dtype=bool)
         return (self.mask[positions >> 3] >> (7 - (positions & 7)).astype(np.uint8) & 1).astype(bool)
 
-    def batch(self, indices, block_size: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The rows `indices` as (input_ids, labels), both (B, T) int64; labels are already shifted, -100 where no target.
+    def first_inputs(self, begin: int, end: int) -> np.ndarray:
+        """Where the documents `begin` to `end` - 1 begin as inputs (int64): at the separator before, or at their own first id."""
+        first = self.starts[begin:end].astype(np.int64)
+        return np.maximum(first - self._may_be_target(first), 0)
 
-        `offset` (0 to block_size) cuts the ids anew, see above. Padding is id 0 on the input side.
-        """
+    def places(self, indices, block_size: int, offset: int = 0) -> np.ndarray:
+        """Where the inputs of the rows `indices` lie in the ids, (B, T) int64; -1 for padding. The target is the id behind."""
         T = block_size
         if not 0 <= offset <= T:
             raise ValueError(f"offset {offset} lies outside 0..{T}")
@@ -193,14 +223,42 @@ class Rows:
             starts, lengths = np.where(indices == 0, 0, starts), np.where(indices == 0, offset, T)
         else:
             starts, lengths = indices * T, np.full(indices.shape, T)
-        slots = np.arange(T + 1)
-        positions = starts[:, None] + slots  # (B, T+1)
-        inside = (positions < self.num_tokens) & (slots <= lengths[:, None])
-        safe = np.where(inside, positions, 0)
-        ids = np.where(inside, self.tokens[safe].astype(np.int64), 0)  # (B, T+1)
-        is_target = inside[:, 1:] & self._may_be_target(safe[:, 1:])
-        input_ids = np.where(inside[:, 1:], ids[:, :-1], 0)
-        return input_ids, np.where(is_target, ids[:, 1:], IGNORED)
+        slots = np.arange(T)
+        places = starts[:, None] + slots  # (B, T)
+        return np.where((places < self.num_tokens - 1) & (slots < lengths[:, None]), places, -1)
+
+    def batch(self, indices, block_size: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The rows `indices` as (input_ids, labels), both (B, T) int64; labels are already shifted, -100 where no target.
+
+        `offset` (0 to block_size) cuts the ids anew, see above. Padding is id 0 on the input side.
+        """
+        places = self.places(indices, block_size, offset)
+        inside = places >= 0
+        places = np.where(inside, places, 0)
+        behind = places + inside  # padding points at the first id
+        input_ids = np.where(inside, self.tokens[places].astype(np.int64), 0)
+        targets = self.tokens[behind].astype(np.int64)
+        if targets.size and max(input_ids.max(), targets.max()) >= self.manifest["vocab_size"]:
+            raise RunError(
+                f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them anew"
+            )
+        return input_ids, np.where(inside & self._may_be_target(behind), targets, IGNORED)
+
+    def position_ids(self, indices, block_size: int, offset: int = 0) -> np.ndarray:
+        """(B, T) int64: how far each input of the rows lies behind the beginning of its document, or of the row's part of it.
+
+        Padding is 0 throughout. Given to a model of Transformers without an attention mask, restarting positions confine
+        attention to the document.
+        """
+        places = self.places(indices, block_size, offset)
+        behind = (places + 1).astype(np.uint64)  # of the type of `starts`, which would be copied as a whole otherwise
+        document = np.searchsorted(self.starts, behind, side="right") - 1
+        first = self.starts[document] == behind  # predicts the first id of a document, or is padding
+        document -= first & ~self._may_be_target(behind.astype(np.int64))  # unlearnt: still the document before
+        begins = np.ones(places.shape, dtype=bool)
+        begins[:, 1:] = (document[:, 1:] != document[:, :-1]) | (places[:, 1:] != places[:, :-1] + 1)
+        slots = np.arange(block_size)
+        return slots - np.maximum.accumulate(np.where(begins, slots, 0), axis=1)
 
     def document(self, index: int) -> np.ndarray:
         """The ids of one document."""

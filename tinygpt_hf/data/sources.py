@@ -10,14 +10,16 @@ import contextlib
 import glob
 import itertools
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
 from tinygpt_hf import safeio
+from tinygpt_hf.data.corpus_files import documents_only
 from tinygpt_hf.data.file_formats import KNOWN_ENDINGS, ending_of, file_documents, first_words, is_utf8, row_document
-from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
 
@@ -39,6 +41,7 @@ class Source:
     max_samples: int | None = None
     weight: float = 1.0
     seed: int = 0
+    encoding_errors: str = "strict"
 
 
 def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
@@ -95,6 +98,7 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
             streaming=data.streaming,
             max_samples=data.max_train_samples,
             seed=seed if data.dataset_name == "toyland" else 0,  # other documents do not depend on it
+            encoding_errors=data.encoding_errors,
         )
     ]
 
@@ -102,19 +106,22 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
 def validation_source(data: DataArguments) -> Source:
     """The source behind --validation_file."""
     return Source(
-        files=tuple(data.validation_file), text_column=data.text_column, document_separator=data.document_separator
+        files=tuple(data.validation_file),
+        text_column=data.text_column,
+        document_separator=data.document_separator,
+        encoding_errors=data.encoding_errors,
     )
 
 
 def fingerprint(source: Source) -> dict:
-    """What decides the documents, as JSON: for files their names, sizes and sha256; for datasets their full name."""
+    """What decides the documents, as JSON: for files their names, sizes and sha256; for datasets their full name; no secrets."""
     facts = {f.name: getattr(source, f.name) for f in fields(source) if getattr(source, f.name) != f.default}
     if source.files:
         facts["files"] = [
             {"name": Path(path).name, "size": os.path.getsize(path), "sha256": safeio.file_hash(Path(path))}
             for path in find_files(source.files)
         ]
-    return facts
+    return redacted(facts)
 
 
 def find_files(names: tuple[str, ...]) -> list[str]:
@@ -124,9 +131,9 @@ def find_files(names: tuple[str, ...]) -> list[str]:
         if urlparse(name).scheme in ("http", "https"):
             found.append(_download(name))
         elif os.path.isdir(name):
-            inside = sorted(
-                str(p) for p in Path(name).rglob("*") if p.is_file() and ending_of(str(p)) and not _hidden(p, name)
-            )
+            inside = [p for p in Path(name).rglob("*") if ending_of(str(p)) and not p.is_dir() and not _hidden(p, name)]
+            inside = [p for p in documents_only(inside) if not (p.is_file() and p.stat().st_size == 0)]  # __init__.py
+            inside = sorted(map(str, inside))
             if not inside:
                 raise UsageError(
                     f"the folder {name} holds no text file", f"endings: {KNOWN_ENDINGS}", "name another one"
@@ -136,8 +143,10 @@ def find_files(names: tuple[str, ...]) -> list[str]:
             if not ending_of(name):
                 raise UsageError(f"{name} has an unknown ending", f"known: {KNOWN_ENDINGS}", "rename the file")
             found.append(name)
+        elif os.path.lexists(name):
+            found.append(name)
         else:
-            matches = sorted(m for m in glob.glob(name, recursive=True) if os.path.isfile(m) and ending_of(m))
+            matches = sorted(_once(m for m in glob.glob(name, recursive=True) if os.path.isfile(m) and ending_of(m)))
             if not matches:
                 what = "matches no text file" if glob.has_magic(name) else "does not exist"
                 raise UsageError(
@@ -149,7 +158,27 @@ def find_files(names: tuple[str, ...]) -> list[str]:
             raise UsageError(
                 f"the file name {path!r} is no UTF-8", "a name that can be written down", "rename the file"
             )
+        if not os.path.isfile(path):  # a pipe would be waited for, /dev/zero read for ever
+            what = "a pipe, device or socket" if os.path.exists(path) else "a link that leads nowhere"
+            raise UsageError(f"{path} is {what}", "a file was wanted", "write its text to a file, or name another one")
     return found
+
+
+def _once(paths) -> Iterator[str]:
+    """Each file by its shortest path: a link to a folder above it shows it again and again."""
+    seen = set()
+    for path in sorted(paths, key=len):
+        real = os.path.realpath(path)
+        if real not in seen:
+            seen.add(real)
+            yield path
+
+
+def total_bytes(found: list[Source]) -> int | None:
+    """The size of the files behind the sources; None where they do not tell how far the reading is."""
+    if any(source.dataset_name or source.max_samples for source in found):
+        return None
+    return sum(os.path.getsize(path) for source in found for path in find_files(source.files))
 
 
 def _hidden(path: Path, root: str) -> bool:
@@ -176,15 +205,18 @@ def _download(url: str) -> str:
     return str(named)
 
 
-def documents(source: Source) -> Iterator[dict]:
-    """All documents of a source, in an order that is always the same."""
+def documents(
+    source: Source, in_pieces: bool = False, seen: Callable[[int], None] = lambda count: None
+) -> Iterator[dict]:
+    """All documents of a source, in an order that is always the same; see `file_documents` for `in_pieces` and `seen`."""
     if source.dataset_name == "toyland":
         found = _toyland(source)
     elif source.dataset_name:
         found = _dataset(source)
     else:
         found = itertools.chain.from_iterable(
-            file_documents(path, source.text_column, source.document_separator) for path in find_files(source.files)
+            file_documents(path, source.text_column, source.document_separator, source.encoding_errors, in_pieces, seen)
+            for path in find_files(source.files)
         )
     return itertools.islice(found, source.max_samples)
 
@@ -198,7 +230,14 @@ def _toyland(source: Source) -> Iterator[dict]:
         raise UsageError(
             "toyland has no end", "how many documents to write was wanted", "e.g. --max_train_samples 20000"
         )
-    for document in toyland.documents(source.seed, source.max_samples, source.dataset_split):
+    kinds = {None: ("story", "facts", "dialogue"), "text": ("story", "facts"), "dialogues": ("dialogue",)}
+    if source.dataset_config_name not in kinds:
+        seen = f"toyland has no configuration {source.dataset_config_name!r}"
+        raise UsageError(seen, "text or dialogues, or none for both", "check --dataset_config_name")
+    wanted = kinds[source.dataset_config_name]
+    for document in toyland.documents(source.seed, sys.maxsize, source.dataset_split):
+        if document["kind"] not in wanted:
+            continue
         yield {**document, "origin": f"toyland:{document['id']}"}
 
 

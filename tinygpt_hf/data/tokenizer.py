@@ -12,6 +12,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from tinygpt_hf.data.chat_format import (
     CHAT_TEMPLATE,
@@ -24,6 +25,7 @@ from tinygpt_hf.data.chat_format import (
 )
 from tinygpt_hf.errors import UsageError
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SMALLEST_BPE = 256 + len(SPECIAL_TOKENS)
 PIECE_CHARACTERS = 1 << 14  # a longer text is sampled in pieces, so that it weighs what its length is
 
@@ -103,16 +105,35 @@ def load_tokenizer(name_or_path: str):
     """`AutoTokenizer.from_pretrained` with an error a person can act on."""
     from transformers import AutoTokenizer
 
+    folder = Path(name_or_path)
     try:
+        # asked here because AutoTokenizer makes up an empty tokenizer for some model types
+        if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise FileNotFoundError("it holds no tokenizer.json")
         # False, or the library would ask at the terminal whether code from the folder may run
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-    except Exception as error:  # the Rust side raises bare Exceptions, a broken JSON any class there is
+    except (
+        BaseException
+    ) as error:  # the Rust side raises bare Exceptions and its panics, a broken JSON any class there is
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise UsageError(
             f"no tokenizer could be loaded from {name_or_path!r} ({reason})",
             "a folder written by train_tokenizer.py or a Hub id was wanted",
             "check --tokenizer_name",
         ) from error
+    for word in ("is_local", "local_files_only"):  # how it was read is no part of it, but would be saved with it
+        tokenizer.init_kwargs.pop(word, None)
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if (
+        largest >= 2 * len(tokenizer) + 1024
+    ):  # small gaps are usual; `tokenizers` steps through all numbers when it saves
+        raise UsageError(
+            f"{name_or_path!r} numbers its {len(tokenizer)} tokens up to {largest}",
+            "numbers without large gaps were wanted",
+            "get the tokenizer again",
+        )
     if not tokenizer.is_fast:
         raise UsageError(
             f"{name_or_path!r} has a slow tokenizer", "a fast one was wanted", "convert it to tokenizer.json"
