@@ -1,6 +1,7 @@
 """What a model says never drives the terminal, wherever the stream cuts it."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ ATTACKS = {
     "delete": "\x7f",
     "shift out": "\x0e\x0f",
 }
-DANGEROUS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ud800-\udfff]")
+DANGEROUS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206f\u200e\u200f\u061c\ud800-\udfff]")
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -34,6 +35,30 @@ def test_no_control_character_passes_wherever_the_sequence_is_cut(name):
         shown = safe_text(attack[:cut]) + safe_text(attack[cut:])
         assert not DANGEROUS.search(shown)
         assert shown == safe_text(attack)
+
+
+HOSTILE = (
+    "".join(ATTACKS.values()) + "\ud83d\x90\x9e\x9f\u2028\u206a\u206f\ufeff" + "\x1b]8;;http://x\x1b\\y\x1b]8;;\x1b\\"
+)
+
+
+def test_for_every_cut_of_a_hostile_text_no_control_byte_is_written_but_newline_and_tab():
+    for cut in range(len(HOSTILE) + 1):
+        for end in (len(HOSTILE), min(cut + 3, len(HOSTILE))):
+            written = "".join(map(safe_text, (HOSTILE[:cut], HOSTILE[cut:end], HOSTILE[end:])))
+            assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in written)
+            assert not {c for c in written.encode() if (c < 0x20 and c not in b"\n\t") or c == 0x7F}
+            assert not DANGEROUS.search(written)
+
+
+@given(st.lists(st.sampled_from([*ATTACKS.values(), "\u202e", "\x9b", "\udc9b", "x\n"]), max_size=6), st.data())
+def test_however_a_stream_is_cut_what_is_written_is_the_same(attacks, data):
+    text, written = "".join(attacks), ""
+    rest = text
+    while rest:
+        cut = data.draw(st.integers(1, len(rest)))
+        written, rest = written + safe_text(rest[:cut]), rest[cut:]
+    assert written == safe_text(text) and not DANGEROUS.search(written)
 
 
 @given(st.text())

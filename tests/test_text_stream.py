@@ -9,6 +9,7 @@ from transformers import (
 )
 
 from tinygpt_hf.data.tokenizer import train_tokenizer
+from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.inference.text_stream import StopStrings, TextDecoder
 
 TEXT = "the cat sat on the mat, naïve café 日本語 🙂 e\u0301 "
@@ -61,6 +62,30 @@ def _byte_tokenizer(kept=[]):  # noqa: B006 - made once for all examples
 def test_a_character_appears_with_its_last_byte(any_tokenizer):
     ids = any_tokenizer("🜚", add_special_tokens=False)["input_ids"]  # in no vocabulary: bytes
     assert streamed(any_tokenizer, ids) == [*[""] * (len(ids) - 1), "🜚", ""]
+
+
+CLUSTERS = [
+    "e\u0301\u0323",
+    "👩\u200d👩\u200d👧",
+    "👍🏽",
+    "🏴\U000e0067\U000e0062\U000e007f",
+    "🇪🇺",
+    "नि",
+    "각",
+    "a\u20dd",
+]
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_marks_and_joined_emoji_cut_across_tokens_come_whole_and_in_order(any_tokenizer, cluster):
+    """Each code point appears with its last byte, and a terminal joins what it is given one after another."""
+    ids = any_tokenizer(f"x{cluster}y", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    pieces = streamed(any_tokenizer, ids)
+    assert "".join(pieces) == f"x{cluster}y" and not any("\ufffd" in piece for piece in pieces)
+    assert "".join(map(safe_text, pieces)) == f"x{cluster}y"  # the filter leaves joiners and marks alone
+    for cut in range(len(ids) + 1):  # as many tokens as were made when an answer is broken off
+        shown = "".join(pieces[:cut])
+        assert f"x{cluster}y".startswith(shown)
 
 
 def test_an_unfinished_character_is_marked_at_the_end_only(any_tokenizer):

@@ -1,54 +1,43 @@
-"""Talking to a model: the session, which keeps the history, and the conversation in the terminal, which shows it.
+"""The conversation in the terminal: reads lines, shows answers as they are made, obeys commands.
 
-    session = Session(model, tokenizer, ChatArguments(seed=1))
-    for step in session.ask("Who are you?"):
-        print(step.text, end="")                     # the answer joins the history when the loop ends, or is broken off
+    chat(ChatArguments("runs/quickstart"))          # `tinygpt chat runs/quickstart`
 
-A model that has learnt turns gets the whole history through its chat template, whole oldest turns dropped where the
-context is too short. A base model, which has not, is given each line alone and continues it. What a person types can
-never become a control token, and what the model says never drives the terminal.
+The session (session.py) knows what was said. What the model says is shown as it is, Markdown included, and never drives
+the terminal.
 """
 
 import contextlib
 import difflib
-import json
 import os
-import secrets
 import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TextIO
 
-from tinygpt_hf import safeio
-from tinygpt_hf.data.chat_format import encode_chat
-from tinygpt_hf.errors import UsageError
-from tinygpt_hf.inference.generation import (
-    FINISH,
-    Step,
-    check_prompt,
-    encode_prompt,
-    generate_steps,
-    read_sampling,
-    room_for_answer,
-)
+from tinygpt_hf.errors import UsageError, redacted
+from tinygpt_hf.inference.generation import FINISH, Step, check_prompt, read_sampling, step_table
 from tinygpt_hf.inference.loading import context_length, load_model
+from tinygpt_hf.inference.session import SETTABLE, Session, knows_turns
 from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.settings.inference import ChatArguments
-from tinygpt_hf.settings.parsing import convert
 
-SETTABLE = (
-    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed",
-)  # fmt: skip
 HELP = """\
 /help             this list
 /reset            forget the conversation and begin again
+/system TEXT      open the conversation with another system message; /system "" with none
 /set NAME VALUE   change a setting; /set alone shows them all
+/show             the settings, the context used and the conversation as it stands
+/top [N]          each token of the last answer, its surprise and what else was likely; of the N most surprising only
+/retry            another answer to the last question
+/undo             take back the last question and its answer
 /save FILE        write the conversation as a line of JSON, as --train_file reads it
+/load FILE        go on with a conversation that /save wrote
 /exit             leave; so do exit, quit and the end of input
 Ctrl-C stops an answer, a second Ctrl-C leaves. A line that begins with // is sent with one /."""
+EDITING = "Tab completes a command, the arrow keys bring back what was typed, Alt-Enter begins a new line."
+LEAVING = ("exit", "quit", "/exit", "/quit")
 
 
 def chat(
@@ -75,134 +64,19 @@ def chat(
     return terminal.run()
 
 
-def knows_turns(name_or_path: str, tokenizer) -> bool:
-    """Has the model learnt turns? No without a chat template, nor where its run's run.json says `"chat": false`."""
-    if not tokenizer.chat_template:
-        return False
-    folder = Path(name_or_path).expanduser()
-    for place in (folder, folder.parent):  # best/ and checkpoint-*/ lie inside the run folder
-        with contextlib.suppress(OSError, ValueError):
-            facts = json.loads((place / "run.json").read_text(encoding="utf-8"))
-            return not (isinstance(facts, dict) and facts.get("chat") is False)
-    return True
-
-
-class Session:
-    """A conversation with a model: history, settings, and the seed that makes its answers come again."""
-
-    def __init__(self, model, tokenizer, arguments: ChatArguments, chats: bool = True):
-        self.model, self.tokenizer, self.chats = model, tokenizer, chats
-        self.arguments = arguments
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything said. Under a fixed seed the same messages then get the same answers again."""
-        opening = self.arguments.system if self.chats else None
-        self.system = [{"role": "system", "content": opening}] if opening else []
-        self.messages: list[dict[str, str]] = []  # all turns; user and assistant alternate
-        self.forgotten = 0  # so many of the oldest messages no longer reach the model
-        self.dropped = 0  # turns the last question cost
-        self._answers = 0
-        self._seed = self.arguments.seed if self.arguments.seed is not None else secrets.randbits(63)
-
-    def ask(self, text: str) -> Iterator[Step]:
-        """The answer to `text`, a step per token. Raises before anything changes if it cannot fit into the context."""
-        ids, forgotten = self._encode(text)
-        self.dropped, self.forgotten = (forgotten - self.forgotten) // 2, forgotten
-        return self._steps(text, ids)
-
-    def set(self, name: str, words: list[str]) -> None:
-        """Change one setting, by the rules of the command line."""
-        if name not in SETTABLE:
-            near = difflib.get_close_matches(name, SETTABLE, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(SETTABLE)}"
-            raise UsageError(f"there is no setting {name!r} to change here", hint, "see /help")
-        if not words or (len(words) > 1 and name != "stop"):
-            raise UsageError(f"/set {name} has {len(words)} values", "one was wanted", f"e.g. /set {name} VALUE")
-        kind = next(f.type for f in fields(ChatArguments) if f.name == name)
-        value = convert(words if name == "stop" else words[0], kind, f"/set {name}")
-        changed = replace(self.arguments, **{name: value})
-        read_sampling(changed)
-        if changed.max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {changed.max_new_tokens}", "at least 1 was wanted", "try 256")
-        self.arguments = changed
-        if name == "seed":
-            self._seed = changed.seed if changed.seed is not None else secrets.randbits(63)
-            self._answers = 0
-
-    def save(self, path: Path) -> None:
-        """Write the conversation as JSON lines of training data. An existing file is left alone."""
-        if not self.messages:
-            raise UsageError("nothing has been said yet", "a conversation was wanted", "talk first")
-        if path.exists() or not path.absolute().parent.is_dir():
-            what = "exists already" if path.exists() else "lies in a folder that does not exist"
-            raise UsageError(f"{path} {what}", "a new file was wanted", "choose another name")
-        if self.chats:
-            lines = [{"messages": self.system + self.messages}]
-        else:
-            pairs = zip(self.messages[::2], self.messages[1::2], strict=True)
-            lines = [{"text": question["content"] + answer["content"]} for question, answer in pairs]
-        safeio.write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-    def _encode(self, text: str) -> tuple[list[int], int]:
-        """(ids of what the model is given, how many messages are left out), with room kept for an answer."""
-        from jinja2 import TemplateError
-
-        check_prompt(text)
-        if not self.chats:
-            ids = encode_prompt(self.tokenizer, text)
-            room_for_answer(self.model, len(ids))
-            return ids, len(self.messages)
-        context = context_length(self.model)
-        room = min(self.arguments.max_new_tokens, context // 4) if context else 0
-        forgotten = self.forgotten
-        while True:
-            turns = [*self.system, *self.messages[forgotten:], {"role": "user", "content": text}]
-            try:
-                ids, _ = encode_chat(self.tokenizer, turns, add_generation_prompt=True)
-            except TemplateError as error:
-                seen = f"the model's chat template refuses the conversation ({error})"
-                raise UsageError(seen, "turns it knows were wanted", "leave --system out, or /reset") from None
-            if context is None or len(ids) + room <= context or forgotten >= len(self.messages):
-                break
-            forgotten += 2
-        room_for_answer(self.model, len(ids))
-        return ids, forgotten
-
-    def _steps(self, text: str, ids: list[int]) -> Iterator[Step]:
-        arguments = self.arguments
-        steps = generate_steps(
-            self.model,
-            self.tokenizer,
-            ids,
-            read_sampling(arguments),
-            max_new_tokens=arguments.max_new_tokens,
-            stop=arguments.stop,
-            seed=self._seed,
-            number=self._answers,
-        )
-        pieces: list[str] = []
-        begun = False
-        try:
-            for step in steps:
-                begun = True
-                pieces.append(step.text)
-                yield step
-        finally:
-            if begun:  # an answer broken off stays in the history as far as it went
-                self.messages.append({"role": "user", "content": text})
-                self.messages.append({"role": "assistant", "content": "".join(pieces)})
-                self._answers += 1
-
-
 class Conversation:
-    """The terminal side: reads lines, shows answers as they are made, obeys commands."""
+    """One session at a terminal, or over the lines of a script."""
 
     def __init__(self, session: Session, stdin: TextIO, stdout: TextIO, stderr: TextIO, interactive: bool):
         self.session, self.interactive = session, interactive
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._colour = stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self._commands = {"/help": self._help, "/reset": self._reset, "/set": self._set, "/save": self._save}
+        self._commands = {
+            f"/{name}": getattr(self, f"_{name}")
+            for name in ("help", "reset", "system", "set", "show", "top", "retry", "undo", "save", "load")
+        }
+        ours = interactive and stdin is sys.stdin and stdout is sys.stdout
+        self._editor = _line_editor([*self._commands, "/exit"]) if ours else None
 
     def run(self) -> int:
         """Until `exit` or the end of input; the exit status, 130 after a second Ctrl-C."""
@@ -212,7 +86,7 @@ class Conversation:
             try:
                 line = self._read()
                 interrupted = False
-                if line is None or line.strip() in ("exit", "quit", "/exit", "/quit"):
+                if line is None or line.strip() in LEAVING:
                     break
                 if not line.strip():
                     continue
@@ -246,11 +120,11 @@ class Conversation:
 
     def answer(self, text: str) -> None:
         """Show the answer to one message, and what is to be said about it."""
-        steps = self.session.ask(text)
+        self._show_answer(self.session.ask(text), "" if self.session.chats else text)
+
+    def _show_answer(self, steps: Iterator[Step], shown: str) -> None:
         if self.session.chats and self.session.dropped:
-            turns = "turn" if self.session.dropped == 1 else "turns"
-            self._note(f"[the context is full: the oldest {self.session.dropped} {turns} no longer reach the model]")
-        shown = "" if self.session.chats else text
+            self._note(f"[the context is full: {self._out_of_reach()}]")
         self._write(shown)
         started, count, finish = time.perf_counter(), 0, None
         with contextlib.closing(steps):
@@ -267,7 +141,7 @@ class Conversation:
             self._note(f"[{count} tokens, {count / seconds:.1f} tokens/s]")
 
     def _command(self, line: str) -> None:
-        word, _, rest = line.strip().partition(" ")
+        word, *rest = line.strip().split(maxsplit=1)
         if word not in self._commands:
             near = difflib.get_close_matches(word, [*self._commands, "/exit"], 1)
             raise UsageError(
@@ -275,14 +149,19 @@ class Conversation:
                 f"did you mean {near[0]}?" if near else "see /help",
                 "to send a line that begins with /, write //",
             )
-        self._commands[word](rest.strip())
+        self._commands[word](rest[0] if rest else "")
 
     def _help(self, rest: str) -> None:
-        self._note(HELP)
+        self._note(f"{HELP}\n{EDITING}" if self._editor not in (None, input) else HELP)
 
     def _reset(self, rest: str) -> None:
         self.session.reset()
         self._note("[forgotten; we begin again]")
+
+    def _system(self, rest: str) -> None:
+        if rest:
+            self.session.set_system("" if rest in ('""', "''") else rest)
+        self._note(f"system: {self.session.arguments.system or '(none)'}")
 
     def _set(self, rest: str) -> None:
         try:
@@ -294,10 +173,43 @@ class Conversation:
         for name in words[:1] or SETTABLE:
             self._note(f"{name} {getattr(self.session.arguments, name)}")
 
+    def _show(self, rest: str) -> None:
+        session, context = self.session, context_length(self.session.model)
+        self._note(", ".join(f"{name} {getattr(session.arguments, name)}" for name in SETTABLE))
+        if session.chats:
+            bound = f" of {context}" if context else ""
+            missing = f"; {self._out_of_reach()}" if session.forgotten else ""
+            self._note(f"context: {session.tokens_used()}{bound} tokens used{missing}")
+        else:
+            self._note("context: each line alone; a base model is given nothing of what was said before")
+        for message in [*session.system, *session.messages]:
+            self._note(f"{message['role']}: {message['content']}")
+
+    def _top(self, rest: str) -> None:
+        steps = list(enumerate(self.session.steps, 1))
+        if not steps:
+            raise UsageError("there is no answer to look at", "an answer made here was wanted", "ask something")
+        if rest:
+            if not (rest.isascii() and rest.isdigit() and len(rest) < 9 and int(rest)):
+                raise UsageError(f"/top is given {rest}", "a number of tokens was wanted", "e.g. /top 5")
+            most = sorted(steps, key=lambda numbered: -numbered[1].surprise)[: int(rest)]
+            steps = sorted(most, key=lambda numbered: numbered[0])
+        for position, step in steps:
+            self._note(step_table(position, step).rstrip("\n"))
+        mean = sum(step.surprise for step in self.session.steps) / len(self.session.steps)
+        self._note(f"[{len(self.session.steps)} tokens, {mean:.2f} bits of surprise each on average]")
+
+    def _retry(self, rest: str) -> None:
+        steps = self.session.retry()
+        if self.session.arguments.temperature == 0:
+            self._note("[at temperature 0 there is only one answer; /set temperature 0.7 makes others]")
+        self._show_answer(steps, "" if self.session.chats else self.session.messages[-2]["content"])
+
+    def _undo(self, rest: str) -> None:
+        self._note(f"[taken back: {self.session.undo()}]")
+
     def _save(self, rest: str) -> None:
-        if not rest:
-            raise UsageError("/save names no file", "a new file was wanted", "e.g. /save talk.jsonl")
-        path = Path(rest).expanduser()
+        path = self._file("/save", rest)
         try:
             self.session.save(path)
         except OSError as error:
@@ -305,13 +217,29 @@ class Conversation:
             raise UsageError(seen, "a new file was wanted", "try another") from None
         self._note(f"[saved to {path}]")
 
+    def _load(self, rest: str) -> None:
+        path = self._file("/load", rest)
+        self.session.load(path)
+        turns = len(self.session.messages) // 2
+        self._note(f"[{path}: {turns} {'turn' if turns == 1 else 'turns'}; /show shows them]")
+
+    def _file(self, command: str, rest: str) -> Path:
+        if not rest:
+            raise UsageError(f"{command} names no file", "a file was wanted", f"e.g. {command} talk.jsonl")
+        try:
+            return Path(rest).expanduser()
+        except RuntimeError:  # ~nobody
+            raise UsageError(f"{rest} names no folder", "a file was wanted", "check the path") from None
+
+    def _out_of_reach(self) -> str:
+        turns = self.session.forgotten // 2
+        return f"the oldest {turns} {'turn' if turns == 1 else 'turns'} no longer reach the model"
+
     def _read(self) -> str | None:
-        """The next line without its end; None at the end of input."""
-        if self.interactive and self._stdin is sys.stdin:
-            with contextlib.suppress(ImportError):
-                import readline  # noqa: F401 - line editing and history (in memory) for input()
+        """The next line, or lines edited together, without its end; None at the end of input."""
+        if self._editor:
             try:
-                return input("> ")
+                return self._editor("> ")
             except EOFError:
                 self._note("")  # the shell's prompt begins on a line of its own
                 return None
@@ -335,7 +263,7 @@ class Conversation:
 
     def _note(self, text: str) -> None:
         self._stdout.flush()
-        text = safe_text(text)
+        text = safe_text(redacted(text))
         _put(self._stderr, (f"\x1b[2m{text}\x1b[0m" if self._colour and text else text) + "\n")
 
 
@@ -344,3 +272,34 @@ def _put(stream: TextIO, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, errors="replace").decode(encoding))
     stream.flush()
+
+
+def _line_editor(commands: list[str]):
+    """prompt -> what was typed, with editing and a history that stays in memory.
+
+    prompt_toolkit's where it is installed, which also takes several lines; else `input()`, with readline where there is one.
+    """
+    try:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import WordCompleter
+        from prompt_toolkit.history import InMemoryHistory
+        from prompt_toolkit.key_binding import KeyBindings
+        from prompt_toolkit.shortcuts import CompleteStyle
+    except ImportError:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - input() then uses it
+        return input
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _new_line(event):
+        event.current_buffer.insert_text("\n")
+
+    return PromptSession(
+        history=InMemoryHistory(),
+        completer=WordCompleter(commands, sentence=True),
+        complete_while_typing=False,
+        complete_style=CompleteStyle.READLINE_LIKE,
+        key_bindings=keys,
+        prompt_continuation="  ",
+    ).prompt

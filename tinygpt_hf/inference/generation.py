@@ -111,8 +111,12 @@ def generate_steps(
     seed: int = 42,
     number: int = 0,
     num_candidates: int = 0,
+    reader: "Reader | None" = None,
 ) -> Iterator[Step]:
-    """Continue `prompt_ids`, a `Step` per token. `number` tells samples (or answers) under one seed apart."""
+    """Continue `prompt_ids`, a `Step` per token. `number` tells samples (or answers) under one seed apart.
+
+    A `reader` kept from one call to the next spares the model what the two prompts begin with.
+    """
     sampling.check()
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1 was wanted", "try 200")
@@ -121,10 +125,10 @@ def generate_steps(
     generator = seeded(seed, number)
     decoder = TextDecoder(tokenizer, previous_id=prompt_ids[-1])
     stops, ends = StopStrings(stop or []), stop_ids(model, tokenizer)
-    forward = _Forward(model)
+    reader = reader or Reader(model)
     ids = list(prompt_ids)
     for position in range(1, last + 1):
-        logits = forward(ids)  # (V,)
+        logits = reader(ids)  # (V,)
         distribution = next_token_distribution(logits, sampling, ids)  # (V,)
         if distribution.isnan().any():
             raise RunError("the model's logits are no numbers (NaN): its weights are damaged or its training diverged")
@@ -227,7 +231,7 @@ def step_table(position: int, step: Step) -> str:
     lines = [head, "    chance   model alone   token"]
     for c in step.candidates:
         taken = "  <- taken" if c.id == step.id else ""
-        lines.append(f"  {c.probability:7.2%}       {c.model_probability:7.2%}   {_quoted(c.text)}{taken}")
+        lines.append(f"  {c.probability:7.2%}       {c.model_probability:7.2%}   {quoted(c.text)}{taken}")
     return "\n".join(lines) + "\n\n"
 
 
@@ -238,8 +242,12 @@ def read_sampling(arguments) -> Sampling:
     return sampling
 
 
-class _Forward:
-    """Logits of the next token, feeding the model only what its cache has not seen."""
+class Reader:
+    """ids -> logits of the next token, feeding the model only what differs from the ids before: its cache knows the rest.
+
+    After other ids the cache is cut back to what they have in common, where every layer keeps all it has seen; a
+    sliding window or a recurrent state cannot go back, and those models read everything again.
+    """
 
     def __init__(self, model):
         import inspect
@@ -248,18 +256,39 @@ class _Forward:
         self._device = model.get_input_embeddings().weight.device
         known = inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}  # a prompt needs only its last
-        self._cache, self._cached = None, 0
+        self._cache, self._read = None, []  # the ids that the cache holds
 
+    @torch.no_grad()
     def __call__(self, ids: list[int]) -> torch.Tensor:
         from transformers import DynamicCache
 
-        if self._cached == 0:
+        same = _common_start(self._read, ids[:-1])  # the last one is fed in any case: its logits are wanted
+        if same < len(self._read) and not self._forget(len(self._read) - same):
+            same = 0
+        self._read = []  # until the model has finished: it may be interrupted halfway
+        if same == 0:
             self._cache = DynamicCache(config=self._model.config)
-        new = torch.tensor([ids[self._cached :]], device=self._device)  # (1, T)
+        new = torch.tensor([ids[same:]], device=self._device)  # (1, T)
         output = self._model(new, past_key_values=self._cache, use_cache=True, **self._options)
-        # a model that keeps no cache of this kind is given everything again
-        self._cached = len(ids) if getattr(output, "past_key_values", None) is not None else 0
+        if getattr(output, "past_key_values", None) is not None:  # else it keeps no cache of this kind
+            self._read = list(ids)
         return output.logits[0, -1]  # (V,)
+
+    def _forget(self, count: int) -> bool:
+        """Take the last `count` tokens out of the cache, where that can be done."""
+        from transformers.cache_utils import DynamicLayer
+
+        if not all(type(layer) is DynamicLayer for layer in self._cache.layers):
+            return False
+        self._cache.crop(-count)
+        return True
+
+
+def _common_start(one: list[int], other: list[int]) -> int:
+    """How many ids two lists begin with in common."""
+    if one == other[: len(one)]:  # the usual case: one token more than before
+        return len(one)
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _step(token, piece, finish, logits, distribution, num_candidates, decoder) -> Step:
@@ -269,9 +298,9 @@ def _step(token, piece, finish, logits, distribution, num_candidates, decoder) -
     candidates = []
     if num_candidates:
         # ranked as drawn from; where that is zero for many (greedy choice, top-k), by the model's own probability
-        order = torch.argsort(alone, descending=True, stable=True)
-        order = order[torch.argsort(distribution[order], descending=True, stable=True)]
-        shown = order[:num_candidates].tolist()
+        most = min(num_candidates, len(alone))
+        either = {*distribution.topk(most).indices.tolist(), *alone.topk(most).indices.tolist()}
+        shown = sorted(either, key=lambda i: (-float(distribution[i]), -float(alone[i]), i))[:most]
         if token not in shown:
             shown.append(token)
         candidates = [Candidate(i, decoder.shown(i), float(distribution[i]), float(alone[i])) for i in shown]
@@ -287,7 +316,7 @@ def _step(token, piece, finish, logits, distribution, num_candidates, decoder) -
     )
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A token between quotes, with the characters a table cannot hold written as escapes."""
     return "'" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) + "'"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.folder import check_folder, checked_folder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -16,7 +17,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "auto"):
     """(model in evaluation mode on its device, tokenizer). Everything a user can get wrong is a `UsageError`.
 
-    `dtype` auto is float32 on the CPU, where half precision is slow, and as saved elsewhere.
+    `dtype` auto is float32 on the CPU, where half precision is slow, and as saved elsewhere; "saved" is as saved anywhere.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -24,14 +25,19 @@ def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "aut
     where = _device(device)
     if dtype == "auto" and where.type == "cpu":
         dtype = "float32"
-    options = {"trust_remote_code": False, "local_files_only": only_local}
+    elif dtype == "saved":
+        dtype = "auto"  # the library's word for it
     with _quiet():
+        folder = _opened(name, "model", lambda: checked_folder(name, only_local))
+        options = {"trust_remote_code": False, "local_files_only": True}
         model, report = _opened(
             name,
             "model",
-            lambda: AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True, **options),
+            lambda: AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            ),
         )
-        tokenizer = _opened(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options))
+        tokenizer = _opened(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder, **options))
     if report["missing_keys"]:  # the library fills these with random numbers
         missing = sorted(report["missing_keys"])
         raise UsageError(
@@ -69,6 +75,8 @@ def _place(name_or_path: str | None) -> tuple[str, bool]:
         raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
+        if (folder / "adapter_config.json").exists():
+            check_folder(folder)  # says what to do with an adapter
         if not (folder / "config.json").is_file():
             inside = sorted(folder.glob("checkpoint-*"))
             hint = f"try {inside[-1]}" if inside else "name the --output_dir of a training run, or a downloaded model"

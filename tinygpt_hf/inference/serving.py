@@ -1,0 +1,145 @@
+"""`tinygpt serve`: a model behind the OpenAI-compatible server of Transformers, pinned to it and kept within its bounds.
+
+    serve(ServeArguments("runs/quickstart"), check_template, lambda address, name, chats: print(address))
+
+The server, its routes and its wire format are the library's own (`transformers serve`). Ours is what it leaves to its
+user: the folder is checked first, other models are refused, `/v1/models` names the one there is, an answer ends at the
+model's stop tokens and inside its context, and a request that cannot be answered is a 400 with a reason.
+"""
+
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tinygpt_hf.errors import Interrupted, UsageError
+from tinygpt_hf.inference.loading import context_length, load_model, stop_ids
+from tinygpt_hf.inference.session import knows_turns
+from tinygpt_hf.settings.inference import ServeArguments
+
+SECONDS_TO_FINISH = 1  # what an answer in progress gets when the server is asked to end
+
+
+def serve(
+    arguments: ServeArguments, check: Callable[[object], None], started: Callable[[str, str, bool], None]
+) -> None:
+    """Answer requests until a signal ends it: `KeyboardInterrupt` on Ctrl-C, `Interrupted` on SIGTERM.
+
+    `check(tokenizer)` may refuse the folder's chat template, which the library renders without limits.
+    `started(address, name, chats)` is called once clients can connect; `chats`: has the model learnt turns?
+    """
+    try:
+        from transformers.cli.serve import Serve
+        from transformers.utils.import_utils import is_serve_available
+    except ImportError:
+        Serve = None
+    if Serve is None or not is_serve_available():
+        raise UsageError(
+            "the parts of a web server are not installed", "they were wanted", "pip install 'tinygpt_hf[serve]'"
+        )
+
+    class Unstarted(Serve):
+        """Everything built and nothing running: `Serve` starts to answer inside its constructor."""
+
+        def start_server(self):
+            pass
+
+    with contextlib.closing(listening(arguments.host, arguments.port)) as place, ended_by_sigterm():
+        model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
+        check(tokenizer)
+        name = arguments.model if not Path(arguments.model).is_dir() else str(Path(arguments.model))
+        library = Unstarted(non_blocking=True, log_level="critical")
+        pin(library._model_manager, name, within_bounds(model, tokenizer), tokenizer)
+        answer_with_reasons(library.server.config.app)
+        library.server.config.timeout_graceful_shutdown = SECONDS_TO_FINISH
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its farewells; requests are still listed
+        host, port = place.getsockname()[:2]
+        started(f"http://{f'[{host}]' if ':' in host else host}:{port}", name, knows_turns(name, tokenizer))
+        library.server.run(sockets=[place])
+
+
+def within_bounds(model, tokenizer):
+    """The model, its `generate` held to the stop tokens and to the context, which the server knows nothing of."""
+    model.generation_config.eos_token_id = sorted(stop_ids(model, tokenizer))
+    generate, longest = model.generate, context_length(model)
+
+    def bounded(**inputs):
+        settings, given = inputs["generation_config"], inputs["input_ids"].shape[1]
+        if given == 0:
+            raise ValueError("the prompt is empty")
+        if longest is not None:
+            if given >= longest:
+                raise ValueError(f"the prompt has {given} tokens and the model's context is {longest}")
+            settings.max_new_tokens = min(settings.max_new_tokens or longest, longest - given)
+        return generate(**inputs)
+
+    model.generate = bounded
+    return model
+
+
+def pin(manager, name: str, model, tokenizer) -> None:
+    """Make this the one model the server's `ModelManager` has: nothing is loaded on request, from disk or from the Hub."""
+    known = manager.process_model_name(name)
+    entry = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "tinygpt_hf"}
+
+    def load(wanted: str, progress_callback=None, tqdm_class=None, gguf_file: str | None = None):
+        if wanted != known or gguf_file:
+            raise ValueError(f"this server has one model, {name}")
+        if progress_callback:
+            progress_callback({"status": "ready", "model": known, "cached": True})
+        return model, tokenizer
+
+    manager.force_model = name
+    manager.load_model_and_processor = load
+    manager.get_gen_models = lambda: [entry]
+
+
+def answer_with_reasons(app) -> None:
+    """Say what is wrong with a request in the form OpenAI's clients read, as status 400 where the library answers 500."""
+    from fastapi import HTTPException
+    from fastapi.responses import JSONResponse
+    from jinja2 import TemplateError
+
+    async def refuse(request, error: Exception):
+        reason = getattr(error, "detail", None) or str(error)
+        if isinstance(error, (KeyError, TypeError)):  # their words alone say little
+            reason = f"{type(error).__name__}: {reason}"
+        body = {"error": {"message": reason, "type": "invalid_request_error"}}
+        return JSONResponse(body, status_code=getattr(error, "status_code", 400))
+
+    for kind in (HTTPException, ValueError, KeyError, TypeError, TemplateError):
+        app.add_exception_handler(kind, refuse)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that takes connections there, before anything slow is done."""
+    try:
+        if not 0 <= port < 2**16:
+            raise OverflowError("ports are 0 to 65535")  # getaddrinfo would take the remainder
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        place = socket.socket(family, kind, protocol)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(address)
+        place.listen(128)
+        return place
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"{host} port {port} cannot be served on ({getattr(error, 'strerror', None) or error})",
+            "a free port on an address of this machine was wanted",
+            "choose another --port, or end the program that holds it",
+        ) from None
+
+
+@contextlib.contextmanager
+def ended_by_sigterm():
+    def leave(number, frame):
+        raise Interrupted("stopped by SIGTERM", number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,260 @@
+"""A conversation with a model: what was said, how answers are chosen, and the seed that makes them come again.
+
+    session = Session(model, tokenizer, ChatArguments(seed=1))
+    for step in session.ask("Who are you?"):
+        print(step.text, end="")                     # the answer joins the history when the loop ends, or is broken off
+    session.steps[0].candidates                      # what the last answer's first token could have been
+
+A model that has learnt turns gets the whole history through its chat template, whole oldest turns dropped where the
+context is too short. A base model, which has not, is given each line alone and continues it. What a person types, or
+brings in a file, can never become a control token or a role.
+"""
+
+import contextlib
+import difflib
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+from tinygpt_hf import safeio
+from tinygpt_hf.data.chat_format import check_messages, check_template, encode_chat
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.inference.generation import (
+    Reader,
+    Step,
+    check_prompt,
+    encode_prompt,
+    generate_steps,
+    read_sampling,
+    room_for_answer,
+)
+from tinygpt_hf.inference.loading import context_length
+from tinygpt_hf.settings.inference import ChatArguments
+from tinygpt_hf.settings.parsing import convert
+
+SETTABLE = (
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed",
+)  # fmt: skip
+CANDIDATES = 5  # how many alternatives of each token of an answer are kept
+LONGEST_FILE = 2**24  # bytes of a conversation to go on with
+
+
+def knows_turns(name_or_path: str, tokenizer) -> bool:
+    """Has the model learnt turns? No without a chat template, nor where its run's run.json says `"chat": false`.
+
+    A template that never ends or needs more memory than a template may is a UsageError.
+    """
+    if not tokenizer.chat_template:
+        return False
+    check_template(tokenizer)
+    folder = Path(name_or_path).expanduser()
+    for place in (folder, folder.parent):  # best/ and checkpoint-*/ lie inside the run folder
+        with contextlib.suppress(OSError, ValueError):
+            facts = json.loads((place / "run.json").read_text(encoding="utf-8"))
+            return not (isinstance(facts, dict) and facts.get("chat") is False)
+    return True
+
+
+class Session:
+    """A conversation: `messages`, the `arguments` its answers are chosen by, and the `steps` of the last answer."""
+
+    def __init__(self, model, tokenizer, arguments: ChatArguments, chats: bool = True):
+        self.model, self.tokenizer, self.chats = model, tokenizer, chats
+        self.arguments = arguments
+        self._reader: Reader | None = None
+        if arguments.system:
+            self._check_system(arguments.system)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything said. Under a fixed seed the same messages then get the same answers again."""
+        self.messages: list[dict[str, str]] = []  # all turns; user and assistant alternate
+        self.steps: list[Step] = []
+        self.forgotten = 0  # so many of the oldest messages no longer reach the model
+        self.dropped = 0  # turns the last question cost
+        self._answers = 0
+        self._seed = self.arguments.seed if self.arguments.seed is not None else secrets.randbits(63)
+
+    @property
+    def system(self) -> list[dict[str, str]]:
+        """The message that opens the conversation, in a list, or none."""
+        return [{"role": "system", "content": self.arguments.system}] if self.arguments.system else []
+
+    def ask(self, text: str) -> Iterator[Step]:
+        """The answer to `text`, a step per token. Raises before anything changes if it cannot fit into the context."""
+        return self._answer(text, self.messages)
+
+    def retry(self) -> Iterator[Step]:
+        """Another answer to the last question, by other random numbers; it takes the place of the first."""
+        self._check_begun()
+        return self._answer(self.messages[-2]["content"], self.messages[:-2])
+
+    def undo(self) -> str:
+        """Take back the last question and its answer; returns the question."""
+        self._check_begun()
+        question = self.messages[-2]["content"]
+        self.messages, self.steps = self.messages[:-2], []
+        self.forgotten = 0  # there may be room for older turns again
+        return question
+
+    def set_system(self, text: str) -> None:
+        """Open the conversation, as far as it has gone, with another system message; "" with none."""
+        if text:
+            self._check_system(text)
+        self.arguments = replace(self.arguments, system=text or None)
+
+    def set(self, name: str, words: list[str]) -> None:
+        """Change one setting, by the rules of the command line."""
+        if name not in SETTABLE:
+            near = difflib.get_close_matches(name, SETTABLE, 1)
+            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(SETTABLE)}"
+            raise UsageError(f"there is no setting {name!r} to change here", hint, "see /help")
+        if not words or (len(words) > 1 and name != "stop"):
+            raise UsageError(f"/set {name} has {len(words)} values", "one was wanted", f"e.g. /set {name} VALUE")
+        kind = next(f.type for f in fields(ChatArguments) if f.name == name)
+        value = convert(words if name == "stop" else words[0], kind, f"/set {name}")
+        changed = replace(self.arguments, **{name: value})
+        read_sampling(changed)
+        if changed.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {changed.max_new_tokens}", "at least 1 was wanted", "try 256")
+        self.arguments = changed
+        if name == "seed":
+            self._seed = changed.seed if changed.seed is not None else secrets.randbits(63)
+            self._answers = 0
+
+    def tokens_used(self) -> int:
+        """How many tokens of the context the conversation takes before the next question."""
+        if not self.chats or not self.messages:
+            return 0
+        return len(encode_chat(self.tokenizer, [*self.system, *self.messages[self.forgotten :]])[0])
+
+    def save(self, path: Path) -> None:
+        """Write the conversation as JSON lines of training data. An existing file is left alone.
+
+        A question that got no word for an answer is left out: there is nothing to learn in it.
+        """
+        pairs = zip(self.messages[::2], self.messages[1::2], strict=True)
+        told = [pair for pair in pairs if all(message["content"].strip() for message in pair)]
+        if not told:
+            raise UsageError("nothing has been said yet", "a conversation was wanted", "talk first")
+        if path.exists() or not path.absolute().parent.is_dir():
+            what = "exists already" if path.exists() else "lies in a folder that does not exist"
+            raise UsageError(f"{path} {what}", "a new file was wanted", "choose another name")
+        if self.chats:
+            lines = [{"messages": self.system + [message for pair in told for message in pair]}]
+        else:
+            lines = [{"text": question["content"] + answer["content"]} for question, answer in told]
+        safeio.write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    def load(self, path: Path) -> None:
+        """Go on with the conversation in `path`, as `save` wrote it, instead of this one. A fault changes nothing.
+
+        Under the same seed the next answer is the one it would have had there.
+        """
+        self._check_chats("a conversation to go on with")
+        messages = _read_conversation(path)
+        system = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
+        if len(messages) % 2 or not messages:
+            raise UsageError(f"the last message in {path} has no answer", "whole turns were wanted", "remove it")
+        encode_chat(self.tokenizer, ([{"role": "system", "content": system}] if system else []) + messages)
+        self.arguments = replace(self.arguments, system=system)
+        self.reset()
+        self.messages, self._answers = messages, len(messages) // 2
+
+    def _check_begun(self) -> None:
+        if not self.messages:
+            raise UsageError("nothing has been said yet", "a question with its answer was wanted", "talk first")
+
+    def _check_chats(self, what: str) -> None:
+        if not self.chats:
+            name = self.arguments.model or "this model"
+            raise UsageError(f"{what} is given", f"{name} is a base model, which knows no turns", "leave it out")
+
+    def _check_system(self, text: str) -> None:
+        self._check_chats("a system message")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError("the system message is no valid UTF-8", "text was wanted", "check the encoding") from None
+        turns = [{"role": "system", "content": text}, {"role": "user", "content": "."}]
+        room_for_answer(self.model, len(encode_chat(self.tokenizer, turns, add_generation_prompt=True)[0]))
+
+    def _encode(self, text: str, before: list[dict]) -> tuple[list[int], int]:
+        """(ids of what the model is given, how many messages are left out), with room kept for an answer."""
+        check_prompt(text)
+        if not self.chats:
+            ids = encode_prompt(self.tokenizer, text)
+            room_for_answer(self.model, len(ids))
+            return ids, len(before)
+        context = context_length(self.model)
+        room = min(self.arguments.max_new_tokens, context // 4) if context else 0
+        forgotten = self.forgotten
+        while True:
+            turns = [*self.system, *before[forgotten:], {"role": "user", "content": text}]
+            ids, _ = encode_chat(self.tokenizer, turns, add_generation_prompt=True)
+            if context is None or len(ids) + room <= context or forgotten >= len(before):
+                break
+            forgotten += 2
+        room_for_answer(self.model, len(ids))
+        return ids, forgotten
+
+    def _answer(self, text: str, before: list[dict]) -> Iterator[Step]:
+        ids, forgotten = self._encode(text, before)
+        self.dropped, self.forgotten = (forgotten - self.forgotten) // 2, forgotten
+        return self._steps(text, ids, before)
+
+    def _steps(self, text: str, ids: list[int], before: list[dict]) -> Iterator[Step]:
+        arguments = self.arguments
+        self._reader = self._reader or Reader(self.model)  # kept: the next question begins with what was said before
+        steps = generate_steps(
+            self.model,
+            self.tokenizer,
+            ids,
+            read_sampling(arguments),
+            max_new_tokens=arguments.max_new_tokens,
+            stop=arguments.stop,
+            seed=self._seed,
+            number=self._answers,
+            num_candidates=CANDIDATES,
+            reader=self._reader,
+        )
+        taken: list[Step] = []
+        try:
+            for step in steps:
+                taken.append(step)
+                yield step
+        finally:
+            if taken:  # an answer broken off stays in the history as far as it went
+                said = "".join(step.text for step in taken)
+                self.messages = [*before, {"role": "user", "content": text}, {"role": "assistant", "content": said}]
+                self.steps = taken
+                self._answers += 1
+
+
+def _read_conversation(path: Path) -> list[dict[str, str]]:
+    """The messages of the one conversation in a file, their roles and texts and nothing else, checked."""
+    wanted = "a conversation as /save writes it was wanted"
+    try:
+        if not path.is_file():
+            raise UsageError(f"{path} is no file", wanted, "check the path")
+        if path.stat().st_size > LONGEST_FILE:
+            raise UsageError(f"{path} has {path.stat().st_size} bytes", f"at most {LONGEST_FILE} were wanted", "cut it")
+        text = path.read_bytes().decode("utf-8")
+        lines = [line for line in text.split("\n") if line.strip()]
+        found = [json.loads(line) for line in lines]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})", wanted, "check the path") from None
+    except (ValueError, RecursionError):  # JSON errors and UTF-8 errors are ValueErrors
+        raise UsageError(f"{path} holds no JSON lines", wanted, "name a file that /save wrote") from None
+    if len(found) != 1 or not isinstance(found[0], dict) or "messages" not in found[0]:
+        seen = f"{path} holds {len(found)} lines" if len(found) != 1 else f"{path} holds no messages"
+        raise UsageError(seen, wanted, "keep one line with one conversation")
+    check_messages(found[0]["messages"], str(path))
+    messages = [{"role": message["role"], "content": message["content"]} for message in found[0]["messages"]]
+    try:
+        "".join(message["content"] for message in messages).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{path} holds half characters (\\ud800 to \\udfff)", wanted, "remove them") from None
+    return messages
