@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test lint benchmark install clean
+.PHONY: quickstart test crash-test compat-test lint benchmark install clean
 
 quickstart: $(STAMP)
 	$(VENV)/bin/tinygpt quickstart
@@ -14,6 +14,14 @@ test: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest
+
+# hundreds of killed, interrupted and damaged runs, about fifteen minutes; TINYGPT_CRASH_SEED chooses other moments
+crash-test: $(STAMP)
+	TINYGPT_CRASH=full $(VENV)/bin/python -m pytest --dist load tests/crash
+
+# vLLM, llama.cpp and others, in environments under ~/.cache/tinygpt-compat (4 GB) that the first run makes
+compat-test: $(STAMP)
+	$(VENV)/bin/python -m pytest -n 0 tests/compat
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

@@ -40,10 +40,11 @@ def ours(text: Path, seed: int) -> tuple[float, Clock, int]:
     """(validation loss, time, steps) of the project's recipe; time is that of its micro-batches and updates."""
     from tinygpt_hf.commands import TRAINING
     from tinygpt_hf.settings.parsing import parse
-    from tinygpt_hf.training import recipe
+    from tinygpt_hf.training import optim, recipe
 
     clock = Clock()
-    originals = {name: getattr(recipe, name) for name in ("step_batches", "train_step")}
+    timed_parts = (recipe, "gradients"), (recipe, "clipped_norm"), (optim.MuonAdamW, "step")
+    originals = [(owner, name, getattr(owner, name)) for owner, name in timed_parts]
 
     def timed(function):
         def call(*args):
@@ -65,13 +66,13 @@ def ours(text: Path, seed: int) -> tuple[float, Clock, int]:
             "0",
         ]
         settings = parse(TRAINING, ["--config", str(config), *flags, "--seed", str(seed)])
-        for name, function in originals.items():
-            setattr(recipe, name, timed(function))
+        for owner, name, function in originals:
+            setattr(owner, name, timed(function))
         try:
             result = recipe.train(*(settings[group] for group in TRAINING), quiet=True)
         finally:
-            for name, function in originals.items():
-                setattr(recipe, name, function)
+            for owner, name, function in originals:
+                setattr(owner, name, function)
     return result.eval_loss, clock, result.steps
 
 

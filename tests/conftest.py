@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 CACHE = tempfile.mkdtemp(prefix="tinygpt-tests-")
@@ -16,6 +17,8 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="true",  # what a user gets
 )
+# a suite started in the background of a script ignores Ctrl-C, and so would the programs that the tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in (
     "PYTHONUNBUFFERED",
     "HF_TOKEN",

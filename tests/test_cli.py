@@ -53,7 +53,7 @@ def test_an_unknown_command_gets_the_nearest_name(capsys):
     assert one_line(capsys) == "error: unknown command 'trian'; did you mean train?; see tinygpt --help"
     assert cli.main(["\x1b[31mzz"]) == 2
     line = one_line(capsys)
-    assert "one of quickstart, train-tokenizer, train," in line and "\x1b" not in line
+    assert "one of quickstart, prepare-corpus, train-tokenizer," in line and "\x1b" not in line
 
 
 @pytest.mark.parametrize(

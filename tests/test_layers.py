@@ -14,9 +14,19 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 # Every room may import these and its own files; some rooms one more; composers bring rooms together.
 FOR_ALL = {"errors", "safeio", "settings"}
-ALSO = {"evaluation": {"model"}, "sharing": {"model"}}
-COMPOSERS = {"training/recipe.py", "inference/chat.py", "commands.py", "cli.py", "quickstart.py"}
+ALSO = {"evaluation": {"model"}, "inference": {"model"}, "sharing": {"model"}}
+COMPOSERS = {
+    "training/recipe.py",
+    "training/measures.py",
+    "training/text.py",
+    "inference/session.py",
+    "commands.py",
+    "cli.py",
+    "quickstart.py",
+}
 MAY_SPEAK = {"cli.py", "commands.py", "training/run_log.py", "inference/chat.py"}
+# Programs that run in a process of their own, where our package cannot be imported, and answer with a line of JSON.
+PROVERS = {name for name in NAMES if name.startswith("sharing/prove_")}
 LONGEST = 450
 NO_CONCEPT = {"utils", "util", "helpers", "helper", "common", "misc"}
 
@@ -104,6 +114,11 @@ def test_files_on_the_path_of_help_import_only_the_standard_library_at_the_top(n
     assert own_imports(top, room_of(name)) <= FOR_ALL | {"commands", "_register", "__version__"}
 
 
+@pytest.mark.parametrize("name", sorted(PROVERS))
+def test_a_prover_imports_nothing_of_ours(name):
+    assert not {"tinygpt_hf", "."} & all_imports(tree(name))
+
+
 def speaks(node: ast.AST) -> list[str]:
     """Calls of print and writes to the standard streams, as source text."""
     found = []
@@ -117,7 +132,7 @@ def speaks(node: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in MAY_SPEAK])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in MAY_SPEAK | PROVERS])
 def test_only_four_files_speak_to_the_terminal(name):
     assert speaks(tree(name)) == []
 

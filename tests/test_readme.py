@@ -10,7 +10,8 @@ from tinygpt_hf.commands import COMMANDS
 from tinygpt_hf.settings.parsing import parse
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHERS = {"git", "cd", "pip", "python3", "curl", "transformers", "vllm", "llama-server", "ollama", "sbatch"}  # not ours
 DOORS = {"run_clm.py": "train", "train_tokenizer.py": "train-tokenizer", "chat.py": "chat"}
 
 
@@ -36,7 +37,10 @@ def test_the_command_is_taken(line, monkeypatch):
     if words[0] == "make":
         assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
         return
-    if words[0] in ("git", "cd", "pip", "python3") or words[:3] == ["python", "-m", "venv"]:
+    if words[0] in OTHERS or words[:3] in (
+        ["python", "-m", "venv"],
+        ["python", "-m", "vllm.entrypoints.openai.api_server"],
+    ):
         return
     if words[:2] == ["accelerate", "launch"] or words[0] == "torchrun":
         words = words[next(k for k, word in enumerate(words) if word.endswith(".py") or word == "-m") :]

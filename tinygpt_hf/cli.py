@@ -4,6 +4,7 @@ Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 14
 """
 
 import difflib
+import logging
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tinygpt_hf import __version__
 from tinygpt_hf.commands import COMMANDS
-from tinygpt_hf.errors import Interrupted, RunError, UsageError, UsageErrors
+from tinygpt_hf.errors import Interrupted, RunError, UsageError, UsageErrors, presentable, printable, redacted
 from tinygpt_hf.settings.parsing import help_text, parse
 
 SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers runs."
@@ -22,6 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     # Idle threads of OpenMP spin for long by default: beside any other program that slows training down several times, and on an
     # idle machine a short spin is as fast. It is read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # transformers loads torchao where it is installed, which then tells of kernels for other machines
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -48,7 +52,11 @@ def main(argv: list[str] | None = None) -> int:
         except OSError:  # the disk behind it is full
             discard_output()
         return failed(error, 1, debug)
-    except Exception as error:
+    except BaseException as error:
+        if (
+            not isinstance(error, Exception) and type(error).__name__ != "PanicException"
+        ):  # that one is Rust's, of tokenizers
+            raise
         fault = f"{type(error).__name__}: {error}; this is a fault of tinygpt_hf or of a library below it; --debug shows where"
         return failed(error, 1, debug, fault)
 
@@ -96,15 +104,10 @@ def overview() -> str:
 def failed(error: BaseException, status: int, debug: bool, words: str = "") -> int:
     """Say what went wrong, one line each, and give back the status."""
     if debug:
-        traceback.print_exception(error)
+        print(presentable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     for one in error.errors if isinstance(error, UsageErrors) else [error]:
-        say(f"error: {printable(words or str(one) or type(one).__name__)}")
+        say(f"error: {words or str(one) or type(one).__name__}")
     return status
-
-
-def printable(text: str) -> str:
-    """Text with every control character, line ends too, written as an escape: names from files may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def discard_output() -> None:
@@ -113,7 +116,8 @@ def discard_output() -> None:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """One line on stderr, whatever names from files and secrets from settings it was made of."""
+    print(printable(redacted(line)), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

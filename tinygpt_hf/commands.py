@@ -4,13 +4,15 @@ A command's function takes its settings (`settings.parsing.Settings`: dataclass 
 nothing. What it needs is imported when it runs, so that asking for help costs nothing.
 """
 
+import json
 import math
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinygpt_hf.errors import UsageError
+from tinygpt_hf.errors import UsageError, presentable
 from tinygpt_hf.settings.arguments import (
     DataArguments,
     ModelArguments,
@@ -18,8 +20,17 @@ from tinygpt_hf.settings.arguments import (
     TokenizerArguments,
     TrainingArguments,
 )
-from tinygpt_hf.settings.inference import ChatArguments, EvaluateArguments, GenerateArguments
+from tinygpt_hf.settings.corpus import CorpusArguments
+from tinygpt_hf.settings.inference import (
+    ChatArguments,
+    DemoArguments,
+    EvaluateArguments,
+    ExportArguments,
+    GenerateArguments,
+    ServeArguments,
+)
 from tinygpt_hf.settings.parsing import Settings
+from tinygpt_hf.settings.sharing import PullArguments, PushArguments
 
 XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
 
@@ -42,6 +53,30 @@ def train(settings: Settings) -> None:
 
     name_output(settings, TrainingArguments)
     train(*(settings[group] for group in (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)))
+
+
+def prepare_corpus(settings: Settings) -> None:
+    """Clean text, and say what went in and what did not."""
+    from tinygpt_hf.data.corpus_preparation import prepare_corpus
+    from tinygpt_hf.sharing.corpus_card import advice, corpus_card
+    from tinygpt_hf.sharing.figures import exact
+
+    def progress(facts) -> None:
+        if sys.stderr.isatty():
+            print(f"{exact(facts.read)} documents, {exact(facts.read_bytes)} bytes read", file=sys.stderr, flush=True)
+
+    data, corpus = settings[DataArguments], settings[CorpusArguments]
+    facts = prepare_corpus(data, corpus, corpus_card, progress)
+    read, kept = facts["read"], facts["kept"]
+    tell(f"{corpus.output_dir}: {exact(kept['documents'])} of {exact(read['documents'])} documents, "
+         f"{exact(kept['bytes'])} of {exact(read['bytes'])} bytes")  # fmt: skip
+    for rule, entry in sorted(facts["dropped"].items(), key=lambda e: -e[1]["documents"]):
+        tell(f"  {rule:<22} {exact(entry['documents']):>12} documents {exact(entry['bytes']):>16} bytes")
+    tell(advice(facts))
+    tell(
+        f"The card: {Path(corpus.output_dir) / 'README.md'}"
+        + ("" if facts["license"] else "; its licence is not stated yet")
+    )
 
 
 def train_tokenizer(settings: Settings) -> None:
@@ -68,12 +103,49 @@ def train_tokenizer(settings: Settings) -> None:
         folder.rmdir()
     save_tokenizer(made, report, folder)
     kind = report["trained_with"]["tokenizer_type"]
-    print(f"{folder}: {kind} tokenizer, vocabulary {report['vocabulary']}")
+    tell(f"{folder}: {kind} tokenizer, vocabulary {report['vocabulary']}")
     if report["bytes_per_token"]:
         print(
             f"bytes per token on {report['held_out_bytes']} held-out bytes: {report['bytes_per_token']:.2f}  "
             f"(byte tokenizer: {report['bytes_per_token_of_byte_tokenizer']:.2f})"
         )
+
+
+def tokenize(settings: Settings) -> None:
+    """Turn text into rows that `train --rows` takes."""
+    from tinygpt_hf.data.packing import shown_rows
+    from tinygpt_hf.data.preparation import tokenize
+    from tinygpt_hf.settings.checks import check_settings
+    from tinygpt_hf.training import run_folder
+    from tinygpt_hf.training.run_log import Console, tokenizing_bar
+
+    data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
+    check_settings(data, tokenizer)
+    if data.rows:
+        raise UsageError("--rows is given", "tokenize makes rows", "name their folder with --output_dir")
+    name_output(settings, OutputArguments)
+    folder = Path(output.output_dir)
+    console = Console()
+    with run_folder.opened(folder, output.overwrite, is_main=True):
+        made, rows, report = tokenize(data, tokenizer, folder, output.seed, tokenizing_bar(console))
+    console.close()
+    if report:
+        tell(
+            f"tokenizer: {len(made)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
+        )
+    for part in (rows.train, rows.validation):
+        documents, tokens = part.num_documents, part.num_tokens
+        tell(
+            f"{part.folder}: {tokens} tokens of {documents} documents, {part.count(data.block_size)} rows of {data.block_size}"
+        )
+    kept = (
+        f"rows: kept {rows.kept} of {rows.encoded} tokens"
+        if not rows.reused
+        else "rows: there already, nothing changed"
+    )
+    tell("; ".join([kept, *rows.remarks]))
+    for line in shown_rows(rows.train, made, data.show_rows, data.block_size):
+        tell(line)
 
 
 def generate(settings: Settings) -> None:
@@ -89,18 +161,32 @@ def evaluate(settings: Settings) -> None:
     from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
     from tinygpt_hf.evaluation.metrics import evaluate_file
     from tinygpt_hf.inference.loading import load_model
+    from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
 
     wanted = settings[EvaluateArguments]
     if not wanted.data:
         raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
+    if wanted.quantization:
+        check_quantization(wanted.quantization)
     model, tokenizer = load_model(wanted.model, wanted.device, wanted.dtype)
-    batch = wanted.per_device_eval_batch_size
-    results = evaluate_file(model, tokenizer, wanted.data, wanted.block_size, wanted.stride, batch)
+
+    def measure() -> dict:
+        batch = wanted.per_device_eval_batch_size
+        results = evaluate_file(model, tokenizer, wanted.data, wanted.block_size, wanted.stride, batch)
+        return results | ({"weights_mb": weight_megabytes(model)} if wanted.quantization else {})
+
+    results, beside = measure(), {}
+    if wanted.quantization:
+        model = quantized(model, wanted.quantization)
+        beside = {name: value for name, value in measure().items() if isinstance(value, float)}
+        print(f"{'':<16} {'full':<10} {wanted.quantization}")
     if results["bytes"] < XZ_BYTES:
         results["xz_bits_per_byte"] = xz_bits_per_byte(Path(wanted.data).read_bytes())  # a compressor on the same text
     for name, value in results.items():
-        print(f"{name:<16} {value:.4f}" if isinstance(value, float) else f"{name:<16} {value}")
+        shown = f"{value:.4f}" if isinstance(value, float) else f"{value}"
+        print(f"{name:<16} {shown:<10} {beside[name]:.4f}" if name in beside else f"{name:<16} {shown}")
     if wanted.output_file:
+        results |= {f"{name}_{wanted.quantization}": value for name, value in beside.items()}
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}
         safeio.write_json(Path(wanted.output_file), finite)
 
@@ -112,18 +198,76 @@ def chat(settings: Settings) -> int:
     return chat(settings[ChatArguments])
 
 
+def export(settings: Settings) -> None:
+    """Write a model for a runtime that needs nothing of ours, and prove it."""
+    from tinygpt_hf.data.chat_format import check_template
+    from tinygpt_hf.inference.loading import load_model
+    from tinygpt_hf.sharing.export import check_request, export, report_lines
+
+    wanted = settings[ExportArguments]
+    target = check_request(wanted.model, wanted.to, wanted.output_dir)
+    model, tokenizer = load_model(wanted.model, "cpu", "saved")
+    check_template(tokenizer)
+    for line in report_lines(export(model, tokenizer, wanted.model, wanted.to, target), wanted.to):
+        tell(line)
+
+
+def serve(settings: Settings) -> None:
+    """Put a model behind an address."""
+    from tinygpt_hf.data.chat_format import check_template
+    from tinygpt_hf.inference.serving import serve
+
+    def started(address: str, name: str, chats: bool) -> None:
+        tell(f"{name} answers at {address}/v1 until Ctrl-C; clients ask for the model by this name. Try:")
+        wanted = {"model": name, "max_tokens": 100}
+        wanted |= {"messages": [{"role": "user", "content": "Hello!"}]} if chats else {"prompt": "Once upon a time"}
+        route = "chat/completions" if chats else "completions"
+        header = "-H 'Content-Type: application/json'"
+        tell(f"curl {address}/v1/{route} {header} -d {shlex.quote(json.dumps(wanted))}")
+        if not chats:
+            tell("It has not learnt to converse: /v1/completions continues texts.")
+
+    serve(settings[ServeArguments], check_template, started)
+
+
+def push(settings: Settings) -> None:
+    """Give a model to the Hub."""
+    from tinygpt_hf.sharing.hub import push
+
+    push(settings[PushArguments], tell)
+
+
+def pull(settings: Settings) -> None:
+    """Take a model from the Hub."""
+    from tinygpt_hf.sharing.hub import pull
+
+    pull(settings[PullArguments], tell)
+
+
+def demo(settings: Settings) -> None:
+    """A conversation in the browser."""
+    from tinygpt_hf.inference.demo import demo
+
+    demo(settings[DemoArguments], lambda address, name, chats: tell(f"{name} is at {address} until Ctrl-C"))
+
+
 def quickstart(settings: Settings) -> None:
     """From nothing to a model that talks."""
     from tinygpt_hf.quickstart import quickstart
 
     name_output(settings, TrainingArguments)
-    quickstart(settings[DataArguments], settings[TrainingArguments], lambda: train(settings), print)
+    quickstart(settings[DataArguments], settings[TrainingArguments], lambda: train(settings), tell)
 
 
 def write(text: str) -> None:
     """Text to the standard output, at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def tell(text: str) -> None:
+    """Lines on the standard output, at once, whatever names and model outputs they were made of."""
+    print(presentable(text), flush=True)
 
 
 def name_output(settings: Settings, group: type, inside: str = "") -> None:
@@ -135,6 +279,8 @@ def name_output(settings: Settings, group: type, inside: str = "") -> None:
                 "there is no --output_dir", "a folder for the results was wanted", "e.g. --output_dir runs/mine"
             )
         output.output_dir = str(Path("runs") / Path(settings.config).stem / inside)
+    if "\0" in output.output_dir:
+        raise UsageError(f"--output_dir is {output.output_dir!r}", "no folder can have NUL in its name", "rename it")
 
 
 TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
@@ -146,11 +292,23 @@ COMMANDS = {
         "tinygpt quickstart",
         default_config="quickstart.yaml",
     ),
+    "prepare-corpus": Command(
+        "clean text, drop duplicates, and write a corpus with its card",
+        (DataArguments, CorpusArguments),
+        prepare_corpus,
+        "tinygpt prepare-corpus --train_file books/ --output_dir corpora/books",
+    ),
     "train-tokenizer": Command(
         "train a tokenizer from text",
         (DataArguments, TokenizerArguments, OutputArguments),
         train_tokenizer,
         "tinygpt train-tokenizer --train_file my.txt --vocab_size 4096 --output_dir runs/mine/tokenizer",
+    ),
+    "tokenize": Command(
+        "turn text into rows, on all cores; `train --rows` takes them",
+        (DataArguments, TokenizerArguments, OutputArguments),
+        tokenize,
+        "tinygpt tokenize --train_file my.txt --vocab_size 4096 --output_dir runs/rows",
     ),
     "train": Command(
         "train a model: from text to a run folder that Transformers loads",
@@ -177,6 +335,41 @@ COMMANDS = {
         (ChatArguments,),
         chat,
         "tinygpt chat runs/quickstart",
+        uses_config=False,
+    ),
+    "serve": Command(
+        "put a model behind an address that clients of OpenAI's interface talk to",
+        (ServeArguments,),
+        serve,
+        "tinygpt serve runs/quickstart",
+        uses_config=False,
+    ),
+    "demo": Command(
+        "talk to a model in the browser, with what each token could have been",
+        (DemoArguments,),
+        demo,
+        "tinygpt demo runs/quickstart",
+        uses_config=False,
+    ),
+    "export": Command(
+        "write a model as stock Qwen3, Llama or GPT-2, ONNX or GGUF, and prove that it is the same",
+        (ExportArguments,),
+        export,
+        "tinygpt export runs/quickstart --to qwen3",
+        uses_config=False,
+    ),
+    "push": Command(
+        "give a model to the Hub: its files by a list of names, searched for secrets, checked when they are there",
+        (PushArguments,),
+        push,
+        "tinygpt push runs/quickstart --hub_model_id alice/quickstart --dry_run",
+        uses_config=False,
+    ),
+    "pull": Command(
+        "take a model from the Hub as a new folder, every byte checked",
+        (PullArguments,),
+        pull,
+        "tinygpt pull alice/quickstart --output_dir models/quickstart",
         uses_config=False,
     ),
 }

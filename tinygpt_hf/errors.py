@@ -1,4 +1,34 @@
-"""What a user can cause is a `UsageError`: one line, no traceback, exit status 2."""
+"""What a user can cause is a `UsageError`: one line, no traceback, exit status 2. What words may be shown and written.
+
+redacted("hf_" + 34 * "x")            # 'hf_<redacted>'
+printable("a\x1b[2J")                 # 'a\\x1b[2J': it cannot drive the terminal
+"""
+
+import os
+import re
+
+HIDDEN = "<redacted>"
+SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY)$")  # of environment variables
+# One group in each line: what of it may be seen.
+_SECRET = re.compile(
+    "|".join(
+        (
+            r"(hf_|gh[pousr]_|npm_)[A-Za-z0-9]{30,}",
+            r"(github_pat_|glpat-|AIza)[A-Za-z0-9_-]{20,}",
+            r"(?<![A-Za-z0-9])(sk-)(?:[A-Za-z0-9]{20,}|(?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{20,})",
+            r"(?<![A-Z0-9])(AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])",
+            r"(xox[abeoprs]-)[A-Za-z0-9-]{10,}",
+            r"(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+            r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)",
+            r"(://)[^\s/?#'\"]+(?=@)",  # https://user:password@host
+            r"([?&;](?i:[\w-]*(?:token|password|secret|signature|credential)|api_?key|key|sig)=)[^&\s#'\"]+",
+            r"((?i:authorization|proxy-authorization)['\"]?\s*[:=]\s*['\"]?(?:(?i:bearer|basic|token)\s+)?)[^\s'\",}]+",
+            r"(\b(?i:bearer)\s+)[A-Za-z0-9._~+/=-]{16,}",
+            r"(\b[A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)['\"]?\s*[=:]\s*)[^\s'\",}]+",
+        )
+    ),
+    re.DOTALL,
+)
 
 
 class UsageError(Exception):
@@ -25,9 +55,37 @@ class RunError(Exception):
     """A failure at run time that is nobody's wrong input (disk full, NaN, damaged file): one line, exit status 1."""
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """A signal asked the work to end; what could be saved is saved. `exit_status` is 130 for Ctrl-C, else 143."""
 
     def __init__(self, message: str, signal: int):
         self.exit_status = 130 if signal == 2 else 143
         super().__init__(message)
+
+
+def redacted(value):
+    """Text, or a JSON value's texts, with every secret in them hidden: tokens of known shapes, passwords and tokens in
+    addresses and headers, private keys, and the values of environment variables whose names call them secret.
+
+    What is redacted once is not changed by redacting it again. Keys of mappings stay as they are.
+    """
+    if isinstance(value, dict):
+        return {key: redacted(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redacted(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    for name, secret in os.environ.items():
+        if len(secret) >= 8 and SECRET_NAME.search(name):
+            value = value.replace(secret, HIDDEN)
+    return _SECRET.sub(lambda match: match[match.lastindex] + HIDDEN, value)
+
+
+def printable(text: str) -> str:
+    """Text with every control character, line ends too, written as an escape: names from files may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def presentable(text: str) -> str:
+    """Text as a terminal may get it: secrets hidden, control characters as escapes; its lines stay lines."""
+    return "\n".join(map(printable, redacted(text).split("\n")))

@@ -118,7 +118,7 @@ def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[st
 
 def converse(model, tokenizer, questions) -> list[tuple[str, str]]:
     """(question, answer) pairs of one conversation; the likeliest answers."""
-    from tinygpt_hf.inference.chat import Session
+    from tinygpt_hf.inference.session import Session
     from tinygpt_hf.settings.inference import ChatArguments
 
     session = Session(model, tokenizer, ChatArguments(temperature=0.0, seed=0))

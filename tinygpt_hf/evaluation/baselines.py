@@ -3,8 +3,8 @@
     for baseline in baselines(train_ids, validation_ids, vocab_size, num_bytes):
         baseline.name, baseline.loss, baseline.bits_per_byte          # uniform, unigram, trigram
 
-Every token but the first is scored, as the model's loss is. All three are true distributions over the whole vocabulary
-(no token has probability 0), fixed on the training tokens alone:
+Every token but the first is scored, as the model's loss is; in conversations only what the assistant says. All three are true
+distributions over the whole vocabulary (no token has probability 0), fixed on the training tokens alone:
 
     uniform    log V
     unigram    absolute discounting D = 0.75 down to uniform: what is taken off the counts goes to all tokens alike
@@ -41,10 +41,11 @@ class Baseline:
         return math.exp(self.loss)
 
 
-def baselines(train_ids, validation_ids, vocab_size: int, num_bytes: int) -> list[Baseline]:
+def baselines(train_ids, validation_ids, vocab_size: int, num_bytes: int, scored=None) -> list[Baseline]:
     """Uniform, unigram and trigram over flat arrays of token ids; `num_bytes` are the UTF-8 bytes of what is predicted.
 
-    Of more than 20 million training tokens the last are counted.
+    `scored`: whether each validation token counts, as bools; None where all do. All are context either way. Of more than
+    20 million training tokens the last are counted.
     """
     train = np.asarray(train_ids[-MOST_TRAIN_TOKENS:]).astype(np.int64)
     validation = np.asarray(validation_ids).astype(np.int64)
@@ -54,8 +55,10 @@ def baselines(train_ids, validation_ids, vocab_size: int, num_bytes: int) -> lis
     unigram, trigram = ngram_nats(train, validation, vocab_size)
     uniform = np.full(len(validation) - 1, math.log(vocab_size))
     found = []
+    chosen = slice(None) if scored is None else np.asarray(scored, dtype=bool)[1:]
     scores = {"uniform": (uniform, 0), "unigram": (unigram, len(train)), "trigram": (trigram, len(train))}
     for name, (nats, counted) in scores.items():
+        nats = nats[chosen]
         in_all = float(nats.sum())
         found.append(Baseline(name, mean_loss(in_all, nats.size), bits_per_byte(in_all, num_bytes), counted))
     return found

@@ -89,7 +89,7 @@ class MetricSums:
 
 
 @torch.no_grad()
-def token_scores(model, input_ids, labels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def token_scores(model, input_ids, labels, position_ids=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(nats, predicted ids, labels), each (B, T) on the model's device; nats is float32, 0 where the label is -100.
 
     The model is used in the mode it is in: call `model.eval()` first.
@@ -97,15 +97,19 @@ def token_scores(model, input_ids, labels) -> tuple[torch.Tensor, torch.Tensor, 
     device = next(model.parameters()).device
     input_ids = torch.as_tensor(input_ids, dtype=torch.long, device=device)  # (B, T)
     labels = torch.as_tensor(labels, dtype=torch.long, device=device)  # (B, T)
-    logits = model(input_ids=input_ids, use_cache=False).logits  # (B, T, V)
+    positions = {} if position_ids is None else {"position_ids": torch.as_tensor(position_ids, device=device)}
+    logits = model(input_ids=input_ids, use_cache=False, **positions).logits  # (B, T, V)
     flat = logits.flatten(0, 1)  # (B * T, V)
     nats = F.cross_entropy(flat.float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
     return nats.view_as(labels), flat.argmax(-1).view_as(labels), labels
 
 
-def batch_sums(model, input_ids, labels) -> MetricSums:
-    """The sums of one batch, without bytes. `labels` (B, T) are shifted: labels[b, t] follows input_ids[b, :t+1]."""
-    nats, predicted, labels = token_scores(model, input_ids, labels)
+def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
+    """The sums of one batch, without bytes. `labels` (B, T) are shifted: labels[b, t] follows input_ids[b, :t+1].
+
+    `position_ids` (B, T) that restart at each document confine attention to it.
+    """
+    nats, predicted, labels = token_scores(model, input_ids, labels, position_ids)
     return _sums(nats, predicted, labels)
 
 

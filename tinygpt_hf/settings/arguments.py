@@ -67,17 +67,24 @@ class DataArguments:
     section: ClassVar[str] = "data"
 
     train_file: list[str] = setting(
-        [], "text files, globs, folders or URLs (.txt .md .py .jsonl .csv .parquet, also .gz)"
+        [], "text files, globs, folders or URLs (.txt .md .py .jsonl .csv .parquet, also .gz .zst)"
     )
     validation_file: list[str] = setting([], "validation text; default: split off the training text")
     dataset_name: str | None = setting(None, "Hub dataset, or `toyland`, the embedded corpus")
-    dataset_config_name: str | None = setting(None, "configuration of the Hub dataset")
+    dataset_config_name: str | None = setting(None, "configuration of the Hub dataset; of toyland: text or dialogues")
     dataset_split: str = setting("train", "split of the Hub dataset")
     dataset_revision: str | None = setting(None, "commit, tag or branch of the Hub dataset")
     sources: list[dict] | None = setting(
         None, "a weighted mix: list of the settings above plus `weight` (how often each document is used)"
     )
-    text_column: str | None = setting(None, "column with the text; default `text`, else `content`, else `messages`")
+    text_column: str | None = setting(
+        None,
+        "column with the text; default the first of `messages`, `conversations`, `prompt` + `completion`, "
+        "`instruction` + `output`, `text`, `content`",
+    )
+    encoding_errors: Literal["strict", "replace"] = setting(
+        "strict", "bytes that are no UTF-8: refuse the file, or replace them by U+FFFD and count them"
+    )
     document_separator: str | None = setting(
         None,
         "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; default: a file is one",
@@ -90,8 +97,21 @@ class DataArguments:
     )
     validation_split_percentage: float = setting(5.0, "share of the text held out for validation, in percent")
     block_size: int = setting(256, "tokens per row: the context the model is trained on")
-    shift_rows: bool = setting(True, "cut the text into rows at another offset in every epoch")
-    rows: str | None = setting(None, "use the rows in this folder, made by an earlier run")
+    packing: Literal["wrap", "bestfit"] = setting(
+        "wrap", "wrap: documents end to end, cut anywhere; bestfit: those that fit a row whole, with padding at its end"
+    )
+    shift_rows: bool = setting(True, "cut the text into rows at another offset in every epoch (with packing wrap)")
+    document_mask: bool = setting(False, "no attention across the documents of a row; positions restart at each")
+    rows: str | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
+    num_proc: int | None = setting(
+        None, "processes that tokenize or clean; default one per core; the result is the same"
+    )
+    show_rows: int = setting(0, "print this many rows as text before training")
+
+    @property
+    def sliding(self) -> bool:
+        """Is the text cut at another offset in every epoch? Whole documents have no offset."""
+        return self.shift_rows and self.packing == "wrap"
 
 
 @dataclass
@@ -151,6 +171,16 @@ class TrainingArguments(OutputArguments):
     adam_beta2: float = setting(0.95, "AdamW's beta2")
     adam_epsilon: float = setting(1e-8, "AdamW's epsilon")
     muon_momentum: float = setting(0.95, "Muon's momentum")
+    lora_r: int | None = setting(
+        None,
+        "rank of LoRA adapters: only they are learnt, beside the frozen --model_name_or_path; default: all is learnt",
+    )
+    lora_alpha: float | None = setting(None, "adapters count alpha/r times; default twice lora_r")
+    lora_dropout: float = setting(0.0, "dropout before the adapters")
+    lora_merge: bool = setting(
+        False,
+        "leave out adapter/, the adapters alone as PEFT reads them; the run folder is the merged model in any case",
+    )
     lr_scheduler_type: Literal["cosine", "linear", "warmup_stable_decay", "constant"] = setting(
         "cosine", "learning rate over the steps"
     )
@@ -166,6 +196,10 @@ class TrainingArguments(OutputArguments):
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train")
     torch_compile: bool = setting(False, "compile the model (worth its minute of start-up on GPUs and long runs)")
     gradient_checkpointing: bool = setting(False, "trade time for memory")
+    nonfinite: str = setting(
+        "stop", "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps"
+    )
+    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead")
     logging_steps: int = setting(10, "steps between lines of log.jsonl")
     eval_steps: int | None = setting(None, "steps between evaluations; default a tenth of the run; 0: at the end only")
     save_steps: int | None = setting(None, "steps between checkpoints; default as eval_steps; 0: at the end only")
@@ -177,3 +211,11 @@ class TrainingArguments(OutputArguments):
         [], "continued at every evaluation; default: the beginnings of validation documents"
     )
     sample_tokens: int = setting(48, "length of those samples in tokens; 0: none")
+    license: str | None = setting(None, "licence of the model, for its card: as the Hub calls it, e.g. apache-2.0")
+    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en")
+    data_license: str | None = setting(None, "licence of the training text, for the card, in your words")
+    push_to_hub: bool = setting(
+        False, "push the last weights while training goes on, and the best to the branch `best`"
+    )
+    hub_model_id: str | None = setting(None, "where to: user/name")
+    hub_private_repo: bool = setting(False, "only you can see it")

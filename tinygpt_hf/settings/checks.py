@@ -1,28 +1,35 @@
 """What can be wrong with settings that are each well-formed: all of it found at once, before anything slow or written."""
 
+import importlib.util
+import re
+
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.sharing import check_repository
 
 SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
 LARGEST_BPE = 10_000_000  # the trainer reserves memory for all of it at once
 AT_LEAST_ONE = {
     ModelArguments: ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
                      "intermediate_size", "max_position_embeddings"),
-    DataArguments: ("block_size", "max_train_samples"),
+    DataArguments: ("block_size", "max_train_samples", "num_proc"),
     TokenizerArguments: ("min_frequency", "max_train_bytes"),
     TrainingArguments: ("max_steps", "max_train_tokens", "per_device_train_batch_size", "per_device_eval_batch_size",
-                        "gradient_accumulation_steps", "logging_steps"),
+                        "gradient_accumulation_steps", "logging_steps", "lora_r"),
 }  # fmt: skip
 NOT_NEGATIVE = {
+    DataArguments: ("show_rows",),
     ModelArguments: ("initializer_range", "attention_dropout", "hidden_dropout"),
     TrainingArguments: ("learning_rate", "muon_learning_rate", "weight_decay", "warmup_steps", "decay_steps", "max_grad_norm",
                         "eval_steps", "save_steps", "sample_tokens", "min_learning_rate_ratio", "seed", "adam_beta1",
-                        "adam_beta2", "adam_epsilon", "muon_momentum"),
+                        "adam_beta2", "adam_epsilon", "muon_momentum", "dataloader_num_workers", "lora_dropout"),
 }  # fmt: skip
 BELOW_ONE = {
     ModelArguments: ("attention_dropout", "hidden_dropout"),
-    TrainingArguments: ("adam_beta1", "adam_beta2", "muon_momentum"),
+    TrainingArguments: ("adam_beta1", "adam_beta2", "muon_momentum", "lora_dropout"),
 }
 
 
@@ -33,6 +40,15 @@ def check_settings(*groups) -> None:
         errors += _ranges(group)
         errors += _CHECKS.get(type(group), lambda _: [])(group)
     by_type = {type(group): group for group in groups}
+    if ModelArguments in by_type and TrainingArguments in by_type:
+        if by_type[TrainingArguments].lora_r and not by_type[ModelArguments].model_name_or_path:
+            errors.append(
+                UsageError(
+                    "--lora_r is given without --model_name_or_path",
+                    "adapters need a base that is trained already",
+                    "name one, or leave --lora_r out to train all weights",
+                )
+            )
     if ModelArguments in by_type and DataArguments in by_type:
         model, data = by_type[ModelArguments], by_type[DataArguments]
         longest = model.max_position_embeddings
@@ -175,6 +191,33 @@ def _training(training: TrainingArguments) -> list[UsageError]:
                 "use 2 or more",
             )
         )
+    if training.lora_r and importlib.util.find_spec("peft") is None:
+        errors.append(UsageError("peft is not installed", "--lora_r needs it", "pip install 'tinygpt_hf[tune]'"))
+    if training.lora_alpha is not None and training.lora_alpha <= 0:
+        errors.append(UsageError(f"--lora_alpha is {training.lora_alpha:g}", "more than 0 was wanted", "e.g. 16"))
+    for name in ("lora_alpha", "lora_dropout", "lora_merge"):
+        if getattr(training, name) and training.lora_r is None:
+            errors.append(UsageError(f"--{name} is given without --lora_r", "both or none", "e.g. --lora_r 8"))
+    kind, _, number = training.nonfinite.partition(":")
+    if training.nonfinite != "stop" and not (kind == "skip" and number.isascii() and number.isdigit()):
+        errors.append(
+            UsageError(f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N` was wanted", "e.g. skip:10")
+        )
+    if training.license is not None and not LICENSE.fullmatch(training.license):
+        wanted = "an identifier of the Hub was wanted, in small letters"
+        errors.append(UsageError(f"--license is {training.license!r}", wanted, "e.g. apache-2.0, mit, cc-by-4.0"))
+    for language in training.language:
+        if not LANGUAGE.fullmatch(language):
+            wanted = "ISO 639 codes were wanted, `code` or `multilingual`"
+            errors.append(UsageError(f"--language is {language!r}", wanted, "e.g. --language en"))
+    try:
+        if training.push_to_hub or training.hub_model_id is not None:
+            check_repository(training.hub_model_id, "--hub_model_id")
+    except UsageError as error:
+        errors.append(error)
+    if not training.push_to_hub and (training.hub_model_id is not None or training.hub_private_repo):
+        name = "hub_model_id" if training.hub_model_id is not None else "hub_private_repo"
+        errors.append(UsageError(f"--{name} is given without --push_to_hub", "both or none", "add --push_to_hub"))
     if training.min_learning_rate_ratio > 1:
         errors.append(
             UsageError(

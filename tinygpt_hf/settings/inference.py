@@ -1,4 +1,4 @@
-"""Settings of the commands that use a finished model: `generate`, `evaluate`, `chat`. Importing this costs nothing."""
+"""Settings of the commands that use a finished model: `generate`, `evaluate`, `chat`, `export`. Importing this costs nothing."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +39,9 @@ class EvaluateArguments:
     block_size: int | None = setting(None, "tokens per window; default the model's context, at most 2048")
     stride: int | None = setting(None, "tokens between windows; default the window; a smaller one gives more context")
     per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
+    quantization: Literal["int8", "int4"] | None = setting(
+        None, "also measure the model with its matrices as small integers (torchao), beside the full one"
+    )
     output_file: str | None = setting(None, "also write the numbers to this JSON file")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
@@ -58,6 +61,40 @@ class ChatArguments:
     min_p: float = setting(0.05, "leave out tokens less likely than this share of the likeliest one; 0: none")
     repetition_penalty: float = setting(1.0, "above 1 makes tokens that occurred already less likely; 1: off")
     stop: list[str] = setting([], "end the answer before any of these texts appears")
+    seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class ExportArguments:
+    """Write a model for runtimes that need nothing of ours."""
+
+    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    to: Literal["qwen3", "llama", "gpt2", "onnx", "gguf"] | None = setting(
+        None, "the format; the first three are stock models"
+    )
+    output_dir: str | None = setting(None, "new folder to write; default MODEL/exports/<format>")
+
+
+@dataclass
+class ServeArguments:
+    """Answer clients of OpenAI's interface."""
+
+    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in, and nothing asks for a key")
+    port: int = setting(8000, "port to listen on; 0 takes a free one")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class DemoArguments:
+    """Talk to a model in the browser."""
+
+    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in, and nothing asks for a key")
+    port: int = setting(7860, "port to listen on; 0 takes a free one")
     seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")

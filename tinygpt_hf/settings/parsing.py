@@ -12,11 +12,11 @@ import math
 import re
 import types
 import typing
-from pathlib import Path
 
-from tinygpt_hf.errors import UsageError, UsageErrors
+from tinygpt_hf.errors import UsageError, UsageErrors, redacted
 
 LARGEST = 2**63 - 1  # the largest whole number the libraries below take
+LARGEST_FILE, MOST_VALUES = 2**18, 10_000  # bytes and values of a settings file; reading them takes less than a second
 WHOLE = re.compile("0|-?[1-9][0-9]*")
 BROKEN = re.compile(
     r"-?[0-9]+\.[0-9]*([eE][-+][0-9]+)?|-?\.[0-9]+([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -140,8 +140,8 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
     return flags, config
 
 
-def load_yaml(path: str) -> dict:
-    """A YAML mapping, read safely: no tags, no aliases, no duplicate keys.
+def load_yaml(path: str, bounded: bool = True) -> dict:
+    """A YAML mapping, read safely: no tags, no aliases, no merge keys, no duplicate keys, `bounded` in size.
 
     Only what looks like a number to everybody is one (not 010, 1:30 or 2024-01-01, which YAML 1.1 would rewrite): all other
     words reach the converter as they are written, like those of the command line.
@@ -149,18 +149,31 @@ def load_yaml(path: str) -> dict:
     import yaml
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1 if bounded else -1)
+        if bounded and len(data) > LARGEST_FILE:
+            wanted = f"at most {LARGEST_FILE} bytes were wanted"
+            raise UsageError(f"--config {path} is no settings file: it is too large", wanted, "check the path")
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"--config {path} does not exist", "a YAML file was wanted", "check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
         raise UsageError(
             f"--config {path} cannot be read ({error})", "a YAML file was wanted", "check the file"
         ) from None
 
     class Loader(yaml.SafeLoader):
+        values = 0
+
         def compose_node(self, parent, index):
-            if self.check_event(yaml.events.AliasEvent):
-                raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not read")
+            event = self.peek_event()
+            line, self.values = f"line {event.start_mark.line + 1}", self.values + 1
+            if isinstance(event, yaml.events.AliasEvent):
+                raise yaml.YAMLError(f"{line}: aliases (*name) are not read")
+            if event.tag is not None:
+                raise yaml.YAMLError(f"{line}: tags ({_shown(event.tag)}) are not read")
+            if bounded and self.values > MOST_VALUES:
+                raise yaml.YAMLError(f"{line}: more than {MOST_VALUES} values")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node, deep=False):
@@ -168,8 +181,10 @@ def load_yaml(path: str) -> dict:
             for key, _ in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a key is no word")
+                if key.tag == tag + "merge":
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: merge keys (<<) are not read")
                 if key.value in seen:
-                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {_shown(key.value)} is given twice")
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 
@@ -183,10 +198,11 @@ def load_yaml(path: str) -> dict:
     Loader.add_implicit_resolver(tag + "float", re.compile(f"^(?:{BROKEN.pattern})$"), list("-+.0123456789"))
     try:
         loaded = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader, made stricter
+        json.dumps(loaded, ensure_ascii=False).encode()  # "\ud800" could be neither saved nor shown
     except RecursionError:
         raise UsageError(f"{path} is nested too deeply", "sections with settings were wanted", "see configs/") from None
     except (yaml.YAMLError, TypeError, ValueError) as error:
-        line = " ".join(str(error).split())
+        line = " ".join(str(error).split())[:300]
         raise UsageError(
             f"{path} is no readable YAML: {line}", "`key: value` lines were wanted", "mend that line"
         ) from None
@@ -206,11 +222,11 @@ def _read_yaml(path, groups, flat, aliases, errors) -> dict[str, tuple[object, s
         errors.append(error)
         return {}
     # A file may hold sections another command reads (train-tokenizer meets `model:`); what is in them is checked there.
-    from tinygpt_hf.settings import arguments
+    from tinygpt_hf.settings import arguments, corpus
 
     all_sections = {
         a.section
-        for a in vars(arguments).values()
+        for a in (*vars(arguments).values(), *vars(corpus).values())
         if isinstance(a, type) and dataclasses.is_dataclass(a) and hasattr(a, "section")
     }
     sections: dict[str, list[type]] = {}
@@ -229,7 +245,9 @@ def _read_yaml(path, groups, flat, aliases, errors) -> dict[str, tuple[object, s
         if content is None:
             continue
         if not isinstance(content, dict):
-            errors.append(UsageError(f"{path}: `{section}` is {content!r}", "a mapping was wanted", "see configs/"))
+            errors.append(
+                UsageError(f"{path}: `{section}` is {_shown(content)}", "a mapping was wanted", "see configs/")
+            )
             continue
         here = {n for n, (g, _) in flat.items() if g in sections[section]}
         here_old = {old for old, new in aliases.items() if new in here}
@@ -264,6 +282,11 @@ def _did_you_mean(name: str, known: list[str], prefix: str) -> str:
     return f"did you mean {prefix}{close[0]}?" if close else "no setting has a name like it"
 
 
+def _shown(value) -> str:
+    """A value as an error shows it: the first words of a long one."""
+    return words if len(words := repr(value)) <= 100 else f"{words[:100]}…"
+
+
 def _base_type(annotation) -> tuple[type, object]:
     """(int | None) -> (int, int); list[str] -> (list, list[str]); Literal[...] -> (Literal, ...)."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
@@ -287,7 +310,9 @@ def convert(raw, annotation, where: str):
         if isinstance(raw, bool):  # YAML reads a bare `no` as false
             raw = {True: "yes", False: "no"}[raw]
         if raw not in choices:
-            raise UsageError(f"{where} is {raw!r}", f"one of {', '.join(choices)} was wanted", "choose one of them")
+            close = difflib.get_close_matches(str(raw), choices, n=1)
+            hint = f"did you mean {close[0]}?" if close else "choose one of them"
+            raise UsageError(f"{where} is {_shown(raw)}", f"one of {', '.join(choices)} was wanted", hint)
         return raw
     if kind is list:
         items = raw if isinstance(raw, list) else [raw]
@@ -303,11 +328,11 @@ def convert(raw, annotation, where: str):
         raw = _numbers(_json(raw) if isinstance(raw, str) else raw)
         if not isinstance(raw, dict):
             raise UsageError(
-                f"{where} is {raw!r}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
+                f"{where} is {_shown(raw)}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
             )
         return raw
     if isinstance(raw, (list, dict)):
-        raise UsageError(f"{where} is {raw!r}", f"one {kind.__name__} was wanted", "give a single value")
+        raise UsageError(f"{where} is {_shown(raw)}", f"one {kind.__name__} was wanted", "give a single value")
     if kind is bool:
         words = {
             "true": True,
@@ -320,7 +345,7 @@ def convert(raw, annotation, where: str):
             "off": False,
         }
         if str(raw).lower() not in words:
-            raise UsageError(f"{where} is {raw!r}", "true or false was wanted", "write true or false")
+            raise UsageError(f"{where} is {_shown(raw)}", "true or false was wanted", "write true or false")
         return words[str(raw).lower()]
     if kind in (int, float):
         return _number(raw, kind, where)
@@ -358,18 +383,18 @@ def _number(raw, kind: type, where: str):
         except ValueError:
             number = math.nan
     if isinstance(number, float) and not math.isfinite(number):
-        raise UsageError(f"{where} is {raw!r}", f"{wanted} was wanted", "e.g. 3e-4, 0.1 or 1000")
+        raise UsageError(f"{where} is {_shown(raw)}", f"{wanted} was wanted", "e.g. 3e-4, 0.1 or 1000")
     if kind is int and isinstance(number, float):
         if not number.is_integer():
-            raise UsageError(f"{where} is {raw!r}", "a whole number was wanted", f"e.g. {round(number)}")
+            raise UsageError(f"{where} is {_shown(raw)}", "a whole number was wanted", f"e.g. {round(number)}")
         number = int(number)
     if kind is int and abs(number) > LARGEST:
-        raise UsageError(f"{where} is {raw!r}", f"{wanted} up to {LARGEST} was wanted", "give a smaller one")
+        raise UsageError(f"{where} is {_shown(raw)}", f"{wanted} up to {LARGEST} was wanted", "give a smaller one")
     return number
 
 
 def to_yaml(instances: list) -> str:
-    """Dataclass instances as the YAML that `--config` reads back. Unset (None) and empty values are left out."""
+    """Dataclass instances as the YAML that `--config` reads back. Unset (None) and empty values are left out, secrets hidden."""
     import yaml
 
     sections: dict[str, dict] = {}
@@ -378,7 +403,7 @@ def to_yaml(instances: list) -> str:
         for field in dataclasses.fields(instance):
             value = getattr(instance, field.name)
             if value is not None and value != []:
-                section[field.name] = value
+                section[field.name] = redacted(value)
 
     class Dumper(yaml.SafeDumper):
         """Line ends of Unicode are escaped: PyYAML would write them bare and read them back as spaces."""
