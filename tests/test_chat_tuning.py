@@ -236,7 +236,7 @@ def test_the_configuration_is_read_and_trains_two_steps(name, base, tmp_path, mo
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert recipe.train(*(settings[group] for group in TRAINING), quiet=True).steps == 2
-    assert set(asked) == (set() if name == "chat-toyland" else {("HuggingFaceTB/smol-smoltalk", None, True)})
+    assert set(asked) == (set() if name == "chat-toyland" else {("HuggingFaceTB/smol-smoltalk", None, False)})
     tuned, tokenizer = load_model(str(tmp_path / "r"), device="cpu")[:2]
     assert tokenizer.chat_template == CHAT_TEMPLATE
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in torch.tensor(tuned.generation_config.eos_token_id).view(-1)

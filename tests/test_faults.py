@@ -163,6 +163,17 @@ def test_more_steps_than_allowed_stop_the_run(tmp_path, monkeypatch):
         run(tmp_path / "r", nonfinite="skip:2")
 
 
+def test_an_evaluation_that_is_not_finite_ends_the_run_in_words(tmp_path, monkeypatch):
+    spoilt = {name: math.nan for name in ("eval_loss", "eval_perplexity", "eval_bits_per_byte", "eval_accuracy")}
+    monkeypatch.setattr(recipe, "evaluate", lambda *words: spoilt)
+    for _ in range(2):  # and again when it is already finished
+        result = run(tmp_path / "r")
+        assert result.eval_loss is None and result.best_step is None and result.steps == 8
+    line = [line for line in read_log(tmp_path / "r/log.jsonl") if "eval_loss" in line][-1]
+    assert line["eval_loss"] is None and line["eval_loss_is"] == "nan"
+    assert "NaN" not in (tmp_path / "r/run.json").read_text() and "nan" not in (tmp_path / "r/README.md").read_text()
+
+
 class FullDisk(safeio.System):
     """From the Nth call on the disk is full, until `left` is set high again."""
 
@@ -207,7 +218,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(finishe
     with pytest.raises(RunError, match="a checkpoint needs .* are free; what was saved before is complete; make space"):
         run(tmp_path / "r", model={"hidden_dropout": 0.0})
     monkeypatch.undo()
-    assert all(safeio.damage(path) is None for path in (tmp_path / "r").glob("checkpoint-*"))
+    saved = list((tmp_path / "r").glob("checkpoint-*"))
+    assert saved and not any(map(safeio.damage, saved))
     assert not list((tmp_path / "r").glob(f"{safeio.TEMPORARY}*"))
     run(tmp_path / "r", model={"hidden_dropout": 0.0})
     assert losses(tmp_path / "r") == losses(finished)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf import safeio
+from tinygpt_hf.data import rows as rows_module
 from tinygpt_hf.data.rows import IGNORED, Rows, RowWriter, rows_per_epoch
 from tinygpt_hf.errors import RunError, UsageError
 
@@ -125,3 +126,16 @@ def test_the_manifest_counts_targets(tmp_path):
     write(tmp_path / "r", [[1, 2, 3, 4]], [[0, 1, 0, 1]])
     manifest = json.loads((tmp_path / "r" / safeio.MANIFEST).read_text())
     assert manifest["num_tokens"] == 4 and manifest["num_target_tokens"] == 2
+
+
+@pytest.mark.parametrize("place", [1, 3, 4, 5, 9])
+def test_borders_out_of_order_are_found_in_every_part(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(rows_module, "PART", 4)
+    write(tmp_path / "r", [[1, 2]] * 10)
+    path = tmp_path / "r" / "documents.bin"
+    starts = np.fromfile(path, dtype=np.uint64)
+    Rows(tmp_path / "r")
+    starts[place] = starts[place - 1]
+    path.write_bytes(starts.tobytes())
+    with pytest.raises(RunError, match="out of order"):
+        Rows(tmp_path / "r")

@@ -52,7 +52,7 @@ class StepBatches:
         if self._pool:
             self._ahead = {ahead: waiting for ahead, waiting in self._ahead.items() if ahead > step}
             for ahead in range(step + 1, step + 1 + self._workers):
-                if ahead * self._per_step < self._total and ahead not in self._ahead:
+                if self.span(ahead)[1] > 0 and ahead not in self._ahead and self.covered(ahead, step):
                     self._ahead[ahead] = self._pool.submit(self._read, ahead)
         begin, count = order.share(0, len(rows[0]), self._processes, self._process)
         parts = -(-self._per_step // (self._processes * size))
@@ -67,10 +67,17 @@ class StepBatches:
         """The numbers of the rows a step shows, of all processes."""
         return [int(row) for _, rows in self._pieces(step) for row in rows]
 
-    def _pieces(self, step: int) -> list[tuple[int, np.ndarray]]:
+    def span(self, step: int) -> tuple[int, int]:
+        """The positions a step shows: (the first, how many)."""
         first = step * self._per_step
-        count = min(self._per_step, self._total - first)
-        return order.rows_at(first, count, self._rows.count(self._block_size, self._shift), self._seed)
+        return first, min(self._per_step, self._total - first)
+
+    def covered(self, step: int, shown: int | None = None) -> bool:
+        """Are the rows of a step there, and do they stay while those of step `shown` are shown?"""
+        return self._rows.covers(*self.span(step), None if shown is None else self.span(shown)[0])
+
+    def _pieces(self, step: int) -> list[tuple[int, np.ndarray]]:
+        return self._rows.at(*self.span(step), self._block_size, self._shift, self._seed)
 
     def _read(self, step: int) -> Batch:
         parts = []

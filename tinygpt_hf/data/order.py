@@ -6,6 +6,8 @@ The stream of rows is infinite: epoch after epoch, each a permutation of all row
 - resume is one integer, and nothing has to be skipped or replayed;
 - processes share a step by arithmetic: the rows of a step do not depend on how many processes or micro-batches it is cut
   into, only which process computes which of them does;
+- rows that are still being read come in windows of R rows, each window permuted by itself, so that the order of a window is
+  known before the next one is;
 - nothing is held in memory, however many rows there are: the permutation is a keyed Feistel network (Luby and Rackoff 1988)
   over the next power of four, walked until it falls inside the range (Black and Rogaway 2002), written out in integer
   arithmetic, so that the order never changes with a library's random number generator.
@@ -71,6 +73,24 @@ def rows_at(first: int, count: int, size: int, seed: int) -> list[tuple[int, np.
         epoch, start = divmod(position, size)
         stop = min(size, start + end - position)
         pieces.append((epoch, permuted(np.arange(start, stop), size, seed, epoch)))
+        position += stop - start
+    return pieces
+
+
+def windowed_rows_at(first: int, count: int, size: int | None, window: int, seed: int) -> list[tuple[int, np.ndarray]]:
+    """As `rows_at`, but each `window` rows of the text are permuted among themselves, one window after another.
+
+    `size` None: the end of the text is not known yet; the positions must then lie in windows that are full.
+    """
+    pieces = []
+    position, end = first, first + count
+    while position < end:
+        epoch, row = divmod(position, size) if size else (0, position)
+        number, start = divmod(row, window)
+        length = min(window, size - number * window) if size else window
+        stop = min(length, start + end - position)
+        rows = permuted(np.arange(start, stop), length, seed, mix(epoch, number))
+        pieces.append((epoch, number * window + rows))
         position += stop - start
     return pieces
 

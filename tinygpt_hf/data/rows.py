@@ -30,6 +30,7 @@ borders, and `position_ids` restart at them: the attention of a row may stay ins
     position_ids = rows.position_ids([0, 2], block_size=128)                   # (B, T), 0 where a document begins
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +38,11 @@ from pathlib import Path
 import numpy as np
 
 from tinygpt_hf import safeio
+from tinygpt_hf.data import order
 from tinygpt_hf.errors import RunError, UsageError
 
 FORMAT = 1
+PART = 1 << 20  # of the documents, looked at together
 IGNORED = -100  # the label PyTorch's cross entropy leaves out
 
 
@@ -53,6 +56,12 @@ def rows_per_epoch(num_tokens: int, block_size: int, shifted: bool = False) -> i
     if num_tokens < 2:
         return 0
     return -(-(num_tokens - 1) // block_size) + (1 if shifted else 0)
+
+
+def _rises(numbers: np.ndarray) -> bool:
+    """Is each number larger than the one before? A part at a time: there may be billions."""
+    parts = (numbers[k : k + PART + 1] for k in range(0, len(numbers), PART))
+    return all(bool(np.all(part[1:] > part[:-1])) for part in parts)
 
 
 class RowWriter:
@@ -102,11 +111,18 @@ class RowWriter:
         self.num_tokens += len(ids)
 
     def __exit__(self, kind, error, trace) -> None:
-        self._starts.write(np.uint64(self.num_tokens).tobytes())
-        self._mask.write(np.packbits(self._pending_mask).tobytes())
-        for file in (self._tokens, self._starts, self._mask):
-            file.close()
-        if kind is None:
+        files = (self._tokens, self._starts, self._mask)
+        if kind is not None:
+            for file in files:
+                with contextlib.suppress(OSError):  # there may be no room for what it still holds
+                    file.close()
+            self._transaction.__exit__(kind, error, trace)
+            return
+        try:
+            self._starts.write(np.uint64(self.num_tokens).tobytes())
+            self._mask.write(np.packbits(self._pending_mask).tobytes())
+            for file in files:
+                file.close()
             if self.num_masked == 0:
                 os.unlink(self._tmp / "mask.bin")
             safeio.write_manifest(
@@ -121,7 +137,10 @@ class RowWriter:
                     **self.facts,
                 },
             )
-        self._transaction.__exit__(kind, error, trace)
+        except BaseException as failure:
+            self.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._transaction.__exit__(None, None, None)
 
 
 class Rows:
@@ -151,7 +170,7 @@ class Rows:
         self.mask = self._map("mask.bin", np.dtype(np.uint8)) if "mask.bin" in self.manifest["files"] else None
 
         ends = int(self.starts[0]), int(self.starts[-1])
-        if ends != (0, self.num_tokens) or np.any(self.starts[1:] <= self.starts[:-1]):
+        if ends != (0, self.num_tokens) or not _rises(self.starts):
             raise RunError(f"{self.folder / 'documents.bin'} is out of order: the rows are damaged; make them anew")
 
     def _sizes(self) -> dict[str, int]:
@@ -191,7 +210,7 @@ class Rows:
     @property
     def is_target(self) -> np.ndarray | None:
         """(num_tokens,) bools: may the token be a target? None where every token may."""
-        return None if self.mask is None else self._may_be_target(np.arange(self.num_tokens))
+        return None if self.mask is None else np.unpackbits(self.mask, count=self.num_tokens).view(bool)
 
     @property
     def num_bytes(self) -> int:
@@ -201,6 +220,15 @@ class Rows:
     def count(self, block_size: int, shifted: bool = False) -> int:
         """How many rows one epoch has."""
         return rows_per_epoch(self.num_tokens, block_size, shifted)
+
+    def at(self, first: int, count: int, block_size: int, shifted: bool, seed: int) -> list[tuple[int, np.ndarray]]:
+        """The rows at positions [first, first + count) of training, as (epoch, row indices) pieces in order."""
+        return order.rows_at(first, count, self.count(block_size, shifted), seed)
+
+    def covers(self, first: int, count: int, shown: int | None = None) -> bool:
+        """Are the rows at these positions there, and do they stay while the row at position `shown` is shown? Of a text that is
+        still being read they may not be."""
+        return True
 
     def _may_be_target(self, positions: np.ndarray) -> np.ndarray:
         if self.mask is None:
@@ -247,8 +275,8 @@ class Rows:
     def position_ids(self, indices, block_size: int, offset: int = 0) -> np.ndarray:
         """(B, T) int64: how far each input of the rows lies behind the beginning of its document, or of the row's part of it.
 
-        Padding is 0 throughout. Given to a model of Transformers without an attention mask, restarting positions confine
-        attention to the document.
+        Padding is 0 throughout. Given to a model of Transformers without an attention mask and with use_cache=False, restarting
+        positions confine attention to the document; with a cache they do not.
         """
         places = self.places(indices, block_size, offset)
         behind = (places + 1).astype(np.uint64)  # of the type of `starts`, which would be copied as a whole otherwise

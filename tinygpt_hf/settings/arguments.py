@@ -89,7 +89,13 @@ class DataArguments:
         None,
         "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; default: a file is one",
     )
-    streaming: bool = setting(False, "read a Hub dataset while it downloads instead of downloading all of it first")
+    streaming: bool = setting(
+        False,
+        "train while the text is still being read; a Hub dataset, or parquet behind URLs, is not downloaded first",
+    )
+    stream_window: int | None = setting(
+        None, "with streaming: rows of at most this many tokens on the disk at a time; default: all rows are kept"
+    )
     max_train_samples: int | None = setting(None, "use only the first N documents (for toyland: how many to write)")
     validation_split: Literal["hash", "tail"] | None = setting(
         None,
@@ -100,7 +106,9 @@ class DataArguments:
     packing: Literal["wrap", "bestfit"] = setting(
         "wrap", "wrap: documents end to end, cut anywhere; bestfit: those that fit a row whole, with padding at its end"
     )
-    shift_rows: bool = setting(True, "cut the text into rows at another offset in every epoch (with packing wrap)")
+    shift_rows: bool = setting(
+        True, "cut the text into rows at another offset in every epoch (with packing wrap, without streaming)"
+    )
     document_mask: bool = setting(False, "no attention across the documents of a row; positions restart at each")
     rows: str | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
     num_proc: int | None = setting(
@@ -110,8 +118,8 @@ class DataArguments:
 
     @property
     def sliding(self) -> bool:
-        """Is the text cut at another offset in every epoch? Whole documents have no offset."""
-        return self.shift_rows and self.packing == "wrap"
+        """Is the text cut at another offset in every epoch? Whole documents have no offset, nor has text without a known end."""
+        return self.shift_rows and self.packing == "wrap" and not self.streaming
 
 
 @dataclass

@@ -11,6 +11,7 @@ SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
+SMALLEST_STREAM = 6  # rows, in as many windows: the first, two that are shown, three ahead
 LARGEST_BPE = 10_000_000  # the trainer reserves memory for all of it at once
 AT_LEAST_ONE = {
     ModelArguments: ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -47,6 +48,15 @@ def check_settings(*groups) -> None:
                     "--lora_r is given without --model_name_or_path",
                     "adapters need a base that is trained already",
                     "name one, or leave --lora_r out to train all weights",
+                )
+            )
+    if DataArguments in by_type and TrainingArguments in by_type:
+        if by_type[DataArguments].streaming and by_type[TrainingArguments].num_train_epochs is not None:
+            errors.append(
+                UsageError(
+                    "--num_train_epochs is given with --streaming",
+                    "how many rows there are is known only when all is read",
+                    "use --max_steps or --max_train_tokens",
                 )
             )
     if ModelArguments in by_type and DataArguments in by_type:
@@ -130,6 +140,28 @@ def _data(data: DataArguments) -> list[UsageError]:
         errors.append(
             UsageError(
                 "--validation_split_percentage is 0", "validation needs some text", "raise it or give --validation_file"
+            )
+        )
+    if data.streaming and data.packing != "wrap":
+        errors.append(
+            UsageError(
+                f"--packing is {data.packing} with --streaming",
+                "it needs all documents at once",
+                "use --packing wrap, or leave --streaming out",
+            )
+        )
+    if data.streaming and data.rows:
+        errors.append(
+            UsageError("--rows is given with --streaming", "rows that are there need no reading", "remove one of them")
+        )
+    if data.stream_window is not None and not data.streaming:
+        errors.append(UsageError("--stream_window is given without --streaming", "both or none", "add --streaming"))
+    if data.stream_window is not None and data.stream_window < SMALLEST_STREAM * data.block_size:
+        errors.append(
+            UsageError(
+                f"--stream_window is {data.stream_window}",
+                f"at least {SMALLEST_STREAM} rows of {data.block_size} tokens were wanted",
+                f"use {SMALLEST_STREAM * data.block_size} or more",
             )
         )
     if data.document_separator == "":

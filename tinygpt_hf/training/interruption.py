@@ -50,14 +50,21 @@ class Interruption(contextlib.AbstractContextManager):
         if self._signal is None:
             self._signal, self._when = number, time.monotonic()
 
+    def asked(self) -> int:
+        """The number of the signal that asked this process for the end; 0 if none did."""
+        gone = self._launcher is not None and os.getppid() != self._launcher
+        return self._signal or (signal.SIGTERM if gone else 0)
+
     def wanted(self) -> signal.Signals | None:
         """The signal that asked for the end, agreed over all processes: if one was asked, all stop after the same step."""
-        number = self._signal or 0
-        if self._launcher is not None and os.getppid() != self._launcher:
-            number = number or signal.SIGTERM
+        number = self.agreed(self.asked())
+        return signal.Signals(number) if number else None
+
+    def agreed(self, number: int) -> int:
+        """The largest of the processes' numbers."""
         if self._accelerator.num_processes > 1:
             import torch
 
             flag = torch.tensor([number], device=self._accelerator.device)
             number = int(self._accelerator.gather(flag).max())
-        return signal.Signals(number) if number else None
+        return number

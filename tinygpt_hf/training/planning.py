@@ -90,7 +90,8 @@ def check_room(needs: Needs, folder: Path, limit: int, device: str) -> None:
         )
     # while one is written there are `limit` old ones and the new; besides: the last and the best weights, one being replaced
     wanted = (limit + 1) * needs.checkpoint + 3 * needs.weights
-    have = sum(path.stat().st_size for path in folder.rglob("*.safetensors") if path.is_file())
+    kept = (folder.glob(f"{place}*.safetensors") for place in ("", "best/", "checkpoint-*/"))
+    have = sum(path.stat().st_size for found in kept for path in found if path.is_file())
     room = shutil.disk_usage(folder).free
     if wanted - have > room:
         raise UsageError(

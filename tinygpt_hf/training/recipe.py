@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import math
 from pathlib import Path
+from signal import Signals
 
 import torch
 import transformers
@@ -54,10 +55,13 @@ from tinygpt_hf.training.run_log import (
     evaluation_line,
     finite_or_none,
     launcher_note,
+    loss_words,
     needs_line,
     to_beat,
 )
 from tinygpt_hf.training.text import prepare
+
+NO_MORE_ROWS = 1 << 10  # told from the number of a signal
 
 
 @dataclasses.dataclass
@@ -110,10 +114,13 @@ def train(
         run_folder.opened(folder, training.overwrite, accelerator.is_main_process),
         Uploads(folder, training, accelerator.is_main_process, console.say) as uploads,  # waits for the last one
         Interruption(accelerator) as interruption,
+        contextlib.ExitStack() as closing,
     ):
         # The text, as rows; the model; and how far the run is.
         with accelerator.main_process_first():
-            tok, rows, new_tokens = prepare(folder, model, data, tokenizer, training, console)
+            tok, rows, new_tokens = prepare(
+                folder, model, data, tokenizer, training, console, accelerator.is_main_process, closing
+            )
         if rows.reused and accelerator.is_main_process:  # a flipped bit would be learnt without a word
             for part in (rows.train, rows.validation):
                 part.verify()
@@ -132,13 +139,16 @@ def train(
         plan = make_plan(
             training, rows.train.count(data.block_size, data.sliding), data.block_size, accelerator.num_processes
         )
+        if data.streaming:
+            rows.train.check_step(plan.rows_per_step, data.stream_window)
         facts = run_facts(net, rows, tok, data, training, plan, base)
         resumed = run_folder.find_checkpoint(folder, training.resume_from_checkpoint, facts, console.say)
         state = checkpoint.read_state(resumed) if resumed else RunState(facts=facts)
         finished = run_folder.finished_result(folder, state, plan.max_steps)
         if finished:
             console.say(
-                f"{folder} is already finished: {state.step} steps, validation loss {state.last_evaluation['eval_loss']:.4f}"
+                f"{folder} is already finished: {state.step} steps, "
+                f"validation loss {loss_words(state.last_evaluation['eval_loss'])}"
             )
             if accelerator.is_main_process:
                 write_card(folder)  # the kill may have come before it was written
@@ -150,7 +160,8 @@ def train(
             run_folder.write_facts(
                 folder, accelerator.device.type, accelerator.mixed_precision, {**facts, "chat": chats}, result=None
             )
-            console.say(announcement(net, plan, state, rows.train.num_tokens, data.block_size, accelerator))
+            tokens = None if data.streaming else rows.train.num_tokens
+            console.say(announcement(net, plan, state, tokens, data.block_size, accelerator))
             held_out = rows.validation
             beaten = baselines(rows.train.tokens, held_out.tokens, len(tok), held_out.num_bytes, held_out.is_target)
             console.say(to_beat(beaten))
@@ -195,7 +206,14 @@ def train(
 
         # The loop.
         interruption.hold()
+        saved = state.step
         while state.step < plan.max_steps:
+            if data.streaming and (ending := missing_rows(rows.train, steps, state.step, interruption)):
+                meter.close()
+                if state.step > saved:
+                    state.unlogged = meter.unlogged
+                    save(folder, raw, files, optimizer, state, about, training, accelerator)
+                raise ending
             factor = rate_factor(state.step, plan, training)
             set_learning_rate(optimizer, factor)
             loss, tokens = fitting.gradients(
@@ -243,6 +261,7 @@ def train(
                 meter.go_on()
             if is_due(state.step, plan.save_steps, last) or signal:
                 meter.pause()
+                saved = state.step
                 state.unlogged = meter.unlogged
                 save(folder, raw, files, optimizer, state, about, training, accelerator)
                 uploads.offer(folder, f"Step {state.step}")
@@ -282,6 +301,9 @@ def train(
             write_card(folder)
             console.say(closing_line(result))
         accelerator.wait_for_everyone()
+    # DDP goes before its process group: going last it would hold the interpreter's lock while it waits for a thread that wants it
+    net = forward = optimizer = None
+    accelerator.free_memory()
     accelerator.end_training()
     return result
 
@@ -312,6 +334,17 @@ def run_facts(net, rows, tok, data: DataArguments, training: TrainingArguments, 
         "lora": lora if training.lora_r else None,
         "base": base,
     }
+
+
+def missing_rows(rows, steps: StepBatches, step: int, interruption) -> BaseException | None:
+    """Wait for the rows of a step, whose text is still being read; None, or what every process ends with once all is saved."""
+    failed = rows.lacking(*steps.span(step), lambda: interruption.asked() > 0)
+    asked = 0 if steps.covered(step) else interruption.asked()
+    number = interruption.agreed(NO_MORE_ROWS if failed else asked)
+    after = f"after step {step}, saved; the same command goes on"
+    if number == NO_MORE_ROWS:
+        return RunError(f"{failed or 'the first process got no more text'}; stopped {after}")
+    return Interrupted(f"stopped by {Signals(number).name} {after}", number) if number else None
 
 
 def rate_factor(step: int, plan: Plan, training: TrainingArguments) -> float:

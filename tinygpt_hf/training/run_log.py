@@ -194,8 +194,8 @@ class Meter:
         self._console.close()
 
 
-def announcement(net, plan, state, num_tokens: int, block_size: int, accelerator) -> str:
-    """What is about to be trained, on what, for how long."""
+def announcement(net, plan, state, num_tokens: int | None, block_size: int, accelerator) -> str:
+    """What is about to be trained, on what, for how long. `num_tokens` None: the text is still being read."""
     tokens = plan.rows_per_step * block_size
     where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
     begin = f"from step {state.step} " if state.step else ""
@@ -204,7 +204,11 @@ def announcement(net, plan, state, num_tokens: int, block_size: int, accelerator
     return (
         f"model: {size / 1e6:.2f}M parameters{learnt} on {where}\n"
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, "
-        f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+        + (
+            "of text that is read on the way"
+            if num_tokens is None
+            else f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+        )
     )
 
 
@@ -250,8 +254,13 @@ def closing_line(result) -> str:
     bits = f", {result.eval_bits_per_byte:.3f} bits per byte" if result.eval_bits_per_byte is not None else ""
     return (
         f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s; "
-        f"validation loss {result.eval_loss:.4f}{bits}; the model is {result.output_dir}"
+        f"validation loss {loss_words(result.eval_loss)}{bits}; the model is {result.output_dir}"
     )
+
+
+def loss_words(loss: float | None) -> str:
+    """A loss as it is shown; None is one that JSON could not hold."""
+    return "not finite" if loss is None else f"{loss:.4f}"
 
 
 def duration(seconds: float) -> str:
