@@ -1,14 +1,14 @@
 """How fast text becomes rows, beside `datasets.map` and `group_texts` of Transformers' run_clm example, and in how much memory.
 
-    python benchmarks/tokenize_speed.py                      # 32 MB of text, three pairs of runs; then growing sizes
-    python benchmarks/tokenize_speed.py --mb 8 --rounds 1 --sizes 8,16,32
+    python benchmarks/tokenize_speed.py                      # 32 MB of text, three pairs of runs
+    python benchmarks/tokenize_speed.py --mb 8 --rounds 1
 
 Both sides get the same text, the same tokenizer and as many processes as there are cores. The example is followed step by step:
 `load_dataset("json")`, `map(tokenize_function)`, `map(group_texts)`, batched by 1000, its arrays kept as Arrow files; its end of
 the text (remainders of every 1000 documents) is lost, as there. Ours writes rows with the separators, the remainder, hashes and a
 validation part. Each run is a fresh process with empty caches; the sides take turns. Memory is that of the process and of those it
 started, summed, looked at twenty times a second; what is loaded before the text (Python, the libraries, the tokenizer) is the
-baseline.
+baseline. The memory at growing sizes: tokenize_memory.py.
 """
 
 import argparse
@@ -26,23 +26,22 @@ from pathlib import Path
 import psutil  # comes with accelerate
 
 
-def write_text(folder: Path, megabytes: float) -> tuple[Path, Path]:
-    """The text of this Python's standard library, repeated with numbers in it, as one JSON object per file and as one text."""
+def write_text(folder: Path, megabytes: float) -> Path:
+    """The text of this Python's standard library, repeated with numbers in it, as one JSON object per file."""
     root = Path(os.__file__).parent
     files = sorted(path for path in root.rglob("*.py") if "site-packages" not in path.parts)
-    lines, plain, size, turn = folder / "text.jsonl", folder / "text.txt", 0, 0
-    with open(lines, "w", encoding="utf-8") as table, open(plain, "w", encoding="utf-8") as whole:
+    lines, size, turn = folder / "text.jsonl", 0, 0
+    with open(lines, "w", encoding="utf-8") as table:
         while size < megabytes * 1e6:
             for path in files:
                 text = f"# copy {turn}\n" + path.read_text(encoding="utf-8", errors="ignore")
                 if 500 < len(text) < 50_000 and "\0" not in text:
                     table.write(json.dumps({"text": text}) + "\n")
-                    whole.write(text)
                     size += len(text.encode())
                 if size >= megabytes * 1e6:
                     break
             turn += 1
-    return lines, plain
+    return lines
 
 
 def ours(file: str, tokenizer_folder: str, out: str, num_proc: int) -> dict:
@@ -122,7 +121,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mb", type=float, default=32)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sizes", default="16,64,256", help="megabytes of one .txt file, for the memory")
     parser.add_argument("--vocab_size", type=int, default=8192)
     wanted = parser.parse_args()
     from tinygpt_hf.data.tokenizer import train_tokenizer
@@ -131,7 +129,7 @@ def main() -> None:
     cores = all_cores()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        lines, _ = write_text(place, wanted.mb)
+        lines = write_text(place, wanted.mb)
         sample = (
             json.loads(line)["text"] for number, line in enumerate(open(lines, encoding="utf-8")) if number < 1000
         )
@@ -149,11 +147,6 @@ def main() -> None:
             )
         ratios = [b["seconds"] / a["seconds"] for a, b in zip(found["ours"], found["theirs"], strict=True)]
         print(f"ours is {statistics.median(ratios):.2f} times as fast (pairs: {', '.join(f'{r:.2f}' for r in ratios)})")
-        for size in map(float, wanted.sizes.split(",")):
-            _, plain = write_text(place, size)
-            result = run("ours", plain, place / "tokenizer", cores)
-            above = result["peak_mb"] - result["baseline_mb"]
-            print(f"one text of {size:5.0f} MB: {result['seconds']:.1f} s, {above:.0f} MB above the baseline")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,23 @@ def test_a_named_column_leaves_no_choice():
     assert [m["content"] for m in row_document(row, "talk", "x")["messages"]] == ["q", "a"]
 
 
+def nested(depth: int) -> list:
+    found: list = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
+    for depth in (*range(100, 1000, 50), *range(900, 1000), 10**4):
+        found = row_document({"messages": nested(depth)}, None, "here", keep_broken=True)
+        assert found["broken"] == "message 1 has no text under `content`" and found["text"]
+    for role in (nested(10**4), "x" * 10**6):
+        with pytest.raises(UsageError) as caught:
+            row_document({"messages": [{"role": role, "content": "x"}]}, None, "here")
+        assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf.data import corpus, encoding, packing
+from tinygpt_hf.data.bestfit import BestFitRows
 from tinygpt_hf.data.chat_format import encode_chat
 from tinygpt_hf.data.encoding import cut_text
 from tinygpt_hf.data.packing import prepare_rows, training_texts, validation_texts
@@ -240,6 +241,44 @@ def test_a_weighted_mix_repeats_training_documents_only(tiny_tokenizer, texts, t
     assert len(held_out) == len(set(held_out)) == len(TEXTS) - len(set(stories)) > 0
 
 
+def test_conversations_are_not_told_to_use_their_tails(tiny_tokenizer, tmp_path):
+    few = lines(tmp_path / "few.jsonl", [{"messages": chat} for chat in CHATS[:3]])
+    texts = lines(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS[:70]])
+    told = {}
+    for path, how in ((few, None), (few, "tail"), (texts, "hash")):
+        data = DataArguments(
+            train_file=path, block_size=16, validation_split=how, validation_split_percentage=1e-6, num_proc=1
+        )
+        with pytest.raises(UsageError, match="fell into the 1e-06 % held out") as caught:
+            prepare_rows(data, tiny_tokenizer, tmp_path / "rows")
+        told[path[0], how] = caught.value.what_to_do
+    assert told[few[0], None] == told[few[0], "tail"] == "raise --validation_split_percentage or give --validation_file"
+    assert ", use --validation_split tail, or" in told[texts[0], "hash"]
+
+
+def test_rows_are_shown_without_their_padding(tokenizer, chats, tmp_path):
+    data = DataArguments(train_file=chats, block_size=200, validation_split_percentage=20)
+    rows = prepare_rows(data, tokenizer, tmp_path / "rows").train
+    packed = BestFitRows(rows.folder, 200)
+    assert packed.padding
+    for some in (packed, rows):
+        shown = packing.shown_rows(some, tokenizer, some.count(200), 200)
+        targets = [int((some.batch([k], 200)[1] != IGNORED).sum()) for k in range(some.count(200))]
+        for line, learnt in zip(shown, targets, strict=True):
+            assert f", {learnt} of 200 tokens learnt: " in line
+            assert "<|endoftext|><|endoftext|>" not in line
+    whole = "<|im_start|>user\nWhat is"
+    assert all(
+        line.partition("learnt: ")[2].startswith(whole) for line in packing.shown_rows(packed, tokenizer, 9, 200)
+    )
+
+
+def test_what_may_be_learnt_is_told_for_all_tokens_at_once(tokenizer, chats, tmp_path):
+    rows = prepare_rows(DataArguments(train_file=chats, block_size=32), tokenizer, tmp_path / "rows").train
+    one_by_one = [flag for k in range(rows.num_documents) for flag in rows.targets(k).tolist()]
+    assert rows.is_target.dtype == bool and rows.is_target.tolist() == one_by_one and {*one_by_one} == {True, False}
+
+
 # At rest.
 
 
@@ -264,7 +303,7 @@ def test_the_manifest_says_what_decided_the_rows(tiny_tokenizer, texts, tmp_path
     assert {name: prepared.train.manifest[name] for name in facts} == json.loads(json.dumps(facts))
     assert packing.changed_facts(tmp_path / "rows", facts) == []
     facts["split"] = {"how": "tail", "percentage": 5.0}
-    assert packing.changed_facts(tmp_path / "rows", facts) == ["split"]
+    assert packing.changed_facts(tmp_path / "rows", facts) == ["split (validation_split not set, now tail)"]
     opened = packing.open_rows(tmp_path / "rows")
     assert opened.reused and opened.train.manifest == prepared.train.manifest
     opened.train.verify(), opened.validation.verify()

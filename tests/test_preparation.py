@@ -1,10 +1,14 @@
 """What is there already is used only if nothing changed; what changed is named; a tokenizer never sees the validation text."""
 
 import json
+from dataclasses import replace
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from tinygpt_hf.data import packing
+from tinygpt_hf.data.changes import changes
 from tinygpt_hf.data.preparation import find_rows, find_tokenizer, make_tokenizer, save_tokenizer
 from tinygpt_hf.data.tokenizer import bytes_per_token, load_tokenizer, tokenizer_hash, train_tokenizer
 from tinygpt_hf.errors import RunError, UsageError
@@ -97,7 +101,7 @@ def test_a_tokenizer_of_other_settings_is_refused_and_the_change_named(text, tmp
     with open(text.train_file[0], "a") as file:
         file.write("more")
     line = refused(find_tokenizer, folder, text, TokenizerArguments(vocab_size=262), None, 0)
-    assert "trained with other sources;" in line
+    assert "trained with other sources (text.txt);" in line
 
 
 @pytest.mark.parametrize("report", ["{", "[]", "{}", '{"trained_with": 3}'])
@@ -126,22 +130,23 @@ def test_rows_are_made_once(text, tmp_path, tiny_tokenizer):
 
 
 def test_rows_of_other_data_or_another_tokenizer_are_refused_and_the_change_named(text, tmp_path, tiny_tokenizer):
-    from dataclasses import replace
-
     folder = tmp_path / "rows"
     find_rows(text, tiny_tokenizer, folder)
     before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
     other, _ = make_tokenizer(text, CHAR)
     assert "were made from other tokenizer;" in refused(find_rows, text, other, folder)
-    assert "were made from other split;" in refused(
+    assert "other split (validation_split_percentage 10, now 9);" in refused(
         find_rows, replace(text, validation_split_percentage=9), tiny_tokenizer, folder
     )
-    assert "other validation, split;" in refused(
+    assert "were made from other validation, split;" in refused(
         find_rows, replace(text, validation_file=text.train_file), tiny_tokenizer, folder
     )
     with open(text.train_file[0], "a") as file:
         file.write("more")
-    assert "were made from other sources;" in refused(find_rows, text, tiny_tokenizer, folder)
+    assert "were made from other sources (text.txt);" in refused(find_rows, text, tiny_tokenizer, folder)
+    assert "other sources (text.txt, text_column not set, now body);" in refused(
+        find_rows, replace(text, text_column="body"), tiny_tokenizer, folder
+    )
     assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
 
 
@@ -149,7 +154,49 @@ def test_toyland_rows_depend_on_the_seed(tmp_path, tiny_tokenizer):
     data = DataArguments(dataset_name="toyland", max_train_samples=80, validation_split_percentage=20, block_size=16)
     find_rows(data, tiny_tokenizer, tmp_path / "rows", seed=1)
     assert find_rows(data, tiny_tokenizer, tmp_path / "rows", seed=1).reused
-    assert "other sources" in refused(find_rows, data, tiny_tokenizer, tmp_path / "rows", 2)
+    assert "other sources (seed 1, now 2);" in refused(find_rows, data, tiny_tokenizer, tmp_path / "rows", 2)
+    fewer = replace(data, max_train_samples=70)
+    words = "other sources (max_train_samples 80, now 70);"
+    assert words in refused(find_rows, fewer, tiny_tokenizer, tmp_path / "rows", 1)
+
+
+def test_what_changed_in_a_mix_is_named_by_entry_and_file():
+    file = lambda k, size=1: {"name": f"{k}.txt", "size": size, "sha256": "x"}  # noqa: E731
+    known = {"sources": [{"files": [file(k) for k in range(9)]}, {"dataset_name": "a/b", "weight": 2.0}]}
+    now = {
+        "sources": [
+            {"files": [file(k, 2) for k in range(6)] + known["sources"][0]["files"][6:]},
+            {"dataset_name": "a/b"},
+        ]
+    }
+    assert changes(known, now, ["sources", "split"]) == [
+        "sources (entry 1: 0.txt, 1.txt, 2.txt and 3 more, entry 2: weight 2.0, now not set)"
+    ]
+    assert changes(known, {"sources": now["sources"][:1]}, known) == ["sources (2, now 1)"]
+    turned = {"sources": [{"files": known["sources"][0]["files"][::-1]}, known["sources"][1]]}
+    assert changes(known, turned, known) == ["sources (entry 1: the order of the files)"]
+    assert changes(known, known, known) == []
+
+
+def test_a_local_dataset_that_changed_is_noticed(tmp_path, tiny_tokenizer):
+    (tmp_path / "d" / "more").mkdir(parents=True)
+    table = tmp_path / "d" / "more" / "train.parquet"
+    parquet.write_table(pyarrow.table({"text": [f"text {k}" for k in range(99)]}), table)
+    data = DataArguments(dataset_name=str(tmp_path / "d"), validation_split_percentage=20, block_size=16)
+    find_rows(data, tiny_tokenizer, tmp_path / "rows")
+    assert find_rows(data, tiny_tokenizer, tmp_path / "rows").reused
+    parquet.write_table(pyarrow.table({"text": [f"text {k}" for k in range(99, 198)]}), table)
+    line = refused(find_rows, data, tiny_tokenizer, tmp_path / "rows")
+    assert "were made from other sources (more/train.parquet);" in line
+
+
+def test_files_that_are_not_read_are_counted_once(text, tmp_path, tiny_tokenizer):
+    for name in ("a.pdf", "b.PDF", "c.tar.gz", ".hidden.pdf"):
+        (tmp_path / name).write_bytes(b"x")
+    data = replace(text, train_file=[str(tmp_path)])
+    prepared = find_rows(data, tiny_tokenizer, tmp_path.parent / f"{tmp_path.name}-rows")
+    assert prepared.remarks == ["files not read for their endings: .pdf (2), .tar.gz (1)"]
+    assert find_rows(text, tiny_tokenizer, tmp_path / "rows").remarks == []
 
 
 def test_rows_named_by_hand_must_fit_the_tokenizer(text, tmp_path, tiny_tokenizer, tiny_text):

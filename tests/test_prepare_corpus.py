@@ -8,16 +8,18 @@ import random
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tinygpt_hf import cli, safeio
-from tinygpt_hf.data import cleaned_documents, sources
+from tinygpt_hf.data import cleaned_documents, languages, sources
 from tinygpt_hf.data.corpus import is_held_out
 from tinygpt_hf.data.corpus_files import Shards
 from tinygpt_hf.data.corpus_preparation import prepare_corpus
+from tinygpt_hf.data.duplicates import NearDuplicates
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.corpus import OFF, PRESETS, CorpusArguments
@@ -146,7 +148,7 @@ def test_datasets_reads_the_folder_and_its_excluded(file_format, tmp_path):
 
 def test_training_reads_the_corpus_and_one_yaml_serves_both_commands(tmp_path, capsys):
     texts = [story(k) for k in range(80)]
-    write_jsonl(tmp_path / "in.jsonl", texts)
+    write_jsonl(tmp_path / "in.jsonl", [*texts, "too short", texts[0]])
     raw = {
         "data": {"train_file": [str(tmp_path / "in.jsonl")], "block_size": 32},
         "corpus": {"preset": "prose", "license": "cc0-1.0", "language": ["en"]},
@@ -157,11 +159,17 @@ def test_training_reads_the_corpus_and_one_yaml_serves_both_commands(tmp_path, c
     (tmp_path / "all.yaml").write_text(yaml.safe_dump(raw))
     out = tmp_path / "corpus"
     assert cli.main(["prepare-corpus", "--config", str(tmp_path / "all.yaml"), "--output_dir", str(out)]) == 0
-    assert f"{out}: 80 of 80 documents" in capsys.readouterr().out
+    assert f"{out}: 80 of 82 documents" in capsys.readouterr().out
     run = tmp_path / "run"
     words = ["train", "--config", str(tmp_path / "all.yaml"), "--train_file", str(out), "--output_dir", str(run)]
     assert cli.main(words) == 0
     assert (run / "model.safetensors").is_file()
+    (known,) = json.loads((run / "run.json").read_text())["text"]["corpora"]
+    facts = json.loads((out / "corpus.json").read_text())
+    assert known == {**{name: facts[name] for name in known if name != "preset"}, "preset": "prose"}
+    card = (run / "README.md").read_text()
+    assert "80 of 82 documents stayed" in card and "Documents dropped: `exact_duplicate` 1, `length` 1;" in card
+    assert "its licence, as stated there: `cc0-1.0`" in card and "the run does not say" not in card
     assert json.loads((run / "rows" / "train" / "manifest.json").read_text())["num_documents"] == sum(
         not is_held_out({"text": text}, 5.0) for text in texts
     )
@@ -169,16 +177,22 @@ def test_training_reads_the_corpus_and_one_yaml_serves_both_commands(tmp_path, c
 
 def test_any_number_of_workers_writes_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(cleaned_documents, "BATCH_DOCUMENTS", 16)
-    texts = [story(k % 90) + (" Again." if k % 7 == 0 else "") for k in range(150)] + ["a\nb\nc"] * 3
-    data = {"train_file": [write_jsonl(tmp_path / "in.jsonl", texts)]}
+    texts = [story(k % 90) + (" Again." if k % 7 == 0 else "") for k in range(150)] + ["a\nb\nc"] * 3 + [GERMAN]
+    path = write_jsonl(tmp_path / "in.jsonl", texts)
+    with open(path, "a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in BROKEN.values())
+    data = {"sources": [{"train_file": [path], "weight": 0.9}]}
     found = []
     for workers in (1, 2, 3):
-        facts = prepared(tmp_path / str(workers), data | {"num_proc": workers})
+        facts = prepared(tmp_path / str(workers), data | {"num_proc": workers}, languages=["en"])
         found.append({**facts, "name": ""})
-    assert found[0] == found[1] == found[2] and found[0]["dropped"]
+    assert found[0] == found[1] == found[2]
+    assert {"weight", "conversation", "language", "exact_duplicate"} <= set(found[0]["dropped"])
+    lines = [int(row["origin"].rpartition(" ")[2]) for row in excluded(tmp_path / "3")]
+    assert lines == sorted(lines), "in the order they were read"
 
 
-def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path):
+def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path, monkeypatch):
     rng, texts = random.Random(5), []
     for k in range(120):
         words = story(k).split()
@@ -209,6 +223,32 @@ def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path):
     counted = prepared(tmp_path / "counted", data, near_duplicates="count")
     assert counted["kept"]["documents"] > facts["kept"]["documents"] and counted["leakage"]["documents"] > 20
     assert prepared(tmp_path / "off", data, near_duplicates="off")["leakage"]["documents"] is None
+    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH proposes nothing
+    facts = prepared(tmp_path / "blind", data)
+    assert leaks(stored(tmp_path / "blind")) == 0 == facts["leakage"]["documents"]
+    dropped = facts["leakage"]["dropped"]
+    assert dropped == facts["dropped"]["near_duplicate"]["documents"] == counted["leakage"]["documents"] > 20
+    assert excluded(tmp_path / "blind")[-1]["reason"].endswith(", which is held out")
+    assert f"all were compared; {dropped} such were dropped" in (tmp_path / "blind" / "README.md").read_text()
+    part = prepared(tmp_path / "part", data, sample_documents=150)
+    assert leaks(stored(tmp_path / "part")) == 0 and part["dropped"]["near_duplicate"]["documents"] == dropped
+    part = prepared(tmp_path / "few", data, sample_documents=60)
+    assert part["leakage"]["documents"] is None
+    card = (tmp_path / "few" / "README.md").read_text()
+    assert "leakage between training and validation: not measured (tail of each text)" in card
+
+
+def test_leaks_into_a_validation_file_are_found_whatever_lsh_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))
+    data = {
+        "train_file": [write_jsonl(tmp_path / "in.jsonl", [story(k) for k in range(9)])],
+        "validation_file": [write_jsonl(tmp_path / "validation.jsonl", [story(3) + " The end.", story(99)])],
+    }
+    facts = prepared(tmp_path / "counted", data, near_duplicates="count")
+    assert (facts["leakage"]["documents"], facts["kept"]["documents"]) == (1, 9)
+    facts = prepared(tmp_path / "out", data)
+    assert [document["text"] for document in stored(tmp_path / "out")] == [story(k) for k in range(9) if k != 3]
+    assert (facts["leakage"]["documents"], facts["leakage"]["dropped"], facts["split"]["held_out"]) == (0, 1, 2)
 
 
 def test_training_text_that_equals_a_validation_file_goes(tmp_path):
@@ -251,6 +291,130 @@ def test_a_mixture_uses_each_source_by_its_weight(tmp_path):
     assert {row["text"] for row in excluded(tmp_path / "out")} == {None}, "merely not chosen: their text is not copied"
 
 
+GERMAN = "Es war einmal ein Müller, der hatte drei Söhne, seine Mühle, einen Esel und einen Kater."
+FRENCH = "Un meunier ne laissa pour tous biens, à trois enfants qu'il avait, que son moulin, son âne et son chat."
+BROKEN = {
+    "message 2 has the role 'user' where 'assistant' is due": {"messages": [{"role": "user", "content": "Grüße"}] * 2},
+    "message 1 is empty": {"messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": "b"}]},
+    "is no list of messages": {"messages": []},
+    "holds a int under messages": {"messages": 5},
+    "holds nothing under messages": {"messages": None, "id": 7},
+    "holds a float under completion": {"prompt": "q", "completion": 1.5},
+    "message 1 has no text under `value`": {"conversations": [{"from": "human", "value": None}]},
+}
+
+
+def test_broken_conversations_are_dropped_and_accounted_for(tmp_path):
+    good = {
+        "messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "A small model."}]
+    }
+    rows = [good, *BROKEN.values(), {"prompt": "What is it called?", "completion": "It has no name."}]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    facts = prepared(tmp_path / "out", {"train_file": [str(path)]}, preset="chat", near_duplicates="off")
+    assert len(stored(tmp_path / "out")) == 2 == facts["kept"]["documents"]
+    assert facts["dropped"]["conversation"]["documents"] == len(BROKEN) and facts["read"]["documents"] == len(rows)
+    gone = excluded(tmp_path / "out")
+    assert [(row["rule"], row["origin"], row["reason"]) for row in gone] == [
+        ("conversation", f"{path}, line {number}", reason) for number, reason in enumerate(BROKEN, 2)
+    ]
+    assert [json.loads(row["text"]) for row in gone] == [
+        {name: value for name, value in row.items() if name != "id"} for row in BROKEN.values()
+    ]
+    assert f"`conversation`: {len(BROKEN)} documents" in (tmp_path / "out" / "README.md").read_text()
+    assert "line 2: message 2 has the role" in str(pytest.raises(UsageError, stored, path).value), "training refuses it"
+    data = {"train_file": [str(path)], "validation_file": [str(path)]}
+    assert "line 2: message 2" in error_of(tmp_path / "again", data), "as it would refuse this validation file"
+
+
+def test_conversations_are_equal_where_their_turns_are(tmp_path):
+    def chat(*turns: str) -> dict:
+        return {"messages": [{"role": ("user", "assistant")[k % 2], "content": turn} for k, turn in enumerate(turns)]}
+
+    rows = [
+        chat("a b c d\ne f g h", "i j k l"),
+        chat("a b c d", "e f g h\ni j k l"),
+        chat("a b c d", "e f g h\ni j k l"),
+    ]
+    rows += [{"text": "a b c d\ne f g h\ni j k l"}]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared(tmp_path / "out", {"train_file": [str(path)]}, preset="chat", near_duplicates="off")
+    assert [row["origin"] for row in excluded(tmp_path / "out")] == [f"{path}, line 3"]
+    questions = [chat(f"Is {n} {sign} 4 true?", "Yes." if eval(f"{n} {sign} 4") else "No.") for n in range(50) for sign in
+                 ("<", ">", "==")]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in questions))
+    assert prepared(tmp_path / "all", {"train_file": [str(path)]}, preset="chat")["kept"]["documents"] == 150
+
+
+def test_the_card_says_off_of_what_was_off_and_what_was_masked(tmp_path):
+    data = {"train_file": [write_jsonl(tmp_path / "in.jsonl", [story(1) + " Ask anna@example.org."])]}
+    prepared(tmp_path / "out", data, preset="none", mask=["email"], max_seen_paragraphs=1.0)
+    card = (tmp_path / "out" / "README.md").read_text()
+    for words in ("same text as an earlier document", "mostly paragraphs of earlier documents"):
+        assert f"- {words}: off\n" in card
+    assert "earlier or a held-out document: off\n" in card and "not measured (`--near_duplicates off`)" in card
+    assert "- `mask email`: 1 masked in the documents kept" in card
+    prepared(tmp_path / "on", data, preset="prose")
+    card = (tmp_path / "on" / "README.md").read_text()
+    assert card.count(": 0 dropped") == 3 and "`mask email`" not in card
+
+
+def test_replaced_faults_of_the_encoding_are_counted(tmp_path):
+    (tmp_path / "a.txt").write_bytes(story(1).encode() + b" caf\xe9, caf\xe9")
+    (tmp_path / "b.txt").write_bytes(b"too short \xff")
+    line = error_of(tmp_path / "out", {"train_file": [str(tmp_path)]})
+    assert f"byte {len(story(1)) + 4} is 0xe9" in line
+    facts = prepared(tmp_path / "out", {"train_file": [str(tmp_path)], "encoding_errors": "replace"})
+    assert facts["read"]["encoding_errors"] == 3 and stored(tmp_path / "out")[0]["text"].endswith(
+        "caf\ufffd, caf\ufffd"
+    )
+    assert "- 3 bytes that were no UTF-8 became U+FFFD" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_masking_reaches_what_was_dropped_as_a_broken_conversation(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": "anna@example.org"}] * 2}, {"text": story(1)}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared(tmp_path / "out", {"train_file": [str(tmp_path / "in.jsonl")]}, mask=["email"])
+    assert "anna" not in excluded(tmp_path / "out")[0]["text"] and "<email>" in excluded(tmp_path / "out")[0]["text"]
+
+
+def test_languages_are_told_apart_counted_and_named_on_the_card(tmp_path):
+    texts = [story(1), GERMAN, story(2), FRENCH, "4711 0815 2000 1999 1984"]
+    data = {"train_file": [write_jsonl(tmp_path / "in.jsonl", texts)]}
+    facts = prepared(tmp_path / "out", data, languages=["en", "de"], min_alphabetic_words=0.0)
+    assert [document["text"] for document in stored(tmp_path / "out")] == texts[:3]
+    assert [(row["rule"], row["reason"][:19]) for row in excluded(tmp_path / "out")] == [
+        ("language", "it looks like fr (1"), ("language", "it looks like zxx ("),
+    ]  # fmt: skip
+    sizes = [len(text.encode()) for text in texts]
+    known = {"de": {"documents": 1, "bytes": sizes[1]}, "en": {"documents": 2, "bytes": sizes[0] + sizes[2]}}
+    assert facts["languages"] == known and facts["language"] == ["en", "de"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"- `en`: 2 documents, {(sizes[0] + sizes[2]) / sum(sizes[:3]):.2%} of the bytes" in card
+    assert yaml.safe_load(card.split("---\n")[1])["language"] == ["en", "de"]
+    data = {"sources": [{"train_file": [write_jsonl(tmp_path / "in.jsonl", texts)], "weight": 2.0}]}
+    counted = prepared(
+        tmp_path / "all", data, languages=["en"], min_language_score=0.0, sample_documents=99, min_alphabetic_words=0.0
+    )
+    assert {code: entry["documents"] for code, entry in counted["languages"].items()} == {
+        "de": 2, "en": 4, "fr": 2, "zxx": 2,
+    }  # fmt: skip
+    assert counted["language"] == [] and not counted["dropped"]
+    assert prepared(tmp_path / "off", data)["languages"] == {}
+
+
+def test_languages_that_nobody_knows_and_a_detector_that_is_not_there(tmp_path, monkeypatch):
+    data = {"train_file": [write_jsonl(tmp_path / "in.jsonl", [story(1)])]}
+    line = error_of(tmp_path / "out", data, languages=["en", "enn"])
+    assert line.startswith("--languages names 'enn'; codes of ISO 639 were wanted") and "did you mean" in line
+    languages._detector.cache_clear()
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    line = error_of(tmp_path / "out", data, languages=["en"])
+    assert line.startswith("py3langid is not installed") and "tinygpt_hf[data]" in line
+    assert not (tmp_path / "out").exists() and prepared(tmp_path / "out", data)
+
+
 @pytest.mark.parametrize("unit", ["documents", "bytes"])
 def test_a_sample_is_the_same_whatever_the_order_and_grows_with_its_size(unit, tmp_path):
     texts = [story(k) for k in range(100)]
@@ -269,16 +433,16 @@ def test_with_a_tokenizer_the_card_counts_tokens_and_foreign_characters(tmp_path
     from tinygpt_hf.data.tokenizer import train_tokenizer
 
     train_tokenizer([story(k) for k in range(50)], "char").save_pretrained(tmp_path / "tokenizer")
-    texts = [story(k) for k in range(70)] + [story(99) + " Ω and Ω, ж."]
+    texts = [story(k) for k in range(70)] + [story(99) + " Ω and Ω, ж, x\u0301."]
     data = {"train_file": [write_jsonl(tmp_path / "in.jsonl", texts)]}
     facts = prepared(tmp_path / "out", data, tokenizer_name=str(tmp_path / "tokenizer"))
     assert facts["tokenizer"]["unknown_characters"] == {
-        "distinct": 2,
-        "occurrences": 3,
-        "commonest": {"U+03A9": 2, "U+0436": 1},
+        "distinct": 3,
+        "occurrences": 4,
+        "commonest": {"U+03A9": 2, "U+0301": 1, "U+0436": 1},
     }
     assert facts["kept"]["tokens"] == pytest.approx(sum(map(len, texts)), rel=0.01), "a token a character"
-    assert "U+03A9 (2)" in (tmp_path / "out" / "README.md").read_text()
+    assert "`Ω` U+03A9 (2), U+0301 (1), `ж` U+0436 (1)." in (tmp_path / "out" / "README.md").read_text()
     part = prepared(tmp_path / "part", data, tokenizer_name=str(tmp_path / "tokenizer"), sample_tokens=5000)
     assert 4000 < part["kept"]["tokens"] <= 5000
 
@@ -334,7 +498,7 @@ def test_a_corpus_is_read_from_its_data_only_and_a_stranger_of_that_name_as_it_i
     prepared(tmp_path / "all" / "out", data)
     for root in (tmp_path / "all", tmp_path / "all" / "out"):
         (file,) = sources.find_files((str(root),))
-        assert Path(file).parent.name == "data"
+        assert Path(file.path).parent.name == "data"
     assert len(sources.find_files((str(tmp_path / "all" / "out" / "excluded"),))) == 1, "unless it is named itself"
     (tmp_path / "own" / "data").mkdir(parents=True)
     (tmp_path / "own" / "corpus.json").write_text(json.dumps([{"text": story(2)}]))
@@ -392,13 +556,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     assert "(mean_word took 2, length took 1)" in line
     line = error_of(out, {"train_file": [source], "text_column": "body"})
     assert "has the columns text; the column 'body' was wanted" in line
+    (tmp_path / "in.json").write_text("[]")
+    line = error_of(out, {"train_file": [str(tmp_path / "in.json")]})
+    assert line.startswith("there is no document in the text; a corpus needs some;")
     monkeypatch.setitem(sys.modules, "datasketch", None)
     line = error_of(out, {"train_file": [source]})
     assert line.startswith("datasketch is not installed") and "--near_duplicates off" in line
     assert "no --output_dir" in str(
         pytest.raises(UsageError, prepare_corpus, DataArguments(), CorpusArguments(), corpus_card).value
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"], "nothing half-written"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.json", "in.jsonl"], "nothing half-written"
     out.mkdir()
     assert error_of(out, {"train_file": [source]}, near_duplicates="off").startswith(f"{out} exists")
 
@@ -458,8 +625,43 @@ def test_the_processes_that_clean_take_no_module_from_the_folder_we_are_in(tmp_p
     assert "out: 600 of 600 documents" in done.stdout and not (tmp_path / "trapped").exists()
 
 
+def test_a_killed_run_leaves_no_process_and_the_next_one_nothing_of_it(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = write_jsonl(folder / "in.jsonl", [f"{story(k)} {story(k + 1)}" for k in range(4000)])
+    words = ["--near_duplicates", "drop", "--num_proc", "2", "--output_dir", str(folder / "out")]
+    words = [sys.executable, "-m", "tinygpt_hf.cli", "prepare-corpus", "--train_file", source, *words]
+    killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        while not any(folder.glob("tmp-*/scratch/draft.jsonl")):
+            assert killed.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.5)  # the processes that clean have started, or are about to
+    finally:
+        killed.kill()
+    killed.communicate(timeout=20)  # the error stream ends when the last process that has it does
+    (left,) = folder.glob(f"tmp-{killed.pid}-out")
+    (left / "data").mkdir(exist_ok=True)
+    write_jsonl(left / "data" / "text.jsonl", [story(5000)])
+    write_jsonl(folder / "in.jsonl", [story(1)])
+    assert prepared(folder / "out", {"train_file": [str(folder)]})["read"]["documents"] == 1, "what it left is no text"
+    assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "out"]
+
+
 def test_help_of_the_command_imports_no_torch():
     code = "import sys; from tinygpt_hf import cli; cli.main(['prepare-corpus', '--help']); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert "--near_duplicate_threshold" in done.stdout and "--train_file" in done.stdout
+
+
+def test_files_that_were_not_read_are_told(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.txt", "b.docx", "c.docx", "d"):
+        (tmp_path / "in" / name).write_text("The dog saw a ball and ran to it.")
+    words = ["--preset", "none", "--license", "mit", "--output_dir", str(tmp_path / "out")]
+    assert cli.main(["prepare-corpus", "--train_file", str(tmp_path / "in"), *words]) == 0
+    remark = "files not read for their endings: .docx (2), none (1)"
+    assert f"note: {remark}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "corpus.json").read_text())["source_remarks"] == [remark]
+    assert remark in (tmp_path / "out" / "README.md").read_text()

@@ -207,6 +207,18 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["kept", "kept/mine"]
 
 
+def test_sweep_removes_what_a_killed_process_left_of_one_name_and_lets_the_living_be(tmp_path):
+    for name in ("tmp-1-new", "tmp-2-new", "tmp-1-other-new", "tmp-1-new.unfinished"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+    with safeio.new_folder(tmp_path / "new") as alive:
+        safeio.sweep(tmp_path / "new")
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            [alive.name, "tmp-1-other-new", "tmp-1-new.unfinished"]
+        )
+    assert (tmp_path / "new").is_dir()
+    safeio.sweep(tmp_path / "nowhere" / "new")
+
+
 def test_files_get_the_mode_of_a_plain_write(tmp_path):
     (tmp_path / "private").write_text("x")
     (tmp_path / "private").chmod(0o600)
@@ -285,7 +297,7 @@ except UsageError as error:
 
 def second_process(folder) -> str:
     return subprocess.run(
-        [sys.executable, "-c", SECOND, folder], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", SECOND, folder], capture_output=True, text=True, check=True
     ).stdout.strip()
 
 

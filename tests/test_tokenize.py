@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,7 +99,7 @@ def test_what_was_begun_with_something_else_is_begun_anew(corpus, tmp_path, tiny
     monkeypatch.setattr(packing, "MARK_BYTES", 5000)
     data = replace(corpus, num_proc=1)
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "_check", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr(packing, "check_parts", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             prepare_rows(data, tiny_tokenizer, tmp_path / "cut" / "rows")
     unfinished, tokenizer = tmp_path / "cut" / "tmp-rows.unfinished", tiny_tokenizer
@@ -126,7 +124,7 @@ def test_a_stream_that_breaks_off_leaves_what_it_brought(corpus, tmp_path, tiny_
     def broken(*_):
         raise RunError("the dataset broke off")
 
-    monkeypatch.setattr(packing, "_check", broken)
+    monkeypatch.setattr(packing, "check_parts", broken)
     with pytest.raises(RunError):
         prepare_rows(corpus, tiny_tokenizer, tmp_path / "run" / "rows")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["tmp-rows.unfinished"]
@@ -155,6 +153,20 @@ def test_a_text_read_in_pieces_gives_the_rows_of_the_whole(tmp_path, tiny_text, 
         assert prepared.train.num_documents == 1 and seen == sorted(seen) and seen[-1] == 1
 
 
+@pytest.mark.parametrize("how", ["tail", "hash"])
+def test_the_bar_does_not_count_readings_that_only_look(tmp_path, tiny_tokenizer, monkeypatch, how):
+    for k in range(9):
+        (tmp_path / f"{k}.txt").write_text(f"text {k}: {k * k * k} " * 700)
+    total = sum(path.stat().st_size for path in tmp_path.glob("*.txt"))
+    for name in ("LONG", "CHUNK"):
+        monkeypatch.setattr(decoding, name, 1000)
+    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 1000)
+    data = DataArguments(train_file=[str(tmp_path)], validation_split=how, validation_split_percentage=40, num_proc=1)
+    seen: list = []
+    prepare_rows(data, tiny_tokenizer, tmp_path / "rows", 0, lambda done, tokens, share: seen.append((done, share)))
+    assert len(seen) > 50 and all(abs(share - done / total) < 0.1 for done, share in seen)
+
+
 @pytest.mark.parametrize("text", ["a" * 5000, "a \n b", " " * 3000 + "x", "x" * 500 + " y", "\n\n\nz" * 900])
 def test_pieces_of_a_long_text_are_the_text(tmp_path, tiny_tokenizer, monkeypatch, text):
     path = tmp_path / "t.txt"
@@ -166,20 +178,61 @@ def test_pieces_of_a_long_text_are_the_text(tmp_path, tiny_tokenizer, monkeypatc
     assert [i for piece in pieces for i in plain(piece)] == plain(text)
 
 
+def test_a_long_document_goes_to_the_tokenizer_in_parts(tiny_tokenizer, monkeypatch):
+    """What a call gives back takes a hundred times the room of its ids, so no call may get a whole book."""
+    chat = [{"role": "user", "content": "Why? " * 40}, {"role": "assistant", "content": "So. " * 30}]
+    documents = [{"text": "".join(f"one {k}\n" for k in range(60_000))}, {"messages": chat}, {"text": "short"}]
+    whole = encoding.encode(documents, tiny_tokenizer, 1000)
+    sizes, encode_texts = [], encoding.encode_texts
+
+    def noted(tokenizer, texts, typed):
+        sizes.append(sum(map(len, texts)))
+        return encode_texts(tokenizer, texts, typed)
+
+    monkeypatch.setattr(encoding, "encode_texts", noted)
+    monkeypatch.setattr(encoding, "GROUP_CHARACTERS", 1000)
+    parts = encoding.encode(documents, tiny_tokenizer, 1000)
+    assert max(sizes) <= 1000 + 2 * encoding.PIECE_CHARACTERS < sum(sizes) / 4
+    for one, other in zip(whole, parts, strict=True):
+        assert one.ids.dtype == other.ids.dtype == np.uint32 and one.ids.tolist() == other.ids.tolist()
+        assert (one.mask is None) == (other.mask is None) and np.array_equal(one.mask, other.mask)
+        assert one.num_bytes == other.num_bytes
+
+
 # Processes that fail.
 
 
-def test_a_process_that_dies_or_fails_is_one_line(tmp_path, corpus, tiny_tokenizer, monkeypatch):
+DIES = "import os; os.kill(os.getpid(), 9)"
+FAILS = 'print(\'{"fault": "MemoryError: "}\', flush=True); open(0).read()'
+
+
+@pytest.mark.parametrize("characters", [3000, 1 << 20], ids=["many batches", "one batch"])
+@pytest.mark.parametrize("program,words", [(DIES, "ended with status -9"), (FAILS, "failed: MemoryError")])
+def test_a_process_that_dies_or_fails_is_one_line(
+    tmp_path, corpus, tiny_tokenizer, monkeypatch, program, words, characters
+):
     monkeypatch.setattr(workers, "BATCHES_HERE", 0)
-    data = replace(corpus, num_proc=2)
-    for program, words in {
-        "import os; os.kill(os.getpid(), 9)": "a process that tokenizes ended with status -9",
-        'print(\'{"fault": "MemoryError: "}\', flush=True); open(0).read()': "a process that tokenizes failed: MemoryError",
-    }.items():
-        monkeypatch.setattr(workers, "PROGRAM", program)
-        with pytest.raises(RunError) as caught:
-            prepare_rows(data, tiny_tokenizer, tmp_path / "rows")
-        assert words in str(caught.value) and "\n" not in str(caught.value)
+    monkeypatch.setattr(packing, "BATCH_CHARACTERS", characters)
+    monkeypatch.setattr(workers, "PROGRAM", program)
+    with pytest.raises(RunError) as caught:
+        prepare_rows(replace(corpus, num_proc=2), tiny_tokenizer, tmp_path / "rows")
+    assert f"a process that tokenizes {words}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_process_that_was_dead_before_it_was_given_anything_is_one_line(
+    tmp_path, corpus, tiny_tokenizer, monkeypatch
+):
+    def late(self, documents):
+        for process in self.processes:
+            process.wait()
+        return submit(self, documents)
+
+    submit = workers.Workers.submit
+    monkeypatch.setattr(workers.Workers, "submit", late)
+    monkeypatch.setattr(workers, "BATCHES_HERE", 0)
+    monkeypatch.setattr(workers, "PROGRAM", DIES)
+    with pytest.raises(RunError, match="a process that tokenizes ended with status -9"):
+        prepare_rows(replace(corpus, num_proc=2), tiny_tokenizer, tmp_path / "rows")
 
 
 # The command, and what train makes of its rows.
@@ -207,6 +260,18 @@ def test_the_command_makes_what_train_takes(corpus, tmp_path, capsys):
             find_tokenizer(tmp_path / "none", data, TokenizerArguments(tokenizer_type="char"), None, 0)
 
 
+def test_the_command_shows_the_rows_of_the_packing_that_is_asked_for(tmp_path, capsys):
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{k:060}"}) + "\n" for k in range(200)))
+    words = ["--train_file", path, "--tokenizer_type", "byte", "--block_size", 100, "--show_rows", 2]
+    shown = {}
+    for packing_of in ("wrap", "bestfit"):
+        assert command(*words, "--packing", packing_of, "--output_dir", tmp_path / packing_of) == 0
+        shown[packing_of] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("row ")]
+    assert "100 of 100 tokens learnt" in shown["wrap"][0]
+    assert all(" 61 of 100 tokens learnt: " in line for line in shown["bestfit"][1:]) and len(shown["bestfit"]) == 2
+
+
 def test_rows_that_are_stale_are_refused_and_the_change_named(corpus, tmp_path):
     tokenizer, rows, report = tokenize(corpus, BYTES, tmp_path / "d", 0)
     assert not rows.reused and report["vocabulary"] == 260
@@ -218,13 +283,16 @@ def test_rows_that_are_stale_are_refused_and_the_change_named(corpus, tmp_path):
             find_rows(replace(data, **changes), tokenizer, tmp_path / "none")
         return str(caught.value)
 
-    assert "made from other split; rows of these settings were wanted" in refused(validation_split_percentage=7.0)
+    line = refused(validation_split_percentage=7.0)
+    assert (
+        "made from other split (validation_split_percentage 5.0, now 7.0); rows of these settings were wanted" in line
+    )
     assert "made from other block_size;" in refused(block_size=50)
     assert "made from other block_size;" in refused(block_size=50, train_file=[])
-    assert "made from other sources;" in refused(document_separator="x")
+    assert "made from other sources (document_separator not set, now x);" in refused(document_separator="x")
     with open(corpus.train_file[0], "a") as file:
         file.write('{"text": "more"}\n')
-    assert "made from other sources;" in refused()
+    assert "made from other sources (t.jsonl);" in refused()
 
 
 def test_bad_input_leaves_nothing(tmp_path, capsys):
@@ -238,10 +306,20 @@ def test_bad_input_leaves_nothing(tmp_path, capsys):
 
 
 START = """
-import sys
+import signal, sys
 from tinygpt_hf import cli
-from tinygpt_hf.data import decoding, packing, workers
+from tinygpt_hf.data import decoding, journal, packing, workers
 decoding.LONG, decoding.CHUNK, packing.BATCH_CHARACTERS, packing.MARK_BYTES, workers.BATCHES_HERE = 4096, 4096, 4096, 65536, 1
+
+def wait_before_the_second(*words):
+    if written:
+        print("rows lie behind the journal", flush=True)
+        signal.pause()
+    written.append(write_journal(*words))
+
+written, write_journal = [], journal.write_journal
+if sys.argv.pop(1) == "waiting":
+    journal.write_journal = wait_before_the_second
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -250,15 +328,14 @@ def test_a_killed_command_goes_on(tmp_path):
     text = "".join(f"{k * k} balls\n" for k in range(50_000))
     (tmp_path / "t.txt").write_text(text)
     words = ["tokenize", "--train_file", str(tmp_path / "t.txt"), "--tokenizer_type", "char", "--num_proc", "2"]
-    run = [sys.executable, "-c", START, *words, "--output_dir", str(tmp_path / "cut")]
-    process = subprocess.Popen(run, stdout=subprocess.DEVNULL)
+    start, words = [sys.executable, "-c", START], [*words, "--output_dir", str(tmp_path / "cut")]
+    with subprocess.Popen([*start, "waiting", *words], stdout=subprocess.PIPE, text=True) as process:
+        assert "rows lie behind the journal\n" in process.stdout
+        process.kill()
     mark = tmp_path / "cut" / "tmp-rows.unfinished" / "journal.json"
-    end = time.monotonic() + 120
-    while not mark.exists() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -9 and mark.exists()
-    assert subprocess.run(run, stdout=subprocess.DEVNULL).returncode == 0 and not mark.parent.exists()
+    assert process.returncode == -9 and mark.exists()
+    assert subprocess.run([*start, "", *words], stdout=subprocess.DEVNULL).returncode == 0
+    assert not mark.parent.exists()
     vocabulary = json.loads((tmp_path / "cut" / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
     letters = {i: letter for letter, i in vocabulary.items()}
     found = []

@@ -72,6 +72,8 @@ def prepare_corpus(settings: Settings) -> None:
          f"{exact(kept['bytes'])} of {exact(read['bytes'])} bytes")  # fmt: skip
     for rule, entry in sorted(facts["dropped"].items(), key=lambda e: -e[1]["documents"]):
         tell(f"  {rule:<22} {exact(entry['documents']):>12} documents {exact(entry['bytes']):>16} bytes")
+    for remark in facts["source_remarks"]:
+        tell(f"note: {remark}")
     tell(advice(facts))
     tell(
         f"The card: {Path(corpus.output_dir) / 'README.md'}"
@@ -113,6 +115,7 @@ def train_tokenizer(settings: Settings) -> None:
 
 def tokenize(settings: Settings) -> None:
     """Turn text into rows that `train --rows` takes."""
+    from tinygpt_hf.data.bestfit import BestFitRows
     from tinygpt_hf.data.packing import shown_rows
     from tinygpt_hf.data.preparation import tokenize
     from tinygpt_hf.settings.checks import check_settings
@@ -144,8 +147,11 @@ def tokenize(settings: Settings) -> None:
         else "rows: there already, nothing changed"
     )
     tell("; ".join([kept, *rows.remarks]))
-    for line in shown_rows(rows.train, made, data.show_rows, data.block_size):
-        tell(line)
+    if data.show_rows:
+        bestfit = data.packing == "bestfit"
+        shown = BestFitRows(rows.train.folder, data.block_size) if bestfit else rows.train
+        for line in shown_rows(shown, made, data.show_rows, data.block_size):
+            tell(line)
 
 
 def generate(settings: Settings) -> None:
@@ -160,6 +166,7 @@ def evaluate(settings: Settings) -> None:
     from tinygpt_hf import safeio
     from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
     from tinygpt_hf.evaluation.metrics import evaluate_file
+    from tinygpt_hf.inference.generation import check_output
     from tinygpt_hf.inference.loading import load_model
     from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
 
@@ -168,6 +175,8 @@ def evaluate(settings: Settings) -> None:
         raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
     if wanted.quantization:
         check_quantization(wanted.quantization)
+    if wanted.output_file:
+        check_output(Path(wanted.output_file))
     model, tokenizer = load_model(wanted.model, wanted.device, wanted.dtype)
 
     def measure() -> dict:
@@ -184,7 +193,7 @@ def evaluate(settings: Settings) -> None:
         results["xz_bits_per_byte"] = xz_bits_per_byte(Path(wanted.data).read_bytes())  # a compressor on the same text
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else f"{value}"
-        print(f"{name:<16} {shown:<10} {beside[name]:.4f}" if name in beside else f"{name:<16} {shown}")
+        tell(f"{name:<16} {shown:<10} {beside[name]:.4f}" if name in beside else f"{name:<16} {shown}")
     if wanted.output_file:
         results |= {f"{name}_{wanted.quantization}": value for name, value in beside.items()}
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}

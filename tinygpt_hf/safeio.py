@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -155,7 +156,10 @@ def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
         remove_tree(temporary)
     if not temporary.exists():
         system.make_folder(temporary)
+    held = contextlib.ExitStack()
     try:
+        with contextlib.suppress(OSError):  # a disk without locks: then `sweep` leaves it alone
+            held.enter_context(_held(temporary))
         yield temporary
         for path in sorted(temporary.rglob("*")):
             if path.is_file():
@@ -169,7 +173,29 @@ def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
         if not resumable or (isinstance(error, Exception) and not isinstance(error, RunError)):
             shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        held.close()
     sync_folder(final.parent)
+
+
+def sweep(final: Path) -> None:
+    """Remove what killed processes left of `final`: a living one holds the folder it fills."""
+    name = re.compile(rf"{TEMPORARY}\d+-{re.escape(final.name)}")
+    for path in final.parent.iterdir() if final.parent.is_dir() else ():
+        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError), _held(path):  # alive, or not ours to remove
+                remove_tree(path)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """A lock on the folder itself, whatever it is renamed to; `OSError` where somebody else has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def open_to_umask(folder: Path) -> None:

@@ -48,7 +48,7 @@ def check_messages(messages, where: str) -> None:
             elif message.get("role") == "system" and number == 1:
                 continue
             elif message.get("role") != expected:
-                fault = f"message {number} has the role {message.get('role')!r} where {expected!r} is due"
+                fault = f"message {number} has the role {message.get('role')!r:.60} where {expected!r} is due"
             elif not message["content"].strip():
                 fault = f"message {number} is empty"
             if fault:

@@ -15,25 +15,27 @@ from tinygpt_hf.data.chat_format import check_messages
 from tinygpt_hf.errors import UsageError
 
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-SHAPES = (
-    ("messages",),
-    ("conversations",),
-    ("prompt", "completion"),
-    ("instruction", "output"),
-    ("text",),
-    ("content",),
-)
+CONVERSATIONS = (("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "output"))
+SHAPES = (*CONVERSATIONS, ("text",), ("content",))
 COLUMNS = tuple(dict.fromkeys([*(name for names in SHAPES for name in names), "input"]))  # all that may be read
 
 
+class BrokenConversation(UsageError):
+    """A row with the columns of a conversation that holds none: turns out of order, an empty one, no text."""
+
+
 def row_content(row: dict, text_column: str | None, origin: str) -> str | list[dict]:
-    """The text or the checked messages of a row; what is neither is refused with `origin`."""
+    """The text or the checked messages of a row; what is neither is refused with `origin`.
+
+    A row that has the columns of a conversation and holds none is refused as a `BrokenConversation`.
+    """
     shapes = ((text_column,),) if text_column else SHAPES
     present = [names for names in shapes if all(name in row for name in names)]
     names = next((names for names in present if all(row[name] is not None for name in names)), None)
     if names is None and present:
         empty = next(name for name in present[0] if row[name] is None)
-        raise UsageError(f"{origin} holds nothing under {empty}", "text was wanted", "name another --text_column")
+        kind = BrokenConversation if present[0] in CONVERSATIONS else UsageError
+        raise kind(f"{origin} holds nothing under {empty}", "text was wanted", "name another --text_column")
     if names is None:
         known = ", ".join(" with ".join(names) for names in SHAPES)
         wanted = f"the column {text_column!r}" if text_column else f"one of {known}"
@@ -42,13 +44,21 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
             f"{wanted} was wanted",
             "name one with --text_column",
         )
+    if len(names) == 1 and isinstance(row[names[0]], str):
+        return row[names[0]]
+    if len(names) == 1 and names not in CONVERSATIONS and not isinstance(row[names[0]], list):
+        raise _no_text(row[names[0]], names[0], origin)
+    try:
+        return _messages(row, names, origin)
+    except UsageError as error:
+        raise BrokenConversation(error.seen, error.wanted, error.what_to_do) from None
+
+
+def _messages(row: dict, names: tuple[str, ...], origin: str) -> list[dict]:
     if len(names) == 1:
-        value = row[names[0]]
-        if isinstance(value, str):
-            return value
-        if not isinstance(value, list):
-            raise _no_text(value, names[0], origin)
-        messages = _turns(value, origin)
+        if not isinstance(row[names[0]], list):
+            raise _no_text(row[names[0]], names[0], origin)
+        messages = _turns(row[names[0]], origin)
     else:
         question, answer = names
         messages = [*_said(row[question], "user", question, origin), *_said(row[answer], "assistant", answer, origin)]

@@ -3,8 +3,11 @@
 import collections
 import contextlib
 import itertools
+import json
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ class Cleaned:
     size: int  # bytes of its text
     mended: Counter
     drop: Drop | None = None
+    language: str | None = None  # where it was asked
     characters: Counter | None = None
     key: int = 0
     paragraphs: list = ()
@@ -47,9 +51,12 @@ class Cleaner:
         return [self._clean(document) for document in documents]
 
     def _clean(self, document: dict) -> Cleaned:
-        changed, counts = mended(document, self._settings)
+        gone = document.get("drop")  # for its source's sake
+        changed, counts = (
+            (document, Counter()) if gone and not self._settings.mask else mended(document, self._settings)
+        )
         view = View.of(changed)
-        if drop := verdict(view, self._settings):
+        if drop := gone or verdict(view, self._settings):
             # as it was read, so that a person sees what the rule saw, unless personal data was to be masked
             shown = changed if self._settings.mask else document
             return Cleaned(shown, sum(len(text.encode()) for text in contents(shown)), counts, drop)
@@ -60,8 +67,10 @@ class Cleaner:
         view = view or View.of(document)
         cleaned = Cleaned(document, sum(len(text.encode()) for text in contents(document)), counts)
         cleaned.characters, cleaned.length = view.characters, len(view.text)
-        roles = "" if "text" in document else "\n" + " ".join(message["role"] for message in document["messages"])
-        cleaned.key = text_hash(view.text + roles)
+        turns = [(message["role"], message["content"]) for message in document.get("messages", [])]
+        cleaned.key = text_hash(json.dumps(turns or view.text))
+        if self._settings.languages:
+            cleaned.language = next(iter(view.languages))
         if self._settings.max_seen_paragraphs is not None:
             cleaned.paragraphs = paragraph_hashes(view.paragraphs)
         if self._signatures is not None:
@@ -138,8 +147,15 @@ _cleaner: Cleaner | None = None  # of this worker process
 
 def _start_worker(settings: CorpusArguments) -> None:
     global _cleaner
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes
     _cleaner = Cleaner(settings)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed tells nobody: its queue stays open, as we hold both ends of it."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _clean_batch(documents: list[dict]) -> list[Cleaned]:

@@ -15,10 +15,14 @@ FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tai
 
 
 def content_hash(document: dict, salt: str = "") -> float:
-    """A number in [0, 1) that depends on the content of the document only."""
-    content = document["text"] if "text" in document else json.dumps(document["messages"], sort_keys=True, default=str)
+    """A number in [0, 1) that depends on the content of the document only: its text, or the role and content of its messages."""
+    if "text" in document:
+        content = document["text"]
+    else:
+        said = [{name: message[name] for name in ("content", "role")} for message in document["messages"]]
+        content = json.dumps(said, sort_keys=True, default=str)
     digest = hashlib.blake2b(digest_size=8, key=salt.encode())
-    for piece in pieces_of(content):
+    for piece in pieces_of(content, tell=False):
         digest.update(piece.encode())
     return int.from_bytes(digest.digest(), "big") / 2**64
 
@@ -26,7 +30,7 @@ def content_hash(document: dict, salt: str = "") -> float:
 def repetitions(document: dict, weight: float) -> int:
     """How often a document is used at this weight: 2 is twice; 0.5 is half of the documents, chosen by their hash."""
     whole = int(weight)
-    return whole + (content_hash(document, "weight") < weight - whole)
+    return whole + (weight > whole and content_hash(document, "weight") < weight - whole)
 
 
 def is_held_out(document: dict, percentage: float) -> bool:

@@ -4,7 +4,7 @@ import heapq
 import re
 from collections import Counter
 
-from tinygpt_hf.data.cleaning import script_of
+from tinygpt_hf.data.cleaning import contents, script_of
 from tinygpt_hf.errors import redacted
 
 SHOWN = 5  # of the longest and the strangest documents
@@ -17,35 +17,44 @@ class Facts:
 
     def __init__(self):
         self.read, self.read_bytes = 0, 0
+        self.replaced = 0  # faults of the encoding that U+FFFD stands for
         self.kept, self.written, self.kept_bytes = 0, 0, 0  # written: with the copies that weights above 1 ask for
         self.dropped: dict[str, list[int]] = {}
         self.mended: Counter = Counter()
         self.personal: Counter = Counter()
         self.lengths: Counter = Counter()
         self.scripts: Counter = Counter()
+        self.languages: dict[str, list[int]] = {}  # where they were asked: code -> documents, bytes; with copies
         self.kept_characters: Counter = Counter()
-        self.near_duplicates = self.leaked = self.held_out = 0
+        self.near_duplicates = self.leaked = self.leaks_dropped = self.held_out = 0
         self.texts_only = True
         self.tokens: int | None = None
         self._longest: list[tuple[int, int, str]] = []
         self._strangest: list[tuple[float, int, str]] = []
 
-    def count_read(self, size: int) -> None:
+    def count_read(self, document: dict) -> None:
         self.read += 1
-        self.read_bytes += size
+        self.read_bytes += sum(len(text.encode()) for text in contents(document))
+        self.replaced += document.get("replaced", 0)
 
     def count_dropped(self, rule: str, size: int) -> None:
         entry = self.dropped.setdefault(rule, [0, 0])
         entry[0] += 1
         entry[1] += size
 
-    def count_kept(self, document: dict, size: int, copies: int, mended: Counter, characters: Counter) -> None:
+    def count_kept(
+        self, document: dict, size: int, copies: int, mended: Counter, characters: Counter, language: str | None = None
+    ) -> None:
         """One document that stays."""
         self.kept += 1
         self.written += copies
         self.kept_bytes += size * copies
         self.lengths[size.bit_length()] += copies
         self.texts_only &= "text" in document
+        if language:
+            entry = self.languages.setdefault(language, [0, 0])
+            entry[0] += copies
+            entry[1] += size * copies
         for name, number in mended.items():
             kind = name.removeprefix("personal_")
             (self.personal if kind != name else self.mended)[kind] += number
@@ -68,7 +77,7 @@ class Facts:
         histogram = {f"{2 ** (bits - 1) if bits else 0}": self.lengths[bits] for bits in sorted(self.lengths)}
         letters = max(1, self.scripts.total())
         return {
-            "read": {"documents": self.read, "bytes": self.read_bytes},
+            "read": {"documents": self.read, "bytes": self.read_bytes, "encoding_errors": self.replaced},
             "kept": {"documents": self.kept, "with_copies": self.written, "bytes": self.kept_bytes}
             | ({"tokens": self.tokens} if self.tokens is not None else {}),
             "dropped": {r: {"documents": n, "bytes": b} for r, (n, b) in sorted(self.dropped.items())},
@@ -76,6 +85,7 @@ class Facts:
             "personal_data": dict(sorted(self.personal.items())),
             "lengths": histogram,
             "scripts": {name: round(number / letters, 4) for name, number in self.scripts.most_common()},
+            "languages": {c: {"documents": n, "bytes": b} for c, (n, b) in sorted(self.languages.items())},
             "longest": [{"origin": o, "bytes": v} for v, _, o in sorted(self._longest, reverse=True)],
             "strangest": [{"origin": o, "share": v} for v, _, o in sorted(self._strangest, reverse=True)],
         }

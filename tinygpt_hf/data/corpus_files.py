@@ -26,10 +26,23 @@ def is_corpus(folder: Path) -> bool:
         return False
 
 
-def documents_only(paths: list[Path]) -> list[Path]:
-    """The paths without those of a prepared corpus among them that hold none of its documents: only its data/ is read."""
-    corpora = {path.parent for path in paths if path.name == CORPUS and is_corpus(path.parent)}
-    return [p for p in paths if not any(c in p.parents and c / DATA not in p.parents for c in corpora)]
+def documents_only(paths: list[str], root: str) -> list[str]:
+    """The paths without those of a prepared corpus at or below `root` that hold none of its documents: only its data/ is read.
+    A folder of a corpus that is itself the root is read as it stands."""
+    top, known = Path(root), {}
+
+    def left_out(folder: Path) -> bool:
+        if folder != top and top not in folder.parents:
+            return False
+        if folder not in known:
+            if is_corpus(folder):
+                known[folder] = True
+            else:
+                is_data = folder != top and folder.name == DATA and is_corpus(folder.parent)
+                known[folder] = left_out(folder.parent.parent if is_data else folder.parent)
+        return known[folder]
+
+    return [path for path in paths if not left_out(Path(path).parent)]
 
 
 class Shards:

@@ -3,15 +3,15 @@
     facts = prepare_corpus(DataArguments(train_file=["books"]), CorpusArguments(output_dir="corpora/books"), card)
 
 Documents go through in their order: weight, mending, rules of one document, exact duplicates, paragraphs seen before, near
-duplicates, choice of a sample. Of documents that are alike the first stays. All but the comparison with earlier documents runs
-on all cores; what is written does not depend on how many there are. In memory: the batches under way, a file's text, and what
-duplicates.py and facts hold; with a sample 24 bytes a document.
+duplicates, near duplicates across the split, choice of a sample. Of documents that are alike the first stays. All but the
+comparison with other documents runs on all cores; what is written does not depend on how many there are. In memory: the batches
+under way, a file's text, and what duplicates.py and facts hold; with a sample 24 bytes a document.
 """
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import tinygpt_hf
@@ -24,6 +24,7 @@ from tinygpt_hf.data.corpus import FEW_DOCUMENTS, content_hash, is_held_out, rep
 from tinygpt_hf.data.corpus_facts import Facts, unknown_characters
 from tinygpt_hf.data.corpus_files import CORPUS, DATA, EXCLUDED, FORMAT, Documents, Draft, Excluded
 from tinygpt_hf.data.duplicates import NearDuplicates, Paragraphs, check_datasketch
+from tinygpt_hf.data.languages import check_languages
 from tinygpt_hf.data.tokenizer import load_tokenizer
 from tinygpt_hf.errors import UsageError, redacted
 from tinygpt_hf.settings.arguments import DataArguments
@@ -33,7 +34,7 @@ from tinygpt_hf.settings.corpus import CorpusArguments, check_corpus
 TOKENIZED_AT_ONCE = 256  # documents
 OF_DATA = (  # the settings of `data:` that decide what is written
     "train_file", "validation_file", "dataset_name", "dataset_config_name", "dataset_split", "dataset_revision", "sources",
-    "text_column", "encoding_errors", "document_separator", "max_train_samples", "validation_split_percentage",
+    "text_column", "encoding_errors", "document_separator", "max_train_samples", "validation_split", "validation_split_percentage",
 )  # fmt: skip
 
 
@@ -54,11 +55,16 @@ def prepare_corpus(
         raise UsageError(f"{target} exists", "a new folder was wanted", "choose another --output_dir")
     if settings.near_duplicates != "off":
         check_datasketch()
+    check_languages(settings.languages)
+    safeio.sweep(target)  # before files are looked for: what a killed run left is no text
     named = sources.training_sources(data, corpus.seed)
-    fingerprints = [sources.fingerprint(source) for source in named]
+    origin_facts = {
+        "sources": [sources.fingerprint(source) for source in named],
+        "source_remarks": [redacted(remark) for remark in sources.remarks(sources.all_sources(data, corpus.seed))],
+    }
     # the files are looked for before the new folder is there, which may lie among them
-    origins = [replace(source, files=tuple(sources.find_files(source.files))) for source in named]
-    validation = sources.find_files(tuple(data.validation_file))
+    origins = [sources.settled(source) for source in named]
+    validation = sources.settled(sources.validation_source(data))
     tokenizer = load_tokenizer(corpus.tokenizer_name) if corpus.tokenizer_name else None
     with safeio.new_folder(target) as folder:
         scratch = folder / "scratch"
@@ -69,15 +75,14 @@ def prepare_corpus(
         output = Output(settings, folder, scratch, tokenizer, facts, data.validation_split_percentage)
         with contextlib.closing(sift):
             if data.validation_file:
-                source = replace(sources.validation_source(data), files=tuple(validation))
-                sift.protect(sources.documents(source))
+                sift.protect(sources.documents(validation))
             for cleaned, copies in sift.kept(_weighted(origins), progress):
                 output.add(cleaned, copies)
-            output.close(sift.drop)
+            output.close(sift)
         excluded.close()
         _refuse_nothing(facts)
         scratch.rmdir()
-        record = _record(folder, data, corpus, settings, fingerprints, facts, sift.protected, tokenizer)
+        record = _record(folder, data, corpus, settings, origin_facts, facts, sift, tokenizer)
         safeio.write_json(folder / CORPUS, record)
         safeio.write_file(folder / "README.md", card(record))
     return record
@@ -86,7 +91,7 @@ def prepare_corpus(
 def _weighted(origins: list[sources.Source]) -> Iterator[tuple[dict, int]]:
     """(document, how many copies its source's weight asks for); 0 where the hash left it out."""
     for source in origins:
-        for document in sources.documents(source):
+        for document in sources.documents(source, keep_broken=True):
             yield {**document, "origin": redacted(document["origin"])}, repetitions(document, source.weight)
 
 
@@ -115,19 +120,20 @@ class Sift:
     def kept(self, weighted: Iterator[tuple[dict, int]], progress) -> Iterator[tuple[Cleaned, int]]:
         """The documents that stay, with their number of copies."""
 
-        def chosen() -> Iterator[tuple[dict, int]]:
+        def marked() -> Iterator[tuple[dict, int]]:
+            """What goes for its source's sake travels with the others, so that all stand in `excluded` in their order."""
             for document, copies in weighted:
-                size = sum(len(text.encode()) for text in contents(document))
-                self.facts.count_read(size)
-                if copies:
-                    yield document, copies
-                else:
-                    self.drop(document, size, Drop("weight", "left out by its source's weight"), with_text=False)
+                self.facts.count_read(document)
+                if not copies:
+                    document["drop"] = Drop("weight", "left out by its source's weight")
+                elif "broken" in document:
+                    document["drop"] = Drop("conversation", document["broken"])
+                yield document, copies
 
-        for number, (cleaned, copies) in enumerate(cleaned_documents(chosen(), self._settings, self._data.num_proc)):
+        for number, (cleaned, copies) in enumerate(cleaned_documents(marked(), self._settings, self._data.num_proc)):
             drop = cleaned.drop or self._before(cleaned)
             if drop:
-                self.drop(cleaned.document, cleaned.size, drop)
+                self.drop(cleaned.document, cleaned.size, drop, with_text=drop.rule != "weight")
             else:
                 yield cleaned, copies
             if number % 1000 == 999:
@@ -151,12 +157,9 @@ class Sift:
             matches = self._near.matches(cleaned.shingles, cleaned.signature)
             if s.near_duplicates == "drop":
                 for number, similarity in matches:
-                    words = f"{similarity:.3g} in common with {self._origins[number]}"
-                    return Drop("near_duplicate", words)
+                    return Drop("near_duplicate", f"{similarity:.3g} in common with {self._origins[number]}")
             else:
-                sides = {self._held_out[number] for number, _ in matches}
-                self.facts.near_duplicates += bool(sides)
-                self.facts.leaked += int(not held_out) in sides
+                self.facts.near_duplicates += any(True for _ in matches)
         self._remember(cleaned, held_out)
         return None
 
@@ -168,6 +171,21 @@ class Sift:
         if self._near is not None:
             self._near.add(cleaned.shingles, cleaned.signature)
 
+    def leaks(self, among: Collection[int] | None = None) -> dict[int, Drop]:
+        """All training documents nearly equal to a held-out one, numbered as they came out of `kept`; of `among` only, if given."""
+        if self._near is None:
+            return {}
+        numbers = range(len(self._origins) - self.protected) if among is None else sorted(among)
+        sides: tuple[list[int], list[int]] = ([], [*range(self.protected)])
+        for number in numbers:
+            sides[self._held_out[self.protected + number]].append(self.protected + number)
+        return {
+            number - self.protected: Drop(
+                "near_duplicate", f"{similarity:.3g} in common with {self._origins[other]}, which is held out"
+            )
+            for number, (other, similarity) in self._near.across(sides[1], sides[0]).items()
+        }
+
     def close(self) -> None:
         if self._near is not None:
             self._near.close()
@@ -175,7 +193,7 @@ class Sift:
 
 
 class Output:
-    """The documents that stay, written as they come; with a sample: kept in a draft until all hashes are known."""
+    """The documents that stay, written as they come; kept in a draft where a sample, or a look across the split, needs them all."""
 
     def __init__(
         self, settings: CorpusArguments, folder: Path, scratch: Path, tokenizer, facts: Facts, percentage: float
@@ -185,7 +203,8 @@ class Output:
         self._kept = Documents(folder / DATA, settings.output_format, settings.shard_megabytes * 10**6)
         limits = {n: getattr(settings, f"sample_{n}") for n in ("documents", "bytes", "tokens")}
         self._unit, self._limit = next(((n, v) for n, v in limits.items() if v), (None, 0))
-        self._draft = Draft(scratch) if self._unit else None
+        self._near = settings.near_duplicates
+        self._draft = Draft(scratch) if self._unit or self._near == "drop" else None
         self._order: list[tuple[float, int, int]] = []  # (hash, number, amount in the sample's unit)
         self._pending: list[tuple[Cleaned, int]] = []
         facts.tokens = 0 if tokenizer is not None else None
@@ -198,12 +217,13 @@ class Output:
     def _flush(self) -> None:
         for (cleaned, copies), tokens in zip(self._pending, self._tokens(), strict=True):
             row = {"document": cleaned.document, "size": cleaned.size, "copies": copies, "tokens": tokens}
-            row |= {"mended": cleaned.mended, "characters": cleaned.characters}
+            row |= {"mended": cleaned.mended, "characters": cleaned.characters, "language": cleaned.language}
             if self._draft is None:
                 self._write(row)
                 continue
-            amount = {"documents": 1, "bytes": cleaned.size, "tokens": tokens}[self._unit] * copies
-            self._order.append((content_hash(cleaned.document, f"sample {self._seed}"), len(self._order), amount))
+            if self._unit:
+                amount = {"documents": 1, "bytes": cleaned.size, "tokens": tokens}[self._unit] * copies
+                self._order.append((content_hash(cleaned.document, f"sample {self._seed}"), len(self._order), amount))
             self._draft.write(row)
         self._pending = []
 
@@ -219,27 +239,38 @@ class Output:
         for _ in range(copies):
             self._kept.write(document, size)
         self._facts.held_out += is_held_out(document, self._percentage) * copies
-        self._facts.count_kept(document, size, copies, Counter(row["mended"]), Counter(row["characters"]))
+        self._facts.count_kept(
+            document, size, copies, Counter(row["mended"]), Counter(row["characters"]), row["language"]
+        )
         if self._tokenizer is not None:
             self._facts.tokens += row["tokens"] * copies
 
-    def close(self, drop: Callable) -> None:
-        """Write what is left; `drop` takes the documents outside the sample."""
+    def close(self, sift: Sift) -> None:
+        """Write what is left; `sift` says what leaks, and takes that and the documents outside the sample."""
         self._flush()
+        # before the sample is chosen, so that a larger one holds the smaller
+        leaks = sift.leaks() if self._near == "drop" else {}
+        taken = self._sample(leaks) if self._unit else None
+        if self._near == "count":
+            self._facts.leaked = len(sift.leaks(taken))
         if self._draft is not None:
-            taken = self._sample()
             for number, row in enumerate(self._draft.documents()):
-                if number in taken:
+                if number in leaks:
+                    sift.drop(row["document"], row["size"], leaks[number])
+                elif taken is None or number in taken:
                     self._write(row)
                 else:
-                    drop(row["document"], row["size"], Drop("sample", "not in the sample"), with_text=False)
+                    sift.drop(row["document"], row["size"], Drop("sample", "not in the sample"), with_text=False)
             self._draft.remove()
+        self._facts.leaks_dropped = len(leaks)
         self._kept.close()
 
-    def _sample(self) -> set[int]:
+    def _sample(self, without: Collection[int]) -> set[int]:
         """The documents with the lowest hashes, up to the first that does not fit: going on would favour short ones."""
         taken, left = set(), self._limit
         for _, number, amount in sorted(self._order):
+            if number in without:
+                continue
             if amount > left:
                 break
             taken.add(number)
@@ -248,25 +279,33 @@ class Output:
 
 
 def _refuse_nothing(facts: Facts) -> None:
+    if not facts.read:
+        raise UsageError("there is no document in the text", "a corpus needs some", "name files that hold some")
     if not facts.kept:
         took = sorted(facts.dropped.items(), key=lambda entry: -entry[1][0])
         words = ", ".join(f"{rule} took {number}" for rule, (number, _) in took)
         raise UsageError(
-            f"of {facts.read} documents none is left" + (f" ({words})" if words else ""),
+            f"of {facts.read} documents none is left ({words})",
             "a corpus needs some",
             "loosen that rule, or choose another --preset",
         )
 
 
-def _record(folder, data, corpus, settings, fingerprints, facts: Facts, protected: int, tokenizer) -> dict:
+def _record(folder, data, corpus, settings, origin_facts: dict, facts: Facts, sift: Sift, tokenizer) -> dict:
     """corpus.json."""
+    few = facts.texts_only and facts.written < FEW_DOCUMENTS
     if data.validation_file:
-        split, held_out = "validation files", protected
-    elif facts.texts_only and facts.written < FEW_DOCUMENTS:
+        split, held_out = "validation files", sift.protected
+    elif (data.validation_split or ("tail" if few else "hash")) == "tail":
         split, held_out = "tail of each text", facts.kept
     else:
         split, held_out = "hash of each document", facts.held_out
     looked = settings.near_duplicates != "off"
+    why_not = (
+        "`--near_duplicates off`" if not looked else
+        split if split == "tail of each text" else
+        "nothing is held out" if not held_out else None
+    )  # fmt: skip
     near = {"setting": settings.near_duplicates, "threshold": settings.near_duplicate_threshold}
     if looked:
         import datasketch
@@ -278,20 +317,21 @@ def _record(folder, data, corpus, settings, fingerprints, facts: Facts, protecte
         "name": Path(corpus.output_dir).name,
         "license": corpus.license,
         "rights": corpus.rights,
-        "language": corpus.language,
+        "language": corpus.language or (corpus.languages if corpus.min_language_score else []),
         **facts.as_json(),
         "duplicates": near,
         "split": {"by": split, "percentage": data.validation_split_percentage, "held_out": held_out},
         "leakage": {
-            "looked": looked,
-            "documents": facts.leaked if looked else None,
-            "near_duplicates_kept": facts.near_duplicates if looked else None,
+            "documents": facts.leaked if why_not is None else None,
+            "why_not_measured": why_not,
+            "dropped": facts.leaks_dropped,
+            "near_duplicates_kept": facts.near_duplicates if settings.near_duplicates == "count" else None,
         },
         "settings": {
             "corpus": {n: v for n, v in asdict(settings).items() if n != "output_dir"},
             "data": {n: v for n, v in asdict(data).items() if n in OF_DATA},
         },
-        "sources": fingerprints,
+        **origin_facts,
         "files": {
             str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": safeio.file_hash(path)}
             for path in sorted(folder.rglob("*.*"))

@@ -6,15 +6,17 @@ with source.open() as file:
 text = LongText(source)                           # a text nobody holds: its length, its slices, its pieces
 """
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import os
 from collections.abc import Callable, Iterator
 
 from tinygpt_hf.errors import UsageError
 
-ARCHIVES = (".gz", ".zst")
+ARCHIVES = (".gz", ".bz2", ".xz", ".zst")
 NEWLINE = b"\n"
 CHUNK = 1 << 20  # bytes read at once
 LONG = 1 << 24  # bytes; a longer text file is read in pieces where that is asked for
@@ -27,6 +29,8 @@ KINDS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
     b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bz2 archive",
+    b"\xfd7zXZ\x00": "an xz archive",
     b"\x28\xb5\x2f\xfd": "a zstd archive",
     b"PK\x03\x04": "a zip archive",
     b"PAR1": "a parquet file",
@@ -40,9 +44,14 @@ class _Unpacked(io.RawIOBase):
     def __init__(self, path: str, seen: Callable[[int], None]):
         self.path, self.seen, self.told, self.size = path, seen, 0, 0
         self.file = open(path, "rb", buffering=0)
-        if path.endswith(".gz"):
+        ending = os.path.splitext(path)[1].lower()
+        if ending == ".gz":
             self.stream = gzip.GzipFile(fileobj=self.file, mode="rb")
-        elif path.endswith(".zst"):
+        elif ending == ".bz2":
+            self.stream = bz2.BZ2File(self.file)
+        elif ending == ".xz":
+            self.stream = lzma.LZMAFile(self.file)
+        elif ending == ".zst":
             import pyarrow  # `datasets` needs it anyway
 
             self.stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(self.file), "zstd")
@@ -189,10 +198,10 @@ class LongText:
         start, stop, _ = part.indices(len(self))
         return LongText(self.source, (self.start + start, self.start + max(start, stop)))
 
-    def pieces(self) -> Iterator[str]:
-        """The text, about a megabyte at a time."""
+    def pieces(self, tell: bool = True) -> Iterator[str]:
+        """The text, about a megabyte at a time. Not `tell`: `seen` is not called, for a reading that is not the last."""
         position = 0
-        inside = lambda count: self.source.seen(count) if position >= self.start else None  # noqa: E731
+        inside = lambda count: self.source.seen(count) if tell and position >= self.start else None  # noqa: E731
         reading = TextFile(self.source.path, self.source.encoding_errors, inside)
         with reading.open() as file:
             for piece in reading.pieces(file):
@@ -208,9 +217,9 @@ class LongText:
         return "".join(self.pieces())
 
 
-def pieces_of(text: "str | LongText") -> Iterator[str]:
+def pieces_of(text: "str | LongText", tell: bool = True) -> Iterator[str]:
     """Any text in pieces: an ordinary one is one."""
     if isinstance(text, LongText):
-        yield from text.pieces()
+        yield from text.pieces(tell)
     else:
         yield text

@@ -3,19 +3,25 @@
     near = NearDuplicates(0.75, folder)
     near.matches(shingles, signature)            # [(3, 0.91)]: document 3 has 91 % of their 5 words in a row in common
     near.add(shingles, signature)                # it is document 4 now
+    near.across([0, 3], [1, 2, 4])               # {4: (3, 0.91)}: of 1, 2, 4 those nearly equal to 0 or 3, without exception
 
 Two documents are near duplicates if the Jaccard similarity of their shingles (Broder 1997), 5 words in a row as in FineWeb, is
 at least the threshold. LSH proposes pairs (Indyk and Motwani 1998): one exactly at the threshold is proposed with probability
 0.99 or more, one above it more surely. What is proposed is then compared exactly, so no pair below the threshold is called equal.
+`across` leaves nothing to chance: it asks an inverted index, so that no pair lies across a split.
+
+A sign is a word: `3 < 4` is not `3 > 4`. Marks of punctuation are none, as editions of one text differ in their quotes and commas.
 
 Memory: 8 bytes a document and a paragraph by hash, about 0.1 kB with Python's set around them; for near duplicates about 10 kB a
-document (signature and LSH tables). The shingles themselves lie in a file, 4 bytes each.
+document (signature and LSH tables). The shingles themselves lie in a file, 4 bytes each; of the held-out ones, 8 bytes each are
+held by `across`, at most 160 MB at once (or one document).
 """
 
 import hashlib
+import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +32,13 @@ SHINGLE_WORDS = 5
 PERMUTATIONS = 128
 RECALL = 0.99  # of a pair exactly at the threshold
 MARGIN = 4 * (0.25 / PERMUTATIONS) ** 0.5  # four standard deviations of an estimated similarity, at the worst
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|\w+")  # Han and kana one by one
+PUNCTUATION = r".,;:?'\"¡¿«»\u2010-\u205e\u3000-\u303f"
+WORDS = re.compile(  # Han, kana and signs one by one
+    rf"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|\w+|[^\w\s{PUNCTUATION}]"
+)
 SHORTEST_PARAGRAPH = 40  # characters; "Yes." and "Chapter 2" are no copies
 PIECE = 10_000  # shingles hashed at once: 5 MB
+HELD_AT_ONCE = 20_000_000  # shingles of held-out documents in one index: 160 MB
 
 
 def check_datasketch() -> None:
@@ -132,6 +142,51 @@ class NearDuplicates:
         self._file.write(shingles.tobytes())
         self._ends.append(self._ends[-1] + len(shingles))
         return number
+
+    def across(self, held_out: Sequence[int], others: Sequence[int]) -> dict[int, tuple[int, float]]:
+        """Each of `others` that nearly equals a held-out document -> (number of the first such, similarity); all are compared."""
+        found: dict[int, tuple[int, float]] = {}
+        for postings in self._postings(held_out):
+            for number in others:
+                if number not in found and (match := self._first_match(self._shingles(number), postings)):
+                    found[number] = match
+        return found
+
+    def _postings(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """Inverted indexes of some documents each: shingle and number in one uint64, sorted (P,)."""
+        start = 0
+        while start < len(numbers):
+            stop, size = start, 0
+            while stop < len(numbers) and (stop == start or size + self._size(numbers[stop]) <= HELD_AT_ONCE):
+                size += self._size(numbers[stop])
+                stop += 1
+            postings, end = np.empty(size, np.uint64), 0
+            for number in numbers[start:stop]:
+                begin, end = end, end + self._size(number)
+                postings[begin:end] = self._shingles(number).astype(np.uint64) << 32 | number
+            postings.sort()
+            yield postings
+            start = stop
+
+    def _first_match(self, shingles: np.ndarray, postings: np.ndarray) -> tuple[int, float] | None:
+        """A match shares at least `least` shingles, hence one of any size - least + 1: the rarest, so few are compared
+        (prefix filtering: Bayardo, Ma and Srikant 2007)."""
+        least = math.ceil(self.threshold * len(shingles) - 1e-6)
+        low = shingles.astype(np.uint64) << 32
+        begin, end = np.searchsorted(postings, low), np.searchsorted(postings, low | 0xFFFFFFFF, "right")
+        rarest = np.argsort(end - begin, kind="stable")[: len(shingles) - least + 1]
+        rarest = rarest[end[rarest] > begin[rarest]]
+        if not len(rarest):
+            return None
+        for number in np.unique(np.concatenate([postings[begin[k] : end[k]] for k in rarest]) & 0xFFFFFFFF).tolist():
+            if least <= self._size(number) and (
+                (similarity := jaccard(shingles, self._shingles(number))) >= self.threshold
+            ):
+                return number, similarity
+        return None
+
+    def _size(self, number: int) -> int:
+        return self._ends[number + 1] - self._ends[number]
 
     def _shingles(self, number: int) -> np.ndarray:
         start, end = self._ends[number], self._ends[number + 1]

@@ -17,6 +17,7 @@ from tinygpt_hf.data.decoding import LongText, pieces_of
 from tinygpt_hf.errors import UsageError
 
 PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
+GROUP_CHARACTERS = 1 << 20  # encoded in one call
 # GPT-2's pattern never joins a line end to what stands before it, nor a space that something visible follows
 _BORDER = re.compile(r"[\n ](?=\S)")
 
@@ -78,10 +79,12 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
         else:
             pieces = _chat_pieces(tokenizer, document["messages"], document.get("origin"))
         prepared.append(pieces)
-    known: dict[tuple[str, bool], list[int]] = {}
+    known: dict[tuple[str, bool], np.ndarray] = {}
     for typed in (True, False):
         texts = list(dict.fromkeys(piece for pieces in prepared for piece, _, t in pieces if t == typed))
-        known |= {(text, typed): ids for text, ids in zip(texts, encode_texts(tokenizer, texts, typed), strict=True)}
+        for group in _groups(texts):
+            found = encode_texts(tokenizer, group, typed)
+            known |= {(text, typed): np.array(ids, dtype=np.uint32) for text, ids in zip(group, found, strict=True)}
     found = []
     for document, pieces in zip(documents, prepared, strict=True):
         encoded = _joined(pieces, known, tokenizer, document)
@@ -89,6 +92,19 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
             encoded = _cut_conversation(document, tokenizer, longest, encoded)
         found.append(encoded)
     return found
+
+
+def _groups(texts: list[str]) -> Iterator[list[str]]:
+    """Some megabytes at a time: what the tokenizer gives back takes a hundred times the room of the ids in it."""
+    group, size = [], 0
+    for text in texts:
+        group.append(text)
+        size += len(text)
+        if size >= GROUP_CHARACTERS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _chat_pieces(tokenizer, messages: list[dict], origin: str | None) -> list[tuple[str, bool, bool]]:
@@ -100,19 +116,15 @@ def _chat_pieces(tokenizer, messages: list[dict], origin: str | None) -> list[tu
 
 
 def _joined(pieces, known: dict, tokenizer, document: dict) -> Encoded:
-    ids: list[int] = []
-    mask: list[bool] = []
-    is_text = "text" in document
-    for piece, learnt, typed in pieces:
-        new = known[piece, typed]
-        ids += new
-        if not is_text:
-            mask += [learnt] * len(new)
+    found = [known[piece, typed] for piece, _, typed in pieces]
+    learnt = [flag for _, flag, _ in pieces]
     if document.get("ends", True):
-        ids.append(tokenizer.eos_token_id)
-        mask.append(False)
-    num_bytes = sum(len(piece.encode()) for piece, learnt, typed in pieces if learnt and typed)
-    return Encoded(np.array(ids, dtype=np.uint32), None if is_text else np.array(mask, dtype=bool), num_bytes)
+        found.append(np.array([tokenizer.eos_token_id], dtype=np.uint32))
+        learnt.append(False)
+    ids = np.concatenate(found) if found else np.zeros(0, dtype=np.uint32)
+    mask = None if "text" in document else np.repeat(np.array(learnt, dtype=bool), [len(part) for part in found])
+    num_bytes = sum(len(piece.encode()) for piece, flag, typed in pieces if flag and typed)
+    return Encoded(ids, mask, num_bytes)
 
 
 def _cut_conversation(document: dict, tokenizer, longest: int, whole: Encoded) -> Encoded:

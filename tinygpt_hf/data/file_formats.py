@@ -7,40 +7,51 @@
 | .csv .tsv .parquet            | one row a document, its columns as in chat_shapes.py                  |
 | .md .py and other source code | one document                                                          |
 
-Each also with .gz or .zst behind it. What is no text (binary, UTF-16, a broken archive or table) is a `UsageError` naming the
-place.
+Each also with .gz, .bz2, .xz or .zst behind it. What is no text (binary, UTF-16, a broken archive or table) is a `UsageError`
+naming the place.
 """
 
 import contextlib
 import csv
 import io
 import json
+import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tinygpt_hf.data import decoding
-from tinygpt_hf.data.chat_shapes import COLUMNS, row_content
+from tinygpt_hf.data.chat_shapes import COLUMNS, BrokenConversation, row_content
 from tinygpt_hf.data.decoding import ARCHIVES, LongText, TextFile
+from tinygpt_hf.data.json_list import JsonList
 from tinygpt_hf.errors import UsageError
 
 TABLES = {".csv", ".tsv", ".parquet"}
 LINES = {".jsonl", ".ndjson", ".json"}
 TEXTS = {".txt", ".text"}
 WHOLE = set(
-    ".md .rst .tex .html .py .pyi .ipynb .js .ts .jsx .tsx .java .c .h .cc .cpp .hpp .rs .go .rb .php .cs".split()
+    """
+    .md .mdx .qmd .rmd .rst .adoc .org .tex .html .htm .xhtml .xml .css .scss .sass .less .vue .svelte .ipynb
+    .c .h .cc .cpp .cxx .hh .hpp .hxx .cu .cuh .m .mm .metal .glsl .hlsl .wgsl .zig .rs .go .swift .kt .kts .java .scala
+    .groovy .gradle .cs .fs .fsx .vb .dart .js .mjs .cjs .jsx .ts .mts .tsx .php .rb .pl .pm .py .pyi .pyx .lua .tcl .r .jl
+    .f .f90 .f95 .f03 .for .pas .adb .ads .cob .asm .s .sv .svh .vhd .vhdl .hs .ml .mli .elm .ex .exs .erl .hrl .clj .cljs
+    .lisp .el .scm .rkt .nim .sol .sql .sh .bash .zsh .fish .awk .ps1 .psm1 .bat .cmake .mk .tf .proto .graphql .thrift
+    .yaml .yml .toml .ini .cfg .conf .vim
+    """.split()
 )
-WHOLE |= set(".swift .kt .scala .sh .sql .r .jl .lua .pl .hs .ml .css .yaml .yml .toml .xml".split())
-KNOWN_ENDINGS = " ".join(sorted(TEXTS | LINES | TABLES)) + " .md .py and other source code, each also .gz or .zst"
+KNOWN_ENDINGS = (
+    " ".join(sorted(TEXTS | LINES | TABLES)) + " .md .py and other source code, each also .gz, .bz2, .xz or .zst"
+)
 BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # the indentation of what follows stays with it
 
 
 def ending_of(name: str) -> str | None:
-    """The known ending of a file name, without .gz or .zst; None for all others."""
+    """The known ending of a file name, in lower case and without that of an archive; None for all others."""
+    name = name.lower()
     for archive in ARCHIVES:
         name = name.removesuffix(archive)
-    ending = Path(name).suffix.lower()
+    ending = Path(name).suffix
     return ending if ending in TEXTS | LINES | TABLES | WHOLE else None
 
 
@@ -65,23 +76,29 @@ def file_documents(
     encoding_errors: str = "strict",
     in_pieces: bool = False,
     seen: Callable[[int], None] = lambda count: None,
+    keep_broken: bool = False,
 ) -> Iterator[dict]:
     """The documents of one file, in its order.
 
     `in_pieces`: a text file of more than decoding.LONG bytes comes as a `LongText`, which nobody holds. `seen` is called with
     the bytes of the file that were read. `replaced` in a document: faults of its UTF-8 that encoding_errors="replace" took out.
+    `keep_broken`: see `row_document`.
     """
     ending = ending_of(path)
+
+    def document_of(row: dict, origin: str) -> dict:
+        return row_document(row, text_column, origin, keep_broken)
+
     source = TextFile(path, encoding_errors, seen)
     with _read_errors(path):
         if Path(path).stat().st_size == 0:
             raise _empty(path)
         if ending == ".parquet":
-            found = _parquet(source, text_column)
+            found = _parquet(source, text_column, document_of)
         elif ending in TABLES:
-            found = _csv(source, text_column, "\t" if ending == ".tsv" else ",")
+            found = _csv(source, document_of, "\t" if ending == ".tsv" else ",")
         elif ending in LINES:
-            found = _json(source, text_column, may_be_list=ending == ".json")
+            found = _json(source, document_of, may_be_list=ending == ".json")
         elif separator is not None and ending in TEXTS:
             found = _parts(source, separator)
         else:
@@ -91,13 +108,35 @@ def file_documents(
             yield {**document, "replaced": replaced} if replaced else document
 
 
-def row_document(row: dict, text_column: str | None, origin: str) -> dict:
-    """The document in one row of a table: its text or its messages."""
-    content = row_content(row, text_column, origin)
+def row_document(row: dict, text_column: str | None, origin: str, keep_broken: bool = False) -> dict:
+    """The document in one row of a table: its text or its messages.
+
+    `keep_broken`: a conversation that is none comes as the row's JSON for a text, with the fault under `broken`.
+    """
+    try:
+        content = row_content(row, text_column, origin)
+    except RecursionError:
+        raise UsageError(
+            f"{origin} is nested too deeply", "text or messages were wanted", "mend or remove it"
+        ) from None
+    except BrokenConversation as error:
+        if not keep_broken:
+            raise
+        fault = error.seen.removeprefix(origin).lstrip(": ")
+        read = {name: value for name, value in row.items() if name in COLUMNS or name == text_column}
+        return {"text": _as_json(read), "origin": origin, "broken": fault}
     texts = [content] if isinstance(content, str) else [message["content"] for message in content]
     if not all(map(is_utf8, texts)):
         raise UsageError(f"{origin} holds half of a surrogate pair", "text was wanted", r"mend \ud800 to \udfff in it")
     return {"text" if isinstance(content, str) else "messages": content, "origin": origin}
+
+
+def _as_json(row: dict) -> str:
+    try:
+        text = json.dumps(row, ensure_ascii=False, default=str)
+        return text if is_utf8(text) else json.dumps(row, default=str)
+    except RecursionError:
+        return "(nested too deeply to be written)"
 
 
 @contextlib.contextmanager
@@ -105,7 +144,7 @@ def _read_errors(path: str):
     """What opening and decompressing may raise, as one line."""
     try:
         yield
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UsageError(
             f"{path} cannot be read ({first_words(error)})", "a sound, readable file was wanted", "check the file"
         ) from error
@@ -168,7 +207,7 @@ def _cut(rest: str, piece: str, separator: str) -> list[str]:
     return [text[begin:end] for begin, end in zip(cuts[::2], cuts[1::2], strict=True)]
 
 
-def _json(source: TextFile, text_column: str | None, may_be_list: bool) -> Iterator[dict]:
+def _json(source: TextFile, document_of: Callable, may_be_list: bool) -> Iterator[dict]:
     path = source.path
     with source.open() as file:
         head = file.peek(64)[:64]
@@ -176,31 +215,29 @@ def _json(source: TextFile, text_column: str | None, may_be_list: bool) -> Itera
             raise _empty(path)
         source.refuse_other_kinds(head)
         if may_be_list and head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            for number, row in enumerate(_parsed(source, source.whole(file), path, 0)):
-                yield _object(row, text_column, f"{path}, entry {number}")
+            for number, row in enumerate(JsonList(source, file)):
+                yield _object(row, document_of, f"{path}, entry {number}")
             return
         for number, line in enumerate(source.lines(file), 1):
             if line.strip():
                 where = f"{path}, line {number}"
-                yield _object(_parsed(source, line, where), text_column, where)
+                try:
+                    row = json.loads(source.decode(line, where))
+                except (ValueError, RecursionError) as error:
+                    wanted = "one JSON object per line was wanted"
+                    raise UsageError(
+                        f"{where} is no JSON ({first_words(error)})", wanted, "mend or remove it"
+                    ) from None
+                yield _object(row, document_of, where)
 
 
-def _parsed(source: TextFile, data: bytes, where: str, lines: int | None = None):
-    try:
-        return json.loads(source.decode(data, where, lines=lines))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{where} is no JSON ({first_words(error)})", "one JSON object per line was wanted", "mend or remove it"
-        ) from None
-
-
-def _object(row, text_column: str | None, origin: str) -> dict:
+def _object(row, document_of: Callable, origin: str) -> dict:
     if not isinstance(row, dict):
         raise UsageError(f"{origin} holds a {type(row).__name__}", "a JSON object was wanted", 'e.g. {"text": "..."}')
-    return row_document(row, text_column, origin)
+    return document_of(row, origin)
 
 
-def _csv(source: TextFile, text_column: str | None, separator: str) -> Iterator[dict]:
+def _csv(source: TextFile, document_of: Callable, separator: str) -> Iterator[dict]:
     """Read with the standard library: pandas, below `datasets`, takes the text `NA` for nothing and `12` for a number."""
     csv.field_size_limit(2**31 - 1)  # a cell may hold a book
     path = source.path
@@ -232,13 +269,13 @@ def _csv(source: TextFile, text_column: str | None, separator: str) -> Iterator[
             if len(cells) != len(columns):
                 wanted = f"{len(columns)} were wanted, as in the first"
                 raise UsageError(f"{where} has {len(cells)} cells", wanted, "quote the text or mend the line")
-            yield row_document(dict(zip(columns, cells, strict=True)), text_column, f"{path}, row {count}")
+            yield document_of(dict(zip(columns, cells, strict=True)), f"{path}, row {count}")
             count += 1
     if not columns:
         raise _empty(path)
 
 
-def _parquet(source: TextFile, text_column: str | None) -> Iterator[dict]:
+def _parquet(source: TextFile, text_column: str | None, document_of: Callable) -> Iterator[dict]:
     """Batch by batch, only columns that are wanted. An archive, whose end cannot be read first, is unpacked in memory."""
     import pyarrow
     from pyarrow import parquet
@@ -246,19 +283,20 @@ def _parquet(source: TextFile, text_column: str | None) -> Iterator[dict]:
     path, count, told = source.path, 0, 0
     size = Path(path).stat().st_size
     try:
-        if path.endswith(ARCHIVES):
+        if path.lower().endswith(ARCHIVES):
             with source.open() as file:
                 table = parquet.ParquetFile(pyarrow.BufferReader(source.whole(file)))
         else:
-            table = parquet.ParquetFile(path)
+            # page by page: a row group may be the whole table, and would be read at once
+            table = parquet.ParquetFile(path, pre_buffer=False, buffer_size=decoding.CHUNK)
         names = table.schema_arrow.names
         columns = [name for name in ([text_column] if text_column else COLUMNS) if name in names] or names
         for batch in table.iter_batches(batch_size=256, columns=columns):
             for row in batch.to_pylist():
-                yield row_document(row, text_column, f"{path}, row {count}")
+                yield document_of(row, f"{path}, row {count}")
                 count += 1
             position = size * count // max(table.metadata.num_rows, 1)
-            if not path.endswith(ARCHIVES):
+            if not path.lower().endswith(ARCHIVES):
                 source.seen(position - told)
             told = position
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:

@@ -17,7 +17,7 @@ from tinygpt_hf.data.rows import RowWriter
 from tinygpt_hf.errors import RunError
 
 JOURNAL = "journal.json"
-FORMAT = 1  # to be raised when the same text comes to other rows
+FORMAT = 2  # to be raised when the same text comes to other rows
 COUNTERS = ("num_tokens", "num_documents", "num_masked")
 
 

@@ -6,13 +6,14 @@ and the longest document; a text file longer than decoding.LONG is never held. A
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tinygpt_hf import safeio
 from tinygpt_hf.data import corpus, journal, sources
+from tinygpt_hf.data.changes import changes
 from tinygpt_hf.data.decoding import LongText, pieces_of
 from tinygpt_hf.data.encoding import Encoded, cut_long
 from tinygpt_hf.data.rows import IGNORED, Rows, RowWriter
@@ -29,11 +30,12 @@ PARTS = ("train", "validation")
 @dataclass
 class Prepared:
     """Rows for training and validation. `encoded`: the tokens the text came to, counted before they were written; None for
-    rows that were there already."""
+    rows that were there already. `notes`: what was found out about the text now, in words."""
 
     train: Rows
     validation: Rows | None
     encoded: int | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def reused(self) -> bool:
@@ -58,7 +60,7 @@ class Prepared:
             found.append(f"{count('too_long')} conversations are longer than a row all the same")
         if replaced := sum(m.get("replaced", 0) for m in manifests):
             found.append(f"{replaced} faults of the encoding replaced")
-        return found
+        return found + self.notes
 
 
 def row_facts(data: DataArguments, tokenizer, seed: int) -> dict:
@@ -79,11 +81,13 @@ def open_rows(folder: Path) -> Prepared:
     return Prepared(Rows(folder / "train"), Rows(validation) if validation.exists() else None)
 
 
-def changed_facts(folder: Path, facts: dict) -> list[str]:
-    """What differs between the rows in `folder` and `facts`, in words; empty where nothing does."""
+def changed_facts(folder: Path, facts: dict, missing: bool = True) -> list[str]:
+    """What differs between the rows in `folder` and `facts`, in words; empty where nothing does. Not `missing`: a fact that only
+    one of them states is no difference.
+    """
     known = Rows(folder / "train").manifest
     names = ["sources", "validation", "split", "tokenizer", *(["block_size"] if "conversations" in known else [])]
-    return [name for name in names if known.get(name) != facts.get(name)]
+    return changes(known, facts, [name for name in names if missing or (name in known and name in facts)])
 
 
 def prepare_rows(
@@ -113,14 +117,14 @@ def prepare_rows(
             for part in PARTS
         }
         with writers["train"], writers["validation"]:
-            items = itertools.islice(_items(_parts(data, seed, seen), tokenizer), known["items"], None)
+            items = itertools.islice(long_items(_parts(data, seed, seen), tokenizer), known["items"], None)
             done, marked = known["items"], 0
             batches = encode_all(
-                _batches(items), lambda batch: [d for _, d in batch], tokenizer, data.block_size + 1, data.num_proc
+                batched(items), lambda batch: [d for _, d in batch], tokenizer, data.block_size + 1, data.num_proc
             )
             for batch, found in batches:
                 for (part, document), encoded in zip(batch, found, strict=True):
-                    _write(writers[part], document, encoded)
+                    write_document(writers[part], document, encoded)
                 done += len(batch)
                 size, tokens = _size(writers)
                 marked = marked or size
@@ -128,7 +132,7 @@ def prepare_rows(
                     journal.write_journal(tmp, decided_by, done, writers)
                     marked = size
                 progress(size, tokens, min(1.0, read[0] / total) if total else None)
-        _check(writers, data)
+        check_parts(writers, data)
         (tmp / journal.JOURNAL).unlink(missing_ok=True)
     size, tokens = _size(writers)
     progress(size, tokens, 1.0)
@@ -143,9 +147,14 @@ def _size(writers: dict[str, RowWriter]) -> tuple[int, int]:
     )
 
 
-def _write(writer: RowWriter, document: dict, encoded: Encoded) -> None:
-    facts = writer.facts
+def write_document(writer: RowWriter, document: dict, encoded: Encoded) -> None:
+    """Add an encoded document, or a part of one, to rows."""
     writer.add(encoded.ids, encoded.mask, document.get("begins", True))
+    count_document(writer.facts, document, encoded)
+
+
+def count_document(facts: dict, document: dict, encoded: Encoded) -> None:
+    """Add what a document, or a part of one, is to the facts of the rows it goes into."""
     facts["num_bytes"] = facts.get("num_bytes", 0) + encoded.num_bytes
     if "messages" in document:
         counts = facts.setdefault("conversations", {"count": 0, "cut": 0, "turns_cut": 0, "too_long": 0})
@@ -158,11 +167,10 @@ def _write(writer: RowWriter, document: dict, encoded: Encoded) -> None:
 
 
 def _total_bytes(data: DataArguments, seed: int) -> int | None:
-    found = sources.training_sources(data, seed)
-    return sources.total_bytes([*found, sources.validation_source(data)] if data.validation_file else found)
+    return sources.total_bytes(sources.all_sources(data, seed))
 
 
-def _items(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple[str, dict]]:
+def long_items(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple[str, dict]]:
     """The documents, a long text as several: `begins` and `ends` say which is the first and the last."""
     for part, document in documents:
         if not isinstance(document.get("text"), LongText):
@@ -179,11 +187,13 @@ def _items(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple[s
             piece = following
 
 
-def _batches(items: Iterable[tuple[str, dict]]) -> Iterator[list[tuple[str, dict]]]:
-    batch: list[tuple[str, dict]] = []
+def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:
+    """The same (part, document, ...) tuples in lists that are worth a call of the tokenizer."""
+    batch: list[tuple] = []
     characters = 0
-    for part, document in items:
-        batch.append((part, document))
+    for item in items:
+        batch.append(item)
+        document = item[1]
         texts = [document["text"]] if "text" in document else [m["content"] for m in document["messages"]]
         characters += sum(map(len, texts)) + 64
         if characters >= BATCH_CHARACTERS:
@@ -193,7 +203,8 @@ def _batches(items: Iterable[tuple[str, dict]]) -> Iterator[list[tuple[str, dict
         yield batch
 
 
-def _check(writers: dict[str, RowWriter], data: DataArguments) -> None:
+def check_parts(writers: dict[str, RowWriter], data: DataArguments) -> None:
+    """Refuse rows for training or validation that are too few to be of use."""
     train, validation = writers["train"], writers["validation"]
     needed = data.block_size + 1
     if train.num_tokens < needed:
@@ -209,10 +220,14 @@ def _check(writers: dict[str, RowWriter], data: DataArguments) -> None:
             "use more --validation_file",
         )
     if validation.num_tokens < 2:
+        chats = train.facts.get("conversations", {}).get("count", 0)  # they have no tail
+        tail = (
+            ", use --validation_split tail," if chats < train.num_documents and data.validation_split != "tail" else ""
+        )
         raise UsageError(
             f"none of the {train.num_documents} documents fell into the {data.validation_split_percentage:g} % held out",
             "validation needs some text",
-            "raise --validation_split_percentage, use --validation_split tail, or give --validation_file",
+            f"raise --validation_split_percentage{tail} or give --validation_file",
         )
     for part, writer in writers.items():
         if writer.num_tokens == writer.num_masked:
@@ -226,19 +241,23 @@ def _parts(
 ) -> Iterator[tuple[str, dict]]:
     """("train" | "validation", document) of everything that is to become rows, repeated by weight."""
     for source in sources.training_sources(data, seed):
-        found = sources.documents(source, in_pieces=True, seen=seen)
-        if data.validation_file:
-            divided: Iterable = (("train", document) for document in found)
-        else:
-            how, found = corpus.choose_split(found, data.validation_split)
-            divided = corpus.split(found, how, data.validation_split_percentage)
-        for part, document in divided:
-            times = corpus.repetitions(document, source.weight)
-            for _ in range(min(times, 1) if part == "validation" else times):
-                yield part, document
+        found, how = sources.documents(source, in_pieces=True, seen=seen), data.validation_split
+        if not data.validation_file:
+            how, found = corpus.choose_split(found, how)
+        for document in found:
+            yield from parts_of(document, how, data, source.weight)
     if data.validation_file:
         for document in sources.documents(sources.validation_source(data), in_pieces=True, seen=seen):
             yield "validation", document
+
+
+def parts_of(document: dict, how: str | None, data: DataArguments, weight: float) -> Iterator[tuple[str, dict]]:
+    """("train" | "validation", document or a part of it), as often as its source's weight says."""
+    percentage = 0 if data.validation_file else data.validation_split_percentage
+    for part, piece in corpus.split([document], how, percentage):
+        times = corpus.repetitions(piece, weight)
+        for _ in range(min(times, 1) if part == "validation" else times):
+            yield part, piece
 
 
 def training_texts(data: DataArguments, seed: int = 0) -> Iterator[str]:
@@ -261,10 +280,11 @@ def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:
     """The first rows as a person reads them, one line each. In conversations what is learnt stands between ⟦ and ⟧."""
     lines = []
     for index in range(min(count, rows.count(block_size))):
-        input_ids, labels = (array[0] for array in rows.batch([index], block_size))
+        filled = int((rows.places([index], block_size) >= 0).sum())  # behind them is padding
+        input_ids, labels = (array[0, :filled] for array in rows.batch([index], block_size))
         learnt = labels != IGNORED
         if rows.mask is None:
-            text = tokenizer.decode(input_ids[: int(learnt.sum())])
+            text = tokenizer.decode(input_ids)
         else:
             ids = np.append(input_ids, labels[-1:][learnt[-1:]])
             flags = np.insert(learnt, 0, False)[: len(ids)]  # an id is learnt where it is the target of the one before

@@ -11,27 +11,35 @@ the fixed beginnings their issuers document.
 import ipaddress
 import re
 
+# Latin, Greek, Cyrillic beyond ASCII; Han letters are none of an address: the words before it touch it
+_LETTERS = "\u00c0-\u024f\u0300-\u036f\u0370-\u052f"
+_DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # sum of the digits of twice the digit
 _PATTERNS = {
     "key": (
         r"(?<![A-Za-z0-9])(?:(?:hf_|gh[pousr]_|npm_)[A-Za-z0-9]{30,}|(?:github_pat_|glpat-|AIza)[A-Za-z0-9_-]{20,}"
-        r"|sk-[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])|xox[abeoprs]-[A-Za-z0-9-]{10,}"
+        r"|sk-[A-Za-z0-9_-]{20,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"
+        r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])|xox[abeoprs]-[A-Za-z0-9-]{10,}"
         r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"
         r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
     ),
-    "email": r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])",
+    "email": (
+        rf"(?<![A-Za-z0-9._%+{_LETTERS}-])[A-Za-z0-9._%+{_LETTERS}-]{{1,64}}@"
+        rf"(?:[A-Za-z0-9{_LETTERS}-]{{1,63}}\.){{1,8}}[A-Za-z{_LETTERS}]{{2,24}}(?![A-Za-z0-9])"
+    ),
     "card": r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\w-])",
     "ip": (
         r"(?<![\w.:])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)"
-        r"|(?<![\w.:])[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){3,7}(?![\w:])"
+        r"|(?<![\w.:])[23][0-9A-Fa-f]{3}(?:::?[0-9A-Fa-f]{1,4}){1,7}(?![\w:])"  # all public ones: 2000::/3, RFC 4291
     ),
     "phone": (
         r"(?<![\w.+])\+\d{1,3}(?:[ .-]?\(\d{1,4}\))?(?:[ .-]?\d{2,5}){2,5}(?!\w)"
-        r"|(?<![\w.-])(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[.-]\d{4}(?![\w-])"
+        r"|(?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[.-]\d{4}(?![\w-])"
     ),
 }
 _ANY = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PATTERNS.items()), re.ASCII)
 _HINT = re.compile(
-    r"\d[\d.:]|@|PRIVATE KEY|eyJ|sk-|hf_|gh[pousr]_|npm_|github_pat_|glpat-|AIza|AKIA|ASIA|xox", re.ASCII
+    r"\d[\d.:]|@|PRIVATE KEY|eyJ|sk-|k_live_|k_test_|hf_|gh[pousr]_|npm_|github_pat_|glpat-|AIza|AKIA|ASIA|xox",
+    re.ASCII,
 )
 
 
@@ -62,13 +70,13 @@ def masked(text: str, kinds: set[str], hits: list[tuple[int, int, str]] | None =
 
 def luhn(digits: str) -> bool:
     """Does the last digit check the others, as on payment cards? From the right, every second digit is doubled."""
-    doubled = [int(d) * (1 + place % 2) for place, d in enumerate(reversed(digits))]
-    return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
+    values = [*map(int, reversed(digits))]
+    return (sum(values[::2]) + sum(_DOUBLED[value] for value in values[1::2])) % 10 == 0
 
 
 def _sound(kind: str, words: str) -> bool:
     if kind == "card":
-        return luhn(re.sub(r"\D", "", words))
+        return luhn(words.replace(" ", "").replace("-", ""))
     if kind == "phone":
         return 8 <= len(re.sub(r"\D", "", words)) <= 15
     if kind == "ip":

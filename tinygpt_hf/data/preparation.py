@@ -7,7 +7,16 @@ from pathlib import Path
 
 from tinygpt_hf import safeio
 from tinygpt_hf.data import packing, sources
-from tinygpt_hf.data.tokenizer import bytes_per_token, load_tokenizer, sample_evenly, tokenizer_hash, train_tokenizer
+from tinygpt_hf.data.changes import changes
+from tinygpt_hf.data.tokenizer import (
+    beginning,
+    bytes_per_token,
+    load_tokenizer,
+    sample_evenly,
+    tokenizer_hash,
+    train_tokenizer,
+)
+from tinygpt_hf.data.windows import window_folder, window_manifest
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
@@ -39,10 +48,10 @@ def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArgumen
     if (folder / "tokenizer.json").is_file():
         if settings.wanted and (folder / REPORT).is_file():
             known, wanted = _trained_with(folder / REPORT), _wanted_of(data, settings, seed)
-            changed = [name for name in wanted if known.get(name) != wanted[name]]
+            changed = changes(known, wanted, wanted)
             if changed:
                 name = changed[0]
-                values = f" ({known.get(name)}, now {wanted[name]})" if name != "sources" else ""
+                values = f" ({known.get(name)}, now {wanted[name]})" if name in wanted and name != "sources" else ""
                 raise UsageError(
                     f"{folder} was trained with other {', '.join(changed)}{values}",
                     "the tokenizer of these settings was wanted",
@@ -82,7 +91,10 @@ def _trained_with(report: Path) -> dict:
 def make_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: int = 0):
     """Train the tokenizer that the settings ask for on the training part of the text; returns (tokenizer, report)."""
     facts = wanted_tokenizer(data, settings, seed)
-    texts = sample_evenly(packing.training_texts(data, seed), settings.max_train_bytes)
+    texts = packing.training_texts(data, seed)
+    if data.streaming:  # its end is far: the tokenizer learns from its beginning
+        texts = beginning(texts, settings.max_train_bytes)
+    texts = sample_evenly(texts, settings.max_train_bytes)
     tokenizer = train_tokenizer(
         texts, facts["tokenizer_type"], facts.get("vocab_size", 0), settings.min_frequency, max_length=data.block_size
     )
@@ -100,8 +112,10 @@ def make_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: int 
 def holds_conversations(data: DataArguments, folder: Path, seed: int = 0) -> bool:
     """Are there conversations in the rows of these settings, or, before they are made, at the beginning of a source?"""
     made = Path(data.rows) if data.rows else folder
-    if (made / "train").is_dir():
+    if (made / "train" / safeio.MANIFEST).is_file():
         return packing.open_rows(made).train.mask is not None
+    if first := window_manifest(made / "train", 0):
+        return "mask.bin" in first["files"]
     looked_at = (itertools.islice(sources.documents(s), LOOKED_AT) for s in sources.training_sources(data, seed))
     return any("messages" in document for document in itertools.chain.from_iterable(looked_at))
 
@@ -179,9 +193,7 @@ def find_rows(
                 "use the one they were made with",
             )
         facts = packing.row_facts(data, tokenizer, seed) if _names_text(data) else {"block_size": data.block_size}
-        changed = [
-            name for name in packing.changed_facts(folder, facts) if name in facts and name in prepared.train.manifest
-        ]
+        changed = packing.changed_facts(folder, facts, missing=False)
         if changed:
             raise UsageError(
                 f"the rows in {data.rows} were made from other {', '.join(changed)}",
@@ -189,6 +201,8 @@ def find_rows(
                 "make them anew with `tinygpt tokenize`, or restore the settings",
             )
         return prepared
+    if window_folder(folder / "train", 0).is_dir():
+        raise UsageError(f"the rows in {folder} were made with --streaming", "it was left out now", "add --streaming")
     if (folder / "train").is_dir():
         changed = packing.changed_facts(folder, packing.row_facts(data, tokenizer, seed))
         if changed:
@@ -197,5 +211,8 @@ def find_rows(
                 "the data of the run so far was wanted",
                 "restore it, or start afresh with --overwrite or another --output_dir",
             )
-        return packing.open_rows(folder)
-    return packing.prepare_rows(data, tokenizer, folder, seed, progress)
+        prepared = packing.open_rows(folder)
+    else:
+        prepared = packing.prepare_rows(data, tokenizer, folder, seed, progress)
+    prepared.notes = sources.remarks(sources.all_sources(data, seed))
+    return prepared

@@ -177,6 +177,16 @@ def sample_evenly(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
         yield piece
 
 
+def beginning(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
+    """The first texts, until they come to `max_bytes`."""
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text.encode())
+        if size >= max_bytes:
+            return
+
+
 def bytes_per_token(tokenizer, texts: list[str]) -> float:
     """How many UTF-8 bytes of the texts one token stands for, on average: higher means shorter sequences."""
     tokens = sum(map(len, encode_texts(tokenizer, texts)))

@@ -4,6 +4,7 @@ They load the Rust tokenizer and nothing else of size, share no file and no sign
 in the order of what went in, so it does not depend on how many there are. A small corpus is done before one could start.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -81,7 +82,8 @@ class Workers:
             process.kill()
         self.threads.shutdown(cancel_futures=True)
         for process in self.processes:
-            process.stdin.close() if not process.stdin.closed else None
+            with contextlib.suppress(BrokenPipeError):  # what a dead one was still to read
+                process.stdin.close()
             process.stdout.close()
             process.wait()
 
@@ -101,12 +103,13 @@ class Workers:
             body = process.stdout.read(answer.get("size", 0)) if answer else b""
         except (BrokenPipeError, ValueError):
             answer = None
+        finally:
+            self.idle.put(process)  # a dead one too: nobody waits for ever where all are dead
         if answer is None:
             status = process.wait()
             raise RunError(
                 f"a process that tokenizes ended with status {status} (short of memory?); fewer: --num_proc, then go on"
             )
-        self.idle.put(process)
         if "error" in answer:
             raise UsageError(*answer["error"])
         if "fault" in answer:

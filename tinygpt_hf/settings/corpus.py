@@ -1,6 +1,6 @@
 """Settings of `prepare-corpus`: what a preset switches on, and what can be wrong with them. Importing this costs nothing.
 
-A rule left alone has the preset's value. Switched off: a share `--max_... 1`, a least `--min_... 0`, a step `--no_...`.
+A rule left alone has the preset's value; `off` switches it off (`control_characters`: `keep`).
 """
 
 from dataclasses import dataclass, replace
@@ -29,6 +29,7 @@ PRESETS: dict[str, dict] = {
     },
     "none": {},
 }  # fmt: skip
+Limit, Number = float | Literal["off"] | None, int | Literal["off"] | None
 OFF = {"nfc": False, "control_characters": "keep", "exact_duplicates": False, "near_duplicates": "off"}
 
 
@@ -55,40 +56,47 @@ class CorpusArguments:
         None, "characters of Unicode's Cc but tab and line ends: keep or remove them, or drop the document"
     )
     mask: list[str] = setting([], f"write <kind> in place of personal data, of {', '.join(KINDS)}, or all")
-    min_characters: int | None = setting(None, "drop shorter documents")
-    max_characters: int | None = setting(None, "drop longer documents")
-    min_mean_word: float | None = setting(None, "least mean length of a word, in characters")
-    max_mean_word: float | None = setting(None, "largest mean length of a word, in characters")
-    max_symbol_ratio: float | None = setting(None, "most # signs, or ellipses, per word")
-    min_alphabetic_words: float | None = setting(None, "least share of words with a letter")
-    min_stop_words: int | None = setting(
+    min_characters: Number = setting(None, "drop shorter documents")
+    max_characters: Number = setting(None, "drop longer documents")
+    min_mean_word: Limit = setting(None, "least mean length of a word, in characters")
+    max_mean_word: Limit = setting(None, "largest mean length of a word, in characters")
+    max_symbol_ratio: Limit = setting(None, "most # signs, or ellipses, per word")
+    min_alphabetic_words: Limit = setting(None, "least share of words with a letter")
+    min_stop_words: Number = setting(
         None, "least number of distinct words of: the be to of and that have with (English only)"
     )
-    max_bullet_lines: float | None = setting(None, "largest share of lines that open with a bullet")
-    max_ellipsis_lines: float | None = setting(None, "largest share of lines that end in an ellipsis")
-    min_punctuated_lines: float | None = setting(None, "least share of lines that end in punctuation")
-    max_short_lines: float | None = setting(None, "largest share of lines of 30 characters or fewer")
-    max_duplicate_lines: float | None = setting(
+    max_bullet_lines: Limit = setting(None, "largest share of lines that open with a bullet")
+    max_ellipsis_lines: Limit = setting(None, "largest share of lines that end in an ellipsis")
+    min_punctuated_lines: Limit = setting(None, "least share of lines that end in punctuation")
+    max_short_lines: Limit = setting(None, "largest share of lines of 30 characters or fewer")
+    max_duplicate_lines: Limit = setting(
         None, "largest share of lines that stand above already (of their characters: two thirds of it)"
     )
-    max_duplicate_paragraphs: float | None = setting(None, "the same for paragraphs")
-    max_top_ngram: float | None = setting(
+    max_duplicate_paragraphs: Limit = setting(None, "the same for paragraphs")
+    max_top_ngram: Limit = setting(
         None, "largest share of characters in the commonest 2 words in a row (3: nine tenths of it; 4: eight tenths)"
     )
-    max_duplicate_ngrams: float | None = setting(
+    max_duplicate_ngrams: Limit = setting(
         None, "largest share of characters in 5 words in a row that came before (10 in a row: two thirds of it)"
     )
-    max_boilerplate_lines: float | None = setting(
+    max_boilerplate_lines: Limit = setting(
         None, "largest share of lines on cookies, JavaScript, terms of use, or of lorem ipsum"
     )
-    max_line_characters: int | None = setting(None, "longest line, in characters")
-    max_mean_line: float | None = setting(None, "largest mean length of a line, in characters")
-    min_alphanumeric: float | None = setting(None, "least share of characters that are letters or digits")
+    max_line_characters: Number = setting(None, "longest line, in characters")
+    max_mean_line: Limit = setting(None, "largest mean length of a line, in characters")
+    min_alphanumeric: Limit = setting(None, "least share of characters that are letters or digits")
     scripts: list[str] = setting([], "keep documents written in these scripts, e.g. Latin Cyrillic; default all")
     min_script_share: float = setting(0.5, "share of a document's letters that must be of --scripts")
 
+    languages: list[str] = setting(
+        [], "keep documents in these languages, e.g. en de, as py3langid tells (extra `data`); default all"
+    )
+    min_language_score: float = setting(
+        0.3, "least certainty, 0 to 1, that a document is in one of --languages; 0 only counts them"
+    )
+
     exact_duplicates: bool | None = setting(None, "drop a document whose text came before, byte for byte")
-    max_seen_paragraphs: float | None = setting(
+    max_seen_paragraphs: Limit = setting(
         None, "largest share of a document's characters in paragraphs of earlier documents"
     )
     near_duplicates: Literal["drop", "count", "off"] | None = setting(
@@ -105,7 +113,9 @@ class CorpusArguments:
         """These settings with the preset's values where nothing else was said; None stands for off."""
         preset = OFF | PRESETS[self.preset]
         mask = list(KINDS) if self.mask == ["all"] else self.mask
-        return replace(self, mask=mask, **{n: v for n, v in preset.items() if getattr(self, n) is None})
+        values = {n: v for n, v in preset.items() if getattr(self, n) is None}
+        off = {n: None for n, v in vars(self).items() if n.startswith(("min_", "max_")) and v == "off"}
+        return replace(self, mask=mask, **values, **off)
 
 
 def check_corpus(corpus: CorpusArguments) -> None:
@@ -121,10 +131,12 @@ def check_corpus(corpus: CorpusArguments) -> None:
             complain(name, "at least 1 was wanted", f"see --help for --{name}")
     for name in vars(corpus):
         value = getattr(corpus, name)
-        if name.startswith(("min_", "max_")) and value is not None and value < 0:
+        if name.startswith(("min_", "max_")) and value not in (None, "off") and value < 0:
             complain(name, "0 or more was wanted", f"see --help for --{name}")
     if not 0 < corpus.near_duplicate_threshold <= 1:
         complain("near_duplicate_threshold", "above 0, at most 1 was wanted", "e.g. 0.75")
+    if corpus.min_language_score > 1:
+        complain("min_language_score", "at most 1 was wanted", "e.g. 0.3")
     unknown = [kind for kind in corpus.mask if kind not in KINDS]
     if unknown and corpus.mask != ["all"]:
         complain("mask", f"some of {', '.join(KINDS)}, or all, were wanted", "e.g. --mask email phone")

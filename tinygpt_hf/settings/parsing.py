@@ -295,6 +295,12 @@ def _base_type(annotation) -> tuple[type, object]:
     return (origin or annotation), annotation
 
 
+def _choices(annotation) -> list[str]:
+    """The words a field takes: (float | Literal["off"] | None) -> ["off"]."""
+    parts = (annotation, *typing.get_args(annotation))
+    return [word for part in parts if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
+
+
 def convert(raw, annotation, where: str):
     """A YAML value or a word of the command line as the type of a field; `UsageError` says what was wanted instead."""
     optional = type(None) in typing.get_args(annotation)
@@ -305,15 +311,15 @@ def convert(raw, annotation, where: str):
         raise UsageError(
             f"{where} is empty", f"{getattr(kind, '__name__', 'a choice')} was wanted", "give a value or remove it"
         )
-    if kind is typing.Literal:
-        choices = typing.get_args(inner)
-        if isinstance(raw, bool):  # YAML reads a bare `no` as false
-            raw = {True: "yes", False: "no"}[raw]
-        if raw not in choices:
-            close = difflib.get_close_matches(str(raw), choices, n=1)
-            hint = f"did you mean {close[0]}?" if close else "choose one of them"
-            raise UsageError(f"{where} is {_shown(raw)}", f"one of {', '.join(choices)} was wanted", hint)
+    choices = _choices(annotation)
+    if choices and isinstance(raw, bool):  # YAML reads a bare `no` or `off` as false
+        raw = next((word for word in choices if word == ("on" if raw else "off")), "yes" if raw else "no")
+    if raw in choices:
         return raw
+    if kind is typing.Literal:
+        close = difflib.get_close_matches(str(raw), choices, n=1)
+        hint = f"did you mean {close[0]}?" if close else "choose one of them"
+        raise UsageError(f"{where} is {_shown(raw)}", f"one of {', '.join(choices)} was wanted", hint)
     if kind is list:
         items = raw if isinstance(raw, list) else [raw]
         if (
@@ -334,16 +340,7 @@ def convert(raw, annotation, where: str):
     if isinstance(raw, (list, dict)):
         raise UsageError(f"{where} is {_shown(raw)}", f"one {kind.__name__} was wanted", "give a single value")
     if kind is bool:
-        words = {
-            "true": True,
-            "yes": True,
-            "1": True,
-            "on": True,
-            "false": False,
-            "no": False,
-            "0": False,
-            "off": False,
-        }
+        words = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
         if str(raw).lower() not in words:
             raise UsageError(f"{where} is {_shown(raw)}", "true or false was wanted", "write true or false")
         return words[str(raw).lower()]
@@ -438,10 +435,9 @@ def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: b
 
 
 def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
-    kind, inner = _base_type(field.type)
+    kind, _ = _base_type(field.type)
     shown = {int: "N", float: "X", str: "TEXT", bool: "[true|false]", list: "A [B ...]", dict: "JSON"}.get(kind, "")
-    if kind is typing.Literal:
-        shown = "|".join(typing.get_args(inner))
+    shown = "|".join(filter(None, [shown, *_choices(field.type)]))
     default = field.default if field.default is not dataclasses.MISSING else None
     after = "" if default is None or default is False or default == "" else f" (default {default})"
     after += f" (also --{alias})" if alias else ""

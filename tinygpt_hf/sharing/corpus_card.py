@@ -1,5 +1,7 @@
 """The card of a prepared corpus: README.md made from the facts of its corpus.json, opening with metadata the Hub understands."""
 
+import unicodedata
+
 from tinygpt_hf.settings.checks import LANGUAGE, LICENSE
 from tinygpt_hf.sharing.card import LICENSES
 from tinygpt_hf.sharing.figures import count, exact
@@ -83,6 +85,14 @@ def _lengths(facts: dict) -> str:
 
 def _scripts(facts: dict) -> str:
     shares = [f"- {code(name)}: {share:.2%} of the letters" for name, share in list(facts["scripts"].items())[:12]]
+    known = sorted(facts["languages"].items(), key=lambda e: -e[1]["bytes"])[:12]
+    size = max(1, sum(entry["bytes"] for entry in facts["languages"].values()))
+    told = [
+        f"- {code(name)}: {exact(entry['documents'])} documents, {entry['bytes'] / size:.2%} of the bytes"
+        for name, entry in known
+    ]
+    if told:
+        shares = ["Languages, as py3langid tells them:\n", *told, "\nScripts:\n", *shares]
     stated = f"\nLanguages, as stated: {', '.join(map(code, facts['language']))}." if facts["language"] else ""
     return "## Languages and scripts\n\n" + "\n".join(shares or ["There is no letter in it."]) + "\n" + stated
 
@@ -93,39 +103,50 @@ def _dropped(facts: dict) -> str:
         for rule, entry in sorted(facts["dropped"].items(), key=lambda e: -e[1]["documents"])
     ]
     mended = [f"- {code(name)}: {exact(number)} texts changed" for name, number in facts["mended"].items()]
+    masked = facts["settings"]["corpus"]["mask"]
+    mended += [
+        f"- {code(f'mask {kind}')}: {exact(number)} masked in the documents kept"
+        for kind, number in facts["personal_data"].items()
+        if kind in masked
+    ]
+    if faults := facts["read"]["encoding_errors"]:
+        mended.append(f"- {exact(faults)} bytes that were no UTF-8 became U+FFFD, in all that was read")
     text = "Each stands under `excluded/` with its rule, reason and origin." if lines else "Nothing was dropped."
     return "\n".join(["## What was dropped or changed\n", text, "", *lines, *mended])
 
 
 def _duplicates(facts: dict) -> str:
-    dropped, near, leak = facts["dropped"], facts["duplicates"], facts["leakage"]
+    near, leak, split = facts["duplicates"], facts["leakage"], facts["split"]
+    corpus = facts["settings"]["corpus"]
+    paragraphs = corpus["max_seen_paragraphs"]
     lines = [
-        f"- {words}: {exact(dropped[rule]['documents'] if rule in dropped else 0)} dropped"
-        for rule, words in (
-            ("exact_duplicate", "same text as an earlier document"),
-            ("seen_paragraphs", "mostly paragraphs of earlier documents"),
-            ("near_duplicate", "nearly an earlier document"),
+        f"- {words}: "
+        + (f"{exact(facts['dropped'].get(rule, {'documents': 0})['documents'])} dropped" if on else "off")
+        for rule, words, on in (
+            ("exact_duplicate", "same text as an earlier document", corpus["exact_duplicates"]),
+            ("seen_paragraphs", "mostly paragraphs of earlier documents", paragraphs is not None and paragraphs < 1),
+            ("near_duplicate", "nearly an earlier or a held-out document", near["setting"] == "drop"),
         )
     ]
-    split = facts["split"]
-    if not leak["looked"]:
-        lines.append("- leakage between training and validation: not measured (`--near_duplicates off`)")
-    else:
-        how = {
-            "validation files": f"the {exact(split['held_out'])} documents of the validation files",
-            "tail of each text": "the tail of each text (there are few)",
-        }.get(
-            split["by"],
-            f"{split['percentage']:g} % of the documents by their hash, {exact(split['held_out'])} of them",
-        )
+    if leak["why_not_measured"]:
         lines.append(
-            f"- near-duplicate leakage: **{exact(leak['documents'])}** documents have a near duplicate (similarity "
-            f"{near['threshold']:g} or more) on the other side of the split that training will make: {how}"
+            f"- near-duplicate leakage between training and validation: not measured ({leak['why_not_measured']})"
         )
-        if leak["near_duplicates_kept"]:
-            lines.append(
-                f"- near duplicates kept: {exact(leak['near_duplicates_kept'])}; `--near_duplicates drop` leaves one of each"
-            )
+    else:
+        held_out = f"the {exact(split['held_out'])} held out, " + (
+            "those of the validation files"
+            if split["by"] == "validation files"
+            else f"{split['percentage']:g} % of the documents by their hash"
+        )
+        found = f"; {exact(leak['dropped'])} such were dropped" if leak["dropped"] else ""
+        lines.append(
+            f"- near-duplicate leakage: **{exact(leak['documents'])}** training documents have a near duplicate (similarity "
+            f"{near['threshold']:g} or more) among {held_out}: all were compared{found}"
+        )
+    if leak["near_duplicates_kept"]:
+        lines.append(
+            f"- near duplicates kept: {exact(leak['near_duplicates_kept'])}; `--near_duplicates drop` leaves one of each"
+        )
     return "## Duplicates\n\n" + "\n".join(lines)
 
 
@@ -157,12 +178,18 @@ def _tokenizer(facts: dict) -> str | None:
     unknown = known["unknown_characters"]
     words = "none" if not unknown["distinct"] else (
         f"{exact(unknown['distinct'])}, which occur {exact(unknown['occurrences'])} times: "
-        + ", ".join(f"{name} ({exact(number)})" for name, number in unknown["commonest"].items())
+        + ", ".join(f"{_glyph(name)}{name} ({exact(number)})" for name, number in unknown["commonest"].items())
     )  # fmt: skip
     return (
         f"## Tokens\n\n{code(known['name'])}, vocabulary {exact(known['vocabulary'])}: {exact(facts['kept']['tokens'])} tokens, "
         f"{known['tokens_per_byte']:.3f} per byte.\n\nCharacters outside the tokenizer: {words}."
     )
+
+
+def _glyph(name: str) -> str:
+    """`U+03A9` -> the character in a code span and a space; nothing for what shows nothing, or sits on its neighbour."""
+    character = chr(int(name.removeprefix("U+"), 16))
+    return f"{code(character)} " if character.isprintable() and not unicodedata.combining(character) else ""
 
 
 def advice(facts: dict) -> str:
@@ -197,9 +224,14 @@ def _sources(facts: dict) -> str:
         if source.get("dataset_name"):
             lines.append(f"- dataset {code(source['dataset_name'])}")
         files = source.get("files") or []
-        lines += [f"- {code(f['name'])}, {exact(f['size'])} bytes, sha256 {code(f['sha256'][:16])}" for f in files[:20]]
-        if len(files) > 20:
-            lines.append(f"- and {exact(len(files) - 20)} more; all stand in corpus.json")
+        for file in files[:20]:
+            size = f", {exact(file['size'])} bytes" if file.get("size") is not None else ""
+            known = f", sha256 {code(file['sha256'][:16])}" if file.get("sha256") else ""
+            lines.append(f"- {code(file['name'])}{size}{known}")
+        number = source.get("num_files", len(files))
+        if number > 20:
+            lines.append(f"- and {exact(number - 20)} more" + ("; all stand in corpus.json" if len(files) > 20 else ""))
+    lines += [f"- {remark}" for remark in facts["source_remarks"]]
     return "## Sources\n\n" + "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 from tinygpt_hf.sharing.figures import exact
 from tinygpt_hf.sharing.quoting import code
-from tinygpt_hf.sharing.run_record import RunRecord, finite
+from tinygpt_hf.sharing.run_record import RunRecord, finite, objects
 
 FILES_SHOWN = 20
 
@@ -26,6 +26,7 @@ def data_card(run: RunRecord) -> str:
     licence = run.setting("training", "data_license")
     if isinstance(licence, str):
         lines.append(f"- licence of the text, as stated by who trained the model: {code(licence)}")
+    lines += [_prepared(corpus) for corpus in objects(run.value("text", "corpora"))]
     lines.append(_dropped(run))
     return "\n".join(lines)
 
@@ -51,11 +52,7 @@ def _source_lines(source: dict) -> list[str]:
             details.append(f"commit {code(source['commit'])}")
         where = "dataset of the Hub" if source.get("hub") is True else "dataset"
         return [f"- {where} {code(name)}{', ' if details else ''}{', '.join(details)}; licence: {_licence(source)}"]
-    files = (
-        [file for file in source.get("files") or [] if isinstance(file, dict)]
-        if isinstance(source.get("files"), list)
-        else []
-    )
+    files = objects(source.get("files"))
     number, size = finite(source.get("num_files")) or len(files), finite(source.get("size"))
     of = f" of {exact(size)} bytes" if size else ""
     more = f"; the first {FILES_SHOWN}:" if number > FILES_SHOWN else ":"
@@ -73,13 +70,35 @@ def _licence(source: dict) -> str:
     return f"{code(known)}, says its own card" if isinstance(known, str) else "not stated: find out before you publish"
 
 
+def _prepared(corpus: dict) -> str:
+    """What its corpus.json says was left out before the training."""
+
+    def part(name: str) -> dict:
+        return corpus[name] if isinstance(corpus.get(name), dict) else {}
+
+    def amount(found, name: str) -> str:
+        return exact(finite(found.get(name)) or 0) if isinstance(found, dict) else "0"
+
+    read, kept = part("read"), part("kept")
+    rules = [f"{code(rule)} {amount(entry, 'documents')}" for rule, entry in part("dropped").items()]
+    changed = [f"{code(step)} {amount(part('mended'), step)}" for step in part("mended")]
+    licence = f"; its licence, as stated there: {code(corpus['license'])}" if corpus.get("license") else ""
+    return (
+        f"- {code(corpus.get('name'))} was prepared by `tinygpt prepare-corpus`, preset {code(corpus.get('preset'))}. As its "
+        f"corpus.json says, {amount(kept, 'documents')} of {amount(read, 'documents')} documents stayed, "
+        f"{amount(kept, 'bytes')} of {amount(read, 'bytes')} bytes. Documents dropped: {', '.join(rules) or 'none'}; texts "
+        f"changed: {', '.join(changed) or 'none'}{licence}"
+    )
+
+
 def _dropped(run: RunRecord) -> str:
     split = run.value("text", "split")
     share = finite(split.get("percentage")) if isinstance(split, dict) else None
+    known = objects(run.value("text", "corpora"))
+    before = "" if known or run.is_toyland else " What was left out before, the run does not say."
     held = f" Held out for validation: {share:g} % of the text." if share is not None else ""
     return (
         "- dropped by the training: nothing. No document was filtered, cleaned or deduplicated, and every token stands in exactly "
         "one row; of conversations longer than a row the turns that did not fit were left out; special tokens written in the "
-        "text were spelt out as plain text. What `tinygpt prepare-corpus` left out, if it made this text, stands in the card of "
-        f"that corpus.{held}"
+        f"text were spelt out as plain text.{before}{held}"
     )
