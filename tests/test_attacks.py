@@ -2,6 +2,7 @@
 
 import os
 import time
+import tracemalloc
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_a_hostile_settings_file_is_one_line_at_once_and_runs_nothing(text, word
     (tmp_path / "c.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     started = time.process_time()
     assert cli.main(["train", "--config", "c.yaml"]) == 2
-    assert time.process_time() - started < 1.5  # a second on an idle machine
+    assert time.process_time() - started < 60  # one at most on any machine; what hangs would take hours
     line = one_line(capsys)
     assert words in line and len(line) < 1000
     assert os.listdir(tmp_path) == ["c.yaml"]
@@ -81,10 +82,11 @@ def test_fifty_megabytes_and_an_endless_device_are_refused_before_they_are_read(
     with open(tmp_path / "c.yaml", "wb") as file:
         file.truncate(50 * 2**20)
     for path in (str(tmp_path / "c.yaml"), "/dev/zero", "/dev/urandom"):
-        started = time.process_time()
+        tracemalloc.start()
         assert cli.main(["train", "--config", path]) == 2
+        assert tracemalloc.get_traced_memory()[1] < 8 * LARGEST_FILE
+        tracemalloc.stop()
         assert "is no settings file: it is too large" in one_line(capsys)
-        assert time.process_time() - started < 0.5
 
 
 def test_what_is_ours_may_be_large(tmp_path):
@@ -146,18 +148,16 @@ def test_what_the_environment_calls_a_secret_is_one(monkeypatch):
     assert redacted(f"key {UNMARKED} truetrue") == "key <redacted> truetrue"
 
 
-def test_redacting_a_long_text_is_quick():
-    started = time.process_time()
-    for text in (
-        "a" * 10**5,
-        "://" * 30_000,
-        "?token" * 20_000,
-        "sk-a-" * 20_000,
-        "A_" * 50_000,
-        "-----BEGIN A" * 9000,
-    ):
-        redacted(text)
-    assert time.process_time() - started < 2
+@pytest.mark.parametrize("part", ["a", "://", "?token", "sk-a-", "A_", "-----BEGIN A"])
+def test_redacting_a_long_text_is_quick(part):
+    """Five times the text takes five times as long, not twenty-five."""
+
+    def seconds(characters: int) -> float:
+        started = time.process_time()
+        redacted(part * (characters // len(part)))
+        return time.process_time() - started
+
+    assert min(seconds(10**5) for _ in range(3)) < 12 * min(seconds(20_000) for _ in range(3))
 
 
 @pytest.fixture

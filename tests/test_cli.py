@@ -1,12 +1,13 @@
 """The front door: exit statuses, one line per error, tracebacks only for those who ask."""
 
+import io
 import subprocess
 import sys
 
 import pytest
 
 from tinygpt_hf import __version__, cli
-from tinygpt_hf.commands import COMMANDS, Command
+from tinygpt_hf.commands import COMMANDS, Command, tell
 from tinygpt_hf.errors import Interrupted, RunError, UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments
 
@@ -129,6 +130,10 @@ def test_settings_reach_the_command(command):
             "error: --vocab_size is 3",
         ),
         (["evaluate", "nowhere"], "error: there is no --data"),
+        (
+            ["evaluate", "nowhere", "--data", "x", "--output_file", "no/x.json"],
+            "error: --output_file no/x.json lies in",
+        ),
         (["chat", "a", "b"], "error: unexpected word 'b'"),
     ],
 )
@@ -146,7 +151,7 @@ def test_a_reader_that_leaves_is_no_error(words):
     )
     reader.stdout.close()
     assert reader.stderr.read() == b""
-    assert reader.wait(60) == 0
+    assert reader.wait(250) == 0
 
 
 def test_a_full_disk_behind_stdout_is_one_line():
@@ -156,10 +161,18 @@ def test_a_full_disk_behind_stdout_is_one_line():
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=250,
         )
     assert done.returncode == 1
     assert done.stderr == "error: [Errno 28] No space left on device\n"
+
+
+def test_what_the_encoding_of_the_output_lacks_is_a_sign(command, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "cp1252"))
+    command(lambda settings: tell("é四"))
+    assert cli.main(["fake"]) == 0
+    assert written.getvalue().split() == ["é?".encode("cp1252")]
 
 
 def test_a_terminal_without_unicode_is_no_error(tmp_path):
@@ -168,6 +181,6 @@ def test_a_terminal_without_unicode_is_no_error(tmp_path):
         env={"PATH": "", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         cwd=tmp_path,
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == 2 and done.stderr.startswith(b"error: --config ") and done.stderr.count(b"\n") == 1

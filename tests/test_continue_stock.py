@@ -24,7 +24,7 @@ from transformers import (
 from tinygpt_hf.cli import main
 from tinygpt_hf.data import order, packing
 from tinygpt_hf.model.construction import load_weights_of
-from tinygpt_hf.sharing import stock_format
+from tinygpt_hf.sharing import export
 
 BLOCK, BATCH, SEED = 32, 4, 5
 TEXT = "One day a small dog named Pip found 123 red balls in the park.\nIt's fun, Anna said. Naïve 四!\n"
@@ -156,7 +156,7 @@ def test_the_run_is_tinygpt_with_the_stock_models_tokenizer_and_ends(home, kind)
 
 def test_it_goes_back_to_what_it_was_with_other_weights(home, kind, capsys, monkeypatch):
     if kind != "llama":  # the proof itself takes seconds; test_export.py has it of every kind
-        monkeypatch.setattr(stock_format, "proof_command", lambda folder, reference: None)
+        monkeypatch.setattr(export, "_prove", lambda command, report, rounding: None)
     assert main(["export", str(home / "run"), "--to", kind]) == 0
     assert ("proved in a process without tinygpt_hf" in capsys.readouterr().out) == (kind == "llama")
     back = home / "run" / "exports" / kind

@@ -1,5 +1,6 @@
 """Export to stock folders: they need nothing of ours, the proof is a proof, and whatever goes wrong leaves nothing behind."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -98,6 +99,8 @@ def test_the_proof_compared_everything(exported):
     lines = report_lines(report, kind)
     assert f"largest difference {report.logit_difference:.1e}" in lines[1] and "64 greedy tokens" in lines[1]
     assert lines[-1] == f"next: transformers serve {target}"
+    elsewhere = dataclasses.replace(report, output_dir="my runs/x")
+    assert report_lines(elsewhere, kind)[-1] == "next: transformers serve 'my runs/x'"
 
 
 def test_the_folder_is_a_stock_model_and_nothing_else(exported):
@@ -305,6 +308,14 @@ def test_a_missing_package_is_named_with_its_remedy(source, monkeypatch, capsys,
     assert main(["export", str(source), "--to", to]) == 2
     line = one_line(capsys)
     assert f"{package} is not installed" in line and "pip install 'tinygpt_hf[export]'" in line
+
+
+def test_it_goes_by_the_name_of_its_source(source, prover, tmp_path):
+    prover(f"print({json.dumps(FOUND)!r})")
+    model, tokenizer = load_model(str(source), "cpu")
+    model.config.name_or_path = "hub/models--me--model/snapshots/0123456789"
+    export(model, tokenizer, str(source), "qwen3", tmp_path / "x")
+    assert model.config.name_or_path == "model"
 
 
 def test_python_callers_get_the_same_words(source):

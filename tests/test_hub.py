@@ -78,6 +78,7 @@ def test_a_folder_is_wanted_that_is_there(client, hub):
         (["a/b/c"], "MODEL is 'a/b/c'"),
         ([], "there is no MODEL"),
         (["alice/tiny", "--revision", "a..b"], "a branch, tag or commit was wanted"),
+        (["alice/tiny", "--output_dir", "."], "is the current folder"),
     ):
         assert line in client.run("pull", *words).failed(2)
     assert hub.requests == []
@@ -173,9 +174,29 @@ def test_what_goes_along_has_repositories_of_its_own(client, hub, model):
     assert len(json.loads((model / "hub.json").read_text())["pushed"]) == 5
 
 
+def test_a_corpus_goes_whatever_its_format_and_its_old_shards_go_away(client, hub, model):
+    (model / "corpus" / "data").mkdir(parents=True)
+    (model / "corpus" / "corpus.json").write_text("{}")
+    shards = [model / "corpus" / "data" / f"text-0000{k}.jsonl" for k in range(2)]
+    for shard in shards:
+        shard.write_text('{"text": "One day"}\n')
+    assert client.push(model, "--also", "dataset").status == 0
+    kept = {".gitattributes", "corpus.json", "data/text-00000.jsonl"}
+    assert set(hub.files("alice/tiny-data", kind="datasets")) == kept | {"data/text-00001.jsonl"}
+    shards[1].unlink()
+    assert client.push(model, "--also", "dataset").status == 0
+    assert set(hub.files("alice/tiny-data", kind="datasets")) == kept
+
+
 def test_what_a_folder_does_not_have_is_a_line(client, hub, model):
     answer = client.push(model, "--also", "dataset,tokenizer,exports", "--dry_run")
     assert answer.status == 0 and len(re.findall("^note: ", answer.out, re.M)) == 3
+
+
+def test_a_damaged_record_is_a_line_after_a_push(client, hub, model):
+    (model / "hub.json").write_text('{"pushed": []}')
+    answer = client.push(model)
+    assert answer.status == 0 and "hub.json could not be written" in answer.out, answer.err
 
 
 def test_a_token_in_a_corpus_is_found_under_its_compression(client, hub, model):
@@ -227,6 +248,15 @@ def test_what_shall_be_private_does_not_go_into_a_public_repository(client, hub,
     hub.put("alice/tiny", {"README.md": b"# x"})
     assert "alice/tiny is public on the Hub already" in client.push(model, "--private").failed(1)
     assert len(hub.commits("alice/tiny")) == 1
+
+
+def test_the_command_to_try_again_is_the_one_that_failed(client, hub, model):
+    hub.fault("POST", "/repos/create", status=402)
+    words = ["--private", "--revision", "trial", "--also", "tokenizer"]
+    again = f"run `tinygpt push {model} --hub_model_id alice/tiny {' '.join(words)}` again"
+    assert again in client.push(model, *words).failed(1)  # without --private it would be public
+    line = client.run("pull", "alice/none", "--output_dir", "a b").failed(1)
+    assert "run `tinygpt pull alice/none --output_dir 'a b'` again" in line
 
 
 # A Hub that fails
@@ -372,6 +402,7 @@ def test_files_that_can_run_code_when_they_are_read_stay_there(client, hub):
     hub.put("alice/tiny", files | {"deep/notes.txt": b"n", "hub.json": b"{}"})
     answer = client.run("pull", "alice/tiny")
     assert "not fetched, as such files can run code: pytorch_model.bin, deep/training_args.BIN, x.pkl" in answer.out
+    assert "hub.json" not in answer.out
     folder = client.work / "tiny"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
         "config.json", "deep/notes.txt", "hub.json",

@@ -87,6 +87,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(folder, tmp_path):
         ("runs/nothing", "the folder runs/nothing does not exist"),
         ("./nothing", "the folder ./nothing does not exist"),
         ("/nothing/at/all", "the folder /nothing/at/all does not exist"),
+        ("~nobody-of-this-name/x", "the folder ~nobody-of-this-name/x does not exist"),
         ("a/b/c", "the folder a/b/c does not exist"),
         ("me/my model", "no possible Hub id"),
         ("nobody/nothing", "is no folder here and the Hub cannot be reached"),

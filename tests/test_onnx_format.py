@@ -84,7 +84,8 @@ def test_the_graph_reads_padded_batches_of_any_size_and_length(exported):
 def test_the_folder_names_no_code_of_ours(exported):
     model, folder = exported
     config = json.loads((folder / "config.json").read_text())
-    assert "auto_map" not in config
+    assert "auto_map" not in config and "_name_or_path" not in config  # where it was loaded from is nobody's business
+    assert config["architectures"] == ["GPT2LMHeadModel" if config["model_type"] == "gpt2" else "TinyGPTForCausalLM"]
     assert not list(folder.glob("*.py"))
     assert config["model_type"] == ("gpt2" if model.config.norm_type == "layernorm" else "tinygpt")
     assert {"generation_config.json", "tokenizer.json", "chat_template.jinja"} <= {

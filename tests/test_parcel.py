@@ -110,6 +110,15 @@ def test_a_secret_in_the_notes_of_weights_is_found(model):
         parcels.pack(model, "alice/tiny", [])
 
 
+def test_an_export_goes_whole(model):
+    names = ["config.json", "export.json", "model.gguf", "model.onnx", "model.onnx.data", "tokenizer.json"]
+    (model / "exports" / "onnx").mkdir(parents=True)
+    for name in names:
+        (model / "exports" / "onnx" / name).write_bytes(b"{}")
+    (_, export), _ = parcels.pack(model, "alice/tiny", ["exports"])
+    assert list(export.files) == names and export.left_out == []
+
+
 def test_what_was_frozen_is_one_moment_of_a_folder(model):
     parcel = parcels.parcel_of(model, "alice/tiny", parcels.RUN)
     before = {name: safeio.file_hash(path) for name, path in parcel.files.items()}
@@ -121,6 +130,8 @@ def test_what_was_frozen_is_one_moment_of_a_folder(model):
 
 
 def test_the_corpus_of_a_run_is_in_it_or_named_by_its_settings(model, tmp_path):
+    assert parcels._corpus_of(model) is None
+    (model / "run.yaml").write_text("data: [1]\n")
     assert parcels._corpus_of(model) is None
     corpus = tmp_path / "corpus"
     (corpus / "data").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Every command in the README and the docs is one the tools take, every file it names exists, every Python line compiles."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,8 @@ from tinygpt_hf.settings.parsing import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = {"git", "cd", "pip", "python3", "curl", "transformers", "vllm", "llama-server", "ollama", "sbatch"}  # not ours
+# not ours
+OTHERS = {"git", "cd", "pip", "python3", "source", "curl", "transformers", "vllm", "llama-server", "ollama", "sbatch"}
 DOORS = {"run_clm.py": "train", "train_tokenizer.py": "train-tokenizer", "chat.py": "chat"}
 
 
@@ -47,10 +49,10 @@ def test_the_command_is_taken(line, monkeypatch):
         if words[0] == "-m":
             assert words[1] == "tinygpt_hf.cli"
             words = ["tinygpt", *words[2:]]
-    if words[0] == "python":
+    if Path(words[0]).name == "python":
         words = words[1:]
-    if words[0].startswith("benchmarks/"):
-        assert (ROOT / words[0]).is_file()
+    if words[0].startswith(("benchmarks/", "examples/")):
+        assert not strange_flags(ROOT / words[0], words[1:])
         return
     if words == ["tinygpt", "--help"]:
         return
@@ -59,6 +61,20 @@ def test_the_command_is_taken(line, monkeypatch):
     rest = words[1:] if words[0] in DOORS else words[2:]
     if "--help" not in rest:
         parse(COMMANDS[name].groups, rest, uses_config=COMMANDS[name].uses_config)
+
+
+def strange_flags(script: Path, words: list[str]) -> list[str]:
+    """The flags among `words` that a program does not know; it is read, not run: it may want what is not installed here."""
+    calls = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call)]
+    known = {arg.value for call in calls for arg in call.args if isinstance(arg, ast.Constant)}
+    return [word for word in words if word.startswith("--") and word not in known]
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_knows_the_flags_it_shows(script):
+    usage = ast.get_docstring(ast.parse(script.read_text())).replace("\\\n", " ").splitlines()
+    shown = [line.split(script.name)[1].split() for line in usage if f"{script.name} " in line]
+    assert shown and not [strange_flags(script, words) for words in shown if strange_flags(script, words)]
 
 
 @pytest.mark.parametrize("source", blocks("python"))

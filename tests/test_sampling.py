@@ -59,6 +59,18 @@ def test_a_low_temperature_approaches_the_greedy_choice():
     logits = torch.tensor([1.0, 3.0, 2.0])
     assert next_token_distribution(logits, Sampling(temperature=0)).tolist() == [0, 1, 0]
     assert next_token_distribution(logits * 1e4, Sampling(temperature=1e-30)).tolist() == [0, 1, 0]
+    assert next_token_distribution(logits, Sampling(temperature=1e-320)).tolist() == [0, 1, 0]  # 0 in float32
+
+
+@pytest.mark.parametrize("penalty", [1e-320, 0.0099, 0.01, 100, 101, 1e300])
+def test_a_repetition_penalty_is_refused_or_gives_numbers(penalty):
+    logits, sampling = torch.tensor([-3e4, 0.0, 3e4]), Sampling(repetition_penalty=penalty)
+    if 0.01 <= penalty <= 100:
+        sampling.check()
+        assert next_token_distribution(logits, sampling, [0, 1, 2]).sum() == 1
+    else:
+        with pytest.raises(UsageError, match="between 0.01 and 100"):
+            sampling.check()
 
 
 def test_choice_follows_the_distribution_and_never_takes_the_impossible():

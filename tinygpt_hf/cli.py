@@ -4,6 +4,7 @@ Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 14
 """
 
 import difflib
+import io
 import logging
 import os
 import sys
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     # transformers loads torchao where it is installed, which then tells of kernels for other machines
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not in a notebook
+        sys.stdout.reconfigure(errors="replace")  # a sign for what its encoding lacks: a Windows code page, say
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from tinygpt_hf.errors import UsageError, redacted
+from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.inference.generation import FINISH, Step, check_prompt, read_sampling, step_table
 from tinygpt_hf.inference.loading import context_length, load_model
 from tinygpt_hf.inference.session import SETTABLE, Session, knows_turns
@@ -38,6 +38,7 @@ HELP = """\
 Ctrl-C stops an answer, a second Ctrl-C leaves. A line that begins with // is sent with one /."""
 EDITING = "Tab completes a command, the arrow keys bring back what was typed, Alt-Enter begins a new line."
 LEAVING = ("exit", "quit", "/exit", "/quit")
+ALONE = ("/help", "/reset", "/show", "/retry", "/undo", "/exit", "/quit")  # commands that take no words
 
 
 def chat(
@@ -95,7 +96,7 @@ class Conversation:
                     self._command(line)
                 else:
                     self.answer(line[1:] if line.startswith("//") else line)
-            except UsageError as error:
+            except (UsageError, RunError) as error:
                 if not self.interactive:
                     raise
                 self._note(f"error: {error}")
@@ -142,6 +143,8 @@ class Conversation:
 
     def _command(self, line: str) -> None:
         word, *rest = line.strip().split(maxsplit=1)
+        if rest and word in ALONE:
+            raise UsageError(f"{word} is given {rest[0]}", "nothing was wanted behind it", f"write {word} alone")
         if word not in self._commands:
             near = difflib.get_close_matches(word, [*self._commands, "/exit"], 1)
             raise UsageError(
@@ -226,10 +229,7 @@ class Conversation:
     def _file(self, command: str, rest: str) -> Path:
         if not rest:
             raise UsageError(f"{command} names no file", "a file was wanted", f"e.g. {command} talk.jsonl")
-        try:
-            return Path(rest).expanduser()
-        except RuntimeError:  # ~nobody
-            raise UsageError(f"{rest} names no folder", "a file was wanted", "check the path") from None
+        return Path(os.path.expanduser(rest))  # where there is no such user, ~user stays and is no folder
 
     def _out_of_reach(self) -> str:
         turns = self.session.forgotten // 2
@@ -249,7 +249,8 @@ class Conversation:
             self._write("> ")
         binary = getattr(self._stdin, "buffer", None)
         try:
-            line = binary.readline().decode("utf-8") if binary else self._stdin.readline()
+            # -sig: PowerShell puts a byte order mark before what it pipes
+            line = binary.readline().decode("utf-8-sig") if binary else self._stdin.readline()
         except UnicodeDecodeError:
             raise self._not_utf8() from None
         return line.rstrip("\r\n") if line else None
@@ -268,9 +269,7 @@ class Conversation:
 
 
 def _put(stream: TextIO, text: str) -> None:
-    """Write at once, with a sign for what the stream's encoding lacks (a Windows code page, say)."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, errors="replace").decode(encoding))
+    stream.write(text)
     stream.flush()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf import safeio
-from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.errors import RunError, UsageError, printable
 from tinygpt_hf.inference.loading import context_length, load_model, stop_ids
 from tinygpt_hf.inference.sampling import Sampling, choose, next_token_distribution, seeded
 from tinygpt_hf.inference.terminal import safe_text
@@ -118,8 +118,7 @@ def generate_steps(
     A `reader` kept from one call to the next spares the model what the two prompts begin with.
     """
     sampling.check()
-    if max_new_tokens < 1:
-        raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1 was wanted", "try 200")
+    check_length(max_new_tokens)
     room = room_for_answer(model, len(prompt_ids))
     last = max_new_tokens if room is None else min(max_new_tokens, room)
     generator = seeded(seed, number)
@@ -173,11 +172,11 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
     What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself.
     """
     sampling, prompt = read_sampling(arguments), _read_prompt(arguments)
-    for name in ("max_new_tokens", "num_return_sequences", "show_candidates"):
+    for name in ("num_return_sequences", "show_candidates"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1 was wanted", f"leave --{name} out")
     if arguments.output_file:
-        _check_output(Path(arguments.output_file))
+        check_output(Path(arguments.output_file))
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     prompt_ids = encode_prompt(tokenizer, prompt)
     room_for_answer(model, len(prompt_ids))
@@ -236,10 +235,17 @@ def step_table(position: int, step: Step) -> str:
 
 
 def read_sampling(arguments) -> Sampling:
-    """The sampling settings among some command's arguments, checked."""
+    """The sampling settings among some command's arguments, checked, and with them its max_new_tokens."""
     sampling = Sampling(**{f.name: getattr(arguments, f.name) for f in fields(Sampling)})
     sampling.check()
+    check_length(arguments.max_new_tokens)
     return sampling
+
+
+def check_length(max_new_tokens: int) -> None:
+    """Refuse an answer without a token."""
+    if max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1 was wanted", "try 200")
 
 
 class Reader:
@@ -318,7 +324,7 @@ def _step(token, piece, finish, logits, distribution, num_candidates, decoder) -
 
 def quoted(text: str) -> str:
     """A token between quotes, with the characters a table cannot hold written as escapes."""
-    return "'" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) + "'"
+    return f"'{printable(text)}'"
 
 
 def _read_prompt(arguments: GenerateArguments) -> str:
@@ -340,7 +346,8 @@ def _read_prompt(arguments: GenerateArguments) -> str:
     return prompt
 
 
-def _check_output(path: Path) -> None:
+def check_output(path: Path) -> None:
+    """Refuse an --output_file that cannot be one, before it takes long to fill."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
         raise UsageError(f"--output_file {path} {what}", "a file to write was wanted", "choose another path")

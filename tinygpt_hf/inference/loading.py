@@ -3,12 +3,13 @@
 model, tokenizer = load_model("runs/quickstart")
 """
 
-import contextlib
+import os
 from pathlib import Path
 
 import torch
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.construction import quiet, refuse_missing
 from tinygpt_hf.model.folder import check_folder, checked_folder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -27,7 +28,7 @@ def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "aut
         dtype = "float32"
     elif dtype == "saved":
         dtype = "auto"  # the library's word for it
-    with _quiet():
+    with quiet():
         folder = _opened(name, "model", lambda: checked_folder(name, only_local))
         options = {"trust_remote_code": False, "local_files_only": True}
         model, report = _opened(
@@ -38,13 +39,7 @@ def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "aut
             ),
         )
         tokenizer = _opened(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder, **options))
-    if report["missing_keys"]:  # the library fills these with random numbers
-        missing = sorted(report["missing_keys"])
-        raise UsageError(
-            f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
-            "the complete weights of a causal LM were wanted",
-            "get the folder again, or name a text-generation model",
-        )
+    refuse_missing(name, report)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise UsageError(
@@ -73,7 +68,7 @@ def _place(name_or_path: str | None) -> tuple[str, bool]:
     """(folder or Hub id, must the network be left alone?), checked as far as that goes without loading."""
     if not name_or_path:
         raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
-    folder = Path(name_or_path).expanduser()
+    folder = Path(os.path.expanduser(name_or_path))  # Path.expanduser fails where there is no such user
     if folder.is_dir():
         if (folder / "adapter_config.json").exists():
             check_folder(folder)  # says what to do with an adapter
@@ -148,19 +143,3 @@ def _device(device: str) -> torch.device:
         have = ", ".join(name for name, yes in there.items() if yes)
         raise UsageError(f"--device is {device}", f"this machine has {have}", "use --device auto")
     return torch.device(device)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """No progress bars and no advice from the library while it loads; its errors become ours."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -31,7 +31,7 @@ class Sampling:
             ("top_k", self.top_k >= 0, "0 or more", "50; 0 leaves all tokens in"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1", "0.95; 1 leaves all tokens in"),
             ("min_p", 0 <= self.min_p <= 1, "between 0 and 1", "0.05; 0 leaves all tokens in"),
-            ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "above 0", "1.1; 1 is off"),
+            ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "between 0.01 and 100", "1.1; 1 is off"),
         ):
             if not holds:
                 seen = f"{name} is {getattr(self, name)}"
@@ -57,7 +57,8 @@ def next_token_distribution(
         scores = scores.index_put((seen,), weakened)
     if sampling.temperature == 0:
         return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
-    scores = (scores - scores.max()) / sampling.temperature  # the largest at 0: a tiny temperature cannot overflow it
+    # the largest at 0, which no temperature moves but one that is 0 in float32
+    scores = (scores - scores.max()) / max(sampling.temperature, 1e-30)
     if 0 < sampling.top_k < len(scores):
         scores = scores.masked_fill(scores < scores.topk(sampling.top_k).values[-1], float("-inf"))
     if sampling.top_p < 1:

@@ -125,7 +125,7 @@ def listening(host: str, port: int) -> socket.socket:
         place.bind(address)
         place.listen(128)
         return place
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last: a host that can be no name
         raise UsageError(
             f"{host} port {port} cannot be served on ({getattr(error, 'strerror', None) or error})",
             "a free port on an address of this machine was wanted",

@@ -13,6 +13,7 @@ brings in a file, can never become a control token or a role.
 import contextlib
 import difflib
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -49,7 +50,7 @@ def knows_turns(name_or_path: str, tokenizer) -> bool:
     if not tokenizer.chat_template:
         return False
     check_template(tokenizer)
-    folder = Path(name_or_path).expanduser()
+    folder = Path(os.path.expanduser(name_or_path))
     for place in (folder, folder.parent):  # best/ and checkpoint-*/ lie inside the run folder
         with contextlib.suppress(OSError, ValueError):
             facts = json.loads((place / "run.json").read_text(encoding="utf-8"))
@@ -117,8 +118,6 @@ class Session:
         value = convert(words if name == "stop" else words[0], kind, f"/set {name}")
         changed = replace(self.arguments, **{name: value})
         read_sampling(changed)
-        if changed.max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {changed.max_new_tokens}", "at least 1 was wanted", "try 256")
         self.arguments = changed
         if name == "seed":
             self._seed = changed.seed if changed.seed is not None else secrets.randbits(63)

@@ -142,22 +142,37 @@ def load_weights_of(name: str):
 def opened(name: str, **options):
     """The whole model in a folder or on the Hub; one that lacks a weight is refused, and neither code nor pickles are run."""
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of missing weights is our one line
-    try:
-        with readable(name):
-            net, report = AutoModelForCausalLM.from_pretrained(
-                checked_folder(name), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
-            )
-    finally:
-        logging.set_verbosity(verbosity)
-    missing = sorted(report["missing_keys"])  # the library fills these with random numbers
+    with quiet(), readable(name):
+        net, report = AutoModelForCausalLM.from_pretrained(
+            checked_folder(name), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+        )
+    refuse_missing(name, report)
+    return net
+
+
+def refuse_missing(name: str, report: dict) -> None:
+    """A UsageError where the library's loading report says that a weight was not there: it filled it with random numbers."""
+    missing = sorted(report["missing_keys"])
     if missing:
         raise UsageError(
             f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
             "the complete weights of a causal LM were wanted",
-            "get the folder again",
+            "get the folder again, or name a text-generation model",
         )
-    return net
+
+
+@contextlib.contextmanager
+def quiet():
+    """No progress bars and no advice from the library while it loads; its errors become ours."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -12,7 +12,6 @@ one moment of the run. A failure is a line; the next offer, and the end, try aga
 
 import contextlib
 import itertools
-import shlex
 import shutil
 import threading
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 from tinygpt_hf import safeio
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import TrainingArguments
-from tinygpt_hf.sharing.hub import MAIN, Say, record, send
+from tinygpt_hf.sharing.hub import MAIN, Say, push_command, record, send
 from tinygpt_hf.sharing.parcel import RUN, Parcel, check_secrets, frozen, parcel_of
 from tinygpt_hf.sharing.patience import check_login, quiet_client
 
@@ -56,6 +55,7 @@ class Uploads(contextlib.AbstractContextManager):
         """After a run that ended well: push what it ended with, and wait for that. Otherwise leave at once."""
         if not self._enabled:
             return
+        self._training = False
         try:
             if kind is None:
                 self._end()
@@ -83,7 +83,6 @@ class Uploads(contextlib.AbstractContextManager):
             _forget(before[0])
 
     def _end(self) -> None:
-        self._training = False
         if (self._folder / "config.json").is_file():
             self.offer(self._folder, "End of the run")
         if BEST in self._failures:
@@ -93,8 +92,8 @@ class Uploads(contextlib.AbstractContextManager):
             self._change.notify()
         self._thread.join()
         for branch, reason in self._failures.items():
-            place, where = (self._folder, "") if branch == MAIN else (self._folder / branch, f" --revision {branch}")
-            again = f"tinygpt push {shlex.quote(str(place))} --hub_model_id {self._repository}{where}"
+            place, revision = (self._folder, None) if branch == MAIN else (self._folder / branch, branch)
+            again = push_command(str(place), self._repository, self._private, revision, [])
             self._say(f"note: {self._repository} was not pushed: {reason}; the model is safe in {place}; run `{again}`")
         if self._url and MAIN not in self._failures:
             self._say(f"pushed to {self._url}")

@@ -16,7 +16,7 @@ from tinygpt_hf.settings.checks import LANGUAGE, LICENSE
 from tinygpt_hf.sharing.card_text import body
 from tinygpt_hf.sharing.loss_curve import loss_curve
 from tinygpt_hf.sharing.quoting import front_matter
-from tinygpt_hf.sharing.run_record import RunRecord, read_run
+from tinygpt_hf.sharing.run_record import RunRecord, objects, read_run
 
 README, CURVE = "README.md", "loss_curve.svg"
 # The identifiers the Hub takes; it refuses a card with another one, unless that is the name of an `other` licence.
@@ -25,8 +25,9 @@ LICENSES = frozenset(
     bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
     cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0
     cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m ecl-2.0
-    epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gfdl gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr lppl-1.3c mit mpl-2.0
-    ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib""".split()
+    epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gemma gfdl gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3
+    llama3.1 llama3.2 llama3.3 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0 other pddl
+    postgresql unknown unlicense wtfpl zlib""".split()
 )
 _OWN_LINE = "<!-- tinygpt_hf made this card from the run; change anything, and it is yours: {} -->"
 
@@ -133,6 +134,6 @@ def _dataset(run: RunRecord) -> dict[str, str]:
         return found
     if run.is_toyland:
         return {"dataset_type": "toyland", "dataset_name": "Toyland of tinygpt_hf, held-out part"}
-    names = [file.get("name") for source in run.sources for file in source.get("files", []) if isinstance(file, dict)]
+    names = [file.get("name") for source in run.sources for file in objects(source.get("files"))]
     shown = ", ".join(str(name) for name in names[:3]) + (" and others" if len(names) > 3 else "")
     return {"dataset_type": "text", "dataset_name": f"held-out part of {shown or 'the training text'}"}

@@ -12,12 +12,7 @@ from tinygpt_hf.sharing.run_record import SECTIONS, RunRecord, finite
 SAMPLES_SHOWN = 4
 TRUST = "trust_remote_code" + "=True"  # words for a reader: nothing here sets it
 OPTIMAL = 20  # tokens per parameter: Hoffmann et al. 2022, section 3
-PLACES = {
-    "output_dir",
-    "overwrite",
-    "resume_from_checkpoint",
-    "hub_token",
-}  # of the machine it ran on, not of the model
+PLACES = {"output_dir", "overwrite", "resume_from_checkpoint"}  # of the machine it ran on, not of the model
 NAMES = {
     "rope": "rotary positions", "learned": "learned positions", "rmsnorm": "RMSNorm", "layernorm": "LayerNorm",
     "gated": "gated MLPs", "plain": "plain MLPs",

@@ -8,9 +8,8 @@ Each format is a module beside this one with three functions; `model` is a TinyG
 
     check(model, tokenizer) -> str                     what will be written, in a few words; UsageError if it cannot be
     write(model, tokenizer, folder: Path) -> list[str] the files, into a folder nobody sees yet; caveats to print
-    proof_command(folder: Path, reference: Path) -> list[str] | None
-                                                       script and arguments of the process that proves the folder; None
-                                                       where its runtime is not installed (a caveat of `write` says so)
+    proof_command(folder: Path, reference: Path) -> list[str]
+                                                       script and arguments of the process that proves the folder
 
 What must come out again is in the folder `reference` (see reference.py). The process prints one line of JSON last:
 `logit_difference` (the largest absolute one; null where the runtime shows no logits), `prompts` and `greedy_tokens` (how many
@@ -23,6 +22,7 @@ import importlib
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -46,7 +46,7 @@ LARGEST_DIFFERENCE = 1e-5  # of logits in float32
 
 @dataclass
 class Report:
-    """What was written and what the proof found. `proved` is False where the format's runtime is not installed."""
+    """What was written and what the proof found."""
 
     output_dir: str
     what: str
@@ -96,6 +96,7 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
 
     target = check_request(source, to, output_dir)
     _check_model(model, source, to)
+    model.config.name_or_path = Path(source).resolve().name  # of a Hub's model it would be the commit
     writer = importlib.import_module(f"tinygpt_hf.sharing.{'stock' if to in STOCK else to}_format")
     report = Report(str(target), writer.check(model, tokenizer), [])
     with tempfile.TemporaryDirectory(prefix="tinygpt-reference-") as reference, _no_empty_parent(target):
@@ -106,14 +107,13 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
             add_older_names(folder)
             safeio.open_to_umask(folder)
             command = writer.proof_command(folder.absolute(), Path(reference))
-            if command:
-                fault = _prove(command, report, lambda: rounding(model, Path(reference)))
-                if fault:
-                    aside = _set_aside(folder, target)
-                    raise RunError(
-                        f"the proof of {target} failed: {fault}; what was written is in {aside} to be looked at, "
-                        f"{source} is as it was"
-                    )
+            fault = _prove(command, report, lambda: rounding(model, Path(reference)))
+            if fault:
+                aside = _set_aside(folder, target)
+                raise RunError(
+                    f"the proof of {target} failed: {fault}; what was written is in {aside} to be looked at, "
+                    f"{source} is as it was"
+                )
     return report
 
 
@@ -131,7 +131,7 @@ def report_lines(report: Report, to: str) -> list[str]:
     if found:
         lines.append(f"proved in a process without tinygpt_hf: {', '.join(found)}")
     lines += [f"note: {caveat}" for caveat in report.caveats]
-    return [*lines, f"next: {NEXT[to].format(folder=report.output_dir)}"]
+    return [*lines, f"next: {NEXT[to].format(folder=shlex.quote(report.output_dir))}"]
 
 
 def _check_target(target: Path, home: Path) -> None:

@@ -4,7 +4,7 @@
 def count(number: float) -> str:
     """1234567 -> '1.2 million'."""
     for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
-        if number >= size:
+        if number >= 0.9995 * size:  # 999.96 million would be 1e+03 million
             return f"{number / size:.3g}{word}"
     return exact(number)
 

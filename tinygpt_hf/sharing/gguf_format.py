@@ -92,6 +92,7 @@ def write(model, tokenizer, folder: Path) -> list[str]:
 
     architecture = _architecture(model)
     stock = to_stock(model) if model.config.model_type == "tinygpt" else model
+    stock.config.name_or_path = model.config.name_or_path
     words = vocabulary(tokenizer, stock.config.vocab_size)
     state = tensors(stock, architecture)
     path = folder / FILE
@@ -112,7 +113,7 @@ def write(model, tokenizer, folder: Path) -> list[str]:
     return caveats
 
 
-def proof_command(folder: Path, reference: Path) -> list[str] | None:
+def proof_command(folder: Path, reference: Path) -> list[str]:
     """Script and arguments of the process that proves the file."""
     return [str(Path(__file__).with_name("prove_gguf.py")), str(folder), str(reference)]
 

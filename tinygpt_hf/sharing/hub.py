@@ -25,7 +25,7 @@ from tinygpt_hf import safeio
 from tinygpt_hf.errors import RunError, UsageError, printable
 from tinygpt_hf.settings.sharing import PullArguments, PushArguments, check_also, check_repository, check_revision
 from tinygpt_hf.sharing.card import write_card
-from tinygpt_hf.sharing.parcel import MODEL, Parcel, frozen, pack
+from tinygpt_hf.sharing.parcel import MODEL, SHARDS, Parcel, frozen, pack
 from tinygpt_hf.sharing.patience import HubError, check_login, patiently, quiet_client
 
 RECORD = "hub.json"  # in a model folder: which commits it went to, or came from
@@ -84,13 +84,20 @@ def push(wanted: PushArguments, say: Say) -> list[Sent]:
             with _still(parcel) as still:
                 sent = send(still, wanted.private, branch, f"Upload with tinygpt_hf {version('tinygpt_hf')}", say)
         except HubError as error:
-            again = f"`tinygpt push {shlex.quote(wanted.model)} --hub_model_id {repository}` again"
-            safe = f"the model is safe in {folder}; run {again}"
+            again = push_command(wanted.model, repository, wanted.private, branch, also)
+            safe = f"the model is safe in {folder}; run `{again}` again"
             raise RunError(f"{parcel.repository} was not pushed: {error}; {safe}") from error
         record(folder, "pushed", sent, say)
         say(f"{sent.url} holds it: commit {sent.commit}, the checksums of {len(parcel.files)} files agree")
         done.append(sent)
     return done
+
+
+def push_command(model: str, repository: str, private: bool, branch: str | None, also: list[str]) -> str:
+    """The command that pushes this again, to be shown: without --private it would make public what was meant to be private."""
+    words = ["tinygpt", "push", model, "--hub_model_id", repository] + (["--private"] if private else [])
+    words += (["--revision", branch] if branch else []) + (["--also", *also] if also else [])
+    return shlex.join(words)
 
 
 def send(parcel: Parcel, private: bool, branch: str | None, message: str, say: Say) -> Sent:
@@ -128,13 +135,15 @@ def pull(wanted: PullArguments, say: Say) -> Path:
         there = patiently(lambda: _tree(api, name, "model", commit), say)
         _refuse_names(there)
         files = {file: entry for file, entry in there.items() if _is_fetched(file)}
-        left_out = [file for file in there if file not in files and not PurePosixPath(file).name.startswith(".")]
+        others = [file for file in there if file not in files and file != RECORD]
+        left_out = [file for file in others if not PurePosixPath(file).name.startswith(".")]
         if left_out:
             say(f"note: not fetched, as such files can run code: {_some(left_out)}")
         _check_room(sum(entry.size for entry in files.values()), target)
         cache = _fetch(name, revision, commit, files, say)
     except HubError as error:
         given = f" --revision {wanted.revision}" if wanted.revision else ""
+        given += f" --output_dir {shlex.quote(wanted.output_dir)}" if wanted.output_dir else ""
         again = f"`tinygpt pull {name}{given}` again"
         raise RunError(f"{name} was not pulled: {error}; nothing was written; then run {again}") from error
     with safeio.new_folder(target) as folder:
@@ -165,7 +174,7 @@ def record(folder: Path, what: str, sent: Sent, say: Say) -> None:
         entry = {"commit": sent.commit, "url": sent.url, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         known.setdefault(what, {})[f"{sent.repository}@{sent.revision}"] = entry
         safeio.write_json(path, known)
-    except (OSError, RunError, AttributeError) as error:  # the transfer itself is done
+    except (OSError, RunError, AttributeError, TypeError) as error:  # the transfer itself is done
         say(f"note: {path} could not be written ({error}): it went to commit {sent.commit}")
 
 
@@ -199,7 +208,8 @@ def _commit(api, parcel: Parcel, branch: str | None, message: str) -> str:
 
     revision = branch or MAIN
     there = _tree(api, parcel.repository, parcel.kind, revision)
-    old = [name for name in there if parcel.kind == "model" and MODEL.fullmatch(name) and name not in parcel.files]
+    made = MODEL if parcel.kind == "model" else SHARDS
+    old = [name for name in there if made.fullmatch(name) and name not in parcel.files]
     operations = [CommitOperationAdd(name, str(path)) for name, path in parcel.files.items()]
     operations += [CommitOperationDelete(name) for name in old]
     done = api.create_commit(
@@ -274,8 +284,10 @@ def _is_fetched(name: str) -> bool:
 
 
 def _check_target(target: Path) -> None:
+    wanted = "a new or empty folder was wanted"
+    if target.resolve() == Path.cwd():  # it is renamed over: whoever stands in it would stand nowhere
+        raise UsageError(f"{target} is the current folder", wanted, "choose another --output_dir")
     if target.is_symlink() or target.exists() and (not target.is_dir() or any(target.iterdir())):
-        wanted = "a new or empty folder was wanted"
         raise UsageError(f"{target} exists already", wanted, "choose another --output_dir")
 
 

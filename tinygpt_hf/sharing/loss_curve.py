@@ -7,7 +7,7 @@ import math
 from html import escape
 
 HALO = 'paint-order="stroke" stroke="white" stroke-width="4"'  # text stays legible over lines
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 720, 300, 50, 12, 34, 16
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 720, 300, 50, 30, 34, 16
 COLORS = ("#2f6f9f", "#c05621", "#4a7c59")
 MOST_POINTS = 600  # more than the picture has pixels for
 

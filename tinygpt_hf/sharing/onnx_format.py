@@ -45,7 +45,8 @@ def write(model, tokenizer, folder: Path) -> list[str]:
     with _quiet():
         exported.save_pretrained(folder)
     del exported
-    described = config.to_dict()
+    described = config.to_diff_dict()  # to_dict tells the folder it came from
+    described["architectures"] = [_architecture(model)]
     described.pop("auto_map", None)
     safeio.write_json(folder / "config.json", described)
     tokenizer.save_pretrained(folder)
@@ -53,7 +54,7 @@ def write(model, tokenizer, folder: Path) -> list[str]:
     return ["the model's half-precision weights are float32 in the graph"] if half else []
 
 
-def proof_command(folder: Path, reference: Path) -> list[str] | None:
+def proof_command(folder: Path, reference: Path) -> list[str]:
     """Script and arguments of the process that proves the folder."""
     return [str(Path(__file__).with_name("prove_onnx.py")), str(folder), str(reference)]
 

@@ -28,12 +28,13 @@ _TOKENIZER = (
 )
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 _PAPERS = r"README\.md|LICENSE(\.txt|\.md)?"
-# What makes the model: such a file in the repository that is not in the folder belongs to an older one, and goes.
+# What makes the model, or (SHARDS) the corpus: such a file of the repository that is not in the folder is an older one's: it goes.
 MODEL = re.compile(rf"(generation_)?config\.json|{_WEIGHTS}|{_TOKENIZER}|(configuration|modeling)_tinygpt\.py")
 RUN = re.compile(rf"{MODEL.pattern}|{_PAPERS}|run\.yaml|loss_curve\.svg|report\.html")
-EXPORT = re.compile(rf"{MODEL.pattern}|{_PAPERS}|[\w-]+\.(onnx|onnx[._]data|gguf)")
+EXPORT = re.compile(rf"{MODEL.pattern}|{_PAPERS}|export\.json|[\w-]+\.(onnx|onnx[._]data|gguf)")
 TOKENIZER = re.compile(rf"{_TOKENIZER}|{_PAPERS}|report\.json")
-DATASET = re.compile(rf"data/[\w.-]+\.parquet|corpus\.json|{_PAPERS}")
+SHARDS = re.compile(r"data/(text|messages)-\d{5,}\.(parquet|jsonl)")
+DATASET = re.compile(rf"data/[\w.-]+\.(parquet|jsonl)|corpus\.json|{_PAPERS}")
 TEXTS = (".json", ".md", ".txt", ".yaml", ".jinja", ".py", ".html", ".svg", "LICENSE")
 BETWEEN = '""\0\n\0'  # no secret reaches over this
 SHORTEST_SECRET = 8
@@ -145,7 +146,8 @@ def _corpus_of(folder: Path) -> Path | None:
     """The corpus folder a run was trained on: inside it, or named by its run.yaml."""
     named: list = []
     if (folder / "run.yaml").is_file():
-        named = (load_yaml(str(folder / "run.yaml"), bounded=False).get("data") or {}).get("train_file") or []
+        data = load_yaml(str(folder / "run.yaml"), bounded=False).get("data")
+        named = data.get("train_file") or [] if isinstance(data, dict) else []
     for place in (folder / "corpus", *map(Path, map(str, named))):
         if (place / CORPUS).is_file():
             return place

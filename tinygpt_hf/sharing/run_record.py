@@ -74,8 +74,7 @@ class RunRecord:
 
     @property
     def sources(self) -> list[dict]:
-        found = self.value("text", "sources")
-        return [source for source in found if isinstance(source, dict)] if isinstance(found, list) else []
+        return objects(self.value("text", "sources"))
 
     @property
     def is_toyland(self) -> bool:
@@ -95,7 +94,7 @@ class RunRecord:
 
     @property
     def hub_model_id(self) -> str | None:
-        """Where its settings say it goes, or where it was pushed last."""
+        """Where its settings say it goes, or where it was pushed."""
         names = [self.setting("training", "hub_model_id"), self.pushed]
         return next((name for name in names if hub_id(name) and "/" in name), None)
 
@@ -106,12 +105,10 @@ class RunRecord:
     @property
     def baselines(self) -> dict[str, tuple[float, float | None]]:
         """name -> (nats per token, bits per byte) of what counting reaches on the same tokens."""
-        found = self.value("baselines")
         known = {"uniform", "unigram", "trigram"}
-        entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
         return {
             entry["name"]: (entry["loss"], finite(entry.get("bits_per_byte")))
-            for entry in entries
+            for entry in objects(self.value("baselines"))
             if isinstance(entry.get("name"), str) and entry["name"] in known and finite(entry.get("loss")) is not None
         }
 
@@ -122,8 +119,7 @@ class RunRecord:
 
     @property
     def samples(self) -> list[dict[str, str]]:
-        found = self.evaluation.get("samples")
-        entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+        entries = objects(self.evaluation.get("samples"))
         return [e for e in entries if isinstance(e.get("prompt"), str) and isinstance(e.get("text"), str)]
 
     @cached_property
@@ -152,6 +148,11 @@ class RunRecord:
         loss, bits = self.number("result", "eval_loss"), self.number("result", "eval_bits_per_byte")
         derived = loss / math.log(2) / bits if loss and bits else None
         return finite(self.report.get("bytes_per_token")) or finite(derived)
+
+
+def objects(found) -> list[dict]:
+    """The JSON objects of what should be a list of them."""
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def finite(value) -> float | int | None:
@@ -185,7 +186,9 @@ def read_run(folder: Path) -> RunRecord:
         run.settings = {}
     run.lines = _log(folder / "log.jsonl")
     pushed = _json(folder / "hub.json").get("pushed")
-    run.pushed = list(pushed)[-1].partition("@")[0] if isinstance(pushed, dict) and pushed else None
+    names = [name.partition("@")[0] for name in pushed] if isinstance(pushed, dict) else []
+    own = [name for name in names if name.rpartition("-")[0] not in names]  # not what went along, as alice/mine-data
+    run.pushed = own[-1] if own else None
     run.parameters = _parameters(folder) or run.number("result", "parameters")
     return run
 
