@@ -31,6 +31,11 @@ for name in (
     os.environ.pop(name, None)
 
 import pytest  # noqa: E402 - the libraries below read the environment when they are imported
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# How long an example takes says something of the machine, not of the truth that is tested.
+settings.register_profile("any machine", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+settings.load_profile("any machine")
 
 TINY_TEXT = (
     "One day a small dog named Pip found a red ball in the park.\n"

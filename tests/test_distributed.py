@@ -1,8 +1,11 @@
 """The files of docs/distributed.md do what they say: launcher configurations, and the Slurm script under a stand-in for Slurm."""
 
+import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,6 +53,14 @@ def test_accelerate_reads_its_configurations(name):
         assert [sharding["fsdp_transformer_layer_cls_to_wrap"]] == TinyGPTForCausalLM._no_split_modules
 
 
+def free_port() -> int:
+    """One that the script can make of a job's number."""
+    for port in random.Random().sample(range(20000, 40000), 200):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port is free")
+
+
 @pytest.fixture
 def slurm(tmp_path):
     """A folder of commands that play Slurm for two tasks on this machine."""
@@ -59,7 +70,7 @@ def slurm(tmp_path):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
     os.symlink(sys.executable, commands / "python")
-    port = 20000 + os.getpid() % 20000
+    port = free_port()
     environment = {
         **os.environ,
         "PATH": f"{commands}:{os.environ['PATH']}",
@@ -69,24 +80,36 @@ def slurm(tmp_path):
         "SLURM_JOB_ID": str(port - 20000),
         "SLURM_JOB_NODELIST": "here",
     }
-    return lambda *words: subprocess.Popen(
-        [str(ROOT / "examples/slurm.sh"), *SETTINGS, "--output_dir", str(tmp_path / "run"), *words],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    jobs = []
+
+    def job(*words) -> subprocess.Popen:
+        jobs.append(
+            subprocess.Popen(
+                [str(ROOT / "examples/slurm.sh"), *SETTINGS, "--output_dir", str(tmp_path / "run"), *words],
+                env=environment,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return jobs[-1]
+
+    yield job
+    for each in jobs:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, as it should
+            os.killpg(each.pid, signal.SIGKILL)
 
 
 def test_a_job_that_is_warned_saves_and_is_queued_again(slurm, tmp_path):
     log = tmp_path / "run" / "log.jsonl"
     job = slurm("--max_steps", "100000")
-    until = time.monotonic() + 120
-    while not (log.is_file() and read_log(log)) and time.monotonic() < until and job.poll() is None:
+    while not (log.is_file() and read_log(log)):
+        assert job.poll() is None, job.stdout.read()
         time.sleep(0.1)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGUSR1)
-    said = job.communicate(timeout=60)[0]
+    said = job.communicate()[0]
     assert job.returncode == 143, said
     assert "stopped by SIGUSR1 after step" in said
     assert (tmp_path / "scontrol.log").read_text().split()[0] == "requeue"
@@ -94,7 +117,7 @@ def test_a_job_that_is_warned_saves_and_is_queued_again(slurm, tmp_path):
     step = json.loads((saved / "state.json").read_text())["step"]
 
     done = slurm("--max_steps", str(step + 2))
-    said = done.communicate(timeout=120)[0]
+    said = done.communicate()[0]
     assert done.returncode == 0, said
     assert [line["step"] for line in read_log(log) if "loss" in line] == list(range(1, step + 3))
     assert len((tmp_path / "scontrol.log").read_text().splitlines()) == 1

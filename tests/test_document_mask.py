@@ -16,6 +16,7 @@ from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.data.bestfit import BestFitRows
 from tinygpt_hf.data.rows import IGNORED, Rows, RowWriter
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model import conversion
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.training import recipe
 from tinygpt_hf.training.run_log import read_log
@@ -23,15 +24,7 @@ from tinygpt_hf.training.run_log import read_log
 V, END = 59, 0
 DIALECTS = {
     "modern": {"num_key_value_heads": 2},
-    "gpt2": {
-        "position_embedding_type": "learned",
-        "norm_type": "layernorm",
-        "mlp_type": "plain",
-        "attention_bias": True,
-        "mlp_bias": True,
-        "qk_norm": False,
-        "hidden_act": "gelu_new",
-    },
+    "gpt2": conversion.DIALECTS["gpt2"] | {"hidden_act": "gelu_new"},
 }
 
 

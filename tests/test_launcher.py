@@ -64,7 +64,6 @@ def test_a_run_that_got_fewer_processes_is_told_so(tmp_path):
         [*accelerate, "-m", "tinygpt_hf.cli", "train", *settings.split(), "--output_dir", str(tmp_path / "r")],
         capture_output=True,
         text=True,
-        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert (
@@ -105,6 +104,7 @@ def test_the_first_signal_waits_and_the_second_leaves(parent, number):
 
 def test_what_a_launcher_passes_on_is_the_same_signal(parent, monkeypatch):
     parent("torchrun", "x.py")
+    monkeypatch.setattr(interruption, "ONE_SIGNAL", 600.0)  # however slowly we come to the next line
     with Interruption(ALONE) as held:
         held.hold()
         os.kill(os.getpid(), signal.SIGINT)

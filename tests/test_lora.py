@@ -3,8 +3,6 @@
 import dataclasses
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_recipe import DATA, TRAINING, losses, run, weights
+from test_recipe import DATA, TRAINING, losses, on_two_processes, run, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinygpt_hf.errors import UsageError
@@ -177,15 +175,7 @@ def test_two_processes_train_as_one(bases, tmp_path):
     settings = dataclasses.replace(TRAINING, output_dir=str(tmp_path / "two"), **changes)
     model = ModelArguments(model_name_or_path=str(bases[True]))
     (tmp_path / "c.yaml").write_text(to_yaml([model, DATA, TokenizerArguments(), settings]))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "-m", "tinygpt_hf.cli", "train"]
-    subprocess.run(
-        [*launch, "--config", str(tmp_path / "c.yaml")],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=200,
-    )
+    on_two_processes(tmp_path / "c.yaml")
     for key in ("loss", "eval_loss"):
         a, b = losses(tmp_path / "one", key), losses(tmp_path / "two", key)
         assert a.keys() == b.keys() and max(abs(a[k] - b[k]) for k in a) < 1e-5

@@ -9,19 +9,11 @@ from transformers import AutoModelForSequenceClassification, GPT2LMHeadModel, Ll
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM, TinyGPTModel
+from tinygpt_hf.model import conversion
 from tinygpt_hf.model.conversion import to_stock
 from tinygpt_hf.model.modeling_tinygpt import eager_attention_forward
 
-GPT2_DIALECT = {
-    "position_embedding_type": "learned",
-    "norm_type": "layernorm",
-    "mlp_type": "plain",
-    "attention_bias": True,
-    "mlp_bias": True,
-    "qk_norm": False,
-    "hidden_act": "gelu_new",
-    "rms_norm_eps": 1e-5,
-}
+GPT2_DIALECT = conversion.DIALECTS["gpt2"] | {"hidden_act": "gelu_new", "rms_norm_eps": 1e-5}
 # every value away from its default: an ignored field shows in the logits
 MODERN_DIALECT = {
     "num_key_value_heads": 2,

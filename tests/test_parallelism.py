@@ -14,19 +14,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
+from tinygpt_hf.model import conversion
 
-GPT2_DIALECT = {
-    "position_embedding_type": "learned",
-    "norm_type": "layernorm",
-    "mlp_type": "plain",
-    "attention_bias": True,
-    "mlp_bias": True,
-    "qk_norm": False,
-}
 DIALECTS = {
     "modern": {"num_key_value_heads": 2, "rms_norm_eps": 1e-3, "rope_parameters": {"rope_theta": 321.0}},
     "untied": {"num_key_value_heads": 2, "tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True},
-    "gpt2": GPT2_DIALECT,
+    "gpt2": conversion.DIALECTS["gpt2"],
 }
 WAYS = ["tp_size", "pp_size", "fsdp_size"]
 V, LAYERS, WORLD, STEPS = 58, 3, 2, 3  # three layers on two stages: an uneven split

@@ -64,7 +64,7 @@ def test_messages_one_by_one_and_in_a_batch(made, size):
 def test_streamed(made, what):
     """The pieces as they come are the answer, and more than one of them."""
     given = PROMPTS[0] if what == "text" else [{"role": "user", "content": "Where is the ball?"}]
-    streamer = TextIteratorStreamer(made[2], skip_prompt=True, skip_special_tokens=True, timeout=60)
+    streamer = TextIteratorStreamer(made[2], skip_prompt=True, skip_special_tokens=True, timeout=200)
     thread = threading.Thread(target=made[0], args=(given,), kwargs=GREEDY | {"streamer": streamer})
     thread.start()
     pieces = list(streamer)

@@ -13,20 +13,17 @@ from tinygpt_hf.data.tokenizer import train_tokenizer
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.metrics import evaluate_tokens
 from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
+from tinygpt_hf.model import conversion
 from tinygpt_hf.model.conversion import to_stock
 
 pytest.importorskip("torchao")
 
 TEXT = "the cat sat on the mat and the dog ran to the park. " * 30
-GPT2_DIALECT = {
-    "position_embedding_type": "learned",
-    "norm_type": "layernorm",
-    "mlp_type": "plain",
-    "attention_bias": True,
-    "mlp_bias": True,
-    "qk_norm": False,
+DIALECTS = {
+    "modern": {"num_key_value_heads": 2},
+    "untied": {"tie_word_embeddings": False},
+    "gpt2": conversion.DIALECTS["gpt2"],
 }
-DIALECTS = {"modern": {"num_key_value_heads": 2}, "untied": {"tie_word_embeddings": False}, "gpt2": GPT2_DIALECT}
 V, C, LAYERS = 300, 64, 2
 
 

@@ -210,6 +210,15 @@ def test_another_split_of_the_same_batch_resumes(finished, tmp_path):
     assert max(abs(a[k] - b[k]) for k in a) < 1e-5
 
 
+def on_two_processes(config: Path, program: tuple[str, ...] = ("-m", "tinygpt_hf.cli", "train")) -> None:
+    """The run of these settings under torchrun, at a port that is free."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launch += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", *program, "--config", str(config)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_two_processes_train_as_one(tmp_path):
     run(tmp_path / "one", model={"hidden_dropout": 0.0}, per_device_train_batch_size=8, max_steps=5)
     settings = dataclasses.replace(
@@ -217,16 +226,7 @@ def test_two_processes_train_as_one(tmp_path):
     )
     model = dataclasses.replace(MODEL, hidden_dropout=0.0)
     (tmp_path / "c.yaml").write_text(to_yaml([model, DATA, TOKENIZER, settings]))
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    launch[5:] = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    subprocess.run(
-        [*launch, "-m", "tinygpt_hf.cli", "train", "--config", str(tmp_path / "c.yaml")],
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=200,
-    )
+    on_two_processes(tmp_path / "c.yaml")
     for key in ("loss", "eval_loss"):
         a, b = losses(tmp_path / "one", key), losses(tmp_path / "two", key)
         assert a.keys() == b.keys() and max(abs(a[k] - b[k]) for k in a) < 1e-5

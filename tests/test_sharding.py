@@ -1,16 +1,13 @@
 """A run whose model is spread over two processes (FSDP2) is the run of one, and its checkpoints are anybody's."""
 
 import dataclasses
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_recipe import DATA, MODEL, TOKENIZER, TRAINING, losses, run
+from test_recipe import DATA, MODEL, TOKENIZER, TRAINING, losses, on_two_processes, run
 
 from tinygpt_hf import safeio
 from tinygpt_hf.errors import UsageError
@@ -27,13 +24,7 @@ def sharded(folder: Path) -> None:
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_suffix(".yaml")
     config.write_text(to_yaml([dataclasses.replace(MODEL, hidden_dropout=0.0), DATA, TOKENIZER, settings]))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    launch += ["--rdzv_endpoint", "127.0.0.1:0", str(Path(__file__).parent / "sharded_training.py")]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, "--config", str(config)], env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_processes(config, (str(Path(__file__).parent / "sharded_training.py"),))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,16 @@ from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, Tokeniz
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "huggingface_hub", "rich", "jinja2")
-BOUND = 10.0  # seconds; half of one is the promise, the rest is for a machine that is busy with other tests
+BOUND = 10.0  # seconds of computing; half of one is the promise, the rest is for a slow machine
 
 RUN = """
-import json, runpy, sys
+import json, runpy, sys, time
 door, sys.argv = sys.argv[1], sys.argv[1:]
 try:
     runpy.run_path(door, run_name="__main__") if door.endswith(".py") else runpy.run_module(door, run_name="__main__")
 except SystemExit as end:
     status = end.code
-print("\\n" + json.dumps([status, sorted(m for m in sys.modules if "." not in m)]))
+print("\\n" + json.dumps([status, sorted(m for m in sys.modules if "." not in m), time.process_time()]))
 """
 
 DOORS = {
@@ -40,13 +39,10 @@ COMMAND_OF = {"run_clm.py": "train", "train_tokenizer.py": "train-tokenizer", "c
 def answers():
     found = {}
     for door, argv in DOORS.items():
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, *argv], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", RUN, *argv], capture_output=True, text=True, cwd=ROOT, check=True)
         assert done.stderr == ""
         text, _, facts = done.stdout.rstrip("\n").rpartition("\n")
-        found[door] = (text, *json.loads(facts), time.perf_counter() - began)
+        found[door] = (text, *json.loads(facts))
     return found
 
 
@@ -82,7 +78,7 @@ def test_the_old_names_are_in_the_help(answers):
 
 def test_importing_the_package_is_free():
     code = "import sys, json, tinygpt_hf; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [name for name in HEAVY if name in json.loads(done.stdout)] == []
 
 

@@ -386,16 +386,16 @@ def test_any_text_gets_an_answer(checker):
 
 
 def test_long_sentences_do_not_explode(checker):
-    start = time.perf_counter()
+    start = time.process_time()
     checker.explain("The dog ran " + "and the big red dog in the box on the table ran and hid " * 12 + "home.")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_speed(checker):
-    start = time.perf_counter()
+    start = time.process_time()
     for sentence in GOOD_SENTENCES:
         checker.is_wellformed(sentence)
-    assert len(GOOD_SENTENCES) / (time.perf_counter() - start) > 500
+    assert len(GOOD_SENTENCES) / (time.process_time() - start) > 500  # 5800 on an idle machine
 
 
 def test_it_shares_nothing_with_what_writes_the_stories():

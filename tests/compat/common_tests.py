@@ -26,6 +26,8 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
+from tinygpt_hf.model import conversion
+
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = version("transformers")
 REPOSITORY = "https://github.com/huggingface/transformers"
@@ -40,16 +42,7 @@ STOCK = {
     "gpt2": ("transformers.models.gpt2", "GPT2Model", "GPT2LMHeadModel", GPT2_FIELDS),
 }
 TINYGPT = ("tinygpt_hf.model.modeling_tinygpt", "TinyGPTModel", "TinyGPTForCausalLM")
-GPT2_DIALECT = {
-    "position_embedding_type": "learned",
-    "norm_type": "layernorm",
-    "mlp_type": "plain",
-    "attention_bias": True,
-    "mlp_bias": True,
-    "qk_norm": False,
-    "rms_norm_eps": 1e-5,
-    "num_key_value_heads": 4,
-}
+GPT2_DIALECT = conversion.DIALECTS["gpt2"] | {"rms_norm_eps": 1e-5, "num_key_value_heads": 4}
 MODELS = STOCK | {"tinygpt": (*TINYGPT, {}), "tinygpt-gpt2": (*TINYGPT, GPT2_DIALECT)}
 YARDSTICKS = {"tinygpt": ("qwen3", "llama"), "tinygpt-gpt2": ("gpt2",)}
 
