@@ -323,6 +323,13 @@ def instances(group):
     return st.builds(group, **{f.name: values_for(f.type) for f in dataclasses.fields(group)})
 
 
+@pytest.mark.parametrize("word", ["0E0", "1e5", "+3", "-.5", ".inf", "3e-4", "1_000", "0x1f", "7"])
+def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, word):
+    data = DataArguments(sources=[{"text_column": word}])
+    (tmp_path / "run.yaml").write_text(to_yaml([data]))
+    assert parse([DataArguments], ["--config", str(tmp_path / "run.yaml")])[DataArguments] == data
+
+
 @settings(max_examples=60, deadline=None)
 @given(groups=st.tuples(*map(instances, TRAINING)))
 def test_resolved_settings_can_be_given_back(tmp_path_factory, groups):

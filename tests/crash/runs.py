@@ -44,7 +44,7 @@ MODES = {
     "chat": {**TEXT, "document_separator": None, "train_file": "chat.jsonl", "shift_rows": "false"},
     "stream": {
         **TEXT, "document_separator": None, "train_file": None, "dataset_name": "streamed", "streaming": "true",
-        "attention_dropout": 0.2, "stream_window": 960, "per_device_train_batch_size": 14,
+        "attention_dropout": 0.2, "stream_window": 2688, "per_device_train_batch_size": 14,
     },
     "signs of life": {"logging_steps": 3, "save_steps": 4, "eval_steps": 2, "max_steps": 10, "warmup_steps": 3},
     "without dropout": {"hidden_dropout": 0.0},

@@ -21,6 +21,7 @@ WHOLE = re.compile("0|-?[1-9][0-9]*")
 BROKEN = re.compile(
     r"-?[0-9]+\.[0-9]*([eE][-+][0-9]+)?|-?\.[0-9]+([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
+QUOTED = re.compile("^[-+.0-9]|[\r\x85\u2028\u2029\ufeff]")
 POWER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
 
@@ -329,14 +330,10 @@ def convert(raw, annotation, where: str):
             and _base_type(*typing.get_args(inner))[0] is dict
         ):
             items = _json(items[0])
-        return [convert(item, typing.get_args(inner)[0], where) for item in items]
+        (entry,) = typing.get_args(inner)
+        return [_mapping(item, where) if entry is dict else convert(item, entry, where) for item in items]
     if kind is dict:
-        raw = _numbers(_json(raw) if isinstance(raw, str) else raw)
-        if not isinstance(raw, dict):
-            raise UsageError(
-                f"{where} is {_shown(raw)}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
-            )
-        return raw
+        return _numbers(_mapping(raw, where))
     if isinstance(raw, (list, dict)):
         raise UsageError(f"{where} is {_shown(raw)}", f"one {kind.__name__} was wanted", "give a single value")
     if kind is bool:
@@ -351,6 +348,15 @@ def convert(raw, annotation, where: str):
     return str(raw)
 
 
+def _mapping(raw, where: str) -> dict:
+    raw = _json(raw) if isinstance(raw, str) else raw
+    if not isinstance(raw, dict):
+        raise UsageError(
+            f"{where} is {_shown(raw)}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
+        )
+    return raw
+
+
 def _json(word: str):
     """A word of the command line as JSON, or the word itself."""
     try:
@@ -360,7 +366,7 @@ def _json(word: str):
 
 
 def _numbers(value):
-    """`1e6` inside a mapping is a number too; PyYAML reads it as a word."""
+    """`1e6` inside a mapping of numbers is a number too; PyYAML reads it as a word."""
     if isinstance(value, dict):
         return {name: _numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -403,11 +409,10 @@ def to_yaml(instances: list) -> str:
                 section[field.name] = redacted(value)
 
     class Dumper(yaml.SafeDumper):
-        """Line ends of Unicode are escaped: PyYAML would write them bare and read them back as spaces."""
+        """Text that would be read back as something else is quoted: numbers, and line ends of Unicode, which become spaces."""
 
     def represent(dumper, word: str):
-        style = '"' if any(c in word for c in "\r\x85\u2028\u2029\ufeff") else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", word, style)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", word, '"' if QUOTED.search(word) else None)
 
     Dumper.add_representer(str, represent)
     return yaml.dump(sections, Dumper=Dumper, sort_keys=False, allow_unicode=True)
