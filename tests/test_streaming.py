@@ -275,11 +275,22 @@ def test_a_few_long_texts_need_a_validation_file(tmp_path, tiny_tokenizer, corpu
             pass
 
 
-def test_a_step_larger_than_a_window_needs_more_disk(tmp_path, tiny_tokenizer, corpus):
-    with stream(dataclasses.replace(corpus, stream_window=36 * T), tiny_tokenizer, tmp_path / "rows") as rows:
-        rows.train.check_step(6, 36 * T)
-        with pytest.raises(UsageError, match=f"a step has 7; use {6 * 7 * T} or more"):
-            rows.train.check_step(7, 36 * T)
+def test_a_step_larger_than_a_window_needs_more_disk_and_leaves_nothing(tmp_path, corpus, capsys):
+    streaming.check_window(dataclasses.replace(corpus, stream_window=36 * T), 6)
+    with pytest.raises(UsageError, match=f"a step has 7; use {6 * 7 * T} or more"):
+        streaming.check_window(dataclasses.replace(corpus, stream_window=36 * T), 7)
+    words = [
+        "--train_file",
+        *corpus.train_file,
+        "--streaming",
+        "--stream_window",
+        "576",
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    small = "--tokenizer_type byte --block_size 16 --per_device_train_batch_size 7 --max_steps 1 --device cpu"
+    assert main(["train", *words, *small.split()]) == 2
+    assert "use 672 or more" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_that_there_are_conversations_is_known_without_the_text(tmp_path, tiny_tokenizer, corpus):

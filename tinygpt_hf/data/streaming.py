@@ -45,6 +45,16 @@ def window_rows(data: DataArguments) -> int:
     return max(1, tokens // data.block_size)
 
 
+def check_window(data: DataArguments, rows_per_step: int) -> None:
+    """Refuse a bound on the disk that a step does not leave room for."""
+    if data.stream_window is not None and rows_per_step > window_rows(data):
+        raise UsageError(
+            f"--stream_window is {data.stream_window}, which makes windows of {window_rows(data)} rows",
+            f"a step has {rows_per_step}",
+            f"use {KEPT * rows_per_step * data.block_size} or more",
+        )
+
+
 def the_source(data: DataArguments, seed: int) -> sources.Source:
     """The one source of these settings."""
     found = sources.training_sources(data, seed)
@@ -122,15 +132,6 @@ class StreamedRows(WindowedRows):
     def is_there(self, number: int) -> bool:
         """Is this window there, and sound? Where another process reads, it has said so."""
         return number in self._reader.sound if self._reader else super().is_there(number)
-
-    def check_step(self, rows_per_step: int, stream_window: int | None) -> None:
-        """Refuse a bound on the disk that a step does not leave room for."""
-        if stream_window is not None and rows_per_step > self.window_rows:
-            raise UsageError(
-                f"--stream_window is {stream_window}, which makes windows of {self.window_rows} rows",
-                f"a step has {rows_per_step}",
-                f"use {KEPT * rows_per_step * self.block_size} or more",
-            )
 
     def lacking(self, first: int, count: int, asked: Callable[[], bool] = lambda: False) -> Exception | None:
         """Wait for the rows at these positions: None once they are there, or where `asked` to wait no longer; else why they

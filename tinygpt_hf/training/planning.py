@@ -20,9 +20,14 @@ class Plan:
     save_steps: int
 
 
+def effective_batch(training: TrainingArguments, processes: int) -> int:
+    """Rows in a step."""
+    return training.per_device_train_batch_size * training.gradient_accumulation_steps * processes
+
+
 def make_plan(training: TrainingArguments, rows_per_epoch: int, block_size: int, processes: int) -> Plan:
     """The steps that max_steps, num_train_epochs or max_train_tokens come to. The last step may be short."""
-    per_step = training.per_device_train_batch_size * training.gradient_accumulation_steps * processes
+    per_step = effective_batch(training, processes)
     if training.max_steps is not None:
         total = training.max_steps * per_step
     elif training.num_train_epochs is not None:

@@ -27,6 +27,7 @@ from tinygpt_hf import safeio
 from tinygpt_hf.data import order
 from tinygpt_hf.data.batches import Batch, StepBatches
 from tinygpt_hf.data.chat_format import control_tokens
+from tinygpt_hf.data.streaming import check_window
 from tinygpt_hf.data.tokenizer import tokenizer_hash
 from tinygpt_hf.errors import Interrupted, RunError, UsageError
 from tinygpt_hf.evaluation.baselines import baselines
@@ -44,7 +45,7 @@ from tinygpt_hf.training.interruption import Interruption
 from tinygpt_hf.training.launcher import processes_asked
 from tinygpt_hf.training.measures import evaluate, sample, sample_prompts
 from tinygpt_hf.training.optim import learning_rate_factor, make_optimizer, set_learning_rate
-from tinygpt_hf.training.planning import Plan, check_room, estimate_needs, is_due, make_plan
+from tinygpt_hf.training.planning import Plan, check_room, effective_batch, estimate_needs, is_due, make_plan
 from tinygpt_hf.training.precision import attention_for, exact_dtype, is_sharded, make_accelerator
 from tinygpt_hf.training.run_log import (
     Console,
@@ -105,6 +106,7 @@ def train(
     transformers.utils.logging.disable_progress_bar()  # the bars are ours
     check_model(model, data)
     accelerator = make_accelerator(training)
+    check_window(data, effective_batch(training, accelerator.num_processes))
     console = Console(accelerator.is_main_process and not quiet)
     if (processes_asked() or 1) > accelerator.num_processes:
         console.say(launcher_note(processes_asked(), accelerator.num_processes))
@@ -139,8 +141,6 @@ def train(
         plan = make_plan(
             training, rows.train.count(data.block_size, data.sliding), data.block_size, accelerator.num_processes
         )
-        if data.streaming:
-            rows.train.check_step(plan.rows_per_step, data.stream_window)
         facts = run_facts(net, rows, tok, data, training, plan, base)
         resumed = run_folder.find_checkpoint(folder, training.resume_from_checkpoint, facts, console.say)
         state = checkpoint.read_state(resumed) if resumed else RunState(facts=facts)
