@@ -167,8 +167,8 @@ def evaluate(settings: Settings) -> None:
     from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
     from tinygpt_hf.evaluation.metrics import evaluate_file
     from tinygpt_hf.inference.generation import check_output
-    from tinygpt_hf.inference.loading import load_model
     from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
+    from tinygpt_hf.model.loading import load_model
 
     wanted = settings[EvaluateArguments]
     if not wanted.data:
@@ -210,7 +210,7 @@ def chat(settings: Settings) -> int:
 def export(settings: Settings) -> None:
     """Write a model for a runtime that needs nothing of ours, and prove it."""
     from tinygpt_hf.export.export import check_request, export, report_lines
-    from tinygpt_hf.inference.loading import load_model
+    from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.tokenizing.chat_template import check_template
 
     wanted = settings[ExportArguments]
