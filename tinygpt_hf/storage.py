@@ -278,6 +278,18 @@ def remove_temporary(folder: Path) -> None:
             system.remove(path)
 
 
+def move_aside(folder: Path) -> Path:
+    """Rename a folder out of the way; returns where it is now."""
+    aside = free_name(folder.parent, f"{folder.name}.old")
+    folder.rename(aside)
+    return aside
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """Find a path in `folder` that does not exist: `name` with the first free number behind it."""
+    return next(p for k in range(1, 10**6) if not (p := folder / f"{name}-{k}").exists())
+
+
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process alone. The lock dies with its owner; a second owner is told who holds it."""
