@@ -49,7 +49,7 @@ def rendered(
             raise RunError(
                 "the process that renders chat templates could not start; is transformers installed soundly?"
             )
-        answer = {"fault": f"ran longer than {SECONDS} s" if answer == -signal.SIGPROF else "broke its process"}
+        raise unsound(name, f"ran longer than {SECONDS} s" if answer == -signal.SIGPROF else "broke its process")
     if "refused" in answer:
         roles = ", ".join(message["role"] for message in messages[:4])
         raise RefusedError(
@@ -77,7 +77,7 @@ def _ask(request: bytes) -> dict | int:
     with _lock:
         if _process is None:
             # -P: the folder of the program is not searched for modules
-            words = [sys.executable, "-P", PROGRAM, *map(str, (SECONDS, MEGABYTES, LONGEST))]
+            words = [sys.executable, "-P", str(PROGRAM), *map(str, (SECONDS, MEGABYTES, LONGEST))]
             _process = subprocess.Popen(
                 words,
                 stdin=subprocess.PIPE,

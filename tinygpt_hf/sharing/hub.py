@@ -304,8 +304,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(map(printable, names[:SHOWN])) + more
 
 
-def _bytes(size: int) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
             return f"{size} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
+    return f"{size:.1f} GB"
