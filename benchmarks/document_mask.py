@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
-from tinygpt_hf.data.batches import StepBatches
-from tinygpt_hf.data.bestfit import BestFitRows
-from tinygpt_hf.data.rows import Rows, RowWriter
+from tinygpt_hf.rows.batches import StepBatches
+from tinygpt_hf.rows.bestfit import BestFitRows
+from tinygpt_hf.rows.store import Rows, RowWriter
 from tinygpt_hf.training.recipe import micro_batch_loss
 
 VARIANTS = [("wrap", False), ("wrap", True), ("bestfit", False), ("bestfit", True)]

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM, safeio
+from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM, storage
 from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.settings.parsing import load_yaml
 from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
-from tinygpt_hf.training.optim import make_optimizer
+from tinygpt_hf.training.optimizer import make_optimizer
 
 CONFIG = Path(__file__).parent.parent / "configs" / "fineweb-edu-124m.yaml"
 
@@ -69,8 +69,8 @@ def main() -> None:
             saved = folder / f"checkpoint-{step}"
             size = sum(path.stat().st_size for path in saved.iterdir())
             seconds["read"].append(timed(read_all, saved))
-            seconds["check"].append(timed(safeio.damage, saved))
-            safeio.remove_tree(saved)
+            seconds["check"].append(timed(storage.damage, saved))
+            storage.remove_tree(saved)
             for path in folder.glob("plain-*"):
                 path.unlink()
 

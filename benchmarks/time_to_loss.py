@@ -40,7 +40,8 @@ def ours(text: Path, seed: int) -> tuple[float, Clock, int]:
     """(validation loss, time, steps) of the project's recipe; time is that of its micro-batches and updates."""
     from tinygpt_hf.commands import TRAINING
     from tinygpt_hf.settings.parsing import parse
-    from tinygpt_hf.training import optim, recipe
+    from tinygpt_hf.training import optimizer as optim
+    from tinygpt_hf.training import recipe
 
     clock = Clock()
     timed_parts = (recipe, "gradients"), (recipe, "clipped_norm"), (optim.MuonAdamW, "step")

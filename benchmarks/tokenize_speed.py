@@ -45,9 +45,9 @@ def write_text(folder: Path, megabytes: float) -> Path:
 
 
 def ours(file: str, tokenizer_folder: str, out: str, num_proc: int) -> dict:
-    from tinygpt_hf.data.packing import prepare_rows
-    from tinygpt_hf.data.tokenizer import load_tokenizer
+    from tinygpt_hf.rows.build import prepare_rows
     from tinygpt_hf.settings.arguments import DataArguments
+    from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)
     watch = Watch()
@@ -123,8 +123,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vocab_size", type=int, default=8192)
     wanted = parser.parse_args()
-    from tinygpt_hf.data.tokenizer import train_tokenizer
-    from tinygpt_hf.data.workers import all_cores
+    from tinygpt_hf.tokenizing.parallel import all_cores
+    from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
     cores = all_cores()
     with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,7 @@ def tiny_text() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
-    from tinygpt_hf.data.tokenizer import train_tokenizer
+    from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
     return train_tokenizer([TINY_TEXT] * 3, "bpe", vocab_size=320, max_length=64)
 

@@ -21,7 +21,7 @@ CLIENT = """
 import contextlib, io, json, os, sys, time, traceback, types
 import huggingface_hub.file_download, huggingface_hub.utils._http
 from tinygpt_hf.cli import main
-from tinygpt_hf.sharing import patience
+from tinygpt_hf.hub import retry as patience
 slept, answers = [], sys.stdout
 patience.sleep = slept.append
 quick = types.SimpleNamespace(**{**vars(time), "sleep": slept.append})

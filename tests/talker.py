@@ -3,8 +3,8 @@
 import torch
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
-from tinygpt_hf.data.tokenizer import train_tokenizer
 from tinygpt_hf.model.conversion import DIALECTS
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 STORY = (
     "One day a small dog named Pip found a red ball in the park. Pip took the ball to Anna. Anna was happy, and they "

@@ -11,7 +11,7 @@ from tinygpt_hf.commands import COMMANDS, Command
 from tinygpt_hf.errors import UsageError, printable, redacted
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import LARGEST_FILE, load_yaml
-from tinygpt_hf.training.run_log import Console, RunLog, read_log
+from tinygpt_hf.training.log import Console, RunLog, read_log
 
 # Put together here, so that no scanner takes this file for a leak.
 HF = "hf" + "_" + "AbCdEfGhIj" * 3 + "Klmn"

@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from tinygpt_hf.commands import TRAINING
-from tinygpt_hf.model.construction import config_for
+from tinygpt_hf.model.loading import config_for
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import parse
 from tinygpt_hf.training import recipe
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
-FROM_A_BASE = ("chat-toyland", "chat-hub")  # these have no model of their own; tests/test_chat_tuning.py trains them
+FROM_A_BASE = (
+    "chat-toyland",
+    "chat-hub",
+)  # these have no model of their own; tests/training/test_chat_tuning.py trains them
 FROM_SCRATCH = [path for path in CONFIGS if path.stem not in FROM_A_BASE]
 SIZES = {  # million parameters a name promises
     "tinystories-30m": (25, 35),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tinygpt_hf.cli import main
-from tinygpt_hf.data import toyland
+from tinygpt_hf.toyland import corpus as toyland
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import random
 
 from tinygpt_hf import quickstart
 from tinygpt_hf.cli import main
-from tinygpt_hf.data import toyland
-from tinygpt_hf.data.lexicon import lexicon
 from tinygpt_hf.evaluation.answers import is_right
 from tinygpt_hf.evaluation.wellformed import Checker, corrupt
+from tinygpt_hf.toyland import corpus as toyland
+from tinygpt_hf.toyland.lexicon import lexicon
 
 
 def question_text(question: dict) -> str:

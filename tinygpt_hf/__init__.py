@@ -6,6 +6,7 @@ the Auto classes of transformers learn about TinyGPT when they load, whether tha
 
 from importlib import import_module
 
+from tinygpt_hf._moved import keep_old_names
 from tinygpt_hf._register import register_auto_classes
 
 __version__ = "0.1.0"
@@ -40,4 +41,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC_NAMES})
 
 
+keep_old_names()
 register_auto_classes()

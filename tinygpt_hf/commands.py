@@ -21,6 +21,7 @@ from tinygpt_hf.settings.arguments import (
     TrainingArguments,
 )
 from tinygpt_hf.settings.corpus import CorpusArguments
+from tinygpt_hf.settings.hub import PullArguments, PushArguments
 from tinygpt_hf.settings.inference import (
     ChatArguments,
     DemoArguments,
@@ -30,7 +31,6 @@ from tinygpt_hf.settings.inference import (
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
-from tinygpt_hf.settings.sharing import PullArguments, PushArguments
 
 XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
 
@@ -57,9 +57,9 @@ def train(settings: Settings) -> None:
 
 def prepare_corpus(settings: Settings) -> None:
     """Clean text, and say what went in and what did not."""
-    from tinygpt_hf.data.corpus_preparation import prepare_corpus
-    from tinygpt_hf.sharing.corpus_card import advice, corpus_card
-    from tinygpt_hf.sharing.figures import exact
+    from tinygpt_hf.cards.corpus_card import advice, corpus_card
+    from tinygpt_hf.cards.numbers import exact
+    from tinygpt_hf.curation.pipeline import prepare_corpus
 
     def progress(facts) -> None:
         if sys.stderr.isatty():
@@ -83,7 +83,7 @@ def prepare_corpus(settings: Settings) -> None:
 
 def train_tokenizer(settings: Settings) -> None:
     """Train a tokenizer and print what it achieves."""
-    from tinygpt_hf.data.preparation import make_tokenizer, save_tokenizer
+    from tinygpt_hf.rows.preparation import make_tokenizer, save_tokenizer
     from tinygpt_hf.settings.checks import check_settings
     from tinygpt_hf.training.checkpoint import move_aside
 
@@ -115,12 +115,12 @@ def train_tokenizer(settings: Settings) -> None:
 
 def tokenize(settings: Settings) -> None:
     """Turn text into rows that `train --rows` takes."""
-    from tinygpt_hf.data.bestfit import BestFitRows
-    from tinygpt_hf.data.packing import shown_rows
-    from tinygpt_hf.data.preparation import tokenize
+    from tinygpt_hf.rows.bestfit import BestFitRows
+    from tinygpt_hf.rows.build import shown_rows
+    from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.settings.checks import check_settings
     from tinygpt_hf.training import run_folder
-    from tinygpt_hf.training.run_log import Console, tokenizing_bar
+    from tinygpt_hf.training.log import Console, tokenizing_bar
 
     data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
     check_settings(data, tokenizer)
@@ -163,7 +163,7 @@ def generate(settings: Settings) -> None:
 
 def evaluate(settings: Settings) -> None:
     """Measure a model on a text."""
-    from tinygpt_hf import safeio
+    from tinygpt_hf import storage
     from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
     from tinygpt_hf.evaluation.metrics import evaluate_file
     from tinygpt_hf.inference.generation import check_output
@@ -197,7 +197,7 @@ def evaluate(settings: Settings) -> None:
     if wanted.output_file:
         results |= {f"{name}_{wanted.quantization}": value for name, value in beside.items()}
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}
-        safeio.write_json(Path(wanted.output_file), finite)
+        storage.write_json(Path(wanted.output_file), finite)
 
 
 def chat(settings: Settings) -> int:
@@ -209,9 +209,9 @@ def chat(settings: Settings) -> int:
 
 def export(settings: Settings) -> None:
     """Write a model for a runtime that needs nothing of ours, and prove it."""
-    from tinygpt_hf.data.chat_format import check_template
+    from tinygpt_hf.export.export import check_request, export, report_lines
     from tinygpt_hf.inference.loading import load_model
-    from tinygpt_hf.sharing.export import check_request, export, report_lines
+    from tinygpt_hf.tokenizing.chat_template import check_template
 
     wanted = settings[ExportArguments]
     target = check_request(wanted.model, wanted.to, wanted.output_dir)
@@ -223,8 +223,8 @@ def export(settings: Settings) -> None:
 
 def serve(settings: Settings) -> None:
     """Put a model behind an address."""
-    from tinygpt_hf.data.chat_format import check_template
     from tinygpt_hf.inference.serving import serve
+    from tinygpt_hf.tokenizing.chat_template import check_template
 
     def started(address: str, name: str, chats: bool) -> None:
         tell(f"{name} answers at {address}/v1 until Ctrl-C; clients ask for the model by this name. Try:")
@@ -241,14 +241,14 @@ def serve(settings: Settings) -> None:
 
 def push(settings: Settings) -> None:
     """Give a model to the Hub."""
-    from tinygpt_hf.sharing.hub import push
+    from tinygpt_hf.hub.push_pull import push
 
     push(settings[PushArguments], tell)
 
 
 def pull(settings: Settings) -> None:
     """Take a model from the Hub."""
-    from tinygpt_hf.sharing.hub import pull
+    from tinygpt_hf.hub.push_pull import pull
 
     pull(settings[PullArguments], tell)
 

@@ -27,9 +27,9 @@ def quickstart(
     data: DataArguments, training: TrainingArguments, train: Callable[[], None], say: Callable[[str], None]
 ) -> None:
     """The whole way. `train` trains as the settings say, `say` prints a line."""
-    from tinygpt_hf.data import toyland
-    from tinygpt_hf.data.sources import training_sources
     from tinygpt_hf.inference.generation import load_model
+    from tinygpt_hf.reading.sources import training_sources
+    from tinygpt_hf.toyland import corpus as toyland
 
     train()
     folder = training.output_dir
@@ -65,11 +65,11 @@ def text_of(document: dict) -> str:
 
 def measure_stories(model, tokenizer, training_documents: list[dict]) -> tuple[list[str], dict[str, float]]:
     """(stories, measures): continuations of held-out openings, and the share of their sentences that are English."""
-    from tinygpt_hf.data import toyland
-    from tinygpt_hf.data.lexicon import lexicon
     from tinygpt_hf.evaluation.answers import copy_rate
     from tinygpt_hf.evaluation.wellformed import Checker
     from tinygpt_hf.inference.batched import complete_all
+    from tinygpt_hf.toyland import corpus as toyland
+    from tinygpt_hf.toyland.lexicon import lexicon
 
     openings = toyland.story_openings(2, STORIES)
     before = [
@@ -91,10 +91,10 @@ def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[st
 
     Small tasks ("What is the opposite of big?") recur in any corpus: a question counts only if nobody asked it there.
     """
-    from tinygpt_hf.data import toyland
-    from tinygpt_hf.data.chat_format import encode_chat
     from tinygpt_hf.evaluation.answers import is_right
     from tinygpt_hf.inference.batched import complete_all
+    from tinygpt_hf.tokenizing.chat_template import encode_chat
+    from tinygpt_hf.toyland import corpus as toyland
 
     heard = {
         (message["role"], message["content"])

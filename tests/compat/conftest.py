@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "inference"))  # the servers of test_serving
 HOME = Path(os.environ.get("TINYGPT_COMPAT_ENVS") or Path.home() / ".cache" / "tinygpt-compat")
 
 

@@ -16,12 +16,12 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
-from tinygpt_hf.data import toyland
-from tinygpt_hf.data.tokenizer import train_tokenizer
+from tinygpt_hf.export import gguf_file as gguf_format
+from tinygpt_hf.export.gguf_vocabulary import PRE_TYPES
+from tinygpt_hf.export.reference import rounding, write_reference
 from tinygpt_hf.model.conversion import DIALECTS
-from tinygpt_hf.sharing import gguf_format
-from tinygpt_hf.sharing.gguf_vocabulary import PRE_TYPES
-from tinygpt_hf.sharing.reference import rounding, write_reference
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
+from tinygpt_hf.toyland import corpus as toyland
 
 pytestmark = pytest.mark.compat
 

@@ -1,7 +1,7 @@
 """`transformers chat`, the library's own client, talks to `tinygpt serve` and to `transformers serve` with an exported folder;
 the program for ONNX Runtime in docs/serving.md says what the model says.
 
-Run by `make compat-test`; the servers are those of tests/test_serving.py.
+Run by `make compat-test`; the servers are those of tests/inference/test_serving.py.
 """
 
 import os
@@ -14,7 +14,7 @@ from conftest import ROOT
 from talker import ANSWERS, STORY
 from test_serving import servers, talker  # noqa: F401 - fixtures
 
-from tinygpt_hf.sharing import onnx_format
+from tinygpt_hf.export import onnx_graph as onnx_format
 
 pytestmark = pytest.mark.compat
 

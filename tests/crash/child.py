@@ -5,7 +5,7 @@
 
 A fault strikes at the `at`th pass through a point (1 is the first), where `point` is one of
 
-    system       an operating-system call of safeio        tokenizing   a call of it while the rows are made
+    system       an operating-system call of storage        tokenizing   a call of it while the rows are made
     step         the forward pass of a training step       evaluation   the forward pass of an evaluation
 
 and does one of these: `kill` (SIGKILL, before the call), `after` (SIGKILL, after the call), `torn` (SIGKILL when half of the
@@ -30,7 +30,7 @@ PRELOADED = (
     "tinygpt_hf.training.recipe",
     "tinygpt_hf.model.modeling_tinygpt",
     "tinygpt_hf.model.conversion",
-    "tinygpt_hf.data.toyland",
+    "tinygpt_hf.toyland.corpus",
     "accelerate.accelerator",
     "accelerate.utils.memory",
     "psutil",
@@ -85,13 +85,13 @@ class Fault:
 
 
 def faulty_system(fault: Fault):
-    """safeio.System with the fault in each of its calls."""
-    from tinygpt_hf import safeio
+    """storage.System with the fault in each of its calls."""
+    from tinygpt_hf import storage
 
     tokenizing = fault.point == "tokenizing"
 
     def wrapped(name: str):
-        real = getattr(safeio.System, name)
+        real = getattr(storage.System, name)
 
         def call(self, *words):
             paths = " ".join(str(word) for word in words if isinstance(word, Path)) or getattr(words[0], "name", "")
@@ -110,16 +110,16 @@ def faulty_system(fault: Fault):
 
         return call
 
-    names = [name for name, value in vars(safeio.System).items() if callable(value) and not name.startswith("_")]
-    return type("FaultySystem", (safeio.System,), {name: wrapped(name) for name in names})()
+    names = [name for name, value in vars(storage.System).items() if callable(value) and not name.startswith("_")]
+    return type("FaultySystem", (storage.System,), {name: wrapped(name) for name in names})()
 
 
 def install(fault: Fault) -> None:
     """Build the fault into this process."""
     if fault.point in ("system", "tokenizing"):
-        from tinygpt_hf import safeio
+        from tinygpt_hf import storage
 
-        safeio.system = faulty_system(fault)
+        storage.system = faulty_system(fault)
         return
     from tinygpt_hf.training import measures, recipe
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from tinygpt_hf import safeio
+from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, printable
 from tinygpt_hf.inference.loading import context_length, load_model, stop_ids
 from tinygpt_hf.inference.sampling import Sampling, choose, next_token_distribution, seeded
@@ -218,7 +218,7 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
             write(f"[stopped: {FINISH[finish]}, {context_length(model)} tokens with the prompt]\n")
         samples.append(text)
         if arguments.output_file:  # after each sample: an interrupted command keeps the finished ones
-            safeio.write_file(Path(arguments.output_file), _joined(samples, several))
+            storage.write_file(Path(arguments.output_file), _joined(samples, several))
     return samples
 
 

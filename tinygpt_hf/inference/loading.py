@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.model.construction import quiet, refuse_missing
-from tinygpt_hf.model.folder import check_folder, checked_folder
+from tinygpt_hf.model.loading import quiet, refuse_missing
+from tinygpt_hf.model.validation import check_folder, checked_folder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 

@@ -19,8 +19,7 @@ from collections.abc import Generator
 from dataclasses import fields, replace
 from pathlib import Path
 
-from tinygpt_hf import safeio
-from tinygpt_hf.data.chat_format import check_messages, check_template, encode_chat
+from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.inference.generation import (
     Reader,
@@ -34,6 +33,7 @@ from tinygpt_hf.inference.generation import (
 from tinygpt_hf.inference.loading import context_length
 from tinygpt_hf.settings.inference import ChatArguments
 from tinygpt_hf.settings.parsing import convert
+from tinygpt_hf.tokenizing.chat_template import check_messages, check_template, encode_chat
 
 SETTABLE = (
     "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed",
@@ -145,7 +145,7 @@ class Session:
             lines = [{"messages": self.system + [message for pair in told for message in pair]}]
         else:
             lines = [{"text": question["content"] + answer["content"]} for question, answer in told]
-        safeio.write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        storage.write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def load(self, path: Path) -> None:
         """Go on with the conversation in `path`, as `save` wrote it, instead of this one. A fault changes nothing.

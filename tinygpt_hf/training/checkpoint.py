@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from tinygpt_hf import safeio
+from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.training import adapters
 
@@ -105,32 +105,32 @@ def save_checkpoint(
 ) -> Path:
     """Write `folder`/checkpoint-<step>: the model's files and weights and the optimizer's memory (tensors by name).
 
-    It appears complete or not at all. Everything is written through `safeio`, hashed on the way. `about` (versions, the hash of
+    It appears complete or not at all. Everything is written through `storage`, hashed on the way. `about` (versions, the hash of
     the settings) goes into the manifest. `adapter`: what `weights` were merged from.
     """
     final = folder / f"checkpoint-{state.step}"
     if final.exists():  # a damaged one of the same step, or the run was resumed from an older one: never written over
-        safeio.system.rename(final, _free_name(folder, f"{final.name}.replaced"))
+        storage.system.rename(final, _free_name(folder, f"{final.name}.replaced"))
     parts = {WEIGHTS: weights, OPTIMIZER: memory} | ({ADAPTER: adapter} if adapter else {})
     contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()}
     # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
-    with ThreadPoolExecutor(1) as hashing, safeio.new_folder(final) as tmp:
-        begun = {name: safeio.write_file(tmp / name, data, hashing) for name, data in contents.items()}
-        safeio.write_json(tmp / STATE, dataclasses.asdict(state))
+    with ThreadPoolExecutor(1) as hashing, storage.new_folder(final) as tmp:
+        begun = {name: storage.write_file(tmp / name, data, hashing) for name, data in contents.items()}
+        storage.write_json(tmp / STATE, dataclasses.asdict(state))
         facts = {"step": state.step, "tokens": state.tokens, **state.facts, **about}
         written = {name: {**known, "sha256": known["sha256"].result()} for name, known in begun.items()}
-        safeio.write_manifest(tmp, facts, written)
+        storage.write_manifest(tmp, facts, written)
     return final
 
 
 def publish(folder: Path, files: dict[str, bytes], weights) -> None:
     """Make `folder` the model: each file replaced by one rename, so that it loads at every moment after the first time."""
     if not folder.is_dir():
-        safeio.system.make_folder(folder)
-    safeio.write_file(folder / WEIGHTS, tensor_pieces(weights))
+        storage.system.make_folder(folder)
+    storage.write_file(folder / WEIGHTS, tensor_pieces(weights))
     for name in sorted(files, key=lambda name: name == "config.json"):  # a folder is a model once its config is there
         if not (folder / name).is_file() or (folder / name).read_bytes() != files[name]:
-            safeio.write_file(folder / name, files[name])
+            storage.write_file(folder / name, files[name])
 
 
 def publish_adapter(folder: Path, model) -> None:
@@ -139,9 +139,9 @@ def publish_adapter(folder: Path, model) -> None:
     It fits the base as TinyGPT has it: in Qwen3 and Llama the names are the same, a GPT-2 takes it after `from_stock`.
     """
     if not folder.is_dir():
-        safeio.system.make_folder(folder)
-    safeio.write_file(folder / ADAPTER_WEIGHTS, tensor_pieces(adapters.parameters(model)))
-    safeio.write_file(folder / ADAPTER_CONFIG, adapters.description(model))
+        storage.system.make_folder(folder)
+    storage.write_file(folder / ADAPTER_WEIGHTS, tensor_pieces(adapters.parameters(model)))
+    storage.write_file(folder / ADAPTER_CONFIG, adapters.description(model))
 
 
 def tensor_pieces(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview | bytes]:
@@ -217,7 +217,7 @@ def newest_sound(folder: Path) -> tuple[Path | None, list[str]]:
     """
     messages = []
     for path in reversed(checkpoints(folder)):
-        damage = safeio.damage(path)
+        damage = storage.damage(path)
         if damage is None:
             return path, messages
         messages.append(f"{path} is damaged ({damage}): left in place, the one before it is used")
@@ -240,7 +240,7 @@ def load_weights(checkpoint: Path, model) -> None:
 def read_state(checkpoint: Path) -> RunState:
     """The state a checkpoint was saved in."""
     known = {field.name for field in dataclasses.fields(RunState)}
-    return RunState(**{k: v for k, v in safeio.read_json(checkpoint / STATE).items() if k in known})
+    return RunState(**{k: v for k, v in storage.read_json(checkpoint / STATE).items() if k in known})
 
 
 def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
@@ -248,13 +248,13 @@ def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
 
     Nothing without a manifest goes. Later ones than `newest` do not count: a run that passed over them holds them for damaged.
     """
-    complete = [path for path in checkpoints(folder) if (path / safeio.MANIFEST).is_file()]
+    complete = [path for path in checkpoints(folder) if (path / storage.MANIFEST).is_file()]
     complete = complete[: complete.index(newest) + 1]
     for path in complete[: -max(limit, KEPT_AT_LEAST)]:
         # half-deleted, it must not look like a checkpoint
-        doomed = path.with_name(f"{safeio.TEMPORARY}removed-{path.name}")
-        safeio.system.rename(path, doomed)
-        safeio.remove_tree(doomed)
+        doomed = path.with_name(f"{storage.TEMPORARY}removed-{path.name}")
+        storage.system.rename(path, doomed)
+        storage.remove_tree(doomed)
 
 
 def move_aside(folder: Path) -> Path:
@@ -277,9 +277,9 @@ def open_folder(folder: Path, overwrite: bool) -> Path | None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", "a folder for the run was wanted", "choose another --output_dir")
     if folder.is_dir() and not (folder / "run.yaml").is_file():
-        prepared = {"tokenizer", "rows", safeio.LOCK}
+        prepared = {"tokenizer", "rows", storage.LOCK}
         others = [
-            p.name for p in folder.iterdir() if p.name not in prepared and not p.name.startswith(safeio.TEMPORARY)
+            p.name for p in folder.iterdir() if p.name not in prepared and not p.name.startswith(storage.TEMPORARY)
         ]
         if others:
             raise UsageError(

@@ -2,10 +2,10 @@
 
 import torch
 
-from tinygpt_hf.data import order
-from tinygpt_hf.data.rows import Rows
 from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums
 from tinygpt_hf.inference.generation import continue_prompts, encode_prompt
+from tinygpt_hf.rows import order
+from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
 from tinygpt_hf.training.precision import exact_dtype
 

@@ -23,31 +23,27 @@ from signal import Signals
 import torch
 import transformers
 
-from tinygpt_hf import safeio
-from tinygpt_hf.data import order
-from tinygpt_hf.data.batches import Batch, StepBatches
-from tinygpt_hf.data.chat_format import control_tokens
-from tinygpt_hf.data.streaming import check_window
-from tinygpt_hf.data.tokenizer import tokenizer_hash
+from tinygpt_hf import storage
+from tinygpt_hf.cards.provenance import provenance
+from tinygpt_hf.cards.render import write_card
 from tinygpt_hf.errors import Interrupted, RunError, UsageError
 from tinygpt_hf.evaluation.baselines import baselines
-from tinygpt_hf.model.construction import build_model, check_model, stop_at
+from tinygpt_hf.hub.uploader import Uploads
+from tinygpt_hf.model.loading import build_model, check_model, stop_at
+from tinygpt_hf.planning.plan import Plan, check_room, effective_batch, estimate_needs, is_due, make_plan
+from tinygpt_hf.rows import order
+from tinygpt_hf.rows.batches import Batch, StepBatches
+from tinygpt_hf.rows.stream import check_window
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import to_yaml
-from tinygpt_hf.sharing.background import Uploads
-from tinygpt_hf.sharing.card import write_card
-from tinygpt_hf.sharing.provenance import provenance
+from tinygpt_hf.tokenizing.chat_template import control_tokens
+from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 from tinygpt_hf.training import adapters, checkpoint, run_folder
 from tinygpt_hf.training.checkpoint import RunState
-from tinygpt_hf.training.faults import DiskErrors, Fitting, check_skips, spoilt_step
-from tinygpt_hf.training.interruption import Interruption
+from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
 from tinygpt_hf.training.launcher import processes_asked
-from tinygpt_hf.training.measures import evaluate, sample, sample_prompts
-from tinygpt_hf.training.optim import learning_rate_factor, make_optimizer, set_learning_rate
-from tinygpt_hf.training.planning import Plan, check_room, effective_batch, estimate_needs, is_due, make_plan
-from tinygpt_hf.training.precision import attention_for, exact_dtype, is_sharded, make_accelerator
-from tinygpt_hf.training.run_log import (
+from tinygpt_hf.training.log import (
     Console,
     Meter,
     RunLog,
@@ -60,6 +56,10 @@ from tinygpt_hf.training.run_log import (
     needs_line,
     to_beat,
 )
+from tinygpt_hf.training.measures import evaluate, sample, sample_prompts
+from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
+from tinygpt_hf.training.precision import attention_for, exact_dtype, is_sharded, make_accelerator
+from tinygpt_hf.training.signals import Interruption
 from tinygpt_hf.training.text import prepare
 
 NO_MORE_ROWS = 1 << 10  # told from the number of a signal
@@ -199,7 +199,7 @@ def train(
         fitting = Fitting(state, accelerator, console.say)
         log = RunLog(folder / run_folder.LOG, state.step) if accelerator.is_main_process else None
         meter = Meter(console, plan.max_steps, state.step, state.unlogged)
-        about = {"settings": safeio.value_hash(to_yaml(settings)), "versions": run_folder.versions()}
+        about = {"settings": storage.value_hash(to_yaml(settings)), "versions": run_folder.versions()}
 
         # The loop.
         interruption.hold()
@@ -316,7 +316,7 @@ def run_facts(net, rows, tok, data: DataArguments, training: TrainingArguments, 
     shape = net.config.to_diff_dict()
     lora = {name: getattr(training, name) for name in ("lora_r", "lora_alpha", "lora_dropout")}
     return {
-        "data": safeio.value_hash([rows.train.manifest["files"], rows.validation.manifest["files"]]),
+        "data": storage.value_hash([rows.train.manifest["files"], rows.validation.manifest["files"]]),
         "tokenizer": tokenizer_hash(tok),
         "model": {
             k: v for k, v in shape.items() if k not in ("auto_map", "architectures", "transformers_version", "dtype")
@@ -414,7 +414,7 @@ def save(
             raise RunError(f"a weight is not finite after step {state.step}: nothing saved over the checkpoint before")
         state.scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
         if (folder / run_folder.LOG).is_file():  # no loss of power may take lines that come before a checkpoint
-            safeio.sync_file(folder / run_folder.LOG)
+            storage.sync_file(folder / run_folder.LOG)
         adapter = adapters.parameters(net) if training.lora_r else None
         newest = checkpoint.save_checkpoint(folder, files, weights, memory, state, about, adapter)
         publish(folder, files, net, weights, training)
@@ -428,4 +428,4 @@ def publish(folder: Path, files, net, weights, training: TrainingArguments) -> N
     if training.lora_r and not training.lora_merge:
         checkpoint.publish_adapter(folder / "adapter", net)
     elif training.lora_r and (folder / "adapter").is_dir():  # from before the setting was given: out of date
-        safeio.remove_tree(folder / "adapter")
+        storage.remove_tree(folder / "adapter")

@@ -9,7 +9,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tinygpt_hf import safeio
+from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.settings.parsing import load_yaml, to_yaml
 from tinygpt_hf.training import checkpoint
@@ -37,13 +37,13 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     existed = folder.exists()
     aside = checkpoint.open_folder(folder, overwrite)
     try:
-        with safeio.lock(folder):
+        with storage.lock(folder):
             for place in (folder, folder / "best", folder / "adapter"):
-                safeio.remove_temporary(place)
+                storage.remove_temporary(place)
             yield
     except BaseException:
-        if (aside or not existed) and all(path.name == safeio.LOCK for path in folder.iterdir()):
-            (folder / safeio.LOCK).unlink(missing_ok=True)
+        if (aside or not existed) and all(path.name == storage.LOCK for path in folder.iterdir()):
+            (folder / storage.LOCK).unlink(missing_ok=True)
             folder.rmdir()
             if aside:
                 aside.rename(folder)
@@ -68,9 +68,9 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
             return None
     else:
         found = Path(wanted)
-        if not (found / safeio.MANIFEST).is_file():
+        if not (found / storage.MANIFEST).is_file():
             raise UsageError(f"{found} is no checkpoint", "a folder checkpoint-<step> was wanted", "check the path")
-        damage = safeio.damage(found)
+        damage = storage.damage(found)
         if damage:
             raise RunError(f"{found} is damaged: {damage}; resume from another checkpoint")
     known = LATER_FACTS | checkpoint.read_state(found).facts
@@ -112,7 +112,7 @@ def write_settings(folder: Path, groups: list, say) -> None:
             say(f"note: resumed with other settings: {', '.join(changed)}")
         if path.read_text(encoding="utf-8") == text:
             return
-    safeio.write_file(path, text)
+    storage.write_file(path, text)
 
 
 def versions() -> dict[str, str]:
@@ -137,9 +137,9 @@ def write_facts(folder: Path, device: str, precision: str, facts: dict, result: 
     import torch
 
     path = folder / FACTS
-    started = safeio.read_json(path).get("started") if path.is_file() else None
+    started = storage.read_json(path).get("started") if path.is_file() else None
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    safeio.write_json(
+    storage.write_json(
         path,
         redacted(
             {
@@ -167,5 +167,5 @@ def finished_result(folder: Path, state: RunState, max_steps: int) -> dict | Non
     path = folder / FACTS
     if state.step < max_steps or not path.is_file():
         return None
-    facts = safeio.read_json(path)
+    facts = storage.read_json(path)
     return facts.get("result") if facts.get("finished") and facts["result"]["steps"] == state.step else None

@@ -3,19 +3,19 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from tinygpt_hf.data.bestfit import BestFitRows
-from tinygpt_hf.data.chat_format import add_chat_format
-from tinygpt_hf.data.packing import shown_rows
-from tinygpt_hf.data.preparation import (
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.rows.bestfit import BestFitRows
+from tinygpt_hf.rows.build import shown_rows
+from tinygpt_hf.rows.preparation import (
     find_rows,
     find_tokenizer,
     holds_conversations,
     make_tokenizer,
     save_tokenizer,
 )
-from tinygpt_hf.data.streaming import open_stream
-from tinygpt_hf.errors import UsageError
-from tinygpt_hf.training.run_log import Console, tokenizing_bar
+from tinygpt_hf.rows.stream import open_stream
+from tinygpt_hf.tokenizing.chat_template import add_chat_format
+from tinygpt_hf.training.log import Console, tokenizing_bar
 
 
 def prepare(

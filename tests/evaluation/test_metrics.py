@@ -1,0 +1,216 @@
+"""Metrics against numbers computed by hand, and against the plain definition, one token at a time."""
+
+import math
+import socket
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.evaluation import metrics
+from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums, evaluate_file, evaluate_text, evaluate_tokens
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
+
+CONTEXT = 16
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["the cat sat on the mat and the dog ran, naïve café 日本語 " * 20], "bpe", vocab_size=300)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": CONTEXT, "bos_token_id": 0, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape)).eval()
+    with torch.no_grad():  # a fresh model is almost uniform; this one has opinions
+        for weight in model.parameters():
+            weight.mul_(3)
+    return model
+
+
+class Bigram(torch.nn.Module):
+    """A model one can compute by hand: p(next | current) is a table; its context is 3 tokens."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor(table).log())
+        self.config = GPT2Config(vocab_size=len(table), n_positions=3, bos_token_id=0, eos_token_id=0)
+
+    def forward(self, input_ids, use_cache=False):
+        from types import SimpleNamespace
+
+        return SimpleNamespace(logits=self.logits[input_ids])  # (B, T, V)
+
+
+TABLE = [[0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.25, 0.5]]
+
+
+def test_hand_computed_numbers():
+    # 0 -> 1 (1/4), 1 -> 1 (3/4), 1 -> 2 (1/8), 2 -> 2 (1/2), 2 -> 0 (1/4), 0 -> 0 (1/2)
+    sums = evaluate_tokens(Bigram(TABLE), [0, 1, 1, 2, 2, 0, 0])
+    sums.bytes = 12
+    nats = math.log(4) + math.log(4 / 3) + math.log(8) + math.log(2) + math.log(4) + math.log(2)
+    assert sums.tokens == 6
+    assert sums.correct == 3  # 1 -> 1, 2 -> 2, 0 -> 0
+    assert sums.loss == pytest.approx(nats / 6)
+    assert sums.perplexity == pytest.approx((4 * 4 / 3 * 8 * 2 * 4 * 2) ** (1 / 6))
+    assert sums.bits_per_byte == pytest.approx((2 + math.log2(4 / 3) + 3 + 1 + 2 + 1) / 12)
+    assert sums.accuracy == pytest.approx(0.5)
+
+
+def test_batch_sums_leave_out_what_is_no_target():
+    sums = batch_sums(Bigram(TABLE), np.array([[0, 1], [2, 0]]), np.array([[1, -100], [-100, -100]]))
+    assert sums == MetricSums(pytest.approx(math.log(4)), 1, 0, 0)
+    nothing = batch_sums(Bigram(TABLE), [[0]], [[-100]])
+    assert (nothing.tokens, nothing.nats) == (0, 0)
+    assert math.isnan(nothing.loss) and math.isnan(nothing.accuracy) and math.isnan(nothing.bits_per_byte)
+
+
+def test_sums_add_up_over_shards_and_processes(model):
+    ids = np.random.default_rng(0).integers(4, 250, 60)
+    whole = evaluate_tokens(model, ids)
+    parts = [evaluate_tokens(model, ids[start : start + CONTEXT * 2 + 1]) for start in (0, CONTEXT * 2)]
+    together = MetricSums.from_list(torch.tensor([p.to_list() for p in parts], dtype=torch.float64).sum(0))
+    assert together == parts[0] + parts[1]
+    assert (together.tokens, together.correct) == (whole.tokens, whole.correct)
+    assert together.nats == pytest.approx(whole.nats, rel=1e-6)
+
+
+def plain_definition(model, ids, block_size, stride):
+    """One token at a time: its window is the first that reaches it."""
+    nats, correct = 0.0, 0
+    for target in range(1, len(ids)):
+        window = max(0, -(-(target - block_size) // stride))
+        context = ids[window * stride : target]
+        assert 0 < len(context) <= block_size
+        with torch.no_grad():
+            logits = model(input_ids=torch.from_numpy(context[None])).logits[0, -1].double()
+        nats -= logits.log_softmax(0)[ids[target]].item()
+        correct += int(logits.argmax() == ids[target])
+    return nats, correct
+
+
+@pytest.mark.parametrize("stride", [None, 1, 5, CONTEXT])
+@pytest.mark.parametrize("length", [2, CONTEXT, CONTEXT + 1, CONTEXT + 2, 57])
+def test_every_token_but_the_first_is_predicted_once_in_any_windows(model, length, stride):
+    ids = np.random.default_rng(length).integers(4, 250, length)
+    nats, correct = plain_definition(model, ids, CONTEXT, stride or CONTEXT)
+    for batch_size in (1, 3):
+        sums = evaluate_tokens(model, ids, stride=stride, batch_size=batch_size)
+        assert (sums.tokens, sums.correct) == (length - 1, correct)
+        assert sums.nats == pytest.approx(nats, rel=1e-5)
+
+
+def test_a_text_is_encoded_as_it_is(model, tokenizer):
+    text = "the cat<|endoftext|> sat 日本語"
+    sums = evaluate_text(model, tokenizer, text)
+    ids = tokenizer(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+    assert 0 not in ids  # the control token somebody typed stayed plain text
+    assert sums.tokens == len(ids) - 1
+    assert sums.bytes == len(text.encode()) - len(tokenizer.decode(ids[:1]).encode())
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char", "byte"])
+@pytest.mark.parametrize("text", ["the cat", "日本", "é", "🙂 unseen", " cat", "\n\n"])
+def test_bytes_are_those_of_the_predicted_text(kind, text):
+    tokenizer = train_tokenizer(["the cat sat on the mat\n\n"], kind, vocab_size=270)
+    ids = metrics.encode_text(tokenizer, text)
+    rest = sum(_bytes_of_token(tokenizer, id) for id in ids[1:])
+    assert metrics.predicted_bytes(tokenizer, text, ids) == rest
+
+
+def _bytes_of_token(tokenizer, id):
+    token = tokenizer.convert_ids_to_tokens(int(id))
+    if token.startswith("<0x"):
+        return 1
+    byte_level = "ByteLevel" in type(tokenizer.backend_tokenizer.decoder).__name__
+    return len(token) if byte_level else len(token.encode())
+
+
+def test_long_texts_are_encoded_in_pieces_without_a_difference(tokenizer):
+    text = "the cat sat.\n\nthe dog ran\n on the mat, 日本語\nnaïve café\n" * 40
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert metrics.encode_text(tokenizer, text, piece=50).tolist() == whole
+    assert metrics.encode_text(tokenizer, "x" * 500, piece=50).tolist() == tokenizer("x" * 500)["input_ids"]
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_the_modules_load_without_a_network_and_give_hand_computed_numbers(no_network):
+    nats = [math.log(2), 2 * math.log(4)]  # one token of probability 1/2, two of 1/4
+    found = metrics.load_metric("perplexity").compute(predictions=nats, references=[1, 2])
+    assert found["loss"] == pytest.approx(5 * math.log(2) / 3)
+    assert found["perplexity"] == pytest.approx(2 ** (5 / 3))
+    found = metrics.load_metric("bits_per_byte").compute(predictions=nats, references=[4, 6])
+    assert found == {"bits_per_byte": pytest.approx(0.5)}
+    accuracy = metrics.load_metric("token_accuracy")
+    accuracy.add_batch(predictions=[[5, 6, 7], [1, 1, 1]], references=[[5, 9, -100], [1, 1, 2]])
+    accuracy.add_batch(predictions=[[8]], references=[[3]])
+    assert accuracy.compute() == {"accuracy": pytest.approx(3 / 6)}  # not the mean of 1/2, 2/3 and 0
+
+
+def test_the_file_command_and_the_sums_agree(model, tokenizer, tmp_path, no_network):
+    text = "the dog sat on the café mat\n" * 12
+    (tmp_path / "text.txt").write_bytes(text.encode())
+    for stride in (None, 5):
+        found = evaluate_file(model, tokenizer, tmp_path / "text.txt", stride=stride, batch_size=3)
+        sums = evaluate_text(model, tokenizer, text, stride=stride)
+        for name in ("loss", "perplexity", "bits_per_byte", "accuracy"):
+            assert found[name] == pytest.approx(getattr(sums, name), rel=1e-6)
+        assert (found["tokens"], found["bytes"]) == (sums.tokens, sums.bytes)
+        assert (found["block_size"], found["stride"]) == (CONTEXT, stride or CONTEXT)
+
+
+def test_line_ends_reach_the_model_as_they_are(tmp_path):
+    (tmp_path / "dos.txt").write_bytes(b"one\r\ntwo\r\n")
+    assert metrics.read_text(tmp_path / "dos.txt") == "one\r\ntwo\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        (b"", "is empty"),
+        ("the cat".encode("utf-16"), "is UTF-16"),
+        (b"caf\xe9", r"is no UTF-8 text \(byte 3\)"),
+        (b"\x00\x01\x02", "zero bytes"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path, content, words):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        metrics.read_text(path)
+
+
+def test_impossible_windows_are_named(model):
+    ids = list(range(4, 50))
+    for options, words in [
+        ({"block_size": CONTEXT + 1}, "--block_size is 17; 1 to 16 tokens"),
+        ({"block_size": 0}, "--block_size is 0"),
+        ({"stride": CONTEXT + 1}, "--stride is 17; 1 to 16"),
+        ({"stride": 0}, "--stride is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            evaluate_tokens(model, ids, **options)
+    with pytest.raises(UsageError, match="has 1 tokens"):
+        evaluate_tokens(model, [5])
+    with pytest.raises(UsageError, match="no metric 'accuracy'"):
+        metrics.load_metric("accuracy")
+
+
+def test_a_hopeless_loss_has_infinite_perplexity_instead_of_an_overflow():
+    assert MetricSums(nats=8000, tokens=10).perplexity == math.inf

@@ -1,0 +1,438 @@
+"""Export to stock folders: they need nothing of ours, the proof is a proof, and whatever goes wrong leaves nothing behind."""
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM, storage
+from tinygpt_hf.cli import main
+from tinygpt_hf.export import export as exporting
+from tinygpt_hf.export import reference
+from tinygpt_hf.export import stock as stock_format
+from tinygpt_hf.export.export import FORMATS, check_request, export, report_lines
+from tinygpt_hf.inference.loading import load_model
+from tinygpt_hf.model.conversion import DIALECTS, STOCK_CLASSES
+
+SHAPES = {
+    "qwen3": {
+        "num_key_value_heads": 2,
+        "head_dim": 24,
+        "rope_parameters": {"rope_theta": 300.0, "rope_type": "default"},
+    },
+    "llama": {
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_theta": 7e4, "rope_type": "linear", "factor": 2.0},
+    },
+    "gpt2": {"rms_norm_eps": 1e-4, "hidden_act": "gelu"},
+}
+DTYPES = {"qwen3": torch.float32, "llama": torch.bfloat16, "gpt2": torch.float32}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_bars():
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    yield
+    logging.enable_progress_bar()
+
+
+def save_model(folder: Path, tokenizer, kind: str, **changes) -> Path:
+    torch.manual_seed(0)
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    shape = {
+        "hidden_dropout": 0.3,
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        **ids,
+    }
+    config = TinyGPTConfig(**DIALECTS[kind] | shape | SHAPES[kind] | {"vocab_size": len(tokenizer) + 5} | changes)
+    model = TinyGPTForCausalLM(config).to(DTYPES[kind])
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, 3]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=STOCK_CLASSES)
+def exported(request, tiny_tokenizer, tmp_path_factory):
+    """(source folder, exported folder, kind, report)"""
+    source = save_model(tmp_path_factory.mktemp(request.param) / "model", tiny_tokenizer, request.param)
+    target = check_request(str(source), request.param, None)
+    model, tokenizer = load_model(str(source), "cpu", "saved")
+    return source, target, request.param, export(model, tokenizer, str(source), request.param, target)
+
+
+@pytest.fixture
+def source(tiny_tokenizer, tmp_path) -> Path:
+    return save_model(tmp_path / "model", tiny_tokenizer, "qwen3")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): storage.file_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def one_line(capsys) -> str:
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1, err
+    return err
+
+
+def test_the_proof_compared_everything(exported):
+    source, target, kind, report = exported
+    assert target == source / "exports" / kind and report.output_dir == str(target)
+    assert report.proved and report.what == STOCK_CLASSES[kind]
+    assert report.logit_difference < 1e-5 and report.rounding is None
+    assert (report.prompts, report.greedy_tokens, report.texts) == (4, 64, len(reference.TEXTS))
+    lines = report_lines(report, kind)
+    assert f"largest difference {report.logit_difference:.1e}" in lines[1] and "64 greedy tokens" in lines[1]
+    assert lines[-1] == f"next: transformers serve {target}"
+    elsewhere = dataclasses.replace(report, output_dir="my runs/x")
+    assert report_lines(elsewhere, kind)[-1] == "next: transformers serve 'my runs/x'"
+
+
+def test_the_folder_is_a_stock_model_and_nothing_else(exported):
+    source, target, kind, _ = exported
+    assert {path.name for path in target.iterdir()} == {
+        "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    }  # fmt: skip
+    assert all("tinygpt" not in path.read_text().lower() for path in target.glob("*.json"))
+    config = json.loads((target / "config.json").read_text())
+    assert config["architectures"] == [STOCK_CLASSES[kind]] and "auto_map" not in config
+    assert json.loads((target / "generation_config.json").read_text())["eos_token_id"] == [0, 3]
+    assert os.stat(target / "model.safetensors").st_mode & 0o777 == os.stat(target / "config.json").st_mode & 0o777
+
+
+def test_it_computes_the_same_here_too_in_the_dtype_it_was_saved_in(exported):
+    source, target, kind, _ = exported
+    weights = load_file(target / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {DTYPES[kind]}
+    ours, stock = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in (source, target))
+    assert (type(ours).__name__, type(stock).__name__) == ("TinyGPTForCausalLM", STOCK_CLASSES[kind])
+    ids = torch.randint(0, ours.config.vocab_size, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert (ours(ids).logits - stock(ids).logits).abs().max() < 1e-5
+    one, two = AutoTokenizer.from_pretrained(source), AutoTokenizer.from_pretrained(target)
+    assert one.all_special_tokens == two.all_special_tokens and one.chat_template == two.chat_template
+    assert one.padding_side == two.padding_side == "left" and two.model_max_length == one.model_max_length
+
+
+def test_older_readers_find_the_names_they_know(exported):
+    _, target, kind, _ = exported
+    config = json.loads((target / "config.json").read_text())
+    if kind == "gpt2":
+        assert config["n_ctx"] == config["n_positions"] == 128
+    else:
+        assert config["rope_theta"] == SHAPES[kind]["rope_parameters"]["rope_theta"]
+        assert ("rope_scaling" in config) == (kind == "llama")
+    tokenizer = json.loads((target / "tokenizer_config.json").read_text())
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert tokenizer["additional_special_tokens"] == ["<|im_start|>", "<|im_end|>"]
+    assert not {"extra_special_tokens", "is_local", "local_files_only"} & set(tokenizer)
+
+
+def test_the_source_is_as_it_was_and_a_second_export_is_refused(exported, capsys):
+    source, _, kind, _ = exported
+    before = tree(source)
+    assert main(["export", str(source), "--to", kind]) == 2
+    assert "exists already" in one_line(capsys) and tree(source) == before
+
+
+# What the proof stands on.
+
+
+def test_the_reference_is_what_a_plain_loop_computes(source, tmp_path):
+    model, tokenizer = load_model(str(source), "cpu", "saved")
+    model.generation_config.repetition_penalty = 5.0  # the model's own taste is no part of it
+    (tmp_path / "reference").mkdir()
+    reference.write_reference(model, tokenizer, tmp_path / "reference")
+    wanted = json.loads((tmp_path / "reference" / "reference.json").read_text())
+    ids, greedy = list(wanted["prompts"][0]), []
+    with torch.no_grad():
+        for _ in range(64):
+            greedy.append(model(torch.tensor([ids + greedy]), use_cache=False).logits[0, -1].argmax().item())
+        assert wanted["greedy"][0] == greedy
+        tensors = load_file(tmp_path / "reference" / "reference.safetensors")
+        assert sorted(tensors["ids.3"].shape) == [1, 128] and tensors["logits.3"].shape[1] == reference.KEPT
+        assert torch.equal(model(tensors["ids.0"], use_cache=False).logits[:, -16:], tensors["logits.0"])
+    assert wanted["token_ids"] == [tokenizer(text)["input_ids"] for text in reference.TEXTS]
+    assert wanted["chat"].startswith("<|im_start|>user\nHello!") and model.generation_config.repetition_penalty == 5.0
+    assert 0 < reference.rounding(model, tmp_path / "reference") < 1e-5
+    (tmp_path / "again").mkdir()
+    reference.write_reference(model.train(), tokenizer, tmp_path / "again")
+    assert model.training and tree(tmp_path / "again") == tree(tmp_path / "reference")
+
+
+def test_a_short_context_is_not_left(tiny_tokenizer, tmp_path):
+    model, tokenizer = load_model(
+        str(save_model(tmp_path / "m", tiny_tokenizer, "gpt2", max_position_embeddings=6)), "cpu"
+    )
+    reference.write_reference(model, tokenizer, tmp_path)
+    wanted = json.loads((tmp_path / "reference.json").read_text())
+    assert [len(ids) for ids in wanted["prompts"]] == [3, 3, 1, 3] and {len(g) for g in wanted["greedy"]} == {3}
+
+
+def test_a_model_without_numbers_is_no_reference(source, tmp_path):
+    model, tokenizer = load_model(str(source), "cpu")
+    model.model.norm.weight.data.fill_(float("nan"))
+    with pytest.raises(exporting.RunError, match="not finite"):
+        export(model, tokenizer, str(source), "qwen3", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_prover_has_no_tinygpt(source, tmp_path):
+    model, tokenizer = load_model(str(source), "cpu")
+    reference.write_reference(model, tokenizer, tmp_path)
+    words = [sys.executable, *stock_format.proof_command(source, tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(Path(exporting.__file__).parents[2])}
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode != 0 and done.stdout == "" and "custom code" in done.stderr
+
+
+# A proof that fails.
+
+
+def swapped(to_stock):
+    def convert(model):
+        stock = to_stock(model)
+        layers = stock.model.layers
+        layers[0], layers[1] = layers[1], layers[0]
+        return stock
+
+    return convert
+
+
+def test_a_wrong_conversion_fails_the_proof_and_stays_to_be_looked_at(source, monkeypatch, capsys):
+    monkeypatch.setattr(stock_format, "to_stock", swapped(stock_format.to_stock))
+    before = tree(source)
+    assert main(["export", str(source), "--to", "qwen3"]) == 1
+    error = one_line(capsys)
+    aside = source / "exports" / "qwen3.unproven"
+    assert "greedy tokens" in error and "the logits differ by" in error and str(aside) in error
+    assert [path.name for path in (source / "exports").iterdir()] == ["qwen3.unproven"]
+    assert (aside / "model.safetensors").is_file() and (aside / "tokenizer.json").is_file()
+    assert {name: sha for name, sha in tree(source).items() if not name.startswith("exports/")} == before
+
+
+FOUND = {"logit_difference": 1e-7, "prompts": 4, "greedy_tokens": 64, "texts": 18, "unequal": None}
+
+
+@pytest.fixture
+def prover(monkeypatch, tmp_path):
+    """A prover that runs the lines a test gives it."""
+
+    def install(code: str) -> None:
+        (tmp_path / "prover.py").write_text(code)
+        monkeypatch.setattr(stock_format, "proof_command", lambda folder, _: [str(tmp_path / "prover.py"), str(folder)])
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import sys; print('noise'); sys.exit('boom')", "status 1 (boom)"),
+        ("", "status 0 (it said nothing)"),
+        (f"print({json.dumps(FOUND | {'unequal': 'the moon'})!r})", "the moon"),
+        (f"print({json.dumps(FOUND | {'logit_difference': 1e-3})!r})", "differ by 0.001"),
+        (f"print({json.dumps(FOUND | {'logit_difference': float('nan')})!r})", "differ by nan"),
+    ],
+)
+def test_every_way_to_fail_counts(source, prover, capsys, code, words):
+    prover(code)
+    (source / "exports" / "qwen3.unproven").mkdir(parents=True)  # an earlier one is left alone
+    assert main(["export", str(source), "--to", "qwen3"]) == 1
+    assert words in one_line(capsys)
+    assert sorted(path.name for path in (source / "exports").iterdir()) == ["qwen3.unproven", "qwen3.unproven-2"]
+
+
+@pytest.mark.parametrize(("off_by", "status"), [(9e-6, 1), (2e-5, 0)])
+def test_where_float32_itself_is_further_off_twice_that_is_the_bound(
+    source, prover, monkeypatch, capsys, off_by, status
+):
+    prover(f"print('noise'); print({json.dumps(FOUND | {'logit_difference': 3e-5})!r})")
+    monkeypatch.setattr(reference, "rounding", lambda model, folder: off_by)
+    assert main(["export", str(source), "--to", "qwen3"]) == status
+    if status == 0:
+        assert "(largest difference 3.0e-05, where float32 itself is off by 2.0e-05)" in capsys.readouterr().out
+
+
+# What can be wrong before anything is loaded, and after.
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["{m}", "--to", "quen3"], "did you mean qwen3?"),
+        (["{m}", "--to", "pickle"], "one of qwen3, llama, gpt2, onnx, gguf was wanted"),
+        (["{m}"], "there is no --to"),
+        (["--to", "qwen3"], "no MODEL is given"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}"], "is the model itself"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/../model/"], "is the model itself"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/checkpoint-9"], "is inside the model"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/exports"], "is inside the model"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/exports/a/b"], "is inside the model"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/.."], "exists already"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/config.json/x"], "is inside the model"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/../file/x"], "is a file"),
+        (["{m}", "--to", "qwen3", "--output_dir", "{m}/../file"], "exists already"),
+        (["someone/model", "--to", "qwen3"], "--output_dir model-qwen3"),
+    ],
+)
+def test_bad_requests_are_refused_before_anything_is_loaded(source, monkeypatch, capsys, words, error):
+    (source.parent / "file").write_text("precious")
+    before = tree(source.parent)
+    monkeypatch.setattr("tinygpt_hf.inference.loading.load_model", None)
+    assert main(["export", *(word.replace("{m}", str(source)) for word in words)]) == 2
+    assert error in one_line(capsys)
+    assert tree(source.parent) == before and not (source / "exports").exists()
+
+
+@pytest.mark.parametrize(("to", "package"), [("onnx", "onnxscript"), ("gguf", "gguf")])
+def test_a_missing_package_is_named_with_its_remedy(source, monkeypatch, capsys, to, package):
+    find = exporting.importlib.util.find_spec
+    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    assert main(["export", str(source), "--to", to]) == 2
+    line = one_line(capsys)
+    assert f"{package} is not installed" in line and "pip install 'tinygpt_hf[export]'" in line
+
+
+def test_it_goes_by_the_name_of_its_source(source, prover, tmp_path):
+    prover(f"print({json.dumps(FOUND)!r})")
+    model, tokenizer = load_model(str(source), "cpu")
+    model.config.name_or_path = "hub/models--me--model/snapshots/0123456789"
+    export(model, tokenizer, str(source), "qwen3", tmp_path / "x")
+    assert model.config.name_or_path == "model"
+
+
+def test_python_callers_get_the_same_words(source):
+    assert FORMATS == ("qwen3", "llama", "gpt2", "onnx", "gguf")
+    with pytest.raises(exporting.UsageError, match="did you mean --to gguf?"):
+        check_request(str(source), "ggfu", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"qk_norm": False}, "use --to llama, which it is equal to"),
+        (DIALECTS["gpt2"], "use --to gpt2, which it is equal to"),
+        ({"mlp_bias": True}, "qwen3 needs mlp_bias False"),
+    ],
+)
+def test_another_arithmetic_is_refused_with_the_way_out(tiny_tokenizer, tmp_path, capsys, change, error):
+    source = save_model(tmp_path / "m", tiny_tokenizer, "qwen3", **{"num_key_value_heads": 4, "head_dim": 12} | change)
+    assert main(["export", str(source), "--to", "qwen3"]) == 2
+    assert error in one_line(capsys) and not (source / "exports").exists()
+
+
+def test_a_stock_model_a_quantised_one_and_a_broken_one_are_refused(exported, tmp_path, capsys):
+    source, target, kind, _ = exported
+    assert main(["export", str(target), "--to", kind]) == 2
+    assert f"is a {kind} already" in one_line(capsys) and not (target / "exports").exists()
+    model, tokenizer = load_model(str(source), "cpu")
+    model.config.quantization_config = {"quant_method": "torchao"}
+    with pytest.raises(exporting.UsageError, match="is quantised"):
+        export(model, tokenizer, str(source), kind, tmp_path / "x")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in source.iterdir():
+        if path.is_file():
+            (broken / path.name).write_bytes(path.read_bytes()[: -100 if path.suffix == ".safetensors" else None])
+    before = tree(broken)
+    assert main(["export", str(broken), "--to", kind]) == 2
+    one_line(capsys)
+    assert tree(broken) == before and not (broken / "exports").exists()
+
+
+# Disks and signals.
+
+
+class Full(storage.System):
+    """A disk that is full at the Nth call that matters."""
+
+    def __init__(self, calls: int):
+        self.left = calls
+
+    def count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write(self, file, data) -> None:
+        self.count()
+        super().write(file, data)
+
+    def fsync(self, descriptor: int) -> None:
+        self.count()
+        super().fsync(descriptor)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self.count()
+        super().rename(old, new)
+
+
+def test_a_full_disk_leaves_nothing_behind(source, prover, monkeypatch, capsys):
+    prover(f"print({json.dumps(FOUND)!r})")
+    model, tokenizer = load_model(str(source), "cpu")
+    monkeypatch.setattr(reference, "write_reference", lambda model, tokenizer, folder: None)
+    before = tree(source)
+    for calls in range(100):
+        monkeypatch.setattr(storage, "system", Full(calls))
+        try:
+            export(model, tokenizer, str(source), "qwen3", source / "exports" / "qwen3")
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        if (source / "exports" / "qwen3").exists():  # whole: the one call that follows makes its name durable
+            break
+        assert tree(source) == before and not (source / "exports").exists()
+    assert calls > 12
+    assert AutoModelForCausalLM.from_pretrained(source / "exports" / "qwen3").dtype == torch.float32
+
+
+def test_a_disk_that_is_full_for_the_weights_is_one_line(source, monkeypatch, capsys):
+    class SafetensorError(Exception):
+        __module__ = "safetensors_rust"
+
+    def save(model, folder):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.Qwen3ForCausalLM.save_pretrained", save)
+    before = tree(source)
+    assert main(["export", str(source), "--to", "qwen3"]) == 1
+    assert "could not be written (I/O error: No space left" in one_line(capsys)
+    assert tree(source) == before and not (source / "exports").exists()
+
+
+KILLED = """
+import sys
+from tinygpt_hf.cli import main
+from tinygpt_hf.export import stock as stock_format
+stock_format.proof_command = lambda folder, reference: [sys.argv[2]]
+main(["export", sys.argv[1], "--to", "qwen3"])
+"""
+
+
+def test_a_killed_export_has_no_name_and_the_same_command_works(source, prover, tmp_path, capsys):
+    prover("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    before = tree(source)
+    words = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "prover.py")]
+    assert subprocess.run(words, capture_output=True, check=False).returncode == -9
+    assert not (source / "exports" / "qwen3").exists()
+    assert {name: sha for name, sha in tree(source).items() if not name.startswith("exports/tmp-")} == before
+    prover(f"print({json.dumps(FOUND)!r})")
+    assert main(["export", str(source), "--to", "qwen3"]) == 0
+    assert (source / "exports" / "qwen3" / "model.safetensors").is_file()

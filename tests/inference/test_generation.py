@@ -1,0 +1,309 @@
+"""Generation: the library's greedy tokens, steps that show what is drawn, seeds that repeat, texts that end in time."""
+
+import math
+
+import pytest
+import torch
+from transformers import (
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate, generate_steps, sample_text
+from tinygpt_hf.inference.loading import load_model
+from tinygpt_hf.inference.sampling import Sampling, next_token_distribution
+from tinygpt_hf.settings.inference import GenerateArguments
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
+
+CONTEXT = 48
+TEXT = "the cat sat on the mat, naïve café 日本語 🙂 e\u0301 "
+
+
+def opinionated(model):
+    """A fresh model is almost uniform; this one has opinions."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([TEXT * 20], "bpe", vocab_size=300)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "qwen3"])
+def model(request, tokenizer):
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "vocab_size": len(tokenizer)}
+    if request.param == "gpt2":
+        shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": CONTEXT}
+        return opinionated(GPT2LMHeadModel(GPT2Config(**shape, **ends)))
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    shape |= {"hidden_size": 16, "intermediate_size": 32, "max_position_embeddings": CONTEXT}
+    return opinionated(Qwen3ForCausalLM(Qwen3Config(**shape, **ends)))
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(1)
+    shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": CONTEXT, "bos_token_id": 0, "eos_token_id": 0}
+    opinionated(GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+GREEDY = Sampling(temperature=0)
+
+
+def test_greedy_tokens_equal_the_librarys(model, tokenizer):
+    for prompt in ("the cat", "日本", "naïve"):
+        ids = encode_prompt(tokenizer, prompt)
+        wanted = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=25, pad_token_id=1)[0, len(ids) :]
+        found = [step.id for step in generate_steps(model, tokenizer, ids, GREEDY, max_new_tokens=25)]
+        assert found == wanted.tolist()
+
+
+def test_greedy_with_a_repetition_penalty_equals_the_librarys(model, tokenizer):
+    ids = encode_prompt(tokenizer, "the cat sat")
+    options = {"do_sample": False, "max_new_tokens": 25, "pad_token_id": 1, "repetition_penalty": 1.5}
+    wanted = model.generate(torch.tensor([ids]), **options)[0, len(ids) :]
+    steps = generate_steps(model, tokenizer, ids, Sampling(temperature=0, repetition_penalty=1.5), max_new_tokens=25)
+    assert [step.id for step in steps] == wanted.tolist()
+
+
+def test_every_step_shows_the_distribution_the_full_forward_gives(model, tokenizer):
+    ids, sampling = encode_prompt(tokenizer, "the cat"), Sampling(temperature=0.9, top_k=12)
+    so_far = list(ids)
+    for step in generate_steps(model, tokenizer, ids, sampling, max_new_tokens=12, num_candidates=12):
+        with torch.no_grad():
+            logits = model(torch.tensor([so_far]), use_cache=False).logits[0, -1]
+        wanted = next_token_distribution(logits, sampling, so_far)
+        assert step.probability == pytest.approx(float(wanted[step.id]), rel=1e-3)
+        assert step.model_probability == pytest.approx(float(logits.softmax(0)[step.id]), rel=1e-3)
+        assert step.surprise == pytest.approx(-math.log2(step.probability))
+        entropy = float(torch.distributions.Categorical(wanted).entropy()) / math.log(2)
+        assert step.entropy == pytest.approx(entropy, rel=1e-3)
+        shown = [c.probability for c in step.candidates]
+        assert sum(shown) == pytest.approx(1, abs=1e-5)  # nothing else can be drawn
+        assert shown == sorted(shown, reverse=True)
+        assert step.id in [c.id for c in step.candidates]
+        so_far.append(step.id)
+
+
+def test_what_is_drawn_follows_what_is_shown(model, tokenizer):
+    ids, sampling = encode_prompt(tokenizer, "the"), Sampling(temperature=1.0, top_k=4)
+    first = [
+        next(iter(generate_steps(model, tokenizer, ids, sampling, seed=seed, num_candidates=4))) for seed in range(200)
+    ]
+    for candidate in first[0].candidates[:4]:
+        share = sum(step.id == candidate.id for step in first) / len(first)
+        assert share == pytest.approx(candidate.probability, abs=0.12)
+
+
+def test_a_seed_repeats_and_seeds_differ(model, tokenizer):
+    def text(seed, number=0):
+        return sample_text(model, tokenizer, "the cat", Sampling(), seed=seed, number=number, max_new_tokens=20)
+
+    assert text(1) == text(1)
+    assert len({text(seed, number) for seed in (1, 2, 3) for number in (0, 1, 2)}) == 9  # seed 1 + 1 is not seed 2
+
+
+def test_the_global_random_state_is_neither_used_nor_changed(model, tokenizer):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = sample_text(model, tokenizer, "the cat", Sampling(), seed=1, max_new_tokens=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert sample_text(model, tokenizer, "the cat", Sampling(), seed=1, max_new_tokens=5) == first
+
+
+class Script(torch.nn.Module):
+    """A model that says given tokens, one after another, whatever it is asked; it keeps no cache."""
+
+    def __init__(self, tokenizer, ids, context=CONTEXT):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(len(tokenizer), 1)
+        self.config = GPT2Config(vocab_size=len(tokenizer), n_positions=context, bos_token_id=0, eos_token_id=0)
+        self.generation_config = None
+        self.said, self.ids = 0, ids
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def forward(self, input_ids, past_key_values=None, use_cache=None):
+        from types import SimpleNamespace
+
+        logits = torch.full((*input_ids.shape, self.config.vocab_size), -1e9)
+        logits[0, -1, self.ids[self.said]] = 0
+        self.said += 1
+        return SimpleNamespace(logits=logits, past_key_values=None)
+
+
+def said(tokenizer, text, stop=None, **options):
+    ids = encode_prompt(tokenizer, text) if isinstance(text, str) else text
+    steps = list(generate_steps(Script(tokenizer, ids), tokenizer, [7], Sampling(), stop=stop, **options))
+    return [step.text for step in steps], steps[-1].finish
+
+
+@pytest.mark.parametrize("end", ["<|endoftext|>", "<|im_end|>"])
+def test_an_end_token_ends_the_text_and_is_not_part_of_it(tokenizer, end):
+    ids = [*encode_prompt(tokenizer, "the cat"), tokenizer.convert_tokens_to_ids(end), 50, 51]
+    pieces, finish = said(tokenizer, ids)
+    assert ("".join(pieces), finish) == ("the cat", "eos")
+
+
+def test_an_end_token_named_by_the_model_is_no_text_either(tokenizer):
+    ids = encode_prompt(tokenizer, "the cat")
+    script = Script(tokenizer, [*ids, tokenizer.convert_tokens_to_ids("!"), 50])
+    script.generation_config = GenerationConfig(eos_token_id=[0, tokenizer.convert_tokens_to_ids("!")])
+    steps = list(generate_steps(script, tokenizer, [7], Sampling()))
+    assert ("".join(step.text for step in steps), steps[-1].finish) == ("the cat", "eos")
+
+
+def test_a_stop_string_is_never_shown_wherever_the_pieces_cut_it(tokenizer):
+    for stop in ("sat", " sat", "t s", "cat sat on", "mat,"):
+        pieces, finish = said(tokenizer, TEXT, stop=["never", stop])
+        assert ("".join(pieces), finish) == (TEXT[: TEXT.index(stop)], "stop")
+
+
+def test_what_only_looked_like_a_stop_string_is_shown(tokenizer):
+    pieces, finish = said(tokenizer, [*encode_prompt(tokenizer, "the cat sat"), 0], stop=["sat on"])
+    assert ("".join(pieces), finish) == ("the cat sat", "eos")
+    length = len(encode_prompt(tokenizer, "the cat sat"))
+    pieces, finish = said(tokenizer, "the cat sat", stop=["sat on"], max_new_tokens=length)
+    assert ("".join(pieces), finish) == ("the cat sat", "length")
+
+
+def test_it_stops_where_the_context_is_full(model, tokenizer):
+    ids = [50] * (CONTEXT - 5)
+    steps = list(generate_steps(model, tokenizer, ids, Sampling(), max_new_tokens=50, seed=3))
+    assert steps[-1].finish == "eos" or (len(steps), steps[-1].finish) == (5, "context")
+    assert [s.finish for s in generate_steps(model, tokenizer, ids, GREEDY, max_new_tokens=2)][-1] == "length"
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_its_size(model, tokenizer):
+    with pytest.raises(UsageError, match="the prompt has 60 tokens; the model's context is 48.*by 13 tokens"):
+        next(generate_steps(model, tokenizer, [50] * 60, GREEDY))
+    with pytest.raises(UsageError, match="max_new_tokens is 0"):
+        next(generate_steps(model, tokenizer, [50], GREEDY, max_new_tokens=0))
+
+
+def test_a_broken_model_is_an_error_not_a_text(tokenizer, model):
+    class Broken(Script):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            output.logits = output.logits * math.nan
+            return output
+
+    with pytest.raises(RunError, match="no numbers"):
+        next(generate_steps(Broken(tokenizer, [5]), tokenizer, [7], Sampling()))
+
+
+def test_control_tokens_typed_in_a_prompt_stay_text(tokenizer):
+    for special in tokenizer.all_special_tokens:
+        ids = encode_prompt(tokenizer, f"hi {special} there")
+        assert not set(ids) & set(tokenizer.all_special_ids)
+        assert tokenizer.decode(ids) == f"hi {special} there"
+
+
+def test_training_goes_on_after_sampling(model, tokenizer):
+    sample_text(model, tokenizer, "the", Sampling(), max_new_tokens=3)
+    model(torch.tensor([[5, 6]]), labels=torch.tensor([[5, 6]])).loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    model.zero_grad()
+
+
+def run(folder, write=None, **options):
+    written = []
+    samples = generate(GenerateArguments(model=str(folder), **options), write or written.append)
+    return samples, "".join(written)
+
+
+def test_the_command_streams_prompt_and_continuation(folder, tmp_path):
+    options = {"prompt": "the cat", "max_new_tokens": 12, "seed": 4}
+    (sample,), shown = run(folder, **options, output_file=str(tmp_path / "out.txt"))
+    assert sample.startswith("the cat") and len(sample) > len("the cat")
+    assert (tmp_path / "out.txt").read_bytes().decode() == sample
+    assert run(folder, **options)[0] == [sample]
+    assert run(folder, **options, stream=False)[1] == shown
+    (tmp_path / "prompt.txt").write_text("the cat", encoding="utf-8")
+    assert run(folder, **(options | {"prompt": None}), prompt_file=str(tmp_path / "prompt.txt"))[0] == [sample]
+
+
+def test_several_samples_differ_and_the_first_is_the_single_one(folder, tmp_path):
+    options = {"prompt": "the cat", "max_new_tokens": 12, "output_file": str(tmp_path / "out.txt")}
+    samples, shown = run(folder, **options, num_return_sequences=3)
+    assert len(set(samples)) == 3
+    assert all(f"--- sample {n} of 3 ---" in shown for n in (1, 2, 3))
+    assert all(sample in (tmp_path / "out.txt").read_bytes().decode() for sample in samples)
+    assert run(folder, **options)[0] == samples[:1]
+
+
+def test_show_steps_prints_chances_surprise_and_entropy(folder):
+    _, shown = run(folder, prompt="the cat", max_new_tokens=3, show_steps=True, show_candidates=4, temperature=0.5)
+    model, tokenizer = load_model(str(folder))
+    sampling = Sampling(temperature=0.5, top_k=50)
+    ids = encode_prompt(tokenizer, "the cat")
+    for position, step in enumerate(generate_steps(model, tokenizer, ids, sampling, max_new_tokens=3), 1):
+        assert f"step {position}: surprise {step.surprise:.2f} bits, entropy {step.entropy:.2f} bits" in shown
+        assert f"{step.probability:7.2%}       {step.model_probability:7.2%}" in shown
+    assert shown.count("<- taken") == 3
+    assert "last step: max_new_tokens were made" in shown
+
+
+def test_greedy_steps_show_what_the_model_thought(folder):
+    _, shown = run(folder, prompt="the cat", max_new_tokens=1, show_steps=True, show_candidates=3, temperature=0)
+    assert "surprise 0.00 bits, entropy 0.00 bits" in shown
+    chances = [line.split()[:2] for line in shown.splitlines() if line.count("%") == 2]
+    assert [chance for chance, _ in chances] == ["100.00%", "0.00%", "0.00%"]
+    assert all(float(alone[:-1]) > 0 for _, alone in chances)
+
+
+def test_a_terminal_is_guarded_and_a_file_gets_the_text_itself(folder, tmp_path):
+    options = {"prompt": "\x1b[31mthe", "max_new_tokens": 2, "output_file": str(tmp_path / "out.txt")}
+    assert run(folder, **options)[1].startswith("␛[31mthe")
+    assert (tmp_path / "out.txt").read_bytes().startswith(b"\x1b[31mthe")
+    written = []
+    generate(GenerateArguments(model=str(folder), **options), written.append, to_terminal=False)
+    assert "".join(written).startswith("\x1b[31mthe")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "the prompt is empty; some text to continue was wanted; give --prompt or --prompt_file"),
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": "a", "prompt_file": "b"}, "both given"),
+        ({"prompt_file": "no/such/file"}, "--prompt_file no/such/file cannot be read"),
+        ({"prompt": "the cat " * 50}, "the prompt has .* tokens; the model's context is 48"),
+        ({"prompt": "the", "num_return_sequences": 0}, "--num_return_sequences is 0"),
+        ({"prompt": "the", "temperature": -1.0}, "temperature is -1.0"),
+        ({"prompt": "the", "output_file": "no/such/folder/out.txt"}, "does not exist"),
+        ({"prompt": "bad \udc80 byte"}, "no valid UTF-8"),
+    ],
+)
+def test_mistakes_are_named_and_nothing_is_written(folder, options, words):
+    def refuse(text):
+        raise AssertionError(f"wrote {text!r}")
+
+    with pytest.raises(UsageError, match=words):
+        run(folder, refuse, **options)
+
+
+def test_a_prompt_file_must_be_text(folder, tmp_path):
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UsageError, match="latin.txt cannot be read.*a UTF-8 text file was wanted"):
+        run(folder, prompt_file=str(tmp_path / "latin.txt"))
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        run(folder, prompt_file=str(tmp_path / "empty.txt"))
+
+
+def test_whitespace_is_a_prompt():
+    check_prompt("\n")

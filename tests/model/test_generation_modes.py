@@ -1,0 +1,324 @@
+"""Every way of generating that the library offers: the stock model with the same weights, or plain decoding, is the oracle.
+
+Not on a CPU: caches offloaded from a GPU. Contrastive search and DoLa are code on the Hub since Transformers 5.
+"""
+
+import copy
+
+import pytest
+import torch
+from test_model import DIALECTS, MODERN_DIALECT, V, differ, make_model, some_ids
+from transformers import (
+    CompileConfig,
+    ContinuousBatchingConfig,
+    DynamicCache,
+    GenerationConfig,
+    TextIteratorStreamer,
+    pipeline,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
+from tinygpt_hf.model.conversion import to_stock
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
+
+NEW = 12
+GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
+SAMPLE = GREEDY | {"do_sample": True}
+MODES = {
+    "greedy": GREEDY,
+    "greedy with penalties": GREEDY | {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2},
+    "greedy, some tokens never": GREEDY | {"bad_words_ids": [[3], [5, 6]], "suppress_tokens": [30, 18]},
+    "greedy, some tokens rather": GREEDY | {"sequence_bias": [[[7], 3.0]], "forced_eos_token_id": 4},
+    "greedy, ends held back, then drawn near": GREEDY
+    | {"eos_token_id": [18, 30], "min_new_tokens": 4, "exponential_decay_length_penalty": (6, 1.5)},
+    "guided away from a negative prompt": GREEDY | {"guidance_scale": 1.5},
+    "greedy, prompt in chunks": GREEDY | {"prefill_chunk_size": 2},
+    "greedy, static cache": GREEDY | {"cache_implementation": "static"},
+    "sample": SAMPLE,
+    "sample, three of each": SAMPLE | {"num_return_sequences": 3},
+    "sample with top_k, top_p, temperature": SAMPLE | {"top_k": 7, "top_p": 0.8, "temperature": 1.3},
+    "sample with min_p": SAMPLE | {"min_p": 0.05},
+    "sample with top_h": SAMPLE | {"top_h": 0.5},
+    "sample with typical_p": SAMPLE | {"typical_p": 0.5, "renormalize_logits": True},
+    "sample with cutoffs": SAMPLE | {"epsilon_cutoff": 0.01, "eta_cutoff": 0.01},
+    "sample with a watermark": SAMPLE | {"watermarking_config": {"bias": 2.5, "seeding_scheme": "selfhash"}},
+    "beam": GREEDY | {"num_beams": 3},
+    "beam, two of each": GREEDY
+    | {"num_beams": 4, "num_return_sequences": 2, "length_penalty": 2.0, "early_stopping": True, "eos_token_id": 18},
+    "beam sample": SAMPLE | {"num_beams": 3},
+}
+
+
+def padded_prompts() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three prompts of 3, 6 and 5 tokens, padded on the left."""
+    ids = some_ids(3, 6)
+    mask = torch.ones_like(ids)
+    mask[0, :3] = mask[2, :1] = 0
+    return ids.masked_fill(mask == 0, 0), mask
+
+
+def seeded(model, ids: torch.Tensor, **options):
+    torch.manual_seed(5)
+    return model.generate(ids, **options)
+
+
+# --- the modes of generate()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tokens_are_those_of_the_stock_model(dialect, mode):
+    ours = make_model(DIALECTS[dialect], "sdpa")
+    stock = to_stock(ours)
+    ids, mask = padded_prompts()
+    tokens = seeded(ours, ids, attention_mask=mask, **MODES[mode])
+    assert torch.equal(tokens, seeded(stock, ids, attention_mask=mask, **MODES[mode]))
+    assert len(tokens[:, 6:].unique()) > 5  # not one token for ever
+    if "static" not in mode and "chunks" not in mode:
+        assert torch.equal(tokens, seeded(ours, ids, attention_mask=mask, **MODES[mode] | {"use_cache": False}))
+
+
+@pytest.mark.parametrize("options", [GREEDY, GREEDY | {"num_beams": 3}], ids=["greedy", "beam"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_padded_batch_gives_each_prompt_what_it_gets_alone(dialect, attention, options):
+    model = make_model(DIALECTS[dialect], attention)
+    ids, mask = padded_prompts()
+    batch = model.generate(ids, attention_mask=mask, **options)
+    for row, seen, tokens in zip(ids, mask.bool(), batch, strict=True):
+        assert torch.equal(model.generate(row[seen][None], **options)[0, seen.sum() :], tokens[6:])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_logits_of_each_step_are_those_of_one_forward(dialect):
+    model = make_model(DIALECTS[dialect], "sdpa")
+    ids, widths = some_ids(2, 6), []
+    hook = model.lm_head.register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].shape[1]))
+    output = model.generate(ids, output_logits=True, output_scores=True, return_dict_in_generate=True, **GREEDY)
+    hook.remove()
+    assert widths == [1] * NEW  # the head never sees the prompt but its last token: logits_to_keep
+    full = model(output.sequences).logits
+    assert differ(torch.stack(output.logits, dim=1), full[:, 5:-1]) < 1e-5
+    new = output.sequences[:, 6:]
+    expected = full[:, 5:-1].log_softmax(-1).gather(-1, new[..., None])[..., 0]
+    assert (
+        differ(model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True), expected) < 1e-5
+    )
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_conversation_goes_on_from_its_cache_and_from_embeddings(dialect):
+    model, ids = make_model(DIALECTS[dialect], "sdpa"), some_ids(1, 6)
+    cache = DynamicCache(config=model.config)
+    first = model.generate(ids, past_key_values=cache, **GREEDY)
+    assert cache.get_seq_length() == 6 + NEW - 1
+    prompt = torch.cat((first, some_ids(1, 4)), dim=1)
+    seen = []
+    hook = model.model.embed_tokens.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
+    again = model.generate(prompt, past_key_values=cache, **GREEDY)
+    hook.remove()
+    assert seen[0] == 5  # the last token of the first answer, which no step has read, and the new ones
+    assert torch.equal(again, model.generate(prompt, **GREEDY))
+    embeds = model.get_input_embeddings()(ids)
+    assert torch.equal(model.generate(inputs_embeds=embeds, **GREEDY), first[:, 6:])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_text_stops_where_it_is_told_and_streams(dialect, tiny_tokenizer):
+    model = make_model(DIALECTS[dialect] | {"vocab_size": len(tiny_tokenizer)}, "sdpa")
+    ids = tiny_tokenizer("One day a small dog", return_tensors="pt")["input_ids"]
+    whole = model.generate(ids, **GREEDY)
+    stop = tiny_tokenizer.decode(whole[0, ids.shape[1] + 4])
+    cut = model.generate(ids, stop_strings=[stop], tokenizer=tiny_tokenizer, **GREEDY)[0, ids.shape[1] :]
+    assert stop in tiny_tokenizer.decode(cut) and stop not in tiny_tokenizer.decode(cut[:-1]) and len(cut) <= 5
+    streamer = TextIteratorStreamer(tiny_tokenizer, skip_prompt=True)
+    model.generate(ids, streamer=streamer, **GREEDY)
+    assert "".join(streamer) == tiny_tokenizer.decode(whole[0, ids.shape[1] :])
+
+
+def test_the_pipeline_gives_a_batch_what_it_gives_each(tiny_tokenizer):
+    model = make_model(MODERN_DIALECT | {"vocab_size": len(tiny_tokenizer)}, "sdpa")
+    generator = pipeline("text-generation", model=model, tokenizer=tiny_tokenizer, device="cpu")
+    prompts = ["One day a small dog named Pip", "Anna", "def play(dog, ball):"]
+    alone = [generator(prompt, **GREEDY) for prompt in prompts]
+    assert generator(prompts, batch_size=3, **GREEDY) == alone
+    assert len({answer[0]["generated_text"] for answer in alone}) == 3
+
+
+# --- drafts
+
+
+def small_model(vocab_size: int = V) -> TinyGPTForCausalLM:
+    torch.manual_seed(7)
+    config = TinyGPTConfig(vocab_size=vocab_size, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    return TinyGPTForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("drafter", ["a small model", "the model itself", "its first layer", "the prompt"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_draft_changes_the_work_but_not_a_token(dialect, drafter):
+    model = make_model(DIALECTS[dialect], "sdpa")
+    ids = some_ids(1, 6).repeat(1, 2)
+    options = {
+        "a small model": {"assistant_model": small_model()},
+        "the model itself": {"assistant_model": copy.deepcopy(model)},
+        "its first layer": {"assistant_early_exit": 1},
+        "the prompt": {"prompt_lookup_num_tokens": 3},
+    }[drafter]
+    plain = model.generate(ids, **GREEDY)
+    forwards = []
+    hook = model.register_forward_hook(lambda *_: forwards.append(1))
+    assert torch.equal(model.generate(ids, **options, **GREEDY), plain)
+    hook.remove()
+    if drafter == "the model itself":
+        assert len(forwards) < NEW  # every draft is taken, so several tokens come out of one forward
+    if (dialect, drafter) != ("gpt2", "its first layer"):  # stock GPT-2 cannot leave early
+        assert torch.equal(seeded(model, ids, **options, **SAMPLE), seeded(to_stock(model), ids, **options, **SAMPLE))
+
+
+def test_a_draft_may_come_from_another_tokenizer(tiny_tokenizer, tiny_text):
+    model = make_model(MODERN_DIALECT | {"vocab_size": len(tiny_tokenizer)}, "sdpa")
+    other = train_tokenizer([tiny_text], "byte")
+    ids = tiny_tokenizer("Pip took the ball", return_tensors="pt")["input_ids"]
+    drafts = {"assistant_model": small_model(len(other)), "tokenizer": tiny_tokenizer, "assistant_tokenizer": other}
+    assert torch.equal(model.generate(ids, **drafts, **GREEDY), model.generate(ids, **GREEDY))
+
+
+# --- many requests at once
+
+
+def paged(**options) -> ContinuousBatchingConfig:
+    """A cache of 16 pages of 8 tokens; left to itself the library takes most of the machine's memory."""
+    return ContinuousBatchingConfig(num_blocks=16, page_size=8, max_memory_percent=0.01, **options)
+
+
+@pytest.mark.parametrize("max_batch_tokens", [64, 7], ids=["roomy", "prompts in parts"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_continuous_batching_gives_each_request_what_it_gets_alone(dialect, attention, max_batch_tokens):
+    model = make_model(DIALECTS[dialect], attention)
+    prompts = [some_ids(1, 13)[0].tolist(), some_ids(1, 4)[0].tolist(), some_ids(3, 9)[2].tolist()]
+    config = GenerationConfig(**GREEDY, eos_token_id=-1)
+    batching = paged(max_batch_tokens=max_batch_tokens)
+    outputs = model.generate_batch(prompts, config, continuous_batching_config=batching, progress_bar=False)
+    alone = [model.generate(torch.tensor([prompt]), **GREEDY)[0, len(prompt) :].tolist() for prompt in prompts]
+    assert [output.generated_tokens for output in outputs.values()] == alone
+
+
+# --- attention and caches
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_outside_attention_gets_in_generation_what_it_gets_from_the_stock_model(dialect, monkeypatch):
+    """Registered over `sdpa`, the only kind besides flash that continuous batching lets through."""
+    calls = []
+
+    def spy(module, query, key, value, attention_mask, **kwargs):
+        shapes = [tuple(tensor.shape) for tensor in (query, key, value) if tensor is not None]
+        mask = None if attention_mask is None else attention_mask.float().tolist()
+        numbers = {name: kwargs[name] for name in ("scaling", "dropout", "is_causal") if name in kwargs}
+        names = kwargs.keys() - {"sliding_window"}  # Qwen3 has it, and it is None
+        tensors = {name: kwargs[name].tolist() for name in ("position_ids", "cu_seq_lens_q") if name in kwargs}
+        calls.append((module.layer_idx, shapes, mask, numbers, sorted(names), tensors))
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, "sdpa", spy)
+    ours = make_model(DIALECTS[dialect], "sdpa")
+    stock = to_stock(ours)
+    calls.clear()
+    ids, mask = padded_prompts()
+    config, batching = GenerationConfig(**GREEDY, eos_token_id=-1), paged(max_batch_tokens=32)
+    seen = []
+    for model in (ours, stock):
+        model.generate(ids, attention_mask=mask, **GREEDY)
+        assert len(calls) == 2 * NEW and calls[0][2] is not None
+        model.generate_batch([[1, 2, 3], [4, 5]], config, continuous_batching_config=batching, progress_bar=False)
+        assert len(calls) > 2 * NEW and {"cache", "read_index", "write_index", "cu_seq_lens_k"} < set(calls[-1][4])
+        seen.append(calls.copy())
+        calls.clear()
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@torch.no_grad()
+def test_flex_attention_computes_the_same(dialect):
+    """As written, not compiled: one kernel costs half a minute of compiling."""
+    plain, flex = make_model(DIALECTS[dialect], "sdpa"), make_model(DIALECTS[dialect], "flex_attention")
+    ids, mask = padded_prompts()
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1]]).expand(3, -1)
+    with torch.compiler.set_stance("force_eager"):
+        assert differ(flex(ids).logits, plain(ids).logits) < 1e-5
+        seen, options = mask.bool(), {"attention_mask": mask}
+        assert differ(flex(ids, **options).logits[seen], plain(ids, **options).logits[seen]) < 1e-5
+        packed = {"position_ids": positions, "use_cache": False}
+        assert differ(flex(ids, **packed).logits, plain(ids, **packed).logits) < 1e-5
+        assert torch.equal(flex.generate(ids, **options, **GREEDY), plain.generate(ids, **options, **GREEDY))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_quantised_cache_loses_what_it_loses_in_the_stock_model(dialect):
+    pytest.importorskip("optimum.quanto", reason="optimum-quanto holds the quantised cache")
+    model = make_model(DIALECTS[dialect] | {"hidden_size": 64, "head_dim": 16, "num_key_value_heads": 4}, "sdpa")
+    cache = {"backend": "quanto", "nbits": 4, "residual_length": 4, "q_group_size": 16}
+    options = GREEDY | {"cache_implementation": "quantized", "cache_config": cache}
+    assert torch.equal(model.generate(some_ids(), **options), to_stock(model).generate(some_ids(), **options))
+
+
+# --- compiled
+
+
+def compiled_step(model, backend: str) -> tuple[torch.Tensor, torch.Tensor, dict]:
+    """Tokens with and without `generate` compiling its step over a static cache, and what the compiler counted."""
+    from torch._dynamo.utils import counters
+
+    ids, mask = padded_prompts()
+    plain = model.generate(ids, attention_mask=mask, **GREEDY)
+    compiling = CompileConfig(fullgraph=True, backend=backend, mode="default")
+    compiling._compile_all_devices = True  # by itself the library compiles on accelerators only
+    torch.compiler.reset()
+    counters.clear()
+    options = GREEDY | {"cache_implementation": "static", "compile_config": compiling}
+    return plain, model.generate(ids, attention_mask=mask, **options), {k: dict(v) for k, v in counters.items()}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_step_is_one_graph_traced_once(dialect):
+    plain, compiled, counts = compiled_step(make_model(DIALECTS[dialect], "sdpa"), "aot_eager")
+    assert torch.equal(compiled, plain)
+    assert counts["stats"]["unique_graphs"] == 1 and not counts.get("graph_break")
+
+
+def has_compiler() -> bool:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return bool(get_cpp_compiler())
+    except Exception:  # inductor's own error type; nothing else is asked
+        return False
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """Compiled kernels in a folder of their own: other processes race in the shared one."""
+    if not has_compiler():
+        pytest.skip("torch.compile needs a C++ compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
+def test_the_compiled_step_gives_the_same_tokens(kernels):
+    """About 17 s of one core, nearly all of it the C++ compiler."""
+    plain, compiled, counts = compiled_step(make_model(MODERN_DIALECT | {"num_hidden_layers": 1}, "sdpa"), "inductor")
+    assert torch.equal(compiled, plain)
+    assert counts["stats"]["unique_graphs"] == 1 and not counts.get("graph_break")
+
+
+@torch.no_grad()
+def test_compiled_flex_attention_computes_the_same(kernels):
+    fields, (ids, mask) = MODERN_DIALECT | {"num_hidden_layers": 1}, padded_prompts()
+    plain, flex = make_model(fields, "sdpa"), make_model(fields, "flex_attention")
+    options, seen = {"attention_mask": mask}, mask.bool()
+    assert differ(flex(ids, **options).logits[seen], plain(ids, **options).logits[seen]) < 1e-5

@@ -1,0 +1,116 @@
+"""The length of a run, by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.planning import plan as planning
+from tinygpt_hf.planning.plan import Needs, check_room, estimate_needs, is_due, make_plan
+from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.training.checkpoint import optimizer_tensors
+from tinygpt_hf.training.optimizer import make_optimizer
+
+
+def plan(processes=1, **training):
+    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, **training}
+    return make_plan(TrainingArguments(**settings), rows_per_epoch=100, block_size=32, processes=processes)
+
+
+def test_steps_epochs_and_tokens():
+    assert plan(max_steps=7).total_rows == 7 * 8
+    assert plan(num_train_epochs=1).max_steps == 13  # 12 full steps of 8 rows and one of 4
+    assert plan(num_train_epochs=0.5).total_rows == 50
+    assert plan(max_train_tokens=32 * 8 * 3).max_steps == 3
+    assert plan(max_train_tokens=1).max_steps == 1
+    assert plan(processes=2, num_train_epochs=1).rows_per_step == 16
+
+
+def test_cadences_default_to_a_tenth():
+    assert (plan(max_steps=100).eval_steps, plan(max_steps=100).save_steps) == (10, 10)
+    assert (plan(max_steps=100, eval_steps=30).save_steps, plan(max_steps=5).eval_steps) == (30, 1)
+    assert [step for step in range(1, 11) if is_due(step, 4, step == 10)] == [4, 8, 10]
+    assert [step for step in range(1, 11) if is_due(step, 0, step == 10)] == [10]
+
+
+def test_less_than_a_row_is_refused():
+    with pytest.raises(UsageError, match="less than one row"):
+        plan(num_train_epochs=0.001)
+
+
+SHAPES = [
+    {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 300},
+    {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "vocab_size": 2000},
+    {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300, "tie_word_embeddings": False,
+     "position_embedding_type": "learned", "norm_type": "layernorm", "mlp_type": "plain", "qk_norm": False,
+     "attention_bias": True, "mlp_bias": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("settings", [{}, {"optim": "adamw"}, {"gradient_checkpointing": True}])
+def test_memory_is_what_a_step_is_seen_to_keep(shape, settings):
+    training = TrainingArguments(per_device_train_batch_size=4, **settings)
+    model = TinyGPTForCausalLM(TinyGPTConfig(**shape, max_position_embeddings=64)).train()
+    if training.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    optimizer = make_optimizer(model, training, "no")
+    needs = estimate_needs(model.config, optimizer.param_groups, training, block_size=64)
+
+    kept = {}  # storages the backward pass will read again, weights left out
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.arange(4 * 64).view(4, 64) % 300
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(ids, labels=ids, use_cache=False).loss
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    loss.backward()
+    optimizer.step()
+
+    size = sum(p.numel() for p in model.parameters()) * 4
+    memory = sum(t.numel() * 4 for t in optimizer_tensors(optimizer).values() if t.ndim)
+    assert needs.weights == size and needs.fixed == 2 * size + memory and needs.checkpoint == size + memory
+    if not training.gradient_checkpointing:  # then most is made again during the backward pass
+        assert 0.6 < needs.activations / sum(kept.values()) < 1.6
+    else:
+        assert needs.activations > sum(kept.values())
+
+
+def test_shards_divide_what_is_fixed():
+    model = TinyGPTForCausalLM(TinyGPTConfig(**SHAPES[0]))
+    training = TrainingArguments(optim="adamw")
+    groups = make_optimizer(model, training, "no").param_groups
+    whole, half = (estimate_needs(model.config, groups, training, 64, shards) for shards in (1, 2))
+    assert (
+        half.fixed == whole.fixed // 2 and half.checkpoint == whole.checkpoint and half.activations == whole.activations
+    )
+
+
+def test_a_run_that_cannot_fit_is_refused(tmp_path, monkeypatch):
+    needs = Needs(weights=100, fixed=400, activations=10**18, checkpoint=300)
+    free = SimpleNamespace(free=10**6)
+    monkeypatch.setattr(planning, "available_memory", lambda device: 10**6)
+    monkeypatch.setattr(planning.shutil, "disk_usage", lambda folder: free)
+    check_room(needs, tmp_path, 2, "cpu")  # activations shrink with the micro-batch
+    monkeypatch.setattr(planning, "available_memory", lambda device: 399)
+    with pytest.raises(UsageError, match="optimizer take 400 bytes; 399 bytes of memory are free; use a smaller model"):
+        check_room(needs, tmp_path, 2, "cpu")
+    monkeypatch.setattr(planning, "available_memory", lambda device: 400)
+    free.free = 3 * 300 + 3 * 100 - 1
+    with pytest.raises(UsageError, match="the checkpoints take 1.2 KiB; 1.2 KiB are free on the disk"):
+        check_room(needs, tmp_path, 2, "cpu")
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "model.safetensors").write_bytes(b"x" * 100)  # is there already, and will be replaced
+    check_room(needs, tmp_path, 2, "cpu")
+
+
+def test_the_limit_of_a_control_group_counts():
+    assert 0 < planning.available_memory("cpu") < 2**50
+    assert [planning.size(n) for n in (5, 1536, 3 * 2**30)] == ["5 bytes", "1.5 KiB", "3.0 GiB"]

@@ -1,0 +1,124 @@
+"""A list in a .json file is read entry by entry: what json.loads finds, with faults in their place and little in memory."""
+
+import gzip
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading import decoding
+from tinygpt_hf.reading.decoding import TextFile
+from tinygpt_hf.reading.formats import file_documents
+from tinygpt_hf.reading.json_list import JsonList
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=4), v, max_size=3))
+SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\r\n", "\t: ")])
+
+
+def listed(path) -> list:
+    source = TextFile(str(path))
+    with source.open() as file:
+        return list(JsonList(source, file))
+
+
+@effort(max_examples=200, deadline=None)
+@given(
+    entries=st.lists(VALUES, max_size=5),
+    separators=SEPARATORS,
+    is_ascii=st.booleans(),
+    around=st.sampled_from(["", "\n ", "  \t\r\n" * 5]),
+    chunk=st.integers(1, 9),
+)
+def test_the_entries_are_those_of_json_loads(tmp_path_factory, entries, separators, is_ascii, around, chunk):
+    path = tmp_path_factory.getbasetemp() / "list.json"
+    text = around + json.dumps(entries, separators=separators, ensure_ascii=is_ascii) + around
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "CHUNK", chunk)
+        assert listed(path) == json.loads(text)
+
+
+@effort(max_examples=300, deadline=None)
+@given(
+    entries=st.lists(VALUES, min_size=1, max_size=4),
+    place=st.integers(0, 10**6),
+    change=st.sampled_from(["", "]", "}", ",", '"', "\\", "x", "\n", "[", "1"]),
+    chunk=st.sampled_from([1, 2, 7, 1 << 20]),
+)
+def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, entries, place, change, chunk):
+    text = json.dumps(entries)
+    place = 1 + place % len(text)  # behind the bracket, by which a list is known
+    text = text[:place] + change + text[place + (not change) :]
+    path = tmp_path_factory.getbasetemp() / "changed.json"
+    path.write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "CHUNK", chunk)
+        try:
+            wanted = json.loads(text)
+        except ValueError:
+            with pytest.raises(UsageError, match="is no JSON"):
+                listed(path)
+        else:
+            assert listed(path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[{"text": "a"},\n {"text": "b"},\n {"text" "c"}\n]', "entry 2 is no JSON (Expecting ':' delimiter, line 3)"),
+        ('[{"text": "a"},\n {"text": "b"', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
+        ('[{"text": "a"}\n', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
+        ('[{"text": "a"}\n{"text": "b"}]', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
+        ('[{"text": "a"},\n]', "entry 1 is no JSON (Expecting value, line 2)"),
+        ('[{"text": "a"}]\n[]', "entry 1 is no JSON (Extra data, line 2)"),
+        ('[{"text": "a"},\n"b', "entry 1 is no JSON (Unterminated string starting at, line 2)"),
+        ('[{"text": "a"},\n' + "[" * 10**6, "entry 1 is no JSON (maximum recursion depth exceeded"),
+        ('[{"text": "a"}, ' + "9" * 10**5, "entry 1 is no JSON (Exceeds the limit"),
+        ('[{"text": "a"}, null]', "entry 1 holds a NoneType; a JSON object was wanted"),
+        ("[]", None),
+    ],
+)
+def test_a_fault_is_named_with_its_entry_and_line(tmp_path, text, words):
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    if words is None:
+        assert list(file_documents(str(path))) == []
+        return
+    found = file_documents(str(path))
+    assert next(found)["text"] == "a", "what stands before it is read"
+    with pytest.raises(UsageError) as caught:
+        list(found)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_faults_of_the_encoding_have_their_line_and_byte(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_bytes(b'[{"text": "a"},\n{"text": "caf\xe9"}]')
+    with pytest.raises(UsageError, match=r"t\.json is no UTF-8 text \(line 2, byte 29 is 0xe9\)"):
+        list(file_documents(str(path)))
+    found = list(file_documents(str(path), encoding_errors="replace"))
+    assert found[1]["text"] == "caf\ufffd" and sum(document.get("replaced", 0) for document in found) == 1
+
+
+def test_memory_holds_a_window_and_a_broken_entry_is_noticed_without_the_rest(tmp_path):
+    path = tmp_path / "t.json.gz"
+    entry = json.dumps({"text": "word " * 20_000})
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        file.write("[" + ",".join([entry] * 400) + "]")  # 40 MB
+    tracemalloc.start()
+    try:
+        assert sum(len(document["text"]) for document in file_documents(str(path))) == 400 * 100_000
+        assert tracemalloc.get_traced_memory()[1] < 12 * 10**6
+    finally:
+        tracemalloc.stop()
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        file.write('[{"text": oh no},' + ",".join([entry] * 400) + "]")
+    seen = []
+    with pytest.raises(UsageError, match="entry 0 is no JSON"):
+        list(file_documents(str(path), seen=seen.append))
+    assert sum(seen) < path.stat().st_size / 2

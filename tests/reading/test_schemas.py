@@ -1,0 +1,200 @@
+"""Conversations in the shapes people have them, each the same messages, and what becomes of them as labels."""
+
+import json
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.formats import file_documents, row_document
+from tinygpt_hf.rows.build import prepare_rows, shown_rows
+from tinygpt_hf.rows.store import IGNORED
+from tinygpt_hf.settings.arguments import DataArguments
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
+
+ASK, SAY = {"role": "user", "content": "What is 2?\r\n"}, {"role": "assistant", "content": " A number."}
+SYSTEM = {"role": "system", "content": "Be kind."}
+SHAPES = {
+    "messages": ({"messages": [ASK, SAY]}, [ASK, SAY]),
+    "sharegpt": (
+        {"conversations": [{"from": "human", "value": ASK["content"]}, {"from": "gpt", "value": SAY["content"]}]},
+        [ASK, SAY],
+    ),
+    "sharegpt with system": (
+        {
+            "id": "7",
+            "conversations": [
+                {"from": "system", "value": "Be kind."},
+                {"from": "human", "value": ASK["content"]},
+                {"from": "gpt", "value": SAY["content"]},
+            ],
+        },
+        [SYSTEM, ASK, SAY],
+    ),
+    "conversations of messages": ({"conversations": [ASK, SAY]}, [ASK, SAY]),
+    "prompt": ({"prompt": ASK["content"], "completion": SAY["content"]}, [ASK, SAY]),
+    "prompt as messages": ({"prompt": [SYSTEM, ASK], "completion": [SAY]}, [SYSTEM, ASK, SAY]),
+    "prompt as messages, completion a text": ({"prompt": [ASK], "completion": SAY["content"]}, [ASK, SAY]),
+    "instruction": ({"instruction": ASK["content"], "output": SAY["content"]}, [ASK, SAY]),
+    "instruction, input empty": ({"instruction": ASK["content"], "input": " ", "output": SAY["content"]}, [ASK, SAY]),
+    "instruction, input null": ({"instruction": ASK["content"], "input": None, "output": SAY["content"]}, [ASK, SAY]),
+    "instruction with input": (
+        {"instruction": "Add.", "input": "2 and 3", "output": "5"},
+        [{"role": "user", "content": "Add.\n\n2 and 3"}, {"role": "assistant", "content": "5"}],
+    ),
+    "a column that is null is not there": ({"messages": None, "instruction": None, "output": "x", "text": "t"}, "t"),
+    "a conversation before its rendered text": ({"text": "Below is ...", "prompt": "a", "completion": "b"}, None),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_every_shape_is_the_same_conversation(tmp_path, shape, ending):
+    row, wanted = SHAPES[shape]
+    wanted = wanted or [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path = tmp_path / f"t{ending}"
+    if ending == ".parquet":
+        parquet.write_table(pyarrow.table({name: [value] for name, value in row.items()}), path)
+    else:
+        path.write_text(json.dumps(row))
+    (document,) = file_documents(str(path))
+    assert document.get("messages", document.get("text")) == wanted
+
+
+def test_a_named_column_leaves_no_choice():
+    row = {
+        "messages": [ASK, SAY],
+        "text": "t",
+        "talk": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+    }
+    assert row_document(row, "text", "x")["text"] == "t"
+    assert [m["content"] for m in row_document(row, "talk", "x")["messages"]] == ["q", "a"]
+
+
+def nested(depth: int) -> list:
+    found: list = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
+    for depth in (*range(100, 1000, 50), *range(900, 1000), 10**4):
+        found = row_document({"messages": nested(depth)}, None, "here", keep_broken=True)
+        assert found["broken"] == "message 1 has no text under `content`" and found["text"]
+    for role in (nested(10**4), "x" * 10**6):
+        with pytest.raises(UsageError) as caught:
+            row_document({"messages": [{"role": role, "content": "x"}]}, None, "here")
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "q"}, "has the columns prompt; one of messages"),
+        ({"prompt": "q", "completion": " "}, "here: `completion` is empty; no turn may be empty"),
+        ({"prompt": "q", "completion": 5}, "holds a int under completion"),
+        ({"prompt": "q", "completion": None}, "holds nothing under completion"),
+        ({"prompt": [ASK, SAY], "completion": [SAY]}, "message 3 has the role 'assistant' where 'user' is due"),
+        ({"instruction": "", "output": "x"}, "`instruction` is empty"),
+        ({"instruction": "q", "input": [1], "output": "x"}, "holds a list under input"),
+        ({"conversations": [{"from": "gpt", "value": "x"}]}, "message 1 has the role 'assistant'"),
+        ({"conversations": [{"from": "human", "value": 3}]}, "message 1 has no text under `value`"),
+        ({"conversations": [{"from": ["human"], "value": "x"}]}, "message 1 has the role ['human']"),
+        ({"conversations": [{"from": "human", "value": "x"}, {"from": "tool", "value": "x"}]}, "has the role 'tool'"),
+        ({"conversations": 3}, "holds a int under conversations"),
+        ({"prompt": "q", "completion": "\ud800"}, "half of a surrogate pair"),
+    ],
+)
+def test_broken_rows_say_where_and_what(row, words):
+    with pytest.raises(UsageError) as caught:
+        row_document(row, None, "here")
+    assert words in str(caught.value) and str(caught.value).startswith("here") and "\n" not in str(caught.value)
+
+
+# What is learnt: the label tensor itself, written out by hand with one token per byte.
+
+
+@pytest.fixture(scope="module")
+def bytewise():
+    """Ids 0 to 3: <|endoftext|>, <|pad|>, <|im_start|>, <|im_end|>."""
+    return train_tokenizer(["x"], "byte")
+
+
+def spelt(tokenizer, text) -> list[int]:
+    return [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(character))[0] for character in text]
+
+
+@pytest.mark.parametrize("shape", ["messages", "sharegpt", "prompt", "instruction"])
+def test_the_labels_are_those_written_out_by_hand(tmp_path, bytewise, shape):
+    question, answer = "Hi?", "Yes"
+    row = {
+        "messages": {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]},
+        "sharegpt": {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]},
+        "prompt": {"prompt": question, "completion": answer},
+        "instruction": {"instruction": question, "input": "", "output": answer},
+    }[shape]
+    (tmp_path / "t.jsonl").write_text(json.dumps(row))
+    data = DataArguments(
+        train_file=[str(tmp_path / "t.jsonl")], validation_file=[str(tmp_path / "t.jsonl")], block_size=27
+    )
+    rows = prepare_rows(data, bytewise, tmp_path / "rows").train
+    s = lambda text: spelt(bytewise, text)  # noqa: E731
+    ids = [2, *s("user\nHi?"), 3, *s("\n"), 2, *s("assistant\n"), *s("Yes"), 3, *s("\n"), 0]
+    assert len(ids) == 28
+    _ = IGNORED
+    labels = [_] * (1 + 8 + 1 + 1 + 1 + 10 - 1) + [*s("Yes"), 3] + [_, _]  # ids moved one to the left
+    input_ids, found = rows.batch([0], 27)
+    assert input_ids[0].tolist() == ids[:-1]
+    assert found[0].tolist() == labels
+    (line,) = shown_rows(rows, bytewise, 3, 27)
+    said = "<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n⟦Yes<|im_end|>⟧\n"
+    assert line == f"row 0, 4 of 27 tokens learnt: {said}"
+
+
+def talk(*turns) -> dict:
+    return {"messages": [{"role": ("user", "assistant")[k % 2], "content": c} for k, c in enumerate(turns)]}
+
+
+def test_over_long_conversations_are_cut_behind_an_answer_and_counted(tmp_path, bytewise):
+    short, long, huge = talk("a" * 9, "b" * 9), talk(*(c * 9 for c in "abcdefg")), talk("a" * 99, "b" * 99, "c", "d")
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (short, long, huge)))
+    one = (6 + 9 + 2) + (11 + 9 + 2)  # an exchange of two turns of nine letters
+    for block_size, exchanges in ((2 * one, 2), (2 * one - 1, 1), (3 * one, 3)):
+        data = DataArguments(train_file=[str(path)], validation_file=[str(path)], block_size=block_size)
+        prepared = prepare_rows(data, bytewise, tmp_path / f"rows-{block_size}")
+        documents = [prepared.train.document(k) for k in range(3)]
+        assert [len(d) for d in documents] == [one + 1, exchanges * one + 1, 2 * 90 + one + 1]
+        assert all(d[-1] == bytewise.eos_token_id for d in documents)
+        said = np.split(documents[1], np.flatnonzero(documents[1] == 2)[1:])
+        assert len(said) == 2 * exchanges
+        counts = prepared.train.manifest["conversations"]
+        assert counts == {"count": 3, "cut": 2, "turns_cut": 7 - 2 * exchanges + 2, "too_long": 1}
+        cut = f"4 over-long conversations cut behind an answer ({2 * counts['turns_cut']} turns left out)"
+        assert prepared.remarks == [cut, "2 conversations are longer than a row all the same"]
+
+
+def test_conversations_that_fit_are_whole_and_nothing_is_said(tmp_path, bytewise):
+    path = tmp_path / "t.jsonl"
+    path.write_text(3 * (json.dumps(talk("a", "b", "c", "d")) + "\n"))
+    data = DataArguments(train_file=[str(path)], validation_file=[str(path)], block_size=60)
+    prepared = prepare_rows(data, bytewise, tmp_path / "rows")
+    assert prepared.train.manifest["conversations"]["cut"] == 0 and prepared.remarks == []
+
+
+def test_a_template_that_refuses_a_row_names_it(tmp_path, bytewise):
+    import copy
+
+    strict = copy.deepcopy(bytewise)
+    strict.chat_template = (
+        "{{ raise_exception('no systems') if messages[0]['role'] == 'system' }}{{ messages[0]['content'] }}"
+    )
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps(talk("a", "b")) + "\n" + json.dumps({"messages": [SYSTEM, ASK, SAY]}) + "\n")
+    with pytest.raises(
+        UsageError, match=r"t\.jsonl, line 2: the chat template refuses the conversation \(no systems\)"
+    ):
+        prepare_rows(DataArguments(train_file=[str(path)], block_size=8), strict, tmp_path / "rows")

@@ -1,0 +1,460 @@
+"""One converter for YAML and flags; default < YAML < flag; every problem of a file at once, with the name that was meant."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tinygpt_hf.errors import UsageError, UsageErrors
+from tinygpt_hf.settings import checks
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.checks import check_settings
+from tinygpt_hf.settings.inference import GenerateArguments
+from tinygpt_hf.settings.parsing import fields_of, load_yaml, parse, to_yaml
+from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE
+
+TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text: str | bytes) -> str:
+        path = tmp_path / "c.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write
+
+
+def problems(argv, groups=TRAINING) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        parse(groups, argv)
+    error = caught.value
+    lines = [str(e) for e in error.errors] if isinstance(error, UsageErrors) else [str(error)]
+    assert all(line.count("; ") >= 2 and "\n" not in line for line in lines)
+    return lines
+
+
+# The converter: the same word means the same in a file and on the command line.
+
+WORDS = [
+    ("training", "learning_rate", "3e-4", 3e-4),
+    ("training", "learning_rate", "1", 1.0),
+    ("training", "learning_rate", ".5", 0.5),
+    ("training", "max_steps", "1e3", 1000),
+    ("training", "max_steps", "1_000", 1000),
+    ("training", "max_steps", "none", None),
+    ("training", "seed", "010", 10),
+    ("training", "torch_compile", "yes", True),
+    ("training", "torch_compile", "no", False),
+    ("training", "torch_compile", "On", True),
+    ("training", "mixed_precision", "no", "no"),
+    ("training", "optim", "adamw", "adamw"),
+    ("training", "resume_from_checkpoint", "none", "none"),
+    ("data", "validation_split", "none", None),
+    ("data", "dataset_revision", "0123456", "0123456"),
+    ("data", "dataset_revision", "1e5", "1e5"),
+    ("data", "dataset_config_name", "2024-01-01", "2024-01-01"),
+    ("data", "dataset_config_name", "1:30", "1:30"),
+    ("data", "dataset_name", "42", "42"),
+    ("data", "train_file", "one.txt", ["one.txt"]),
+    ("data", "validation_split_percentage", "2.5", 2.5),
+]
+
+
+@pytest.mark.parametrize(("section", "name", "word", "value"), WORDS, ids=[f"{n}={w}" for _, n, w, _ in WORDS])
+def test_a_word_means_the_same_in_a_file_and_as_a_flag(config, section, name, word, value):
+    from_file = parse(TRAINING, ["--config", config(f"{section}:\n  {name}: {word}\n")])
+    for argv in ([f"--{name}", word], [f"--{name}={word}"], [f"--{name.replace('_', '-')}", word]):
+        from_flag = parse(TRAINING, argv)
+        group = fields_of(TRAINING)[name][0]
+        assert getattr(from_flag[group], name) == value
+        assert type(getattr(from_flag[group], name)) is type(value)
+        assert from_file[group] == from_flag[group]
+
+
+BAD_WORDS = [
+    ("training", "learning_rate", "fast"),
+    ("training", "learning_rate", ".nan"),
+    ("training", "learning_rate", "1e999"),
+    ("training", "max_steps", "2.5"),
+    ("training", "max_steps", "9" * 5000),
+    ("training", "max_steps", "9" * 30),
+    ("training", "max_steps", "true"),
+    ("training", "torch_compile", "maybe"),
+    ("training", "optim", "adam"),
+    ("data", "max_train_samples", "1e30"),
+    ("model", "rope_parameters", "10000"),
+    ("model", "rope_parameters", "[" * 5000),
+]
+
+
+@pytest.mark.parametrize(("section", "name", "word"), BAD_WORDS, ids=[f"{n}={w[:9]}" for _, n, w in BAD_WORDS])
+def test_a_wrong_word_is_refused_in_both_places_and_shown(config, section, name, word):
+    (line,) = problems([f"--{name}={word}"])
+    assert line.startswith(f"--{name} is ") and word[:5] in line
+    (line,) = problems(["--config", config(f"{section}:\n  {name}: {word}\n")])
+    assert "c.yaml" in line
+
+
+def test_text_that_yaml_would_rewrite_must_be_quoted(config):
+    for word in ("no", "true", "1.10"):
+        (line,) = problems(["--config", config(f"data:\n  dataset_config_name: {word}\n")])
+        assert "put it in quotes" in line
+        quoted = parse(TRAINING, ["--config", config(f"data:\n  dataset_config_name: '{word}'\n")])
+        assert quoted[DataArguments].dataset_config_name == word
+
+
+def test_an_empty_value_leaves_the_default_and_an_empty_entry_of_a_list_is_refused(config):
+    assert (
+        parse(TRAINING, ["--config", config("training:\n  learning_rate:\n")])[TrainingArguments].learning_rate == 3e-3
+    )
+    (line,) = problems(["--config", config("data:\n  train_file: [a.txt, null]\n")])
+    assert "data.train_file is empty" in line
+
+
+def test_lists_and_mappings(config):
+    file = parse(
+        TRAINING, ["--config", config("data: {train_file: [a, b c]}\nmodel: {rope_parameters: {rope_theta: 1e6}}")]
+    )
+    flag = parse(TRAINING, ["--train_file", "a", "b c", "--rope_parameters", '{"rope_theta": 1e6}'])
+    assert file[DataArguments].train_file == flag[DataArguments].train_file == ["a", "b c"]
+    assert file[ModelArguments].rope_parameters == flag[ModelArguments].rope_parameters == {"rope_theta": 1e6}
+    sources = [{"train_file": "a.txt", "weight": 2.0}, {"dataset_name": "toyland"}]
+    text = '[{"train_file": "a.txt", "weight": 2.0}, {"dataset_name": "toyland"}]'
+    assert parse(TRAINING, ["--sources", text])[DataArguments].sources == sources
+    assert parse(TRAINING, ["--config", config(f"data: {{sources: {text}}}")])[DataArguments].sources == sources
+    (line,) = problems(["--config", config("training: {max_steps: [1, 2]}")])
+    assert "max_steps is [1, 2]" in line
+
+
+def test_bool_flags():
+    value = lambda argv: parse(TRAINING, argv)[TrainingArguments].overwrite  # noqa: E731
+    assert value(["--overwrite"]) and value(["--overwrite", "true"]) and value(["--overwrite=yes"])
+    assert not value(["--overwrite", "false"]) and not value(["--no_overwrite"]) and not value(["--no-overwrite"])
+    assert not parse(TRAINING, ["--no-shift-rows"])[DataArguments].shift_rows
+    assert parse(TRAINING, ["--overwrite", "--seed", "3"])[TrainingArguments].seed == 3
+    (line,) = problems(["--no_overwrite=false"])
+    assert "write --overwrite false" in line
+
+
+def test_a_flag_without_value_does_not_swallow_the_next_flag():
+    for argv in (
+        ["--output_dir", "--overwrite"],
+        ["--train_file", "--overwrite"],
+        ["--seed"],
+        ["--config", "--overwrite"],
+    ):
+        (line,) = problems(argv)
+        assert line.startswith(f"{argv[0]} has no value")
+    assert parse(TRAINING, ["--output_dir=--overwrite"])[TrainingArguments].output_dir == "--overwrite"
+    assert parse(TRAINING, ["--sample_prompts", "-1"])[TrainingArguments].sample_prompts == ["-1"]
+
+
+def test_words_that_are_no_flags():
+    assert "unexpected word 'runs'" in problems(["runs"])[0]
+    assert "unexpected word '-x'" in problems(["-x"], (GenerateArguments,))[0]
+    given = parse((GenerateArguments,), ["runs/a", "--prompt", "Hi"])
+    assert given[GenerateArguments].model == "runs/a" and given[GenerateArguments].prompt == "Hi"
+    assert parse((GenerateArguments,), ["--model", "runs/a"])[GenerateArguments].model == "runs/a"
+    assert "unexpected word 'b'" in problems(["a", "b"], (GenerateArguments,))[0]
+    assert "--model is given twice" in problems(["a", "--model", "b"], (GenerateArguments,))[0]
+
+
+def test_words_that_are_no_utf8_are_refused():
+    (line,) = problems(["--output_dir", "caf\udce9", "--seed"])
+    assert "is no UTF-8" in line and "\\udce9" in line
+
+
+# Names.
+
+
+def test_old_names_are_accepted_but_not_beside_the_new(config):
+    assert parse(TRAINING, ["--n_layer", "3", "--n-embd=48"])[ModelArguments].num_hidden_layers == 3
+    file = config("model:\n  n_layer: 5\n  n_head: 2\n")
+    assert parse(TRAINING, ["--config", file])[ModelArguments].num_hidden_layers == 5
+    assert parse(TRAINING, ["--config", file, "--num_hidden_layers", "7"])[ModelArguments].num_hidden_layers == 7
+    assert "given twice" in problems(["--n_layer", "3", "--num_hidden_layers", "3"])[0]
+    (line,) = problems(["--config", config("model:\n  n_layer: 5\n  num_hidden_layers: 5\n")])
+    assert "model.num_hidden_layers repeats" in line and "model.n_layer" in line
+
+
+def test_a_setting_or_config_given_twice_is_an_error(config):
+    assert "--seed is given twice" in problems(["--seed", "1", "--seed", "2"])[0]
+    path = config("")
+    assert "--config is given twice" in problems(["--config", path, "--config", path])[0]
+
+
+def test_unknown_flags_get_the_nearest_name():
+    assert "unknown setting --learning-rat; did you mean --learning_rate?" in problems(["--learning-rat", "1"])[0]
+    assert "did you mean --n_layer?" in problems(["--n_layers=2"])[0]
+    assert "no setting has a name like it" in problems(["--zzzz"])[0]
+    assert problems(["--zzzz", "a", "b", "--seed", "x"]) == problems(["--zzzz"]) + problems(["--seed", "x"])
+
+
+def test_every_problem_of_file_and_flags_is_told_at_once(config):
+    path = config(
+        "model:\n  hiden_size: 3\n  learning_rate: 1\n"
+        "data: 7\n"
+        "trainig:\n  seed: 1\n"
+        "seed: 4\n"
+        "training:\n  max_steps: many\n  optim: adam\n"
+    )
+    lines = problems(["--config", path, "--wieght_decay", "0.1"])
+    told = "\n".join(lines)
+    for words in (
+        "unknown setting --wieght_decay; did you mean --weight_decay?",
+        "model.hiden_size is no setting; did you mean hidden_size?",
+        "learning_rate belongs under `training:`",
+        "`data` is 7",
+        "unknown section `trainig`; did you mean training?",
+        "unknown section `seed`; seed belongs under `training:`",
+        "training.max_steps is 'many'",
+        "training.optim is 'adam'; one of muon, adamw was wanted",
+    ):
+        assert words in told
+    assert len(lines) == 8
+
+
+def test_a_training_config_serves_train_tokenizer_too(config):
+    from tinygpt_hf.commands import COMMANDS
+
+    path = config(
+        "model: {n_layer: 2}\ndata: {block_size: 64}\ntokenizer: {vocab_size: 300}\ntraining: {max_steps: 3, seed: 7}\n"
+    )
+    for name in ("train", "train-tokenizer"):
+        read = parse(COMMANDS[name].groups, ["--config", path])
+        assert read[DataArguments].block_size == 64 and read[TokenizerArguments].vocab_size == 300
+    assert (
+        "did you mean seed?"
+        in problems(["--config", config("training: {sed: 1}")], COMMANDS["train-tokenizer"].groups)[0]
+    )
+
+
+# Precedence.
+
+
+def test_default_then_file_then_flag(config):
+    path = config("training:\n  seed: 7\n  max_steps: 5\n")
+    read = parse(TRAINING, ["--seed", "9", "--config", path])
+    training = read[TrainingArguments]
+    assert (training.seed, training.max_steps, training.warmup_steps) == (9, 5, 0)
+    assert read.given["seed"] == "--seed" and "training.max_steps" in read.given["max_steps"]
+    assert "warmup_steps" not in read.given and read.config == path
+
+
+# Files that are not what they should be.
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("training:\n  seed: 1\n  seed: 2\n", "line 3: the key 'seed' is given twice"),
+        ("training: {seed: 1}\ntraining: {seed: 1}\n", "'training' is given twice"),
+        ("a: &x 1\ntraining: {seed: *x}\n", "aliases"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "aliases"),
+        ("training: {seed: !!python/object/apply:os.getcwd []}\n", "python/object"),
+        ("training: !mine {seed: 1}\n", "mine"),
+        ("? [a, b]\n: 1\n", "a key is no word"),
+        ("training: {seed: 1\n", "no readable YAML"),
+        ("\ttraining: 1\n", "no readable YAML"),
+        ("training: {}\n---\ndata: {}\n", "no readable YAML"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: \x07\n", "no readable YAML"),
+        ("- training\n", "holds a list"),
+        ("just words\n", "holds a str"),
+        ("training: {seed: 1}\n".encode("utf-16"), "cannot be read"),
+        (bytes(range(256)), "cannot be read"),
+    ],
+)
+def test_a_broken_file_is_one_line(config, text, words):
+    (line,) = problems(["--config", config(text)])
+    assert words in line
+
+
+def test_a_yaml_bomb_is_refused_before_it_grows(config):
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    (line,) = problems(["--config", config(bomb)])
+    assert "line 2: aliases" in line
+
+
+def test_a_missing_file_or_a_folder(tmp_path):
+    assert "does not exist" in problems(["--config", str(tmp_path / "none.yaml")])[0]
+    assert "cannot be read" in problems(["--config", str(tmp_path)])[0]
+
+
+def test_an_empty_file_and_a_byte_order_mark_are_fine(config):
+    assert parse(TRAINING, ["--config", config("")]) == parse(TRAINING, [])
+    assert parse(TRAINING, ["--config", config("\ufefftraining: {seed: 1}")])[TrainingArguments].seed == 1
+
+
+# to_yaml and back.
+
+printable = st.text(st.characters(codec="utf-8"), max_size=12).filter(lambda s: s.lower() not in ("none", "null"))
+
+
+def values_for(annotation):
+    if type(None) in typing.get_args(annotation):
+        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
+        return st.none() | values_for(inner[0])
+    if typing.get_origin(annotation) is Literal:
+        return st.sampled_from(typing.get_args(annotation))
+    if typing.get_origin(annotation) is list:
+        entry = st.fixed_dictionaries({"text_column": printable, "weight": st.floats(0.1, 9)})
+        return (
+            st.lists(entry, min_size=1) if typing.get_args(annotation)[0] is dict else st.lists(printable, max_size=3)
+        )
+    return {
+        str: printable,
+        bool: st.booleans(),
+        int: st.integers(-(2**63) + 1, 2**63 - 1),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        dict: st.dictionaries(st.sampled_from(["rope_theta", "factor"]), st.floats(0, 1e9), min_size=1),
+    }[annotation]
+
+
+def instances(group):
+    return st.builds(group, **{f.name: values_for(f.type) for f in dataclasses.fields(group)})
+
+
+@pytest.mark.parametrize("word", ["0E0", "1e5", "+3", "-.5", ".inf", "3e-4", "1_000", "0x1f", "7"])
+def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, word):
+    data = DataArguments(sources=[{"text_column": word}])
+    (tmp_path / "run.yaml").write_text(to_yaml([data]))
+    assert parse([DataArguments], ["--config", str(tmp_path / "run.yaml")])[DataArguments] == data
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups=st.tuples(*map(instances, TRAINING)))
+def test_resolved_settings_can_be_given_back(tmp_path_factory, groups):
+    path = tmp_path_factory.mktemp("yaml") / "run.yaml"
+    path.write_text(to_yaml(list(groups)), encoding="utf-8", newline="")
+    read = parse(TRAINING, ["--config", str(path)])
+    assert [read[group] for group in TRAINING] == list(groups)
+
+
+@dataclass
+class Words:
+    """One field of text."""
+
+    section: ClassVar[str] = "data"
+    word: str = dataclasses.field(default="", metadata={"help": "any"})
+
+
+@settings(max_examples=200, deadline=None)
+@given(word=printable)
+@example("1e5").via("a number to YAML 1.2, a word to 1.1")
+@example("1.0e5")
+@example("010")
+@example("=")
+@example("<<")
+@example("0x1F")
+@example("a: b # c")
+@example(" \t\r\n\x85\u2028\ufeff\x00")
+def test_any_text_survives_to_yaml_and_back(tmp_path_factory, word):
+    path = tmp_path_factory.mktemp("yaml") / "run.yaml"
+    path.write_text(to_yaml([Words(word)]), encoding="utf-8", newline="")
+    assert parse((Words,), ["--config", str(path)])[Words].word == word
+
+
+def test_numbers_read_from_a_file_have_the_types_they_had(config):
+    assert load_yaml(config(to_yaml([TrainingArguments(learning_rate=1e-8, max_steps=3)])))["training"] == {
+        name: value for name, value in dataclasses.asdict(TrainingArguments(learning_rate=1e-8, max_steps=3)).items()
+        if value is not None and value != []
+    }  # fmt: skip
+
+
+# What can be wrong with settings that are each well-formed.
+
+FINE = (ModelArguments(), DataArguments(), TokenizerArguments(vocab_size=300), TrainingArguments(max_steps=1))
+
+
+def complaints(*groups) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        check_settings(*groups)
+    return str(caught.value).split("\n")
+
+
+def test_fine_settings_pass():
+    check_settings(*FINE)
+    check_settings(*(group() for group in (ModelArguments, DataArguments, TokenizerArguments)))
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        (ModelArguments(hidden_size=100, num_attention_heads=8), "--hidden_size 100 is no multiple"),
+        (ModelArguments(hidden_size=10**9 + 7, num_attention_heads=7), "e.g. --num_attention_heads 1,"),
+        (ModelArguments(num_attention_heads=8, num_key_value_heads=3), "e.g. --num_key_value_heads 2"),
+        (ModelArguments(num_attention_heads=8, num_key_value_heads=-3), "--num_key_value_heads is -3"),
+        (ModelArguments(hidden_size=-5), "--hidden_size is -5; at least 1 was wanted"),
+        (ModelArguments(num_attention_heads=0), "--num_attention_heads is 0"),
+        (ModelArguments(hidden_dropout=1.0), "--hidden_dropout is 1.0; less than 1"),
+        (ModelArguments(rms_norm_eps=0), "--rms_norm_eps is 0"),
+        (ModelArguments(rope_parameters={"rope_type": "spiral"}), "the rope_type 'spiral'; one of default, linear,"),
+        (ModelArguments(rope_parameters={"rope_theta": "large"}), "the rope_theta 'large'; above 0"),
+        (ModelArguments(rope_parameters={"rope_theta": -1.0}), "the rope_theta -1.0; above 0"),
+        (DataArguments(block_size=0), "--block_size is 0"),
+        (DataArguments(validation_split_percentage=100), "0 to below 100"),
+        (DataArguments(validation_split_percentage=0), "validation needs some text"),
+        (DataArguments(document_separator=""), "--document_separator is empty"),
+        (DataArguments(max_train_samples=0), "--max_train_samples is 0"),
+        (TokenizerArguments(vocab_size=259), "use at least 260"),
+        (TokenizerArguments(vocab_size=10**9), "at most"),
+        (TokenizerArguments(vocab_size=300, tokenizer_type="char"), "its vocabulary follows from the text"),
+        (TokenizerArguments(vocab_size=300, tokenizer_name="x"), "either an existing tokenizer or one to train"),
+        (TokenizerArguments(min_frequency=0), "--min_frequency is 0"),
+        (TrainingArguments(), "no length of the training"),
+        (TrainingArguments(max_steps=1, num_train_epochs=1), "--max_steps 1 and --num_train_epochs 1"),
+        (TrainingArguments(num_train_epochs=-1.0), "--num_train_epochs is -1.0"),
+        (TrainingArguments(max_steps=1, save_total_limit=1), "use 2 or more"),
+        (TrainingArguments(max_steps=1, min_learning_rate_ratio=2.0), "0 to 1 was wanted"),
+        (TrainingArguments(max_steps=1, adam_beta2=1.0), "--adam_beta2 is 1.0"),
+        (TrainingArguments(max_steps=1, muon_momentum=-0.1), "--muon_momentum is -0.1"),
+        (TrainingArguments(max_steps=1, learning_rate=-1.0), "--learning_rate is -1.0"),
+    ],
+)
+def test_one_impossible_setting_is_one_line(group, words):
+    (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in FINE))
+    assert words in line and line.count("; ") >= 2
+
+
+def test_all_impossible_settings_are_told_together():
+    lines = complaints(
+        ModelArguments(num_hidden_layers=0, max_position_embeddings=8),
+        DataArguments(block_size=9),
+        TokenizerArguments(vocab_size=3),
+        TrainingArguments(max_steps=0),
+    )
+    assert len(lines) == 4
+    assert (
+        "--block_size is 9; the model's context (--max_position_embeddings) is 8; use --block_size 8 or less"
+        in lines[-1]
+    )
+
+
+def test_the_smallest_vocabulary_is_the_tokenizers():
+    assert checks.SMALLEST_BPE == SMALLEST_BPE
+
+
+def test_the_kinds_of_rope_are_those_of_the_library():
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    assert set(checks.ROPE_TYPES) == {"default", *ROPE_INIT_FUNCTIONS}
+
+
+def test_every_range_names_settings_that_exist():
+    for table in (checks.AT_LEAST_ONE, checks.NOT_NEGATIVE, checks.BELOW_ONE):
+        for group, names in table.items():
+            assert set(names) <= {f.name for f in dataclasses.fields(group)}
+
+
+def test_lists_are_not_shared_between_instances():
+    DataArguments().train_file.append("x")
+    assert DataArguments().train_file == []

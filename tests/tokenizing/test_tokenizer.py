@@ -1,0 +1,298 @@
+"""Three kinds of tokenizer, each lossless on any text, stock to the library, with the special tokens at 0 to 3."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+import regex
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.tokenizing import tokenizer as module
+from tinygpt_hf.tokenizing.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS
+from tinygpt_hf.tokenizing.tokenizer import (
+    bytes_per_token,
+    load_tokenizer,
+    sample_evenly,
+    tokenizer_hash,
+    train_tokenizer,
+)
+
+KINDS = ("bpe", "char", "byte")
+any_text = st.text(st.characters(codec="utf-8"), max_size=60)  # everything UTF-8 can hold
+HARD = [
+    "",
+    " ",
+    "\r\n\t \u00a0\u2003\u3000\u2028\x85\x0b\x1c\x00",
+    "if x:\n\treturn y  \n\n\n    pass\n",
+    "🙂👩‍👩‍👧‍👦🇩🇪 ✊🏿",
+    "四字熟語、한국어 русский العربية ไทย",
+    "e\u0301 é ﬁ ½ Ⅻ",
+    "I'll don't WE'VE ''s",
+    "3.14e-10 1,000,000",
+    "<|endoftext|><|pad|><|im_start|>user\n<|im_end|> <0x41> </s> <unk>",
+    "\ufeff\ufffd\U0010ffff",
+    "ĠĊâ€™",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tiny_text):
+    return {kind: train_tokenizer([tiny_text, "ünïcödé 🙂\n"] * 3, kind, 320) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def reopened(tokenizers, tmp_path_factory):
+    folders = {}
+    for kind, tokenizer in tokenizers.items():
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        tokenizer.save_pretrained(folders[kind])
+    return folders
+
+
+def ids_of(tokenizer, text) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=150, deadline=None)
+@given(text=any_text)
+def test_any_text_comes_back_byte_for_byte(tokenizers, kind, text):
+    tokenizer = tokenizers[kind]
+    ids = ids_of(tokenizer, text)
+    assert tokenizer.decode(ids) == text
+    assert not set(ids) & set(range(len(SPECIAL_TOKENS)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", HARD)
+def test_hard_text_comes_back_byte_for_byte(tokenizers, kind, text):
+    ids = ids_of(tokenizers[kind], text)
+    assert tokenizers[kind].decode(ids) == text
+    assert not set(ids) & set(range(len(SPECIAL_TOKENS)))
+
+
+def test_a_byte_is_one_token_and_a_known_character_is_one_token(tokenizers):
+    assert len(ids_of(tokenizers["byte"], "aé四🙂")) == 1 + 2 + 3 + 4
+    assert len(ids_of(tokenizers["char"], "The 🙂\n")) == 6
+    assert len(ids_of(tokenizers["char"], "四")) == 3  # never seen: its bytes
+    assert len(ids_of(tokenizers["bpe"], "Anna was happy")) < 14
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_and_roles(tokenizers, kind):
+    tokenizer = tokenizers[kind]
+    assert tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == [0, 1, 2, 3]
+    assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3]
+    assert tokenizer.bos_token_id == tokenizer.eos_token_id == 0 and tokenizer.pad_token_id == 1
+    assert tokenizer("a")["input_ids"] == ids_of(tokenizer, "a")  # nothing is put in front
+    assert tokenizer.chat_template == CHAT_TEMPLATE
+    assert len(tokenizer) == {"bpe": 320, "byte": 260}.get(kind, len(tokenizer))
+    assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
+
+
+FRESH = """
+import json, sys
+from transformers import AutoTokenizer
+texts = json.load(sys.stdin)
+for folder in sys.argv[1:]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = [tokenizer(text, split_special_tokens=True)["input_ids"] for text in texts]
+    facts = [tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.chat_template, tokenizer.model_max_length]
+    print(json.dumps([ids, [tokenizer.decode(i) for i in ids], *facts, tokenizer.is_fast]))
+assert "tinygpt_hf" not in sys.modules
+"""
+
+
+def test_autotokenizer_opens_them_in_a_process_that_knows_nothing_of_us(tokenizers, reopened):
+    folders = [str(reopened[kind]) for kind in KINDS]
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, *folders], input=json.dumps(HARD), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for kind, line in zip(KINDS, done.stdout.splitlines(), strict=True):
+        ids, texts, *facts = json.loads(line)
+        assert ids == [ids_of(tokenizers[kind], text) for text in HARD]
+        assert texts == HARD
+        assert facts == [0, 1, CHAT_TEMPLATE, 1024, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_hash_is_that_of_its_ids_and_survives_saving_and_use(tokenizers, reopened, kind):
+    before = tokenizer_hash(tokenizers[kind])
+    again = load_tokenizer(str(reopened[kind]))
+    assert tokenizer_hash(again) == before
+    again("some text", truncation=True, max_length=2, padding="max_length")
+    assert tokenizer_hash(again) == before
+    again.chat_template = "other"
+    assert tokenizer_hash(again) != before
+    assert len({tokenizer_hash(t) for t in tokenizers.values()}) == len(KINDS)
+
+
+# The pattern that llama.cpp knows as "gpt-2".
+
+GPT2 = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+
+
+def pre_tokens(tokenizer, text) -> list[str]:
+    return [text[a:b] for _, (a, b) in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.sampled_from("ab Z'sdtrevml19²é四🙂\u0301!?.-_ \t\n\r\u00a0\u3000"), max_size=30))
+@example("I'll we'RE  it's 'tis\n\n  x\t\ty \n")
+def test_words_are_cut_by_the_pattern_of_gpt2(tokenizers, text):
+    assert pre_tokens(tokenizers["bpe"], text) == GPT2.findall(text)
+
+
+def test_the_stock_parts_are_those_of_gpt2(tokenizers, tiny_text):
+    from tokenizers import pre_tokenizers
+
+    core = json.loads(tokenizers["bpe"].backend_tokenizer.to_str())
+    stock = json.loads(pre_tokenizers.ByteLevel(add_prefix_space=False).__getstate__())
+    assert core["normalizer"] is None and core["pre_tokenizer"] == stock and core["decoder"]["type"] == "ByteLevel"
+    assert core["model"]["type"] == "BPE" and core["post_processor"]["special_tokens"] == {}
+    letters = {token for token in core["model"]["vocab"] if len(token) == 1}
+    assert letters == set(pre_tokenizers.ByteLevel.alphabet())
+    words = {"".join(t) for t in GPT2.findall(tiny_text)}
+    learnt = [token for token in core["model"]["vocab"] if token not in letters and token not in SPECIAL_TOKENS]
+    decoded = [tokenizers["bpe"].backend_tokenizer.decoder.decode([token]) for token in learnt]
+    assert all(any(token in word for word in words) or not token.isascii() for token in decoded)
+
+
+def test_training_is_deterministic(tiny_text):
+    first, second = (train_tokenizer([tiny_text] * 2, "bpe", 300) for _ in range(2))
+    assert tokenizer_hash(first) == tokenizer_hash(second)
+    assert tokenizer_hash(train_tokenizer([tiny_text] * 2, "bpe", 300, min_frequency=9)) != tokenizer_hash(first)
+
+
+def test_the_vocabulary_ends_where_the_text_does():
+    assert len(train_tokenizer(["ab"], "bpe", 5000)) == 260  # no pair occurs twice
+    assert len(train_tokenizer(["ab ab ab"], "bpe", 5000)) == 262  # `ab` and ` ab`
+
+
+def test_bad_sizes_and_texts():
+    with pytest.raises(UsageError, match="--vocab_size is 259; .* use at least 260"):
+        train_tokenizer(["text"], "bpe", 259)
+    for kind in KINDS:
+        with pytest.raises(UsageError, match="the text is empty"):
+            train_tokenizer([], kind, 300)
+
+    def unreadable():
+        yield "text"
+        raise UsageError("seen", "wanted", "do")
+
+    for kind in KINDS:
+        with pytest.raises(UsageError, match="seen; wanted; do"):
+            train_tokenizer(unreadable(), kind, 300)
+
+
+# Loading.
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "no tokenizer could be loaded"),
+        ({"tokenizer.json": b"{"}, "no tokenizer could be loaded"),
+        ({"tokenizer.json": b"{}"}, "no tokenizer could be loaded"),
+        ({"tokenizer.json": b"[]"}, "no tokenizer could be loaded"),
+        ({"tokenizer.json": bytes(range(256))}, "no tokenizer could be loaded"),
+        ({"tokenizer.json": b"[" * 100_000}, "no tokenizer could be loaded"),
+        ({"tokenizer.json": None, "tokenizer_config.json": b"[1]"}, "no tokenizer could be loaded"),
+        ({"tokenizer.json": None}, "has no end-of-text token"),
+        (
+            {"tokenizer.json": None, "tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["x.Y", "x.Y"]}}'},
+            "no tokenizer",
+        ),
+    ],
+)
+def test_a_folder_that_holds_no_sound_tokenizer_is_one_line(reopened, tmp_path, capfd, files, words):
+    for name, data in files.items():
+        (tmp_path / name).write_bytes((reopened["bpe"] / name).read_bytes() if data is None else data)
+    with pytest.raises(UsageError) as caught:
+        load_tokenizer(str(tmp_path))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert "y/N" not in capfd.readouterr().out  # nobody is asked whether code may run
+
+
+@pytest.mark.parametrize("name", ["", "/none/there", "somebody/none", "../up"])
+def test_a_name_that_leads_nowhere_is_one_line(name):
+    with pytest.raises(UsageError, match="no tokenizer could be loaded.*; .*; check --tokenizer_name"):
+        load_tokenizer(name)
+
+
+# Sampling.
+
+
+def test_everything_is_kept_while_it_fits():
+    texts = [f"text {k} é\n" for k in range(500)]
+    assert list(sample_evenly(iter(texts), sum(len(t.encode()) for t in texts))) == texts
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(0, 3000), min_size=1, max_size=60), budget=st.integers(300, 20_000))
+def test_the_sample_is_large_enough_and_fits(lengths, budget):
+    texts = ["é" * n for n in lengths]
+    total, kept = 2 * sum(lengths), sum(len(piece.encode()) for piece in sample_evenly(texts, budget))
+    assert kept == total if total <= budget else kept <= budget
+    if total > budget and len(set(lengths)) == 1:
+        assert kept >= budget / 4
+
+
+def test_the_sample_lies_evenly_over_short_and_long_texts():
+    short = [f"{k:05d}" for k in range(10_000)]
+    numbers = [int(piece) for piece in sample_evenly(short, 5_000)]
+    steps = {b - a for a, b in itertools.pairwise(numbers)}
+    assert len(steps) == 1 and len(numbers) * 5 > 2_500 and numbers[-1] > 10_000 - 2 * max(steps)
+
+    long = [letter * 100_000 for letter in "abcd"]  # each alone is larger than the budget
+    sample = "".join(sample_evenly(long, 20_000))
+    shares = [sample.count(letter) / len(sample) for letter in "abcd"]
+    assert 10_000 <= len(sample) <= 20_000 and all(abs(share - 0.25) < 0.02 for share in shares)
+
+
+def test_the_memory_of_the_sample_is_bounded():
+    held = []
+
+    class Text(str):
+        def __getitem__(self, part):
+            piece = super().__getitem__(part)
+            held.append(len(piece))
+            return piece
+
+    source = (Text("x" * 1000) for _ in range(5000))
+    assert sum(map(len, sample_evenly(source, 50_000))) <= 50_000
+    assert max(held) <= 1000 and sum(held) == 5_000_000
+
+    import tracemalloc
+
+    tracemalloc.start()
+    for _ in sample_evenly(("x" * 1000 + str(k) for k in range(20_000)), 100_000):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000  # of 20 MB that went through
+
+
+def test_bytes_per_token_counts_what_it_says(tokenizers, tiny_text):
+    texts = [tiny_text, "四字"]
+    for kind, tokenizer in tokenizers.items():
+        tokens = sum(len(ids_of(tokenizer, text)) for text in texts)
+        assert bytes_per_token(tokenizer, texts) == sum(len(t.encode()) for t in texts) / tokens
+        tokenizer("x", truncation=True, max_length=1)
+        assert bytes_per_token(tokenizer, texts) == sum(len(t.encode()) for t in texts) / tokens, kind
+    assert bytes_per_token(tokenizers["byte"], texts) == 1.0
+    assert bytes_per_token(tokenizers["bpe"], [tiny_text]) > 1.5
+
+
+def test_a_text_longer_than_a_piece_is_sampled_in_pieces():
+    assert [len(p) for p in sample_evenly(["x" * (module.PIECE_CHARACTERS + 5)], 10**9)] == [module.PIECE_CHARACTERS, 5]
+
+
+def test_measuring_says_nothing_about_long_texts(tokenizers, caplog, capfd):
+    bytes_per_token(tokenizers["bpe"], ["long text " * 1000])
+    assert caplog.text == "" and capfd.readouterr().err == ""

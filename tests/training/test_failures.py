@@ -1,0 +1,225 @@
+"""What goes wrong in a step is injected: memory that runs out, numbers that are none, a disk that is full."""
+
+import errno
+import json
+import math
+
+import pytest
+import torch
+from test_recipe import losses, run, weights
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import RunError
+from tinygpt_hf.training import recipe
+from tinygpt_hf.training.failures import is_out_of_memory
+from tinygpt_hf.training.log import read_log
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run in which nothing went wrong; without dropout, so that it may be cut otherwise."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(folder, model={"hidden_dropout": 0.0})
+    return folder
+
+
+def out_of_memory_above(monkeypatch, rows: int, error=None) -> list[int]:
+    """Every forward with more than `rows` rows fails; returns the sizes that were tried."""
+    real, tried = recipe.micro_batch_loss, []
+
+    def forward(net, batch, *rest):
+        tried.append(len(batch[0]))
+        if len(batch[0]) > rows:
+            raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(net, batch, *rest)
+
+    monkeypatch.setattr(recipe, "micro_batch_loss", forward)
+    return tried
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: tried 9 bytes"
+        ),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 68719476736 bytes."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(finished, tmp_path, monkeypatch, capsys, error):
+    tried = out_of_memory_above(monkeypatch, 3, error)
+    run(tmp_path / "r", model={"hidden_dropout": 0.0}, max_steps=4)
+    assert tried[:3] == [8, 4, 2] and set(tried[3:]) == {2}  # once for good
+    a, b = losses(tmp_path / "r"), losses(finished)
+    # four steps of eight have another learning rate; the first loss is before any update
+    assert a[1] == pytest.approx(b[1], abs=1e-6)
+
+
+def test_out_of_memory_changes_no_loss_and_is_remembered(finished, tmp_path, monkeypatch):
+    tried = out_of_memory_above(monkeypatch, 3)
+    with monkeypatch.context() as patch:
+        real = recipe.save
+
+        def then_killed(folder, *args):
+            real(folder, *args)
+            raise SystemExit(9)
+
+        patch.setattr(recipe, "save", then_killed)
+        with pytest.raises(SystemExit):
+            run(tmp_path / "r", model={"hidden_dropout": 0.0})
+    assert json.loads((tmp_path / "r/checkpoint-4/state.json").read_text())["micro_batch"] == 2
+    tried.clear()
+    run(tmp_path / "r", model={"hidden_dropout": 0.0})
+    assert set(tried) == {2}
+    a, b = losses(tmp_path / "r"), losses(finished)
+    assert a.keys() == b.keys() and max(abs(a[step] - b[step]) for step in a) < 1e-5
+
+
+def test_one_row_too_many_names_the_levers(tmp_path, monkeypatch):
+    tried = out_of_memory_above(monkeypatch, 0)
+    with pytest.raises(
+        RunError, match="out of memory with one row per micro-batch; what helps: --gradient_checkpointing"
+    ):
+        run(tmp_path / "r")
+    assert tried == [8, 4, 2, 1]
+
+
+def test_another_error_is_no_lack_of_memory(tmp_path, monkeypatch):
+    out_of_memory_above(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(tmp_path / "r")
+    assert not is_out_of_memory(KeyError("x"))
+
+
+def spoil(monkeypatch, step: int, value: float, of: str = "loss") -> None:
+    """Make the loss, or only the gradient, of one step `value`."""
+    real, calls = recipe.micro_batch_loss, []
+
+    class Spoilt(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x * value if of == "loss" else x.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            return gradient * value
+
+    def forward(*args):
+        calls.append(1)
+        loss = real(*args)
+        return Spoilt.apply(loss) if len(calls) == step else loss
+
+    monkeypatch.setattr(recipe, "micro_batch_loss", forward)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("of", ["loss", "gradient"])
+def test_a_step_that_is_no_number_stops_the_run_before_its_update(finished, tmp_path, monkeypatch, value, of):
+    with monkeypatch.context() as patch:
+        spoil(patch, 6, value, of)
+        with pytest.raises(
+            RunError, match=r"in step 6 \(learning rate .*, rows .*\); no update was made; lower --learning_rate"
+        ):
+            run(tmp_path / "r", model={"hidden_dropout": 0.0})
+    line = read_log(tmp_path / "r/log.jsonl")[-1]
+    assert line["step"] == 6 and line["skipped"] == 1 and len(line["rows"]) == 8
+    assert line["grad_norm"] is None and line["grad_norm_is"] in ("nan", "inf")
+    if of == "loss":
+        assert line["loss"] is None and line["loss_is"] == str(value)
+    run(
+        tmp_path / "r", model={"hidden_dropout": 0.0}
+    )  # the fault is gone: the same command ends as if it had never been
+    assert losses(tmp_path / "r") == losses(finished)
+    expected = weights(finished)
+    assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
+
+
+def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
+    real_step, updates = recipe.make_optimizer, []
+
+    def counting(*args):
+        optimizer = real_step(*args)
+        step = optimizer.step
+        optimizer.step = lambda *a, **k: (updates.append(1), step(*a, **k))[1]
+        return optimizer
+
+    monkeypatch.setattr(recipe, "make_optimizer", counting)
+    spoil(monkeypatch, 3, math.nan)
+    run(tmp_path / "r", nonfinite="skip:1", save_steps=4)
+    assert len(updates) == 7
+    state = json.loads((tmp_path / "r/checkpoint-8/state.json").read_text())
+    assert state["skipped"] == [3] and state["step"] == 8
+    logged = [line for line in read_log(tmp_path / "r/log.jsonl") if line["step"] == 3]
+    assert [line["skipped"] for line in logged] == [1]
+
+
+def test_more_steps_than_allowed_stop_the_run(tmp_path, monkeypatch):
+    real = recipe.micro_batch_loss
+    monkeypatch.setattr(recipe, "micro_batch_loss", lambda *args: real(*args) * math.nan)
+    with pytest.raises(RunError, match="in step 3 .*skip:10"):
+        run(tmp_path / "r", nonfinite="skip:2")
+
+
+def test_an_evaluation_that_is_not_finite_ends_the_run_in_words(tmp_path, monkeypatch):
+    spoilt = {name: math.nan for name in ("eval_loss", "eval_perplexity", "eval_bits_per_byte", "eval_accuracy")}
+    monkeypatch.setattr(recipe, "evaluate", lambda *words: spoilt)
+    for _ in range(2):  # and again when it is already finished
+        result = run(tmp_path / "r")
+        assert result.eval_loss is None and result.best_step is None and result.steps == 8
+    line = [line for line in read_log(tmp_path / "r/log.jsonl") if "eval_loss" in line][-1]
+    assert line["eval_loss"] is None and line["eval_loss_is"] == "nan"
+    assert "NaN" not in (tmp_path / "r/run.json").read_text() and "nan" not in (tmp_path / "r/README.md").read_text()
+
+
+class FullDisk(storage.System):
+    """From the Nth call on the disk is full, until `left` is set high again."""
+
+    def __init__(self, nth: int, number: int):
+        self.left, self.number = nth, number
+
+    def count(self):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(
+                self.number, "No space left on device" if self.number == errno.ENOSPC else "Input/output error"
+            )
+
+    def open(self, path):
+        self.count()
+        return super().open(path)
+
+    def write(self, file, data):
+        self.count()
+        super().write(file, data)
+
+    def fsync(self, descriptor):
+        self.count()
+        super().fsync(descriptor)
+
+    def rename(self, old, new):
+        self.count()
+        super().rename(old, new)
+
+    def make_folder(self, folder):
+        self.count()
+        super().make_folder(folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(finished, tmp_path, monkeypatch, number):
+    probe = FullDisk(10**6, number)
+    monkeypatch.setattr(storage, "system", probe)
+    run(tmp_path / "probe", model={"hidden_dropout": 0.0})
+    calls = 10**6 - probe.left
+    monkeypatch.setattr(storage, "system", FullDisk(calls * 3 // 5, number))
+    with pytest.raises(RunError, match="a checkpoint needs .* are free; what was saved before is complete; make space"):
+        run(tmp_path / "r", model={"hidden_dropout": 0.0})
+    monkeypatch.undo()
+    saved = list((tmp_path / "r").glob("checkpoint-*"))
+    assert saved and not any(map(storage.damage, saved))
+    assert not list((tmp_path / "r").glob(f"{storage.TEMPORARY}*"))
+    run(tmp_path / "r", model={"hidden_dropout": 0.0})
+    assert losses(tmp_path / "r") == losses(finished)

@@ -1,0 +1,134 @@
+"""Who started a process, how many it asked for, and what a dead launcher or a signal sent twice means."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tinygpt_hf.errors import Interrupted, RunError
+from tinygpt_hf.training import launcher
+from tinygpt_hf.training import signals as interruption
+from tinygpt_hf.training.signals import Interruption
+
+ALONE = SimpleNamespace(num_processes=1, device="cpu")
+
+
+@pytest.fixture
+def parent(monkeypatch):
+    def command(*words):
+        monkeypatch.setattr("psutil.Process.cmdline", lambda self: list(words))
+
+    return command
+
+
+@pytest.mark.parametrize(
+    "words,asked",
+    [
+        ("python /usr/bin/accelerate launch --cpu --num_processes 2 run_clm.py", 2),
+        ("python /usr/bin/accelerate launch --num_processes=8 --num_machines 2 run_clm.py", 8),
+        ("python -m accelerate.commands.launch --num_processes 3 x.py", 3),
+        ("/venv/bin/python /venv/bin/torchrun --nproc_per_node 4 x.py", 4),
+        ("torchrun --nnodes 2 --nproc-per-node=4 x.py", 8),
+        ("torchrun --nnodes 1:4 --nproc_per_node 4 x.py", None),
+        ("python -m torch.distributed.run --nproc_per_node gpu x.py", None),
+        ("torchrun x.py", None),
+        ("python train_all.py --num_processes 2", None),
+        ("", None),
+    ],
+)
+def test_the_number_asked_for_is_read_from_the_launcher(parent, words, asked, monkeypatch, tmp_path):
+    monkeypatch.setattr("accelerate.commands.config.config_args.default_config_file", str(tmp_path / "none.yaml"))
+    parent(*words.split())
+    assert launcher.processes_asked() == asked
+    parent("bash", "-c", words)  # the shell that started the launcher is none
+    assert launcher.processes_asked() is None
+
+
+@pytest.mark.parametrize(
+    "text,asked", [("num_processes: 4", 4), ("use_cpu: true", None), ("- x", None), ("a: [", None)]
+)
+def test_or_from_its_configuration(parent, tmp_path, text, asked):
+    (tmp_path / "c.yaml").write_text(text)
+    parent("python", "/bin/accelerate", "launch", "--config_file", str(tmp_path / "c.yaml"), "run_clm.py")
+    assert launcher.processes_asked() == asked
+
+
+def test_a_run_that_got_fewer_processes_is_told_so(tmp_path):
+    settings = "--dataset_name toyland --max_train_samples 60 --block_size 32 --hidden_size 16 --num_hidden_layers 1"
+    settings += " --num_attention_heads 2 --tokenizer_type byte --max_steps 1 --sample_tokens 0 --mixed_precision no"
+    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [*accelerate, "-m", "tinygpt_hf.cli", "train", *settings.split(), "--output_dir", str(tmp_path / "r")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stderr.count("note: 2 processes were asked for, 1 started: on CPUs use `ACCELERATE_USE_CPU=true torchrun")
+        == 1
+    )
+
+
+def test_a_dead_launcher_counts_as_a_signal(parent, monkeypatch):
+    parent("torchrun", "x.py")
+    with Interruption(ALONE) as held:
+        held.hold()
+        assert held.wanted() is None
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert held.wanted() == signal.SIGTERM
+
+
+def test_a_shell_that_ends_does_not(parent, monkeypatch):
+    parent("bash")
+    with Interruption(ALONE) as held:
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert held.wanted() is None
+
+
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_the_first_signal_waits_and_the_second_leaves(parent, number):
+    parent("bash")
+    before = signal.getsignal(number)
+    with Interruption(ALONE) as held:
+        held.hold()
+        os.kill(os.getpid(), number)
+        assert held.wanted() == number
+        with pytest.raises(Interrupted) as left:
+            os.kill(os.getpid(), number)
+        assert left.value.exit_status == (130 if number == signal.SIGINT else 143)
+    assert signal.getsignal(number) == before
+
+
+def test_what_a_launcher_passes_on_is_the_same_signal(parent, monkeypatch):
+    parent("torchrun", "x.py")
+    monkeypatch.setattr(interruption, "ONE_SIGNAL", 600.0)  # however slowly we come to the next line
+    with Interruption(ALONE) as held:
+        held.hold()
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # the launcher, at once
+        assert held.wanted() == signal.SIGINT
+        monkeypatch.setattr(interruption, "ONE_SIGNAL", 0.0)
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_before_there_is_anything_to_save_a_signal_leaves_at_once(parent):
+    parent("bash")
+    with Interruption(ALONE), pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_launcher_that_is_gone_is_noticed_before_torch_waits_for_it(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(store.getsockname()[1]))
+        monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+        launcher.check_launcher()
+    with pytest.raises(RunError, match="the launcher of this process is gone"):
+        launcher.check_launcher()
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
+    launcher.check_launcher()

@@ -1,0 +1,52 @@
+"""log.jsonl holds whole lines and true values."""
+
+import json
+
+import pytest
+import torch
+
+from tinygpt_hf.training.log import Console, Meter, RunLog, duration, read_log
+
+
+def test_the_log_is_cut_to_the_step_of_the_checkpoint(tmp_path):
+    path = tmp_path / "log.jsonl"
+    log = RunLog(path, 0)
+    for step in (1, 2, 3):
+        log.write({"step": step, "loss": 1.0 / step})
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')  # a line torn by a crash
+    assert [line["step"] for line in read_log(path)] == [1, 2, 3]
+    RunLog(path, 2).write({"step": 3, "loss": 9.0})
+    assert read_log(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}, {"step": 3, "loss": 9.0}]
+
+
+def test_a_value_that_is_no_number_is_null_with_a_flag(tmp_path):
+    log = RunLog(tmp_path / "log.jsonl", 0)
+    log.write({"step": 1, "grad_norm": float("inf")})
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 1, "grad_norm": None, "grad_norm_is": "inf"}
+
+
+def test_the_logged_loss_is_the_mean_over_tokens():
+    meter = Meter(Console(enabled=False), 10, 0)
+    meter.add(torch.tensor(2.0, dtype=torch.float64), 100)
+    meter.add(torch.tensor(5.0, dtype=torch.float64), 50)
+    values = meter.read(2, 150, 0.1, torch.tensor(1.5))
+    assert values["loss"] == pytest.approx((2 * 100 + 5 * 50) / 150)
+    assert values["grad_norm"] == 1.5 and values["tokens"] == 150
+
+
+def test_a_line_after_a_resumption_is_what_it_would_have_been():
+    steps = [(torch.tensor(loss, dtype=torch.float64), tokens) for loss, tokens in ((0.1, 3), (1.7, 5), (2.3, 7))]
+    whole, before = Meter(Console(enabled=False), 10, 0), Meter(Console(enabled=False), 10, 0)
+    for step in steps:
+        whole.add(*step)
+    before.add(*steps[0])
+    after = Meter(Console(enabled=False), 10, 1, json.loads(json.dumps(before.unlogged)))
+    for step in steps[1:]:
+        after.add(*step)
+    assert after.read(3, 15, 0.1, 1.0)["loss"] == whole.read(3, 15, 0.1, 1.0)["loss"]
+    assert after.unlogged == [0.0, 0, 0]
+
+
+def test_durations():
+    assert [duration(s) for s in (5, 75, 3700)] == ["0:05", "1:15", "1:01:40"]

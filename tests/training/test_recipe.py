@@ -1,0 +1,394 @@
+"""Truths of training: the loss is exact, an interrupted run ends as an uninterrupted one, wrong input leaves nothing behind."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tinygpt_hf.errors import Interrupted, RunError, UsageError
+from tinygpt_hf.rows.order import share
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.parsing import to_yaml
+from tinygpt_hf.training import recipe
+from tinygpt_hf.training.log import read_log
+
+MODEL = ModelArguments(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, hidden_dropout=0.1)
+DATA = DataArguments(dataset_name="toyland", max_train_samples=120, block_size=64, validation_split_percentage=10)
+TOKENIZER = TokenizerArguments(tokenizer_type="byte")
+TRAINING = TrainingArguments(
+    max_steps=8,
+    per_device_train_batch_size=8,
+    mixed_precision="no",
+    device="cpu",
+    logging_steps=1,
+    eval_steps=4,
+    save_steps=4,
+    sample_tokens=4,
+)
+
+
+def run(folder: Path, model=None, data=None, tokenizer=None, **training) -> recipe.TrainResult:
+    settings = dataclasses.replace(TRAINING, output_dir=str(folder), **training)
+    return recipe.train(
+        dataclasses.replace(MODEL, **(model or {})),
+        dataclasses.replace(DATA, **(data or {})),
+        tokenizer or TOKENIZER,
+        settings,
+        quiet=True,
+    )
+
+
+def losses(folder: Path, key: str = "loss") -> dict[int, float]:
+    return {line["step"]: line[key] for line in read_log(folder / "log.jsonl") if key in line}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run nobody interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(folder)
+    return folder
+
+
+def test_the_run_folder_is_a_transformers_model(finished):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for folder in (finished, finished / "best", finished / "checkpoint-8"):
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        assert type(model).__name__ == "TinyGPTForCausalLM" and len(tokenizer) == model.config.vocab_size
+        assert tokenizer.model_max_length == model.config.max_position_embeddings == 64
+    assert sorted(p.name for p in finished.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-8"]
+
+
+def test_log_and_results_agree(finished):
+    lines = read_log(finished / "log.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))
+    assert {"step", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second"} <= set(lines[0])
+    evaluation = [line for line in lines if "eval_loss" in line][-1]
+    result = json.loads((finished / "run.json").read_text())["result"]
+    assert result["eval_loss"] == evaluation["eval_loss"] and result["steps"] == 8
+    assert evaluation["samples"] and all(sample["text"] for sample in evaluation["samples"])
+    tokens = [line["tokens"] for line in lines if "loss" in line]
+    assert tokens == sorted(tokens) and result["tokens"] == tokens[-1]
+
+
+def test_the_same_settings_give_the_same_run(finished, tmp_path):
+    run(tmp_path / "again")
+    assert losses(tmp_path / "again") == losses(finished)
+
+
+@pytest.mark.parametrize("killed_at", [2, 6])
+def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed_at):
+    real, calls = recipe.gradients, []
+
+    def killed(*args):
+        calls.append(1)
+        if len(calls) > killed_at:
+            raise SystemExit(9)
+        return real(*args)
+
+    monkeypatch.setattr(recipe, "gradients", killed)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "r")
+    monkeypatch.setattr(recipe, "gradients", real)
+    run(tmp_path / "r")
+    assert losses(tmp_path / "r") == losses(finished)
+    assert losses(tmp_path / "r", "eval_loss") == losses(finished, "eval_loss")
+    expected = weights(finished)
+    assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
+
+
+@pytest.mark.parametrize("save", [1, 2])
+def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finished, tmp_path, monkeypatch, save):
+    real, calls = recipe.checkpoint.publish, []
+
+    def killed(folder, *args):
+        calls.extend([1] if folder.name == "r" else [])
+        if len(calls) == save:
+            raise SystemExit(9)
+        real(folder, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe.checkpoint, "publish", killed)
+        with pytest.raises(SystemExit):
+            run(tmp_path / "r")
+    run(tmp_path / "r", max_steps=8)
+    expected = weights(finished)
+    assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
+
+
+def test_a_signal_finishes_the_step_saves_and_goes_on(finished, tmp_path, monkeypatch):
+    real = recipe.gradients
+
+    def with_signal(*args):
+        os.kill(os.getpid(), 15)
+        return real(*args)
+
+    monkeypatch.setattr(recipe, "gradients", with_signal)
+    with pytest.raises(Interrupted, match="SIGTERM after step 1, saved") as stop:
+        run(tmp_path / "r")
+    assert stop.value.exit_status == 143 and (tmp_path / "r" / "checkpoint-1").is_dir()
+    monkeypatch.setattr(recipe, "gradients", real)
+    run(tmp_path / "r")
+    assert losses(tmp_path / "r") == losses(finished)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r")
+    (tmp_path / "r" / "checkpoint-8" / "model.safetensors").write_bytes(b"")
+    result = run(tmp_path / "r")
+    assert result.steps == 8 and not result.already_finished
+    assert losses(tmp_path / "r") == losses(finished)
+    assert [p.name for p in (tmp_path / "r").glob("checkpoint-8.replaced*")] == ["checkpoint-8.replaced-1"]
+    for checkpoint in ("checkpoint-4", "checkpoint-8"):
+        (tmp_path / "r" / checkpoint / "state.json").write_text("{}")
+    with pytest.raises(RunError, match="every checkpoint .* is damaged"):
+        run(tmp_path / "r")
+
+
+def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r")
+    shutil.rmtree(tmp_path / "r" / "checkpoint-8")
+    tokens = tmp_path / "r" / "rows" / "train" / "tokens.bin"
+    data = bytearray(tokens.read_bytes())
+    data[len(data) // 2] ^= 1
+    tokens.write_bytes(data)
+    with pytest.raises(RunError, match="tokens.bin has other content than when it was saved; make them anew"):
+        run(tmp_path / "r")
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    before = (finished / "model.safetensors").stat().st_mtime_ns
+    result = run(finished)
+    assert result.already_finished and result.steps == 8
+    assert (finished / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("batch,accumulation", [(4, 2), (2, 4), (3, 3)])
+def test_accumulation_does_not_change_the_loss(tmp_path, batch, accumulation):
+    run(tmp_path / "a", model={"hidden_dropout": 0.0}, per_device_train_batch_size=batch * accumulation, max_steps=4)
+    run(
+        tmp_path / "b",
+        model={"hidden_dropout": 0.0},
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        max_steps=4,
+    )
+    a, b = losses(tmp_path / "a"), losses(tmp_path / "b")
+    assert a.keys() == b.keys() and max(abs(a[k] - b[k]) for k in a) < 1e-6
+    a, b = losses(tmp_path / "a", "grad_norm"), losses(tmp_path / "b", "grad_norm")
+    assert max(abs(a[k] - b[k]) for k in a) < 1e-5
+
+
+def test_another_split_of_the_same_batch_resumes(finished, tmp_path):
+    plain = {"model": {"hidden_dropout": 0.0}}
+    run(tmp_path / "whole", **plain)
+    run(tmp_path / "r", **plain, max_steps=4, lr_scheduler_type="constant")
+    run(tmp_path / "w2", **plain, lr_scheduler_type="constant")
+    run(
+        tmp_path / "r",
+        **plain,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+    )
+    a, b = losses(tmp_path / "w2"), losses(tmp_path / "r")
+    assert max(abs(a[k] - b[k]) for k in a) < 1e-5
+
+
+def on_two_processes(config: Path, program: tuple[str, ...] = ("-m", "tinygpt_hf.cli", "train")) -> None:
+    """The run of these settings under torchrun, at a port that is free."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launch += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", *program, "--config", str(config)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_train_as_one(tmp_path):
+    run(tmp_path / "one", model={"hidden_dropout": 0.0}, per_device_train_batch_size=8, max_steps=5)
+    settings = dataclasses.replace(
+        TRAINING, output_dir=str(tmp_path / "two"), per_device_train_batch_size=4, max_steps=5
+    )
+    model = dataclasses.replace(MODEL, hidden_dropout=0.0)
+    (tmp_path / "c.yaml").write_text(to_yaml([model, DATA, TOKENIZER, settings]))
+    on_two_processes(tmp_path / "c.yaml")
+    for key in ("loss", "eval_loss"):
+        a, b = losses(tmp_path / "one", key), losses(tmp_path / "two", key)
+        assert a.keys() == b.keys() and max(abs(a[k] - b[k]) for k in a) < 1e-5
+
+
+def test_validation_is_the_mean_over_every_token_once(finished):
+    from transformers import AutoModelForCausalLM
+
+    from tinygpt_hf.rows.store import Rows
+
+    model, rows = AutoModelForCausalLM.from_pretrained(finished), Rows(finished / "rows" / "validation")
+    nats, count, position = 0.0, 0, 0
+    ids = torch.tensor(rows.tokens[:].astype("int64"))
+    may = torch.tensor(rows._may_be_target(torch.arange(len(ids)).numpy()))
+    with torch.no_grad():
+        while position < len(ids) - 1:  # slowly: one window at a time, one token at a time
+            window = ids[position : position + 65]
+            logits = model(window[None, :-1]).logits[0].double()
+            for k in range(len(window) - 1):
+                if may[position + k + 1]:
+                    nats -= float(torch.log_softmax(logits[k], -1)[window[k + 1]])
+                    count += 1
+            position += 64
+    assert count == rows.num_targets
+    assert losses(finished, "eval_loss")[8] == pytest.approx(nats / count, abs=1e-5)
+
+
+def test_every_row_of_an_epoch_is_seen_once_whatever_the_processes(finished):
+    from tinygpt_hf.planning.plan import make_plan
+    from tinygpt_hf.rows.batches import StepBatches
+    from tinygpt_hf.rows.store import IGNORED, Rows
+
+    rows = Rows(finished / "rows" / "train")
+    training = dataclasses.replace(TRAINING, max_steps=None, num_train_epochs=1, per_device_train_batch_size=3)
+    for processes in (1, 2):
+        plan = make_plan(training, rows.count(64, True), 64, processes)
+        seen = counted = 0
+        for step in range(plan.max_steps):
+            for rank in range(processes):
+                sizes = plan.rows_per_step, plan.total_rows, DATA.block_size, DATA.shift_rows, training.seed
+                batches, tokens = StepBatches(rows, *sizes, processes, rank).at(step, 3)
+                seen += sum(int((labels != IGNORED).sum()) for _, labels in batches)
+            counted += tokens
+        assert seen == counted == rows.num_targets
+    assert share(0, 7, 2, 0) == (0, 3)
+
+
+def test_epochs_and_tokens_set_the_length(tmp_path):
+    result = run(tmp_path / "r", max_steps=None, max_train_tokens=64 * 8 * 3, eval_steps=0, save_steps=0)
+    assert result.steps == 3
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"model": {"hidden_size": 64}}, "made with model hidden_size=32"),
+        ({"data": {"block_size": 32}}, "made from other block_size"),
+        ({"per_device_train_batch_size": 4}, "effective_batch 8, now it is 4"),
+        ({"data": {"max_train_samples": 121}}, "trained with other sources"),
+        ({"tokenizer": TokenizerArguments(tokenizer_type="char")}, "trained with other tokenizer_type"),
+    ],
+)
+def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, message):
+    before = sorted(str(p) for p in finished.rglob("*"))
+    with pytest.raises(UsageError, match=message):
+        run(finished, **{"max_steps": 12, **change})
+    assert sorted(str(p) for p in finished.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"data": {"block_size": 50_000}}, "one row needs 50001"),
+        ({"data": {"dataset_name": None, "train_file": ["/nowhere.txt"]}}, "does not exist"),
+        ({"tokenizer": TokenizerArguments()}, "no tokenizer is given"),
+        ({"model": {"num_attention_heads": 5}}, "no multiple of --num_attention_heads"),
+        ({"model": {"hidden_act": "nonsense"}}, "--hidden_act is 'nonsense'"),
+        ({"mixed_precision": "fp16"}, "fp16 needs a CUDA GPU"),
+        ({"max_steps": None}, "no length of the training"),
+        ({"save_total_limit": 1}, "use 2 or more"),
+        ({"model": {"model_name_or_path": "/nowhere"}, "tokenizer": TOKENIZER}, "cannot be loaded"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):
+    with pytest.raises(UsageError, match=message):
+        run(tmp_path / "r", **change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UsageError, match="is no run of ours .it holds thesis.tex"):
+        run(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_pulled_model_is_not_trained_over(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint-*", "run.json", "rows"))
+    before = weights(tmp_path / "r")
+    with pytest.raises(UsageError, match="is a model without its run, .*; go on from it with --model_name_or_path"):
+        run(tmp_path / "r")
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "r").items())
+
+
+def test_overwrite_moves_the_old_run_aside(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r")
+    run(tmp_path / "r", overwrite=True, max_steps=2)
+    assert (tmp_path / "r.old-1" / "checkpoint-8").is_dir() and (tmp_path / "r" / "checkpoint-2").is_dir()
+
+
+def test_a_failed_overwrite_leaves_the_old_run_where_it_was(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "r")
+    before = sorted(str(p) for p in tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="one row needs"):
+        run(tmp_path / "r", overwrite=True, data={"block_size": 50_000})
+    assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+
+
+def test_a_second_process_is_refused(finished):
+    from tinygpt_hf import storage
+
+    with storage.lock(finished):
+        code = f"from tinygpt_hf import storage; from pathlib import Path\nwith storage.lock(Path({str(finished)!r})): pass"
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert second.returncode != 0 and "is in use by process" in second.stderr
+
+
+def test_training_goes_on_from_given_weights(finished, tmp_path):
+    tokenizer = TokenizerArguments(tokenizer_name=str(finished))
+    first = run(tmp_path / "r", model={"model_name_or_path": str(finished)}, tokenizer=tokenizer, max_steps=1)
+    assert first.eval_loss < losses(finished, "eval_loss")[4]
+    assert losses(tmp_path / "r")[1] < losses(finished)[1] - 0.5
+
+
+def test_a_diverging_run_stops_and_saves_nothing(tmp_path):
+    with pytest.raises(RunError, match="no update was made"):
+        run(tmp_path / "r", learning_rate=1e30, muon_learning_rate=1e30, max_grad_norm=0.0)
+    assert not list((tmp_path / "r").glob("checkpoint-*"))
+
+
+def test_what_the_launcher_set_does_not_change_the_gradient(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    run(tmp_path / "r")
+    assert losses(tmp_path / "r", "grad_norm") == losses(finished, "grad_norm")
+
+
+def test_a_second_run_may_have_another_precision(finished, tmp_path):
+    result = run(tmp_path / "r", mixed_precision="bf16", max_steps=2)
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["hardware"]["mixed_precision"] == "bf16"
+    assert abs(losses(tmp_path / "r")[1] - losses(finished)[1]) < 0.05 and result.steps == 2
+
+
+def test_settings_written_are_settings_read(finished):
+    from tinygpt_hf.settings.parsing import parse
+
+    groups = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
+    settings = parse(groups, ["--config", str(finished / "run.yaml")])
+    assert settings[ModelArguments] == MODEL and settings[DataArguments] == DATA
+    assert settings[TrainingArguments] == dataclasses.replace(TRAINING, output_dir=str(finished))

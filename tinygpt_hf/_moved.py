@@ -1,0 +1,33 @@
+"""Import paths that earlier versions taught, under the names they have now; each import says the new one."""
+
+import sys
+import warnings
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "tinygpt_hf.sharing": "tinygpt_hf.export",
+    "tinygpt_hf.sharing.export": "tinygpt_hf.export.export",
+}
+
+
+class MovedModules:
+    """A finder for the old names. It stands last in `sys.meta_path`, so it is asked only for what does not exist."""
+
+    def find_spec(self, name: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None  # the default: an empty module, which exec_module replaces
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        warnings.warn(f"{name} is now {MOVED[name]}", DeprecationWarning, stacklevel=2)
+        sys.modules[name] = import_module(MOVED[name])  # the import system returns what stands here
+
+
+def keep_old_names() -> None:
+    """Make the old import paths work. Calling it again does nothing."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())

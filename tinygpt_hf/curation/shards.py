@@ -1,0 +1,130 @@
+"""A prepared corpus at rest: shards of parquet or jsonl under data/ and excluded/, and corpus.json, which says what it is.
+
+O/data/text-00000.parquet         columns text, origin (conversations: messages-00000.parquet, columns messages, origin)
+O/excluded/excluded-00000.parquet columns text, origin, rule, reason; text is null where a document was merely not chosen
+O/corpus.json, O/README.md        facts and card
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinygpt_hf import storage
+
+EXCLUDED = "excluded"
+BATCH_BYTES = 16_000_000  # text held back until it is written as one row group
+
+
+class Shards:
+    """Rows of one schema, written to numbered files of about `shard_bytes` of text each."""
+
+    def __init__(self, folder: Path, name: str, columns: dict[str, str], file_format: str, shard_bytes: int):
+        """`columns`: name -> `text` or `messages`."""
+        self._folder, self._name, self._columns, self._format = folder, name, columns, file_format
+        self._shard_bytes, self._number = shard_bytes, 0
+        self._rows: list[dict] = []
+        self._held = self._in_shard = 0
+        self._file = self._writer = None
+
+    def write(self, row: dict, size: int) -> None:
+        """`size`: bytes of its text."""
+        self._rows.append({name: row.get(name) for name in self._columns})
+        self._held += size
+        if self._held >= min(BATCH_BYTES, self._shard_bytes):
+            self._flush()
+            if self._in_shard >= self._shard_bytes:
+                self._close_shard()
+
+    def close(self) -> None:
+        self._flush()
+        self._close_shard()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._file is None:
+            self._folder.mkdir(exist_ok=True)
+            path = self._folder / f"{self._name}-{self._number:05d}.{self._format}"
+            self._file = storage.system.open(path)
+            if self._format == "parquet":
+                from pyarrow import parquet
+
+                self._writer = parquet.ParquetWriter(self._file, self._schema(), compression="zstd")
+        if self._writer is not None:
+            import pyarrow
+
+            self._writer.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema()))
+        else:
+            for row in self._rows:
+                storage.system.write(self._file, (json.dumps(row, ensure_ascii=False) + "\n").encode())
+        self._in_shard += self._held
+        self._rows, self._held = [], 0
+
+    def _schema(self):
+        import pyarrow
+
+        message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+        kinds = {"text": pyarrow.string(), "messages": pyarrow.list_(message)}
+        return pyarrow.schema([(name, kinds[kind]) for name, kind in self._columns.items()])
+
+    def _close_shard(self) -> None:
+        if self._file is None:
+            return
+        if self._writer is not None:
+            self._writer.close()
+        self._file.close()
+        self._file = self._writer = None
+        self._number, self._in_shard = self._number + 1, 0
+
+
+class Documents:
+    """Documents of a corpus, texts and conversations in shards of their own."""
+
+    def __init__(self, folder: Path, file_format: str, shard_bytes: int):
+        self._shards = {
+            kind: Shards(folder, kind, {kind: kind, "origin": "text"}, file_format, shard_bytes)
+            for kind in ("text", "messages")
+        }
+
+    def write(self, document: dict, size: int) -> None:
+        self._shards["text" if "text" in document else "messages"].write(document, size)
+
+    def close(self) -> None:
+        for shards in self._shards.values():
+            shards.close()
+
+
+class Excluded:
+    """Documents that were dropped, and why."""
+
+    def __init__(self, folder: Path, file_format: str, shard_bytes: int):
+        columns = dict.fromkeys(("text", "origin", "rule", "reason"), "text")
+        self._shards = Shards(folder, EXCLUDED, columns, file_format, shard_bytes)
+
+    def write(self, document: dict, rule: str, reason: str, with_text: bool = True) -> None:
+        text = document["text"] if "text" in document else json.dumps(document["messages"], ensure_ascii=False)
+        row = {"text": text if with_text else None, "origin": document["origin"], "rule": rule, "reason": reason}
+        self._shards.write(row, len(text) if with_text else 100)
+
+    def close(self) -> None:
+        self._shards.close()
+
+
+class Draft:
+    """Kept documents on their way: one line of JSON each, in the order they came, read once more in that order."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / "draft.jsonl"
+        self._file = storage.system.open(self._path)
+
+    def write(self, document: dict) -> None:
+        storage.system.write(self._file, (json.dumps(document, ensure_ascii=False) + "\n").encode())
+
+    def documents(self) -> Iterator[dict]:
+        self._file.close()
+        with open(self._path, encoding="utf-8", newline="\n") as file:
+            yield from map(json.loads, file)
+
+    def remove(self) -> None:
+        self._file.close()
+        self._path.unlink()

@@ -1,0 +1,110 @@
+"""What is known of a corpus, gathered document by document in bounded memory: what corpus.json and the card tell."""
+
+import heapq
+import re
+from collections import Counter
+
+from tinygpt_hf.curation.filters import contents, script_of
+from tinygpt_hf.errors import redacted
+
+SHOWN = 5  # of the longest and the strangest documents
+UNKNOWN_SHOWN = 40  # of the characters outside the tokenizer
+BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
+
+
+class Facts:
+    """Counts of documents read and kept; all sizes in bytes of UTF-8."""
+
+    def __init__(self):
+        self.read, self.read_bytes = 0, 0
+        self.replaced = 0  # faults of the encoding that U+FFFD stands for
+        self.kept, self.written, self.kept_bytes = 0, 0, 0  # written: with the copies that weights above 1 ask for
+        self.dropped: dict[str, list[int]] = {}
+        self.mended: Counter = Counter()
+        self.personal: Counter = Counter()
+        self.lengths: Counter = Counter()
+        self.scripts: Counter = Counter()
+        self.languages: dict[str, list[int]] = {}  # where they were asked: code -> documents, bytes; with copies
+        self.kept_characters: Counter = Counter()
+        self.near_duplicates = self.leaked = self.leaks_dropped = self.held_out = 0
+        self.texts_only = True
+        self.tokens: int | None = None
+        self._longest: list[tuple[float, int, str]] = []
+        self._strangest: list[tuple[float, int, str]] = []
+
+    def count_read(self, document: dict) -> None:
+        self.read += 1
+        self.read_bytes += sum(len(text.encode()) for text in contents(document))
+        self.replaced += document.get("replaced", 0)
+
+    def count_dropped(self, rule: str, size: int) -> None:
+        entry = self.dropped.setdefault(rule, [0, 0])
+        entry[0] += 1
+        entry[1] += size
+
+    def count_kept(
+        self, document: dict, size: int, copies: int, mended: Counter, characters: Counter, language: str | None = None
+    ) -> None:
+        """One document that stays."""
+        self.kept += 1
+        self.written += copies
+        self.kept_bytes += size * copies
+        self.lengths[size.bit_length()] += copies
+        self.texts_only &= "text" in document
+        if language:
+            entry = self.languages.setdefault(language, [0, 0])
+            entry[0] += copies
+            entry[1] += size * copies
+        for name, number in mended.items():
+            kind = name.removeprefix("personal_")
+            (self.personal if kind != name else self.mended)[kind] += number
+        letters = 0
+        for character, number in characters.items():
+            if script := script_of(character):
+                self.scripts[script] += number * copies
+                letters += number
+            elif character.isspace():
+                letters += number
+        self.kept_characters.update(characters)
+        strange = round(1 - letters / max(1, characters.total()), 3)
+        origin = redacted(document["origin"])
+        for found, value in ((self._longest, size), (self._strangest, strange)):
+            heapq.heappush(found, (value, -self.kept, origin))  # of equals, the earliest stays
+            if len(found) > SHOWN:
+                heapq.heappop(found)
+
+    def as_json(self) -> dict:
+        histogram = {f"{2 ** (bits - 1) if bits else 0}": self.lengths[bits] for bits in sorted(self.lengths)}
+        letters = max(1, self.scripts.total())
+        return {
+            "read": {"documents": self.read, "bytes": self.read_bytes, "encoding_errors": self.replaced},
+            "kept": {"documents": self.kept, "with_copies": self.written, "bytes": self.kept_bytes}
+            | ({"tokens": self.tokens} if self.tokens is not None else {}),
+            "dropped": {r: {"documents": n, "bytes": b} for r, (n, b) in sorted(self.dropped.items())},
+            "mended": dict(sorted(self.mended.items())),
+            "personal_data": dict(sorted(self.personal.items())),
+            "lengths": histogram,
+            "scripts": {name: round(number / letters, 4) for name, number in self.scripts.most_common()},
+            "languages": {c: {"documents": n, "bytes": b} for c, (n, b) in sorted(self.languages.items())},
+            "longest": [{"origin": o, "bytes": v} for v, _, o in sorted(self._longest, reverse=True)],
+            "strangest": [{"origin": o, "share": v} for v, _, o in sorted(self._strangest, reverse=True)],
+        }
+
+
+def unknown_characters(tokenizer, characters: Counter) -> dict:
+    """Characters the tokenizer has no token for, commonest first; white space is not asked.
+
+    They become its unknown token, or bytes where it falls back on them (`<0x..>`), or do not come back as they were. Byte-level
+    tokenizers have none: to them, every character is bytes.
+    """
+    outside: Counter = Counter()
+    for character, number in characters.items():
+        if not character.isspace():
+            ids = tokenizer.encode(character, add_special_tokens=False)
+            lost = tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids
+            as_bytes = all(BYTE_TOKEN.fullmatch(token) for token in tokenizer.convert_ids_to_tokens(ids))
+            if lost or as_bytes or tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() != character:
+                outside[character] = number
+    first = sorted(outside.items(), key=lambda pair: (-pair[1], pair[0]))[:UNKNOWN_SHOWN]
+    commonest = {f"U+{ord(character):04X}": number for character, number in first}
+    return {"distinct": len(outside), "occurrences": outside.total(), "commonest": commonest}

@@ -1,0 +1,237 @@
+"""A model that leaves home: written for a runtime that needs nothing of ours, then proved in a process that has nothing of ours.
+
+    target = check_request("runs/mine", "qwen3", None)         # runs/mine/exports/qwen3; before anything is loaded
+    report = export(*load_model("runs/mine", "cpu", "saved"), "runs/mine", "qwen3", target)
+    report.logit_difference                                    # below 1e-5, or a RunError was raised
+
+Each format is a module beside this one with three functions; `model` is a TinyGPT model, or a stock Qwen3, Llama or GPT-2:
+
+    check(model, tokenizer) -> str                     what will be written, in a few words; UsageError if it cannot be
+    write(model, tokenizer, folder: Path) -> list[str] the files, into a folder nobody sees yet; caveats to print
+    proof_command(folder: Path, reference: Path) -> list[str]
+                                                       script and arguments of the process that proves the folder
+
+What must come out again is in the folder `reference` (see reference.py). The process prints one line of JSON last:
+`logit_difference` (the largest absolute one; null where the runtime shows no logits), `prompts` and `greedy_tokens` (how many
+were compared, the latter for each prompt), `texts`, and `unequal`: what differs, in words, or null.
+"""
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import RunError, UsageError
+
+STOCK = ("qwen3", "llama", "gpt2")
+FORMATS = (*STOCK, "onnx", "gguf")
+WRITERS = {"onnx": "onnx_graph", "gguf": "gguf_file"}  # the stock formats: stock
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "gguf": ("gguf",)}
+INSIDE_SOURCE = "exports"  # the one place inside the source where an export may stand
+NEXT = dict.fromkeys(STOCK, "transformers serve {folder}") | {
+    "onnx": "run it in onnxruntime, as docs/export.md shows",
+    "gguf": "llama-server -m {folder}/model.gguf",
+}
+LARGEST_DIFFERENCE = 1e-5  # of logits in float32
+
+
+@dataclass
+class Report:
+    """What was written and what the proof found."""
+
+    output_dir: str
+    what: str
+    caveats: list[str]
+    proved: bool = False
+    logit_difference: float | None = None  # None where the runtime shows no logits
+    rounding: float | None = None  # how far float32 itself is off, asked only where the difference is above 1e-5
+    prompts: int = 0
+    greedy_tokens: int = 0  # for each prompt
+    texts: int = 0
+
+
+def check_request(source: str | None, to: str | None, output_dir: str | Path | None) -> Path:
+    """Where the export will stand. Refuses what can be refused before a model is loaded; writes nothing."""
+    if to not in FORMATS:
+        close = difflib.get_close_matches(str(to), FORMATS, n=1)
+        hint = f"did you mean --to {close[0]}?" if close else "choose one of them"
+        seen = "there is no --to" if to is None else f"--to is {to!r}"
+        raise UsageError(seen, f"one of {', '.join(FORMATS)} was wanted", hint)
+    if source is None:
+        raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
+    missing = [name for name in NEEDS.get(to, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        wanted = f"--to {to} needs {', '.join(NEEDS[to])}"
+        raise UsageError(f"{', '.join(missing)} is not installed", wanted, "pip install 'tinygpt_hf[export]'")
+    home = Path(source).expanduser()
+    if output_dir is None:
+        if not home.is_dir():
+            example = f"e.g. --output_dir {home.name}-{to}"
+            raise UsageError(f"{source} is no folder here", "a model from the Hub needs --output_dir", example)
+        output_dir = home / INSIDE_SOURCE / to
+    target = Path(output_dir).expanduser()
+    _check_target(target, home)
+    return target
+
+
+def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Report:
+    """Write `model` (loaded from `source`, in the dtype it was saved in) as `to` into the new folder `output_dir`.
+
+    It is proved before it appears: same greedy tokens, same token ids, logits that differ by less than 1e-5. A deep model's
+    float32 logits are themselves off by more; two ways to compute it that are each no further off than that differ by at most
+    twice as much, which is the bound then. Raises UsageError for what cannot be exported, RunError where the proof fails: what
+    was written stays beside `output_dir`, under a name with `.unproven` in it.
+    """
+    from tinygpt_hf.export.reference import rounding, write_reference
+    from tinygpt_hf.export.v4_compat import add_older_names
+
+    target = check_request(source, to, output_dir)
+    _check_model(model, source, to)
+    model.config.name_or_path = Path(source).resolve().name  # of a Hub's model it would be the commit
+    writer = importlib.import_module(f"tinygpt_hf.export.{WRITERS.get(to, 'stock')}")
+    report = Report(str(target), writer.check(model, tokenizer), [])
+    with tempfile.TemporaryDirectory(prefix="tinygpt-reference-") as reference, _no_empty_parent(target):
+        write_reference(model, tokenizer, Path(reference))
+        with storage.new_folder(target) as folder:
+            with _quiet():
+                report.caveats = _written(lambda: writer.write(model, tokenizer, folder), target)
+            add_older_names(folder)
+            storage.open_to_umask(folder)
+            command = writer.proof_command(folder.absolute(), Path(reference))
+            fault = _prove(command, report, lambda: rounding(model, Path(reference)))
+            if fault:
+                aside = _set_aside(folder, target)
+                raise RunError(
+                    f"the proof of {target} failed: {fault}; what was written is in {aside} to be looked at, "
+                    f"{source} is as it was"
+                )
+    return report
+
+
+def report_lines(report: Report, to: str) -> list[str]:
+    """What the command prints: what was written, what was proved, what to know, what to do next."""
+    found = []
+    if report.logit_difference is not None:
+        beside = "" if report.rounding is None else f", where float32 itself is off by {report.rounding:.1e}"
+        found.append(f"same logits (largest difference {report.logit_difference:.1e}{beside})")
+    if report.prompts:
+        found.append(f"same {report.greedy_tokens} greedy tokens after each of {report.prompts} prompts")
+    if report.texts:
+        found.append(f"same token ids of {report.texts} texts")
+    lines = [f"{report.output_dir}: {report.what}"]
+    if found:
+        lines.append(f"proved in a process without tinygpt_hf: {', '.join(found)}")
+    lines += [f"note: {caveat}" for caveat in report.caveats]
+    return [*lines, f"next: {NEXT[to].format(folder=shlex.quote(report.output_dir))}"]
+
+
+def _check_target(target: Path, home: Path) -> None:
+    """`target` must be new, lie outside the model (but in its exports/), and in a place that can be written to."""
+    wanted, place, inside = "a new folder was wanted", target.resolve(), home.resolve()
+    if home.is_dir() and place == inside:
+        raise UsageError(f"--output_dir {target} is the model itself", wanted, "choose another --output_dir")
+    if home.is_dir() and place.is_relative_to(inside):
+        parts = place.relative_to(inside).parts
+        if parts[0] != INSIDE_SOURCE or len(parts) != 2:
+            hint = f"use {home / INSIDE_SOURCE / target.name}, or a folder outside"
+            raise UsageError(f"--output_dir {target} is inside the model {home}", wanted, hint)
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"{target} exists already", wanted, "remove it, or choose another --output_dir")
+    above = next(path for path in place.parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        fault = "cannot be written to" if above.is_dir() else "is a file"
+        raise UsageError(f"{above} {fault}", "a place for --output_dir was wanted", "choose another --output_dir")
+
+
+def _check_model(model, source: str, to: str) -> None:
+    from tinygpt_hf.model.conversion import equal_architecture
+
+    kind = model.config.model_type
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise UsageError(f"{source} is quantised", "whole weights were wanted", "export the model it was made from")
+    if to in STOCK and kind != "tinygpt":
+        hint = "use it as it is: it needs nothing of ours"
+        raise UsageError(f"{source} is a {kind} already", f"--to {to} takes a TinyGPT model", hint)
+    if to in STOCK:
+        equal_architecture(model.config, to, "--to ")
+    if kind not in ("tinygpt", *STOCK):
+        wanted = f"--to {to} takes TinyGPT, {', '.join(STOCK)}"
+        raise UsageError(f"{source} is a {kind}", wanted, "export a model of these kinds")
+
+
+@contextlib.contextmanager
+def _no_empty_parent(target: Path):
+    """A failure takes the folder above `target` away again, if it was made for it and holds nothing."""
+    existed = target.parent.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _quiet():
+    """No progress bars of the library."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _written(write, target: Path) -> list[str]:
+    """safetensors has an error class of its own for a full disk."""
+    try:
+        return write()
+    except Exception as error:
+        if not type(error).__module__.startswith("safetensors"):
+            raise
+        raise RunError(f"{target} could not be written ({error}); nothing is left of it") from error
+
+
+def _prove(command: list[str], report: Report, rounding: Callable[[], float]) -> str | None:
+    """Run the proof and put what it found into the report; what is wrong, in words, or None."""
+    # -P: the folder of the script is not searched for modules
+    words = [sys.executable, "-P", *command]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
+    try:
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        unequal = found.pop("unequal")
+        for name in ("logit_difference", "prompts", "greedy_tokens", "texts"):
+            setattr(report, name, found[name])
+    except (IndexError, ValueError, TypeError, KeyError, AttributeError):
+        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return f"its process ended with status {done.returncode} ({reason})"
+    faults, difference = [unequal] if unequal else [], report.logit_difference
+    if difference is not None and not difference < LARGEST_DIFFERENCE:
+        report.rounding = rounding()
+        if not difference < 2 * report.rounding:
+            faults.append(f"the logits differ by {difference:.2g}, below {LARGEST_DIFFERENCE:.0e} was wanted")
+    report.proved = not faults
+    return ", and ".join(faults) or None
+
+
+def _set_aside(folder: Path, target: Path) -> Path:
+    """Keep what failed its proof, under the first free name that says so."""
+    names = (f"{target.name}.unproven{'' if k == 1 else f'-{k}'}" for k in range(1, 10**6))
+    aside = next(path for name in names if not (path := target.with_name(name)).exists())
+    storage.system.rename(folder, aside)
+    storage.sync_folder(aside.parent)
+    return aside

@@ -1,0 +1,124 @@
+"""ONNX: one graph for prompt and continuation, made by Transformers' own exporter, for ONNX Runtime.
+
+    model.onnx, model.onnx.data   inputs input_ids, attention_mask, position_ids and one cache tensor per layer, key and value;
+                                  outputs logits and the grown cache. An empty cache (length 0) makes it read a prompt
+    config.json, generation_config.json, tokenizer files, export.json (what Transformers' `ExportedModel` reads)
+
+Always float32. The graph is traced from the stock architecture the model is equal to, so that config.json names one everybody
+has; a model without an equal is traced as it is.
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from pathlib import Path
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import RunError, UsageError
+
+# angles that depend on the longest position seen: a graph has no place to remember it
+GROWING_ROPE = ("dynamic", "longrope")
+
+
+def check(model, tokenizer) -> str:
+    """What will be written; a UsageError for what no fixed graph computes."""
+    rope_type = (getattr(model.config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope_type in GROWING_ROPE:
+        raise UsageError(
+            f"rope_parameters has rope_type {rope_type}",
+            "ONNX has one graph for all lengths, and this type has angles that change with the length",
+            "use --to qwen3 or llama, or a rope_type such as yarn",
+        )
+    return f"an ONNX graph of {_architecture(model)} in float32"
+
+
+def write(model, tokenizer, folder: Path) -> list[str]:
+    """Trace the model and fill `folder`. The model and its device are left as they are."""
+    traced = _traceable(model)
+    # no sample size may be 1, or the graph has 1 in that place for ever
+    read, new = 4, 3
+    exported = _traced(traced, read, new)
+    exported.generation_config = model.generation_config
+    config, exported.config = exported.config, None  # its own save would ship our code with a TinyGPT
+    with _quiet():
+        exported.save_pretrained(folder)
+    del exported
+    described = config.to_diff_dict()  # to_dict tells the folder it came from
+    described["architectures"] = [_architecture(model)]
+    described.pop("auto_map", None)
+    storage.write_json(folder / "config.json", described)
+    tokenizer.save_pretrained(folder)
+    half = next(model.parameters()).dtype.itemsize < 4
+    return ["the model's half-precision weights are float32 in the graph"] if half else []
+
+
+def proof_command(folder: Path, reference: Path) -> list[str]:
+    """Script and arguments of the process that proves the folder."""
+    return [str(Path(__file__).with_name("prove_onnx.py")), str(folder), str(reference)]
+
+
+def _architecture(model) -> str:
+    if model.config.model_type != "tinygpt":
+        return type(model).__name__
+    from tinygpt_hf.model.conversion import STOCK_CLASSES, equal_architecture
+
+    try:
+        return STOCK_CLASSES[equal_architecture(model.config)]
+    except UsageError:
+        return type(model).__name__
+
+
+def _traceable(model):
+    """A float32 copy on the CPU that can be traced, a stock one where there is an equal."""
+    if _architecture(model) != type(model).__name__:
+        from tinygpt_hf.model.conversion import to_stock
+
+        traced = to_stock(model)
+    else:
+        traced = copy.deepcopy(model)
+    traced = traced.to("cpu").float().eval()
+    traced.set_attn_implementation("sdpa")
+    return traced
+
+
+def _traced(model, read: int, new: int):
+    """The exported model: `new` tokens after a cache of `read`, all lengths and the batch left open."""
+    import torch
+
+    ids = torch.zeros(2, read + new, dtype=torch.long)
+    with _quiet(), torch.no_grad():
+        from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+
+        cache = model(ids[:, :read], use_cache=True).past_key_values
+        inputs = {
+            "input_ids": ids[:, read:],
+            "attention_mask": torch.ones_like(ids),
+            "position_ids": torch.arange(read, read + new).repeat(2, 1),
+            "past_key_values": cache,
+        }
+        try:
+            return OnnxExporter().export(model, inputs, config=OnnxConfig(dynamic=True))
+        except Exception as error:  # torch.export and onnxscript raise classes of their own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise RunError(
+                f"Transformers' ONNX exporter failed ({reason}); try the versions of constraints.txt"
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet():
+    """The exporter reports its stages on standard output and through four loggers; its errors are what counts."""
+    from transformers.utils import logging as library
+
+    level = library.get_verbosity()
+    library.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        library.set_verbosity(level)

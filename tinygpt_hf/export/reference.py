@@ -1,0 +1,125 @@
+"""What an exported model must reproduce: logits, greedy tokens, token ids. Made from the model before anything is converted.
+
+A folder of two files, all of it computed in float32 on the CPU:
+
+    reference.safetensors   ids.<k> (B, T) and logits.<k> (B, K, V): the logits of the last K positions of those ids
+    reference.json          prompts: [[id]] and greedy: [[id]], the same number of ids after each prompt, end of text being
+                            a token like any other; texts: [str] and token_ids: [[id]], what the tokenizer makes of them;
+                            messages and chat: a conversation and its text by the chat template, or both null
+
+Nothing random: the same model gives the same files.
+"""
+
+import contextlib
+import copy
+import random
+from pathlib import Path
+
+import torch
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import RunError
+
+GREEDY_TOKENS = 64
+LONGEST = 1024  # tokens of the longest probe; GPT-2's learned positions end here
+KEPT = 16  # positions of a probe whose logits are kept: a long context times a large vocabulary would fill the disk
+
+PROMPTS = ("Once upon a time there was a little", "def f(x):\n\treturn 12345")
+TEXTS = (
+    "One day Anna found a red ball.",
+    "",
+    " ",
+    "  two  spaces ",
+    "\n\n\t tabs\r\n and ends \n",
+    "don't I'll we've 'tis",
+    "1234567890 1,000.50 3e-4",
+    "naïve café cafe\u0301 Ünï",
+    "四五六 日本語 한국어 العربية हिन्दी",
+    "🎉 \U0001f469\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f \U0001f1e9\U0001f1ea",
+    "\u200b\ufeff\u00a0\u2028\u3000x",
+    "a" * 40,
+    "<|im_start|>user\nhi<|im_end|>\n",
+    "a<|endoftext|>b<|pad|>c",
+    "{{ 1 }} {% raw %} <s> </s> [INST]",
+    "\x00\x07\x1b[0m",
+    "___---===***!!!???...",
+    "ALLCAPS MixedCase snake_case",
+)
+MESSAGES = [
+    {"role": "user", "content": "Hello! Who are you?"},
+    {"role": "assistant", "content": "A small model."},
+    {"role": "user", "content": "Tell me a story.\n\n"},
+]
+
+
+@torch.no_grad()
+def write_reference(model, tokenizer, folder: Path) -> None:
+    """Fill `folder` as said above. `model` stays as it is: elsewhere, in half precision or in training mode a copy is asked."""
+    from safetensors.torch import save_file
+
+    as_wanted = model.device.type == "cpu" and model.dtype == torch.float32 and not model.training
+    single = model if as_wanted else copy.deepcopy(model).to("cpu").float().eval()
+    context = getattr(model.config, "max_position_embeddings", None) or LONGEST
+    chance = random.Random(0)
+    tensors = {}
+    for k, (rows, length) in enumerate([(3, 24), (1, 1), (2, 5), (1, LONGEST)]):
+        ids = [_some_ids(model, chance, min(length, context)) for _ in range(rows)]
+        tensors[f"ids.{k}"] = torch.tensor(ids)
+        logits = single(input_ids=tensors[f"ids.{k}"], use_cache=False).logits[:, -KEPT:]
+        if not torch.isfinite(logits).all():
+            raise RunError("the model's logits are not finite; there is nothing to export; train it again, more gently")
+        tensors[f"logits.{k}"] = logits.float().contiguous()
+    save_file(tensors, folder / "reference.safetensors")
+
+    prompts = [tokenizer(text)["input_ids"] for text in PROMPTS] + [_some_ids(model, chance, n) for n in (1, 12)]
+    prompts = [(ids or [0])[: max(1, context // 2)] for ids in prompts]
+    count = max(1, min(GREEDY_TOKENS, context - max(map(len, prompts))))
+    chat = _chat(tokenizer)
+    storage.write_json(
+        folder / "reference.json",
+        {
+            "prompts": prompts,
+            "greedy": [_greedy(single, ids, count) for ids in prompts],
+            "texts": TEXTS,
+            "token_ids": [tokenizer(text)["input_ids"] for text in TEXTS],
+            "messages": MESSAGES if chat is not None else None,
+            "chat": chat,
+        },
+    )
+
+
+@torch.no_grad()
+def rounding(model, folder: Path) -> float:
+    """How far the float32 logits of the reference in `folder` are from the same computed in float64."""
+    from safetensors.torch import load_file
+
+    double, tensors = copy.deepcopy(model).to("cpu").double().eval(), load_file(folder / "reference.safetensors")
+    pairs = [(ids, tensors[name.replace("ids", "logits")]) for name, ids in tensors.items() if name.startswith("ids.")]
+    return max(
+        (double(input_ids=ids, use_cache=False).logits[:, -KEPT:] - kept).abs().max().item() for ids, kept in pairs
+    )
+
+
+def _some_ids(model, chance: random.Random, length: int) -> list[int]:
+    return [chance.randrange(model.get_input_embeddings().weight.shape[0]) for _ in range(length)]
+
+
+def _greedy(model, ids: list[int], count: int) -> list[int]:
+    """The `count` likeliest ids after `ids`, one after the other, whatever the model's own generation settings are."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        return model.generate(torch.tensor([ids]), max_new_tokens=count, do_sample=False)[0, len(ids) :].tolist()
+    finally:
+        model.generation_config = own
+
+
+def _chat(tokenizer) -> str | None:
+    """The conversation as the template writes it, or None: there is no template, or it refuses these messages."""
+    from jinja2 import TemplateError
+
+    if tokenizer.chat_template:
+        with contextlib.suppress(TemplateError):
+            return tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
+    return None

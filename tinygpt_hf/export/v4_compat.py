@@ -1,0 +1,36 @@
+"""The names that Transformers 4 and the converters of other runtimes look for, beside those Transformers 5 writes.
+
+Transformers 5 takes both spellings; 4.57 loads a stock folder with these and gives the same logits and token ids.
+"""
+
+from pathlib import Path
+
+from tinygpt_hf import storage
+
+
+def add_older_names(folder: Path) -> None:
+    """Complete config.json and tokenizer_config.json, where `folder` has them."""
+    for name, complete in (("config.json", _complete_config), ("tokenizer_config.json", _complete_tokenizer_config)):
+        if (folder / name).is_file():
+            values = storage.read_json(folder / name)
+            complete(values)
+            storage.write_json(folder / name, values)
+
+
+def _complete_config(config: dict) -> None:
+    rope = config.get("rope_parameters")
+    if rope:
+        config["rope_theta"] = rope["rope_theta"]
+        if rope["rope_type"] != "default":
+            config["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    if config.get("model_type") == "gpt2":
+        config["n_ctx"] = config["n_positions"]
+
+
+def _complete_tokenizer_config(config: dict) -> None:
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(config.get("extra_special_tokens"), list):  # a mapping is wanted there by 4
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    for name in ("is_local", "local_files_only"):  # how it was loaded here
+        config.pop(name, None)

@@ -1,0 +1,220 @@
+"""What goes up to the Hub: the files of a folder that are on a list of names, looked through before anything is sent.
+
+    parcels, notes = pack(Path("runs/mine"), "alice/mine", ["tokenizer"])      # checked; nothing is sent or written
+    parcels[0].files                       # {"config.json": Path("runs/mine/config.json"), ...}; all else stays here
+
+A name that is not on the list stays here: checkpoints, rows, logs (they quote the text), whatever else lies in the folder.
+Weights go as safetensors. A link is refused, as it may lead anywhere. Texts are searched for what looks like a secret, and
+every file for the secrets this process knows: the token it would log in with, and environment variables named as secrets.
+"""
+
+import json
+import mmap
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tinygpt_hf.errors import SECRET_NAME, UsageError, printable, redacted
+from tinygpt_hf.export.export import FORMATS, INSIDE_SOURCE
+from tinygpt_hf.model.validation import check_folder
+from tinygpt_hf.reading.discovery import CORPUS
+from tinygpt_hf.settings.parsing import load_yaml
+
+_TOKENIZER = (
+    r"tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt"
+    r"|(tokenizer|spiece)\.model|chat_template\.jinja"
+)
+_WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+_PAPERS = r"README\.md|LICENSE(\.txt|\.md)?"
+# What makes the model, or (SHARDS) the corpus: such a file of the repository that is not in the folder is an older one's: it goes.
+MODEL = re.compile(rf"(generation_)?config\.json|{_WEIGHTS}|{_TOKENIZER}|(configuration|modeling)_tinygpt\.py")
+RUN = re.compile(rf"{MODEL.pattern}|{_PAPERS}|run\.yaml|loss_curve\.svg|report\.html")
+EXPORT = re.compile(rf"{MODEL.pattern}|{_PAPERS}|export\.json|[\w-]+\.(onnx|onnx[._]data|gguf)")
+TOKENIZER = re.compile(rf"{_TOKENIZER}|{_PAPERS}|report\.json")
+SHARDS = re.compile(r"data/(text|messages)-\d{5,}\.(parquet|jsonl)")
+DATASET = re.compile(rf"data/[\w.-]+\.(parquet|jsonl)|corpus\.json|{_PAPERS}")
+TEXTS = (".json", ".md", ".txt", ".yaml", ".jinja", ".py", ".html", ".svg", "LICENSE")
+BETWEEN = '""\0\n\0'  # no secret reaches over this
+SHORTEST_SECRET = 8
+
+
+@dataclass
+class Parcel:
+    """A repository and what it will hold: name there -> file here. `left_out`: what stays here of the folder `home`."""
+
+    repository: str
+    home: Path
+    files: dict[str, Path]
+    kind: str = "model"  # or dataset
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.files.values())
+
+
+def pack(folder: Path, repository: str, also: list[str]) -> tuple[list[Parcel], list[str]]:
+    """The model, and of `also` (dataset, tokenizer, exports) what the folder has; a line for each it has not.
+
+    A folder that is no model, a link and a secret are `UsageError`s.
+    """
+    check_folder(folder)
+    parcels, notes = [parcel_of(folder, repository, RUN)], []
+    if "dataset" in also:
+        corpus = _corpus_of(folder)
+        if corpus:
+            parcels.append(parcel_of(corpus, f"{repository}-data", DATASET, "dataset"))
+        else:
+            notes.append(f"{folder} has no corpus of its own: no dataset is sent")
+    if "tokenizer" in also:
+        if (folder / "tokenizer").is_dir():
+            parcels.append(parcel_of(folder / "tokenizer", f"{repository}-tokenizer", TOKENIZER))
+        else:
+            notes.append(f"{folder} trained no tokenizer of its own: none is sent beside the model's")
+    if "exports" in also:
+        found = [folder / INSIDE_SOURCE / name for name in FORMATS if (folder / INSIDE_SOURCE / name).is_dir()]
+        parcels += [parcel_of(path, f"{repository}-{path.name}", EXPORT) for path in found]
+        if not found:
+            notes.append(f"{folder} has no exports; make one with tinygpt export {folder} --to qwen3")
+    for parcel in parcels:
+        check_secrets(parcel)
+    return parcels, notes
+
+
+def frozen(parcel: Parcel, place: Path) -> Parcel:
+    """The same files as they are at this moment, whoever replaces them: linked (or copied) into the new folder `place`."""
+    files = {}
+    place.mkdir()
+    for name, path in parcel.files.items():
+        files[name] = place / name
+        files[name].parent.mkdir(exist_ok=True)
+        try:
+            os.link(path, files[name], follow_symlinks=False)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(path, files[name], follow_symlinks=False)
+    frozen = replace(parcel, files=files)
+    _refuse_links(frozen.files)
+    return frozen
+
+
+def check_secrets(parcel: Parcel) -> None:
+    """Refuse a file in which a secret stands, naming the file and the place, not the secret."""
+    known = _known_secrets()
+    for name, path in parcel.files.items():
+        if path.name.endswith(TEXTS):
+            seen = _secret_in_text(path)
+        elif path.suffix == ".safetensors":  # the rest of it is numbers
+            seen = _secret_in(_strings(_notes_of_weights(path)))
+        else:
+            seen = None
+        if seen is None and path.suffix != ".safetensors" and _holds(path, known):
+            seen = "it is a token or password that this process knows"
+        if seen is not None:
+            wanted = "a file without secrets was wanted: the Hub is for others to read"
+            raise UsageError(f"{parcel.home / name} holds a secret ({seen})", wanted, "take it out, and revoke it")
+
+
+def parcel_of(folder: Path, repository: str, names: re.Pattern, kind: str = "model") -> Parcel:
+    files, left_out = {}, []
+    for path in sorted(folder.iterdir()):
+        inside = [path] if kind == "model" or not path.is_dir() or path.is_symlink() else sorted(path.iterdir())
+        for file in inside:
+            name = str(file.relative_to(folder))
+            if names.fullmatch(name):
+                files[name] = file
+            elif file.name != ".lock":
+                left_out.append(printable(name))
+    _refuse_links(files)
+    if not files:
+        raise UsageError(f"{folder} holds nothing to send", "the files of a model were wanted", "check the path")
+    return Parcel(repository, folder, files, kind, left_out)
+
+
+def _refuse_links(files: dict[str, Path]) -> None:
+    for path in files.values():
+        if path.is_symlink() or not path.is_file():
+            what = "is a link" if path.is_symlink() else "is no file"
+            raise UsageError(
+                f"{path} {what}", "a file was wanted: a link may lead anywhere", "put the file in its place"
+            )
+
+
+def _corpus_of(folder: Path) -> Path | None:
+    """The corpus folder a run was trained on: inside it, or named by its run.yaml."""
+    named: list = []
+    if (folder / "run.yaml").is_file():
+        data = load_yaml(str(folder / "run.yaml"), bounded=False).get("data")
+        named = data.get("train_file") or [] if isinstance(data, dict) else []
+    for place in (folder / "corpus", *map(Path, map(str, named))):
+        if (place / CORPUS).is_file():
+            return place
+    return None
+
+
+def _known_secrets() -> list[bytes]:
+    from huggingface_hub import get_token
+
+    named = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
+    return [value.encode() for value in {*named, get_token() or ""} if len(value) >= SHORTEST_SECRET]
+
+
+def _holds(path: Path, secrets: list[bytes]) -> bool:
+    if not secrets or path.stat().st_size == 0:
+        return False
+    if path.suffix == ".parquet":  # its text is compressed
+        return any(secret in text for text in _parquet_texts(path) for secret in secrets)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(secret) >= 0 for secret in secrets)
+
+
+def _parquet_texts(path: Path) -> Iterator[bytes]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            yield json.dumps(batch.to_pylist(), ensure_ascii=False, default=str).encode()
+
+
+def _secret_in_text(path: Path) -> str | None:
+    """Where a secret stands and what stands before it. Words of a vocabulary are looked at one by one."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".json":
+        try:
+            return _secret_in(_strings(json.loads(text)))
+        except (ValueError, RecursionError):
+            pass
+    return _secret_in(text.splitlines() if path.name in ("merges.txt", "vocab.txt") else [text])
+
+
+def _strings(value) -> Iterator[str]:
+    """Every text in a JSON value, and with its name where it has one: a password is known by that."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield f"{name}: {inner}" if isinstance(inner, str) else name
+            yield from _strings(inner)
+
+
+def _secret_in(texts) -> str | None:
+    text = BETWEEN.join(texts)
+    hidden = redacted(text)
+    if hidden == text:
+        return None
+    start = len(os.path.commonprefix([text, hidden]))
+    before = re.search(r"[^\s\0]{0,24}\s?\Z", text[:start])[0].strip()
+    place = f"line {text[:start].count(chr(10)) + 1}" if BETWEEN not in text else "one of its texts"
+    return f"{place}, after {printable(before)!r}" if before else place
+
+
+def _notes_of_weights(path: Path) -> dict:
+    """What a safetensors file says besides its numbers; its header was checked before."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length)).get("__metadata__", {})

@@ -1,0 +1,306 @@
+"""Files, folders, URLs and datasets -> documents, one at a time, each saying where it comes from.
+
+A document is {"text": str} or {"messages": [...]}, with "origin": a few words that lead back to it. What a file of each kind
+holds is told in formats.py; where files are looked for, in discovery.py.
+
+    for document in documents(Source(files=("books", "https://host/more.txt.gz"))): ...
+"""
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from urllib.parse import urlparse
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_endings
+from tinygpt_hf.reading.formats import file_documents, first_words, row_document
+from tinygpt_hf.settings.arguments import DataArguments
+from tinygpt_hf.settings.parsing import convert
+
+MOST_REPETITIONS = 1000  # a larger weight is a slip
+LISTED = 20  # files named in the facts of each window of a stream
+NOTED_EVERY = 1000  # rows between two places of a dataset at which reading can begin again
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before a dataset that broke off is read on
+THE_DATA = (ValueError, TypeError, LookupError, MemoryError)  # errors that no second attempt mends
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place documents come from: files, or a dataset. `weight`: how often each of its documents is used.
+
+    `found`: its files, where they were looked for already (`settled`).
+    """
+
+    files: tuple[str, ...] = ()
+    dataset_name: str | None = None
+    dataset_config_name: str | None = None
+    dataset_split: str = "train"
+    dataset_revision: str | None = None
+    text_column: str | None = None
+    document_separator: str | None = None
+    streaming: bool = False
+    max_samples: int | None = None
+    weight: float = 1.0
+    seed: int = 0
+    encoding_errors: str = "strict"
+    found: tuple[File, ...] | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Is it parquet behind URLs, read row group by row group while it is used, and never downloaded as a whole?"""
+        names = [urlparse(name) for name in self.files]
+        return (
+            self.streaming
+            and bool(names)
+            and all(n.scheme in ("http", "https") and n.path.endswith(".parquet") for n in names)
+        )
+
+    @property
+    def name(self) -> str:
+        """What it is called in a message."""
+        more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
+        return redacted(self.dataset_name or self.files[0] + more)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where reading can begin again: in front of row `rows`, where `datasets` was in `state`."""
+
+    rows: int = 0
+    state: dict | None = None
+
+
+def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
+    """The sources these settings name; settings that contradict each other are refused."""
+    if data.sources:
+        if data.train_file or data.dataset_name:
+            raise UsageError(
+                "data.sources is given beside train_file or dataset_name", "one of them", "move it into the list"
+            )
+        known = {f.name for f in fields(Source)} - {"files", "max_samples", "seed", "found"} | {
+            "train_file",
+            "max_train_samples",
+        }
+        sources = []
+        for number, entry in enumerate(data.sources, 1):
+            unknown = set(entry) - known if isinstance(entry, dict) else {repr(entry)}
+            if unknown:
+                raise UsageError(
+                    f"data.sources, entry {number}: {', '.join(map(str, sorted(unknown)))}",
+                    f"known: {', '.join(sorted(known))}",
+                    "mend it",
+                )
+            where = f"data.sources, entry {number}: "
+            types = {f.name: f.type for f in fields(DataArguments)} | {"weight": float}
+            values = {name: convert(value, types[name], where + name) for name, value in entry.items()}
+            weight = values.pop("weight", 1.0)
+            if not 0 < weight <= MOST_REPETITIONS:
+                raise UsageError(f"{where}weight is {weight:g}", f"above 0, at most {MOST_REPETITIONS}", "e.g. 0.5")
+            sources += [
+                replace(s, weight=weight) for s in training_sources(replace(data, sources=None, **values), seed)
+            ]
+        return sources
+    if data.document_separator == "":
+        raise UsageError("document_separator is empty", "`blank_line` or a marker was wanted", "leave it out")
+    if data.train_file and data.dataset_name:
+        raise UsageError("--train_file and --dataset_name are both given", "one of them", "use data.sources for a mix")
+    if not data.train_file and not data.dataset_name:
+        raise UsageError(
+            "there is no text to read", "--train_file or --dataset_name was wanted", "e.g. --dataset_name toyland"
+        )
+    return [
+        Source(
+            files=tuple(data.train_file),
+            dataset_name=data.dataset_name,
+            dataset_config_name=data.dataset_config_name,
+            dataset_split=data.dataset_split,
+            dataset_revision=data.dataset_revision,
+            text_column=data.text_column,
+            document_separator=data.document_separator,
+            streaming=data.streaming,
+            max_samples=data.max_train_samples,
+            seed=seed if data.dataset_name == "toyland" else 0,  # other documents do not depend on it
+            encoding_errors=data.encoding_errors,
+        )
+    ]
+
+
+def validation_source(data: DataArguments) -> Source:
+    """The source behind --validation_file."""
+    return Source(
+        files=tuple(data.validation_file),
+        text_column=data.text_column,
+        document_separator=data.document_separator,
+        encoding_errors=data.encoding_errors,
+    )
+
+
+def all_sources(data: DataArguments, seed: int = 0) -> list[Source]:
+    """Those of the training text, and the validation files if there are any."""
+    return [*training_sources(data, seed), *([validation_source(data)] if data.validation_file else [])]
+
+
+def settled(source: Source) -> Source:
+    """The source with its files looked for now: what appears later is none of them."""
+    return source if source.dataset_name or source.remote else replace(source, found=tuple(_files(source)))
+
+
+def fingerprint(source: Source) -> dict:
+    """What decides the documents, as JSON: for files, and those of a local dataset, their names, sizes and sha256; for other
+    datasets their full name. Of what is streamed, and so read when it is used, not before, only names and sizes. No secrets.
+    """
+    facts = {f.name: getattr(source, f.name) for f in fields(source) if getattr(source, f.name) != f.default}
+    facts.pop("found", None)
+    local = source.dataset_name and source.dataset_name != "toyland" and os.path.isdir(source.dataset_name)
+    if source.remote:
+        files = [(None, url) for url in source.files]
+    elif local:
+        paths = sorted(files_below(source.dataset_name))
+        files = [(path, os.path.relpath(path, source.dataset_name)) for path in paths]
+    else:
+        files = [(path, name if name != path else Path(path).name) for path, name, _ in _files(source)]
+    if source.streaming and files:
+        named = [{"name": name, "size": os.path.getsize(path) if path else None} for path, name in files]
+        facts |= {"files": named[:LISTED], "num_files": len(named), "listing": storage.value_hash(named)}
+    elif files:
+        facts["files"] = [
+            {"name": name, "size": os.path.getsize(path), "sha256": storage.file_hash(Path(path))}
+            for path, name in files
+        ]
+    return redacted(facts)
+
+
+def remarks(found: list[Source]) -> list[str]:
+    """What was not read, or not as it should be, in words."""
+    lines = [file.note for source in found for file in _files(source) if file.note]
+    others = skipped(found)
+    if others:
+        words = ", ".join(f"{ending} ({number})" for ending, number in others.items())
+        lines.append(f"files not read for their endings: {words}")
+    return lines
+
+
+def skipped(found: list[Source]) -> dict[str, int]:
+    """How many files in the folders and behind the globs of these sources are not read, by their ending."""
+    return skipped_endings(name for source in found if not source.dataset_name for name in source.files)
+
+
+def _files(source: Source) -> Iterable[File]:
+    if source.dataset_name or source.remote:
+        return ()
+    return find_files(source.files) if source.found is None else source.found
+
+
+def total_bytes(found: list[Source]) -> int | None:
+    """The size of the files behind the sources; None where they do not tell how far the reading is."""
+    if any(source.dataset_name or source.max_samples or source.remote for source in found):
+        return None
+    return sum(os.path.getsize(file.path) for source in found for file in _files(source))
+
+
+def documents(
+    source: Source,
+    in_pieces: bool = False,
+    seen: Callable[[int], None] = lambda count: None,
+    keep_broken: bool = False,
+    begin: Place = Place(),
+    note: Callable[[Place], None] = lambda place: None,
+    say: Callable[[str], None] = lambda line: None,
+    wait: Callable[[float], None] = time.sleep,
+    opened: bool = False,
+) -> Iterator[dict]:
+    """All documents of a source, in an order that is always the same; `in_pieces`, `seen` and `keep_broken` as `file_documents`.
+
+    `note` is called in front of a document at which another call may `begin`. `say` is told when a network fails, and `wait`
+    called before it is tried again. `opened`: it could be opened before, so that it cannot now is the network's fault.
+    """
+    if source.dataset_name == "toyland":
+        found = _toyland(source)
+    elif source.dataset_name or source.remote:
+        found = _dataset(source, keep_broken, begin, note, say, wait, opened)
+    else:
+        found = itertools.chain.from_iterable(
+            _file(file, source, in_pieces, seen, keep_broken) for file in _files(source)
+        )
+    return itertools.islice(found, None if source.max_samples is None else max(0, source.max_samples - begin.rows))
+
+
+def _file(file: File, source: Source, in_pieces: bool, seen: Callable, keep_broken: bool) -> Iterator[dict]:
+    how = source.text_column, source.document_separator, source.encoding_errors, in_pieces, seen, keep_broken
+    for document in file_documents(file.path, *how):
+        yield {**document, "origin": file.name + document["origin"].removeprefix(file.path)}
+
+
+def _toyland(source: Source) -> Iterator[dict]:
+    from tinygpt_hf.toyland import corpus as toyland
+
+    if source.dataset_split not in ("train", "heldout"):
+        raise UsageError(f"toyland has no split {source.dataset_split!r}", "train or heldout", "check --dataset_split")
+    if source.max_samples is None:
+        raise UsageError(
+            "toyland has no end", "how many documents to write was wanted", "e.g. --max_train_samples 20000"
+        )
+    kinds = {None: ("story", "facts", "dialogue"), "text": ("story", "facts"), "dialogues": ("dialogue",)}
+    if source.dataset_config_name not in kinds:
+        seen = f"toyland has no configuration {source.dataset_config_name!r}"
+        raise UsageError(seen, "text or dialogues, or none for both", "check --dataset_config_name")
+    wanted = kinds[source.dataset_config_name]
+    for document in toyland.documents(source.seed, sys.maxsize, source.dataset_split):
+        if document["kind"] not in wanted:
+            continue
+        yield {**document, "origin": f"toyland:{document['id']}"}
+
+
+def _dataset(
+    source: Source, keep_broken: bool, begin: Place, note: Callable, say: Callable, wait: Callable, opened: bool
+) -> Iterator[dict]:
+    """The rows of a dataset. Streamed, one that breaks off is opened again where it was, after WAITS."""
+    name, number, rows = source.name, begin.rows, None
+    waits = iter(WAITS)
+    while True:
+        try:
+            if rows is None:
+                dataset, rows = _opened(source, begin)
+                rows, opened = itertools.islice(rows, number - begin.rows, None), True
+            if source.streaming and number >= begin.rows + NOTED_EVERY:
+                begin = Place(number, dataset.state_dict())
+                note(begin)
+            row = next(rows, None)
+        except Exception as error:  # the libraries below raise a dozen classes for a name that is not there
+            if not opened:
+                raise UsageError(
+                    f"the dataset {name!r} cannot be loaded ({first_words(error)})",
+                    "a reachable dataset with that configuration and split was wanted",
+                    "check --dataset_name, --dataset_config_name, --dataset_split and the network",
+                ) from error
+            seconds = next(waits, None) if source.streaming and not isinstance(error, THE_DATA) else None
+            reason = f"the dataset {name!r} broke off after {number} rows ({first_words(error)})"
+            if seconds is None:
+                raise RunError(reason) from error
+            say(f"note: {reason}; trying again in {seconds:g} s")
+            wait(seconds)
+            rows = None
+            continue
+        if row is None:
+            return
+        yield row_document(row, source.text_column, f"{name}, row {number}", keep_broken)
+        number, waits = number + 1, iter(WAITS)
+
+
+def _opened(source: Source, begin: Place):
+    """(the dataset, its rows from `begin` on)."""
+    from datasets import load_dataset
+
+    what = [source.dataset_name, source.dataset_config_name]
+    options = {"split": source.dataset_split, "revision": source.dataset_revision}
+    if source.remote:
+        what, options = ["parquet"], {"data_files": list(source.files), "split": "train"}
+    dataset = load_dataset(*what, **options, streaming=source.streaming)
+    if begin.state is not None:
+        dataset.load_state_dict(begin.state)
+    return dataset, iter(dataset)

@@ -1,0 +1,66 @@
+"""Which documents are used how often, and which are held out for validation: pure functions of the document.
+
+A document's fate hangs on a hash of its content, not on its place, so it stays on its side of the split when the corpus grows
+or is read in another order, and copies of one document cannot land on both sides.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+
+from tinygpt_hf.reading.decoding import pieces_of
+
+FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tail of each document is held out instead
+
+
+def content_hash(document: dict, salt: str = "") -> float:
+    """A number in [0, 1) that depends on the content of the document only: its text, or the role and content of its messages."""
+    if "text" in document:
+        content = document["text"]
+    else:
+        said = [{name: message[name] for name in ("content", "role")} for message in document["messages"]]
+        content = json.dumps(said, sort_keys=True, default=str)
+    digest = hashlib.blake2b(digest_size=8, key=salt.encode())
+    for piece in pieces_of(content, tell=False):
+        digest.update(piece.encode())
+    return int.from_bytes(digest.digest(), "big") / 2**64
+
+
+def repetitions(document: dict, weight: float) -> int:
+    """How often a document is used at this weight: 2 is twice; 0.5 is half of the documents, chosen by their hash."""
+    whole = int(weight)
+    return whole + (weight > whole and content_hash(document, "weight") < weight - whole)
+
+
+def is_held_out(document: dict, percentage: float) -> bool:
+    """Does the document belong to the validation part?"""
+    return content_hash(document, "validation") < percentage / 100
+
+
+def cut_tail(text: str, percentage: float) -> tuple[str, str]:
+    """(training part, validation part) of one text: its last `percentage` percent of characters are held out."""
+    border = int(len(text) * (1 - percentage / 100))
+    return text[:border], text[border:]
+
+
+def choose_split(documents: Iterator[dict], wanted: str | None) -> tuple[str, Iterator[dict]]:
+    """`hash` or `tail`, and the documents again: as wanted, else tail for a corpus of few texts."""
+    first = list(itertools.islice(documents, FEW_DOCUMENTS))
+    few = len(first) < FEW_DOCUMENTS and all("text" in document for document in first)
+    return wanted or ("tail" if few else "hash"), itertools.chain(first, documents)
+
+
+def split(documents: Iterable[dict], how: str, percentage: float) -> Iterator[tuple[str, dict]]:
+    """("train" | "validation", document) for every document; a text cut by its tail comes as two."""
+    for document in documents:
+        if percentage <= 0:
+            yield "train", document
+        elif how == "tail" and "text" in document:
+            head, tail = cut_tail(document["text"], percentage)
+            if head:
+                yield "train", {**document, "text": head}
+            if tail:
+                yield "validation", {**document, "text": tail}
+        else:
+            yield ("validation" if is_held_out(document, percentage) else "train"), document

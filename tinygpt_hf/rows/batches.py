@@ -1,0 +1,95 @@
+"""The micro-batches of a step, for one process: a pure function of the step, read ahead by threads where that is wanted.
+
+steps = StepBatches(rows, rows_per_step=64, total_rows=6400, block_size=256, shift_rows=True, seed=42)
+batches, tokens = steps.at(step, size=16)          # 4 pairs (input_ids, labels), each (16, 256); their supervised tokens
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from tinygpt_hf.rows import order
+from tinygpt_hf.rows.store import IGNORED, Rows
+
+# input_ids and labels, labels already shifted, and with a document mask position_ids: all (B, T)
+Batch = tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class StepBatches:
+    """Which rows a step shows, cut for process `process` of `processes`; `workers` threads read that many steps ahead.
+
+    Nothing here has a state that could be lost: the rows of a step follow from its number alone.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        rows_per_step: int,
+        total_rows: int,
+        block_size: int,
+        shift_rows: bool,
+        seed: int,
+        processes: int = 1,
+        process: int = 0,
+        workers: int = 0,
+        document_mask: bool = False,
+    ):
+        self._rows, self._per_step, self._total = rows, rows_per_step, total_rows
+        self._block_size, self._shift, self._seed = block_size, shift_rows, seed
+        self._processes, self._process = processes, process
+        self._workers, self._document_mask = workers, document_mask
+        self._pool = ThreadPoolExecutor(workers) if workers else None
+        self._ahead: dict[int, Future] = {}
+
+    def at(self, step: int, size: int) -> tuple[list[Batch], int]:
+        """The micro-batches of at most `size` rows, as many on every process, and the supervised tokens of all processes.
+
+        The last step of a run may be short: a micro-batch without rows is one row that counts nothing. The tokens of other
+        processes are counted from the rows, which all can read: asking them would make every GPU wait.
+        """
+        rows = self._ahead.pop(step).result() if step in self._ahead else self._read(step)
+        if self._pool:
+            self._ahead = {ahead: waiting for ahead, waiting in self._ahead.items() if ahead > step}
+            for ahead in range(step + 1, step + 1 + self._workers):
+                if self.span(ahead)[1] > 0 and ahead not in self._ahead and self.covered(ahead, step):
+                    self._ahead[ahead] = self._pool.submit(self._read, ahead)
+        begin, count = order.share(0, len(rows[0]), self._processes, self._process)
+        parts = -(-self._per_step // (self._processes * size))
+        batches = []
+        for part in range(parts):
+            first, number = order.share(begin, count, parts, part)
+            cut = slice(first, first + number)
+            batches.append(tuple(part[cut] for part in rows) if number else self._nothing())
+        return batches, int((rows[1] != IGNORED).sum())
+
+    def row_ids(self, step: int) -> list[int]:
+        """The numbers of the rows a step shows, of all processes."""
+        return [int(row) for _, rows in self._pieces(step) for row in rows]
+
+    def span(self, step: int) -> tuple[int, int]:
+        """The positions a step shows: (the first, how many)."""
+        first = step * self._per_step
+        return first, min(self._per_step, self._total - first)
+
+    def covered(self, step: int, shown: int | None = None) -> bool:
+        """Are the rows of a step there, and do they stay while those of step `shown` are shown?"""
+        return self._rows.covers(*self.span(step), None if shown is None else self.span(shown)[0])
+
+    def _pieces(self, step: int) -> list[tuple[int, np.ndarray]]:
+        return self._rows.at(*self.span(step), self._block_size, self._shift, self._seed)
+
+    def _read(self, step: int) -> Batch:
+        parts = []
+        for epoch, rows in self._pieces(step):
+            offset = order.epoch_offset(self._block_size, self._seed, epoch) if self._shift else 0
+            part = self._rows.batch(rows, self._block_size, offset)
+            if self._document_mask:
+                part = *part, self._rows.position_ids(rows, self._block_size, offset)
+            parts.append(part)
+        return tuple(torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+
+    def _nothing(self) -> Batch:
+        empty = torch.zeros((1, self._block_size), dtype=torch.long)
+        nothing = empty, torch.full_like(empty, IGNORED)
+        return (*nothing, empty) if self._document_mask else nothing

@@ -1,0 +1,193 @@
+"""Tokenizers trained from text: byte-level BPE, characters, or bytes; each a stock fast tokenizer, lossless on any text.
+
+- `bpe`   byte-level BPE as GPT-2 has it: its pattern, no normaliser (llama.cpp knows it as pre-type "gpt-2")
+- `char`  one token per character seen; a character never seen is spelt in its UTF-8 bytes, so nothing is ever lost
+- `byte`  one token per byte: 256 and the special tokens
+
+Special tokens take the ids 0 to 3. Nothing is prepended; `<|endoftext|>` ends a document.
+"""
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.tokenizing.chat_template import (
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    PAD,
+    SPECIAL_TOKENS,
+    TURN_END,
+    TURN_START,
+    encode_texts,
+)
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+SMALLEST_BPE = 256 + len(SPECIAL_TOKENS)
+PIECE_CHARACTERS = 1 << 14  # a longer text is sampled in pieces, so that it weighs what its length is
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    tokenizer_type: str = "bpe",
+    vocab_size: int = 4096,
+    min_frequency: int = 2,
+    max_length: int = 1024,
+):
+    """Train a `PreTrainedTokenizerFast` on texts. Reads them once, in order; memory holds the counts, not the texts.
+
+    `vocab_size` and `min_frequency` are for `bpe`, whose vocabulary ends up smaller where the text has no more pairs that
+    occur `min_frequency` times. `max_length` becomes `model_max_length`.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    texts = _not_empty(texts)
+    if tokenizer_type == "char":
+        characters = Counter()
+        for text in texts:
+            characters.update(text)
+        byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+        vocabulary = [*SPECIAL_TOKENS, *byte_tokens, *sorted(characters)]
+        core = Tokenizer(
+            models.BPE(
+                vocab={token: k for k, token in enumerate(vocabulary)}, merges=[], byte_fallback=True, fuse_unk=False
+            )
+        )
+        core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+        core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+        core.add_special_tokens(list(SPECIAL_TOKENS))
+    else:
+        core = Tokenizer(models.BPE())
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        core.decoder = decoders.ByteLevel()
+        if tokenizer_type == "bpe" and vocab_size < SMALLEST_BPE:
+            raise UsageError(
+                f"--vocab_size is {vocab_size}",
+                f"byte-level BPE has 256 bytes and {len(SPECIAL_TOKENS)} special tokens before its first merge",
+                f"use at least {SMALLEST_BPE}, or --tokenizer_type byte",
+            )
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size if tokenizer_type == "bpe" else SMALLEST_BPE,
+            min_frequency=min_frequency,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        core.train_from_iterator(texts if tokenizer_type == "bpe" else (next(texts),), trainer)
+        for _ in texts:  # bytes need no training, but an unreadable source is an error here as well
+            pass
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        additional_special_tokens=[TURN_START, TURN_END],
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=max_length,
+    )
+
+
+def _not_empty(texts: Iterable[str]) -> Iterator[str]:
+    texts = iter(texts)
+    first = next(texts, None)
+    if first is None:
+        raise UsageError("the text is empty", "a tokenizer is trained on text", "name files that hold some")
+    return itertools.chain([first], texts)
+
+
+def load_tokenizer(name_or_path: str):
+    """`AutoTokenizer.from_pretrained` with an error a person can act on."""
+    from transformers import AutoTokenizer
+
+    folder = Path(name_or_path)
+    try:
+        # asked here because AutoTokenizer makes up an empty tokenizer for some model types
+        if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise FileNotFoundError("it holds no tokenizer.json")
+        # False, or the library would ask at the terminal whether code from the folder may run
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except (
+        BaseException
+    ) as error:  # the Rust side raises bare Exceptions and its panics, a broken JSON any class there is
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise UsageError(
+            f"no tokenizer could be loaded from {name_or_path!r} ({reason})",
+            "a folder written by train_tokenizer.py or a Hub id was wanted",
+            "check --tokenizer_name",
+        ) from error
+    for word in ("is_local", "local_files_only"):  # how it was read is no part of it, but would be saved with it
+        tokenizer.init_kwargs.pop(word, None)
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if (
+        largest >= 2 * len(tokenizer) + 1024
+    ):  # small gaps are usual; `tokenizers` steps through all numbers when it saves
+        raise UsageError(
+            f"{name_or_path!r} numbers its {len(tokenizer)} tokens up to {largest}",
+            "numbers without large gaps were wanted",
+            "get the tokenizer again",
+        )
+    if not tokenizer.is_fast:
+        raise UsageError(
+            f"{name_or_path!r} has a slow tokenizer", "a fast one was wanted", "convert it to tokenizer.json"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UsageError(
+            f"the tokenizer {name_or_path!r} has no end-of-text token",
+            "documents are separated by it",
+            "set eos_token in its tokenizer_config.json",
+        )
+    return tokenizer
+
+
+def tokenizer_hash(tokenizer) -> str:
+    """sha256 of what decides the ids: the serialised tokenizer and the chat template."""
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core["truncation"] = core["padding"] = None  # left behind by whoever called the tokenizer last
+    return hashlib.sha256(f"{json.dumps(core)}\n{tokenizer.chat_template}".encode()).hexdigest()
+
+
+def sample_evenly(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
+    """Texts worth about `max_bytes`, spread evenly over a source whose length nobody knows, in one pass and bounded memory.
+
+    Keeps every text until the budget is full, then every second one, every fourth, and so on: the kept ones always lie
+    evenly from the first text to the latest. Long texts count as many short ones, so that none can fill the budget.
+    """
+    length = max(1, min(PIECE_CHARACTERS, max_bytes // 256))
+    pieces = (text[k : k + length] for text in texts for k in range(0, len(text), length))
+    kept: list[tuple[int, str]] = []
+    size, step = 0, 1
+    for number, piece in enumerate(pieces):
+        if number % step:
+            continue
+        kept.append((number, piece))
+        size += len(piece.encode())
+        while size > max_bytes and len(kept) > 1:
+            step *= 2
+            kept = [(n, p) for n, p in kept if n % step == 0]
+            size = sum(len(p.encode()) for _, p in kept)
+    for _, piece in kept:
+        yield piece
+
+
+def beginning(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
+    """The first texts, until they come to `max_bytes`."""
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text.encode())
+        if size >= max_bytes:
+            return
+
+
+def bytes_per_token(tokenizer, texts: list[str]) -> float:
+    """How many UTF-8 bytes of the texts one token stands for, on average: higher means shorter sequences."""
+    tokens = sum(map(len, encode_texts(tokenizer, texts)))
+    return sum(len(text.encode()) for text in texts) / max(tokens, 1)

@@ -1,0 +1,271 @@
+"""What a run says: an object per logged step in log.jsonl; a bar with loss, speed and time left on the terminal."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import presentable, redacted
+from tinygpt_hf.planning.plan import size
+
+SECONDS_BETWEEN_LINES = 10
+
+
+class Console:
+    """Lines and bars on stderr; a bar only where a person watches. Silent on processes other than the first."""
+
+    def __init__(self, enabled: bool = True):
+        self.enabled = enabled
+        self.live = enabled and sys.stderr.isatty()
+        self._bar: Any = None  # rich is imported where a bar is shown
+        self._last_line, self._title = time.monotonic(), ""
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if not self.enabled:
+            return
+        line = presentable(line)
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def bar(self, title: str, total: float | None, done: int = 0) -> None:
+        """Begin a bar; the one before it ends."""
+        self.close()
+        self._title = title
+        if not self.live:
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[right]}")
+        self._bar = Progress(*columns, console=RichConsole(stderr=True), transient=True)
+        self._task = self._bar.add_task(title, total=total, completed=done, right="")
+        self._bar.start()
+
+    def advance(self, done: float, right: str) -> None:
+        """Move the bar; where no terminal shows one, a plain line at most every ten seconds."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, right=right)
+        elif self.enabled and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.say(f"{self._title}: {right}")
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def tokenizing_bar(console: Console, clock: Callable[[], float] = time.perf_counter) -> Callable:
+    """Begin a bar; returns what moves it: (bytes of text done, tokens so far, share of the files that was read or None)."""
+    console.bar("tokenizing", 1.0)
+    first: list[float] = []
+
+    def progress(done: int, tokens: int, share: float | None) -> None:
+        if not first:  # a call that goes on begins with what is done already
+            first.extend((done, share or 0.0, clock()))
+        speed = 0.0
+        if clock() > first[2]:
+            speed = (done - first[0]) / 1e6 / (clock() - first[2])
+        words = [f"{done / 1e6:.1f} MB", f"{speed:.1f} MB/s", f"{tokens} tokens"]
+        if share and share > first[1]:
+            left = (1 - share) / (share - first[1]) * (clock() - first[2])
+            words.append(f"{duration(left)} left")
+        console.advance(share or 0.0, ", ".join(words))
+
+    return progress
+
+
+class RunLog:
+    """log.jsonl: grows by whole lines; at resume it is cut to the checkpoint's step by an atomic rewrite."""
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        if path.is_file():
+            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+            storage.write_file(path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, values: dict) -> None:
+        """Append one object; a value that is not finite becomes null with a flag beside it, since JSON has no NaN."""
+        clean = redacted(values)
+        for key, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                clean[key], clean[f"{key}_is"] = None, str(value)
+        line = json.dumps(clean, allow_nan=False) + "\n"
+        storage.system.append(self.path, line.encode())
+
+
+def read_log(path: Path) -> list[dict]:
+    """The objects of a log.jsonl; a torn last line is left out."""
+    return [json.loads(line) for line in _whole_lines(path)]
+
+
+def finite_or_none(values: dict) -> dict:
+    """The same values with None for a number that is not finite, which JSON does not have."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def _whole_lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    good = []
+    for line in lines:
+        try:
+            if isinstance(json.loads(line), dict):
+                good.append(line)
+        except ValueError:
+            continue
+    return good
+
+
+class Meter:
+    """Loss and speed between two lines of the log, for log and bar. Pauses (evaluation, saving) do not count.
+
+    `unlogged`: what the run had counted after its last line when it was saved, so that its next line is what it would have been.
+    """
+
+    def __init__(self, console: Console, max_steps: int, step: int, unlogged: list | None = None):
+        self._console, self._max_steps, self._first = console, max_steps, step
+        self._sum, self._tokens, self._steps = unlogged or (0.0, 0, 0)
+        self._tokens_before, self._steps_before = self._tokens, self._steps  # nobody knows how long those took
+        self._bar_loss: float | None = None
+        self._since, self._spent, self._total = time.perf_counter(), 0.0, 0.0
+        console.bar("training", max_steps, step)
+
+    def add(self, loss, tokens: int) -> None:
+        """Count a step: its loss (a tensor; not waited for) and its supervised tokens."""
+        self._sum = self._sum + loss * tokens
+        self._tokens += tokens
+        self._steps += 1
+
+    @property
+    def unlogged(self) -> list:
+        """What no line has told yet, as JSON: sum of losses, tokens, steps."""
+        return [float(self._sum), self._tokens, self._steps]
+
+    @property
+    def has_steps(self) -> bool:
+        """Was a step counted since the last reading?"""
+        return self._steps > 0
+
+    def pause(self) -> None:
+        """What follows is not training."""
+        self._spent += time.perf_counter() - self._since
+
+    def go_on(self) -> None:
+        """Training again."""
+        self._since = time.perf_counter()
+
+    def read(self, step: int, tokens: int, learning_rate: float, norm) -> dict:
+        """The values for log.jsonl since the last call."""
+        loss = float(self._sum) / max(self._tokens, 1)
+        self.pause()
+        spent = max(self._spent, 1e-9)
+        speed = (self._tokens - self._tokens_before) / spent
+        self._total += spent
+        self._spent = 0.0
+        left = (self._max_steps - step) * spent / max(self._steps - self._steps_before, 1)
+        right = f"step {step}/{self._max_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {duration(left)} left"
+        self._console.advance(step, right)
+        self._sum, self._tokens, self._steps = 0.0, 0, 0
+        self._tokens_before, self._steps_before = 0, 0
+        self.go_on()
+        return {
+            "step": step,
+            "loss": loss,
+            "learning_rate": learning_rate,
+            "grad_norm": float(norm),
+            "tokens": tokens,
+            "tokens_per_second": round(speed, 1),
+        }
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return round(self._total, 3)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._console.close()
+
+
+def announcement(net, plan, state, num_tokens: int | None, block_size: int, accelerator) -> str:
+    """What is about to be trained, on what, for how long. `num_tokens` None: the text is still being read."""
+    tokens = plan.rows_per_step * block_size
+    where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
+    begin = f"from step {state.step} " if state.step else ""
+    size, learnt = net.num_parameters(), net.num_parameters(only_trainable=True)
+    learnt = f", {learnt / 1e6:.2f}M of them trained," if learnt < size else ""
+    return (
+        f"model: {size / 1e6:.2f}M parameters{learnt} on {where}\n"
+        f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, "
+        + (
+            "of text that is read on the way"
+            if num_tokens is None
+            else f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+        )
+    )
+
+
+def needs_line(needs, limit: int) -> str:
+    """What memory and disk the run will take."""
+    return (
+        f"memory: {size(needs.fixed)} for weights, gradients and optimizer, about {size(needs.activations)} for a micro-batch; "
+        f"disk: {size(needs.checkpoint)} a checkpoint, {limit} are kept"
+    )
+
+
+def launcher_note(asked: int, got: int) -> str:
+    """Said when the launcher started fewer processes than it was asked for, which it does not say itself."""
+    return (
+        f"note: {asked} processes were asked for, {got} started: on CPUs use "
+        f"`ACCELERATE_USE_CPU=true torchrun --nproc_per_node {asked} run_clm.py ...`, on GPUs `accelerate launch --multi_gpu`"
+    )
+
+
+def to_beat(baselines) -> str:
+    """What counting reaches on the same validation tokens."""
+    parts = [
+        f"{b.name} {b.loss:.3f}" + (f" ({b.bits_per_byte:.2f} bits per byte)" if b.bits_per_byte > 0 else "")
+        for b in baselines
+    ]
+    return f"to beat, in nats per token: {', '.join(parts)}"
+
+
+def evaluation_line(state, metrics: dict, samples: list[dict[str, str]]) -> str:
+    """The numbers of an evaluation, and the fixed prompts as they are continued now."""
+    best = " (best so far)" if state.best_step == state.step else ""
+    bits = metrics["eval_bits_per_byte"]
+    bits = f", {bits:.3f} bits per byte" if bits is not None else ""
+    lines = [
+        f"step {state.step}: validation loss {metrics['eval_loss']:.4f}{bits}, perplexity {metrics['eval_perplexity']:.2f}{best}"
+    ]
+    lines += [f"    {' '.join(s['prompt'].split())} | {' '.join(s['text'].split())}" for s in samples]
+    return "\n".join(lines)
+
+
+def closing_line(result) -> str:
+    """What was reached, and where it is."""
+    bits = f", {result.eval_bits_per_byte:.3f} bits per byte" if result.eval_bits_per_byte is not None else ""
+    return (
+        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s; "
+        f"validation loss {loss_words(result.eval_loss)}{bits}; the model is {result.output_dir}"
+    )
+
+
+def loss_words(loss: float | None) -> str:
+    """A loss as it is shown; None is one that JSON could not hold."""
+    return "not finite" if loss is None else f"{loss:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """75 -> '1:15', 3700 -> '1:01:40'."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
