@@ -1,6 +1,7 @@
 """The card of a prepared corpus: README.md made from the facts of its corpus.json, opening with metadata the Hub understands."""
 
 import unicodedata
+from typing import Any
 
 from tinygpt_hf.cards.markdown import block, code, front_matter
 from tinygpt_hf.cards.numbers import count, exact
@@ -28,7 +29,7 @@ def _kinds(facts: dict) -> list[str]:
 
 def _front(facts: dict) -> str:
     kinds = _kinds(facts)
-    configs = [
+    configs: list[dict[str, Any]] = [
         {
             "config_name": "default" if len(kinds) == 1 else kind,
             "data_files": [{"split": "train", "path": f"data/{kind}-*"}],

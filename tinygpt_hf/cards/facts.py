@@ -37,7 +37,7 @@ class RunRecord:
     report: dict = field(default_factory=dict)
     tokenizer_kind: str | None = None
     lines: list[dict] = field(default_factory=list)
-    parameters: int | None = None
+    parameters: float | None = None
     pushed: str | None = None
 
     def value(self, *path: str):

@@ -7,6 +7,7 @@ import glob
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import RunRecord, hub_id, objects, read_run
@@ -29,13 +30,13 @@ def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = Non
     train = sorted((rows / "train").glob("window-*")) or [rows / "train"]  # windows: the text was streamed
     manifests = [json.loads((part / "manifest.json").read_text("utf-8")) for part in (*train, rows / "validation")]
     known = manifests[0]
-    text = {"train": _sizes(manifests[:-1]), "validation": _sizes(manifests[-1:])}
+    text: dict[str, Any] = {"train": _sizes(manifests[:-1]), "validation": _sizes(manifests[-1:])}
     text |= {"sources": [described(source) for source in known.get("sources", ())], "split": known.get("split")}
     if known.get("validation"):
         text["validation_source"] = described(known["validation"])
     run = read_run(folder)
     text["corpora"] = corpora(run, known.get("sources", ()))
-    facts = {"text": text}
+    facts: dict[str, Any] = {"text": text}
     samples = [sample["text"] for sample in run.samples]
     if samples:
         held_out = opening_texts(tokenizer, rows / "validation")

@@ -9,6 +9,7 @@ folder may come from anywhere.
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.cards.card_text import body
@@ -123,7 +124,7 @@ def metadata(run: RunRecord, model_id: str | None = None) -> dict:
     return redacted(data)
 
 
-def _dataset(run: RunRecord) -> dict[str, str]:
+def _dataset(run: RunRecord) -> dict[str, Any]:
     """What the numbers were measured on, for the model index: the held-out part of the training text."""
     if len(run.hub_datasets) == 1 and len(run.sources) == 1:
         source = run.sources[0]

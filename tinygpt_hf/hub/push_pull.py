@@ -210,7 +210,8 @@ def _commit(api, parcel: Parcel, branch: str | None, message: str) -> str:
     there = _tree(api, parcel.repository, parcel.kind, revision)
     made = MODEL if parcel.kind == "model" else SHARDS
     old = [name for name in there if made.fullmatch(name) and name not in parcel.files]
-    operations = [CommitOperationAdd(name, str(path)) for name, path in parcel.files.items()]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = []
+    operations += [CommitOperationAdd(name, str(path)) for name, path in parcel.files.items()]
     operations += [CommitOperationDelete(name) for name in old]
     done = api.create_commit(
         parcel.repository, operations, commit_message=message, repo_type=parcel.kind, revision=revision
@@ -304,8 +305,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(map(printable, names[:SHOWN])) + more
 
 
-def _bytes(size: int) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
             return f"{size} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
+    return f"{size:.1f} GB"

@@ -97,7 +97,7 @@ def both(first: Member, second: Member) -> Member:
     return Member({"": written, "'s": written + "'s"}, "p", True, written)
 
 
-def conjugated(lemma: str) -> tuple[str, str, str, str]:
+def conjugated(lemma: str) -> tuple[str, ...]:
     """Past singular, past plural, present singular, present plural; with "not " before it, the denials."""
     denied, lemma = lemma.startswith("not "), lemma.removeprefix("not ")
     if lemma in AUXILIARY:
@@ -114,7 +114,8 @@ HOLE = re.compile(r"\{([^}]*)\}|<([^>]*)>")
 @cache
 def frame(text: str) -> tuple:
     """Parse a frame once: literal strings, ("slot", form, key) and ("verb", four forms, key, present)."""
-    parts, last, subject, slot = [], 0, None, None
+    parts: list[str | tuple] = []
+    last, subject, slot = 0, None, None
     for hole in HOLE.finditer(text):
         literal = text[last : hole.start()]
         if literal:

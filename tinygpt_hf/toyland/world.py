@@ -158,7 +158,7 @@ def _pool(line: str) -> tuple[str, list[Choice]]:
     return name, [choice for entry in entries for choice in _things(entry)]
 
 
-def _pairs(table: str) -> list[tuple[list[str], list[str]]]:
+def _pairs(table: str) -> list[tuple[list[str], ...]]:
     return [tuple(side.split() for side in entry.split(":")) for entry in " ".join(unfold(table)).split("|")]
 
 
