@@ -1,4 +1,4 @@
-"""English made by rule: a sentence frame and a cast become one well-formed sentence, in past or present.
+"""Make English by rule: a sentence frame and a cast become one well-formed sentence, in past or present.
 
 A frame is text with two kinds of holes.
 
@@ -21,6 +21,7 @@ from random import Random
 
 from tinygpt_hf.toyland.lexicon import plural as plural_of
 from tinygpt_hf.toyland.lexicon import verbs
+from tinygpt_hf.toyland.tables import entries
 
 PRONOUNS = {  # subject, object, possessive
     "m": ("he", "him", "his"),
@@ -29,19 +30,8 @@ PRONOUNS = {  # subject, object, possessive
     "p": ("they", "them", "their"),
 }
 CASES = {"he": 0, "him": 1, "his": 2}
-AUXILIARY = {  # past singular, past plural, present singular, present plural
-    "be": ("was", "were", "is", "are"),
-    "have": ("had", "had", "has", "have"),
-    "do": ("did", "did", "does", "do"),
-    "can": ("could", "could", "can", "can"),
-    "cannot": ("could not", "could not", "cannot", "cannot"),
-    "will": ("would", "would", "will", "will"),
-}
-
-
-def unfold(text: str) -> list[str]:
-    """The lines of a table; an indented line continues the one before."""
-    return re.sub(r"\n +", " ", text).strip().splitlines()
+# past singular, past plural, present singular, present plural
+AUXILIARY = {lemma: tuple(forms.split(" | ")) for lemma, forms in entries("words", "auxiliaries")}
 
 
 def article(words: str) -> str:
@@ -53,7 +43,7 @@ def article(words: str) -> str:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Member:
-    """One member of a cast with all its written forms ready. Compared by identity: two Toms are two."""
+    """Hold one member of a cast with all its written forms ready. Compared by identity: two Toms are two."""
 
     forms: dict[str, str]
     gender: str  # m f n p, or x: never replaced by a pronoun
@@ -62,13 +52,14 @@ class Member:
 
 
 def person(name: str, gender: str) -> Member:
+    """Make a person with a name of their own. gender: m or f."""
     written = name.capitalize()
     kid = "boy" if gender == "m" else "girl"
     return Member({"": written, "'s": written + "'s", "n": written, "kid": kid}, gender, word=name)
 
 
 def thing(noun: str, adjective: str = "", kind: str = "sg", plain: str = "n") -> Member:
-    """A thing or an animal. kind: sg, pl (shoes) or mass (milk)."""
+    """Make a thing or an animal. kind: sg, pl (shoes) or mass (milk)."""
     described = f"{adjective} {noun}" if adjective else noun
     some = "some {}".format if kind != "sg" else article
     forms = {
@@ -80,25 +71,25 @@ def thing(noun: str, adjective: str = "", kind: str = "sg", plain: str = "n") ->
 
 
 def place(noun: str, preposition: str, bare: bool = False) -> Member:
-    """A place one goes to and is at: to the park, in the park; bare: to school, at school."""
+    """Make a place one goes to and is at: to the park, in the park; bare: to school, at school."""
     the = noun if bare else f"the {noun}"
     forms = {"": the, "the": the, "n": noun, "at": f"{preposition} {the}", "to": f"to {the}", "a": article(noun)}
     return Member(forms, "x", word=noun)
 
 
 def phrase(words: str) -> Member:
-    """A fixed phrase: under the bed."""
+    """Make a fixed phrase: under the bed."""
     return Member({"": words, "n": words}, "x", word=words)
 
 
 def both(first: Member, second: Member) -> Member:
-    """Tom and Mia: they."""
+    """Make two members one: Tom and Mia, they."""
     written = f"{first.forms['']} and {second.forms['']}"
     return Member({"": written, "'s": written + "'s"}, "p", True, written)
 
 
 def conjugated(lemma: str) -> tuple[str, str, str, str]:
-    """Past singular, past plural, present singular, present plural; with "not " before it, the denials."""
+    """Return past singular, past plural, present singular, present plural; with "not " before it, the denials."""
     denied, lemma = lemma.startswith("not "), lemma.removeprefix("not ")
     if lemma in AUXILIARY:
         return tuple(f"{form} not" for form in AUXILIARY[lemma]) if denied else AUXILIARY[lemma]
@@ -139,7 +130,7 @@ def frame(text: str) -> tuple:
 
 
 class Telling:
-    """One story being told: its cast, its tense, and who was just mentioned, so that a pronoun means only one."""
+    """Tell one story: its cast, its tense, and who was just mentioned, so that a pronoun means only one."""
 
     __slots__ = ("before", "cast", "now", "past", "pronouns", "rng", "subject")
 
@@ -155,6 +146,7 @@ class Telling:
         self.before, self.now, self.subject = [], [], None
 
     def sentence(self, parts: tuple, capital: bool = True) -> str:
+        """Write the next sentence from a parsed frame."""
         cast, now = self.cast, self.now
         topic = self.subject
         self.before, self.now, self.subject = now, (now := []), None
@@ -188,26 +180,17 @@ class Telling:
         return text[0].upper() + text[1:]
 
     def _continues(self, part: tuple, following: object, member: Member) -> bool:
-        """Whether a sentence beginning with the topic of the last one may begin with a pronoun, and by chance does."""
+        """Tell whether a sentence beginning with the topic of the last one begins with a pronoun: it may, and chance decides."""
         name_and_verb = part[2] == "" and type(following) is tuple or following == " "
         allowed = name_and_verb and member.gender != "n" and self.rng is not None
         return allowed and self._clear(member, 0) and self.rng.random() < self.pronouns
 
     def _clear(self, member: Member, case: int) -> bool:
-        """Whether a pronoun can mean only this member, given this sentence so far and the one before."""
-        gender, said, rivals_now, rivals_before = member.gender, False, False, False
-        if gender == "x":
+        """Tell whether a pronoun can mean only this member, given this sentence so far and the one before."""
+        now, before = self.now, self.before
+        if member.gender == "x" or member not in now and member not in before:
             return False
-        for other in self.now:
-            if other is member:
-                said = True
-            elif other.gender == gender:
-                rivals_now = True
-        for other in self.before:
-            if other is member:
-                said = True
-            elif other.gender == gender:
-                rivals_before = True
-        if not said or rivals_now:
+        if any(other.gender == member.gender and other is not member for other in now):
             return False
-        return not rivals_before or (self.subject is member and case != 1)
+        rivals = any(other.gender == member.gender and other is not member for other in before)
+        return not rivals or (self.subject is member and case != 1)
