@@ -22,7 +22,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.toyland import dialogues, stories, tasks
 from tinygpt_hf.toyland.grammar import PRONOUNS, frame
 from tinygpt_hf.toyland.lexicon import plural
-from tinygpt_hf.toyland.tables import entries, table
+from tinygpt_hf.toyland.tables import Exchange, entries, table
 
 SPLITS = ("train", "heldout")
 TOPICS = [sentences.split(" | ") for _, sentences in entries("facts", "topics")]
@@ -47,11 +47,11 @@ def facts(rng: Random, held_out: bool) -> str:
     return " ".join(told)
 
 
-def _messages(turns: list[tasks.Turn]) -> list[dict[str, str]]:
+def _messages(turns: list[Exchange]) -> list[dict[str, str]]:
     return [
         {"role": role, "content": content}
         for turn in turns
-        for role, content in (("user", turn.user), ("assistant", turn.assistant))
+        for role, content in (("user", turn.question), ("assistant", turn.answer))
     ]
 
 
@@ -97,7 +97,7 @@ def questions(seed: int, size: int) -> list[dict]:
             turns = [tasks.said(rng, "unknown")]
         last = turns[-1]
         asked.append({
-            "messages": _messages(turns)[:-1], "answer": last.assistant, "accept": list(last.accept), "kind": last.kind,
+            "messages": _messages(turns)[:-1], "answer": last.answer, "accept": list(last.accept), "kind": last.kind,
         })  # fmt: skip
     return asked
 
@@ -124,10 +124,12 @@ def vocabulary() -> frozenset[str]:
     children = stories.BOYS + stories.GIRLS
     common = {"A": children, "B": children, "C": children, "K": stories.KIN, "G": stories.KIN}
     common |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
-    texts: list[str] = []
+    texts = ["here is a story read this", *stories.NUMBERS[1:], *dialogues.SPOTS, *tasks.DEEDS, *tasks.WORDS]
+    texts += [*map(plural, tasks.PLURALS), *(word[0] for word in tasks.SPELLED), *tasks.GROUP.values()]
+    texts += [word for words in PRONOUNS.values() for word in words]
 
-    def collect(frames: list[tuple], roles: dict) -> None:
-        for part in (part for parts in frames for part in parts):
+    def collect(lines: list[str], roles: dict) -> None:
+        for part in (part for line in lines if line[0] != "@" for part in frame(line.partition(": ")[2] or line)):
             if isinstance(part, str):
                 texts.append(part)
             elif part[0] == 4:
@@ -140,18 +142,10 @@ def vocabulary() -> frozenset[str]:
         roles = dict(common)
         for keys, choices in plot.choices:
             roles.update(zip(keys if keys.isupper() else (keys,), zip(*choices, strict=True), strict=True))
-        collect([parts for _, variants in plot.steps for variant in variants for parts in variant], roles)
-        collect([frame(text) for ask in plot.asks for text in ask[1:4]], roles)
+        collect(table("plots")[plot.name][1:], roles)
         # a story on request names its object as one thing
         texts.extend(member.forms["a"] for member in roles[plot.key[1]] if "a" in member.forms)
-    collect([parts for variant in stories.openings() for parts in variant], common)
-    collect([frame(text) for said, ask in stories.preludes().values() for text in (said, *ask[1:4])], common)
-    collect([frame(text) for asked in dialogues.NEVER_TOLD.values() for text in asked], common)
-    texts += [word for words in PRONOUNS.values() for word in words]
-    texts += stories.COLORS + stories.DAYS + stories.NUMBERS[1:] + dialogues.SPOTS + tasks.DEEDS
-    texts += ["here is a story read this and", dialogues.UNKNOWN, *tasks.OPPOSITE, *tasks.GROUP, *tasks.GROUP.values()]
-    texts += [*tasks.WORDS, *tasks.ANIMALS, *tasks.SIZES, *tasks.SPELLED, *(word[0] for word in tasks.SPELLED)]
-    texts += [*tasks.PLURALS, *map(plural, tasks.PLURALS)] + [sentence for topic in TOPICS for sentence in topic]
-    fixed = [table("facts")["questions"], *table("talk").values(), *(ask[1:4] for ask in tasks.WORDING.values())]
-    texts += [re.sub(r"{.*?}", "", line) for lines in fixed for line in lines]
+    for name in ("shared", "facts", "talk", "tasks"):
+        for lines in table(name).values():
+            collect(lines, common)
     return frozenset(word for text in texts for word in words_of(text))

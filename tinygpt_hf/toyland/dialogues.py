@@ -7,8 +7,8 @@ from random import Random
 
 from tinygpt_hf.toyland.grammar import article
 from tinygpt_hf.toyland.stories import BOYS, COLORS, GIRLS, TOYS, Story, child, is_held_out, listed, pick, tell
-from tinygpt_hf.toyland.tables import entries, exchange, table
-from tinygpt_hf.toyland.tasks import Turn, introduction, said, task, worded
+from tinygpt_hf.toyland.tables import Exchange, entries, exchange, table
+from tinygpt_hf.toyland.tasks import introduction, said, task, worded
 
 SPOTS = listed("spot")
 POLITE = table("talk")["polite"]
@@ -23,20 +23,16 @@ def politely(rng: Random, question: str, clause: str) -> str:
     return question if rng.random() < 0.6 else pick(rng, POLITE).format(clause=clause)
 
 
-def _asked_of(rng: Random, story: Story, question: str, clause: str) -> str:
-    return politely(rng, story.say(question), story.say(clause, capital=False))
-
-
-def _answerable(rng: Random, story: Story) -> list[Turn]:
+def _answerable(rng: Random, story: Story) -> list[Exchange]:
     turns = []
     for ask in story.asks:
         question, clause = story.say(ask.question), story.say(ask.clause, capital=False)
         accept = tuple(story.say(words, capital=False) for words in ask.accept)
-        turns.append(Turn(politely(rng, question, clause), story.say(ask.answer), ask.kind, accept))
+        turns.append(Exchange(ask.kind, politely(rng, question, clause), clause, story.say(ask.answer), accept))
     return turns
 
 
-def _unanswerable(rng: Random, story: Story) -> Turn:
+def _unanswerable(rng: Random, story: Story) -> Exchange:
     """Ask about what the story does not tell, or about somebody who is not in it."""
     telling = story.telling
     cast = telling.cast
@@ -51,12 +47,12 @@ def _unanswerable(rng: Random, story: Story) -> Turn:
     else:
         told = {"age", "home"} - set(story.unsaid)
         question, clause = NEVER_TOLD[pick(rng, [name for name in NEVER_TOLD if name not in told])]
-    user = politely(rng, story.say(question), story.say(clause, capital=False))
+    asked = politely(rng, story.say(question), story.say(clause, capital=False))
     telling.cast = cast
-    return Turn(user, UNKNOWN, "unknown", ("I do not know",))
+    return Exchange("unknown", asked, clause, UNKNOWN, ("I do not know",))
 
 
-def about_story(rng: Random, held_out: bool) -> tuple[Story, list[Turn]]:
+def about_story(rng: Random, held_out: bool) -> tuple[Story, list[Exchange]]:
     """Tell a story and ask four to seven questions; the first turn brings the story with it."""
     story = tell(rng, held_out, short=True)
     turns = _answerable(rng, story)
@@ -68,12 +64,12 @@ def about_story(rng: Random, held_out: bool) -> tuple[Story, list[Turn]]:
     return story, _after(f"{lead}{story.text()}", turns)
 
 
-def _after(text: str, turns: list[Turn]) -> list[Turn]:
+def _after(text: str, turns: list[Exchange]) -> list[Exchange]:
     """Put a text before the first question."""
-    return [turns[0]._replace(user=f"{text} {turns[0].user}"), *turns[1:]]
+    return [turns[0]._replace(question=f"{text} {turns[0].question}"), *turns[1:]]
 
 
-def belongings(rng: Random) -> list[Turn]:
+def belongings(rng: Random) -> list[Exchange]:
     """Say plainly who has what and where it is, then ask: reading practice, for training only."""
     count = 2 + int(rng.random() * 3)
     tense = ("had", "did", "was") if rng.random() < 0.5 else ("has", "does", "is")
@@ -92,13 +88,13 @@ def belongings(rng: Random) -> list[Turn]:
         asks = asks[: 3 + (rng.random() < 0.5)]  # where it is, only of some
         told.append(" ".join(ask.answer for ask in asks[1::2]))
         for ask in rng.sample(asks, 2):
-            turns.append(Turn(politely(rng, ask.question, ask.clause), ask.answer, ask.kind, ask.accept))
+            turns.append(ask._replace(question=politely(rng, ask.question, ask.clause)))
     rng.shuffle(told)
     rng.shuffle(turns)
     return _after(" ".join(told), turns[:6])
 
 
-def story_on_request(rng: Random, held_out: bool) -> list[Turn]:
+def story_on_request(rng: Random, held_out: bool) -> list[Exchange]:
     """Let the user name a child and a thing, and the assistant tell."""
     while True:
         story = tell(rng, held_out)
@@ -107,7 +103,7 @@ def story_on_request(rng: Random, held_out: bool) -> list[Turn]:
             return [worded(rng, "request", hero=hero.forms[""], thing=thing.forms["a"], story=story.text())]
 
 
-def small_talk(rng: Random, held_out: bool) -> list[Turn]:
+def small_talk(rng: Random, held_out: bool) -> list[Exchange]:
     """Greet or introduce oneself, then ask who the assistant is, how one feels, what it cannot know."""
     turns = introduction(rng) if rng.random() < 0.35 else [said(rng, "greeting")]
     named = turns[0].kind == "name"
@@ -125,18 +121,18 @@ def small_talk(rng: Random, held_out: bool) -> list[Turn]:
     return _once(turns if named or rng.random() < 0.7 else turns[1:])
 
 
-def tasks(rng: Random, held_out: bool) -> list[Turn]:
+def tasks(rng: Random, held_out: bool) -> list[Exchange]:
     """Ask two to five small tasks."""
     turns = [task(rng, held_out) for _ in range(2 + int(rng.random() * 4))]
     return _once([said(rng, "greeting"), *turns] if rng.random() < 0.15 else turns)
 
 
-def _once(turns: list[Turn]) -> list[Turn]:
+def _once(turns: list[Exchange]) -> list[Exchange]:
     """Keep what is said first: nobody says the same thing twice."""
-    return list({turn.user: turn for turn in turns}.values())
+    return list({turn.question: turn for turn in turns}.values())
 
 
-def dialogue(rng: Random, held_out: bool) -> list[Turn]:
+def dialogue(rng: Random, held_out: bool) -> list[Exchange]:
     """Hold one conversation of some sort."""
     chance = rng.random()
     if chance < 0.55 or (held_out and chance < 0.77):

@@ -35,10 +35,8 @@ AUXILIARY = {lemma: tuple(forms.split(" | ")) for lemma, forms in entries("words
 
 
 def article(words: str) -> str:
-    """Put a or an by sound before words: no word of toyland has a silent h or a spoken y at its start but these two."""
-    silent = words.startswith("hour")
-    spoken = words.startswith("uni")
-    return ("an " if (words[0] in "aeiou" and not spoken) or silent else "a ") + words
+    """Put a or an before words, by their first letter: nothing drawn from begins with a silent h or a spoken y."""
+    return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,16 +61,15 @@ def thing(noun: str, adjective: str = "", kind: str = "sg", plain: str = "n") ->
     described = f"{adjective} {noun}" if adjective else noun
     some = "some {}".format if kind != "sg" else article
     forms = {
-        "": f"the {noun}", "the": f"the {noun}", "red": f"the {described}", "a": some(noun), "an": some(described),
-        "n": noun, "cn": described, "'s": f"the {noun}'s", "adj": adjective,
-        "ns": plural_of(noun) if kind == "sg" else noun, "c": adjective,
+        "": f"the {noun}", "the": f"the {noun}", "'s": f"the {noun}'s", "a": some(noun), "an": some(described),
+        "n": noun, "cn": described, "ns": plural_of(noun) if kind == "sg" else noun, "c": adjective,
     }  # fmt: skip
     return Member(forms, "p" if kind == "pl" else plain, kind == "pl", noun)
 
 
-def place(noun: str, preposition: str, bare: bool = False) -> Member:
-    """Make a place one goes to and is at: to the park, in the park; bare: to school, at school."""
-    the = noun if bare else f"the {noun}"
+def place(noun: str, preposition: str) -> Member:
+    """Make a place one goes to and is at: to the park, in the park."""
+    the = f"the {noun}"
     forms = {"": the, "the": the, "n": noun, "at": f"{preposition} {the}", "to": f"to {the}", "a": article(noun)}
     return Member(forms, "x", word=noun)
 
