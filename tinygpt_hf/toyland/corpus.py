@@ -20,7 +20,7 @@ from random import Random
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.toyland import dialogues, stories, tasks
-from tinygpt_hf.toyland.grammar import PRONOUNS, frame
+from tinygpt_hf.toyland.grammar import PRONOUNS, Verb, frame
 from tinygpt_hf.toyland.lexicon import plural
 from tinygpt_hf.toyland.tables import Exchange, entries, table
 
@@ -87,7 +87,7 @@ def questions(seed: int, size: int) -> list[dict]:
         rng = _rng(seed, "questions", index)
         chance = rng.random()
         if chance < 0.75:
-            turns = dialogues.about_story(rng, held_out=True)[1]
+            turns = dialogues.about_story(rng, held_out=True)
             turns = turns[: 1 + (int(rng.random() * len(turns)) if rng.random() < 0.5 else 0)]
         elif chance < 0.91:
             turns = [tasks.task(rng, held_out=True)]
@@ -126,17 +126,17 @@ def vocabulary() -> frozenset[str]:
     common |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
     texts = ["here is a story read this", *stories.NUMBERS[1:], *dialogues.SPOTS, *tasks.DEEDS, *tasks.WORDS]
     texts += [*map(plural, tasks.PLURALS), *(word[0] for word in tasks.SPELLED), *tasks.GROUP.values()]
-    texts += [word for words in PRONOUNS.values() for word in words]
+    texts += [word for cases in PRONOUNS.values() for word in cases.values()]
 
     def collect(lines: list[str], roles: dict) -> None:
         for part in (part for line in lines if line[0] != "@" for part in frame(line.partition(": ")[2] or line)):
             if isinstance(part, str):
                 texts.append(part)
-            elif part[0] == 4:
-                plurals = {member.plural for member in roles.get(part[1], [])} or {part[1] != "s"}
-                texts.extend(part[2][tense + number] for tense in (0, 2) for number in plurals)
-            elif part[1] in roles:
-                texts.extend(member.forms[part[2] if part[0] == -1 else ""] for member in roles[part[1]])
+            elif isinstance(part, Verb):
+                plurals = {member.plural for member in roles.get(part.key, [])} or {part.key != "s"}
+                texts.extend(part.forms[tense + number] for tense in (0, 2) for number in plurals)
+            else:
+                texts.extend(member.forms.get(part.form, "") for member in roles.get(part.key, []))
 
     for plot in stories.plots():
         roles = dict(common)

@@ -5,7 +5,7 @@ Every answer is one short full sentence. What the story does not say, the assist
 
 from random import Random
 
-from tinygpt_hf.toyland.grammar import article
+from tinygpt_hf.toyland.grammar import article, frame
 from tinygpt_hf.toyland.stories import BOYS, COLORS, GIRLS, TOYS, Story, child, is_held_out, listed, pick, tell
 from tinygpt_hf.toyland.tables import Exchange, entries, exchange, table
 from tinygpt_hf.toyland.tasks import introduction, said, task, worded
@@ -15,7 +15,7 @@ POLITE = table("talk")["polite"]
 BELONGINGS = [exchange(line) for line in table("talk")["belongings"]]
 UNKNOWN = "I do not know. The story does not say."
 # Questions no story answers (a prelude may answer age and home; then they are asked as what is known).
-NEVER_TOLD = {name: text.split(" / ") for name, text in entries("shared", "never told")}
+NEVER_TOLD = {name: tuple(map(frame, text.split(" / "))) for name, text in entries("shared", "never told")}
 
 
 def politely(rng: Random, question: str, clause: str) -> str:
@@ -37,7 +37,7 @@ def _unanswerable(rng: Random, story: Story) -> Exchange:
     telling = story.telling
     cast = telling.cast
     if "A" not in cast:
-        question, clause = "Where <do:D> {the:D} live?", "where {the:D} <live>"
+        question, clause = frame("Where <do:D> {the:D} live?"), frame("where {the:D} <live>")
     elif rng.random() < 0.35 and story.plot.about_a:
         _, question, clause, *_ = pick(rng, story.plot.about_a)
         present = [member for member in cast.values() if member.gender in "mf"]
@@ -52,7 +52,7 @@ def _unanswerable(rng: Random, story: Story) -> Exchange:
     return Exchange("unknown", asked, clause, UNKNOWN, ("I do not know",))
 
 
-def about_story(rng: Random, held_out: bool) -> tuple[Story, list[Exchange]]:
+def about_story(rng: Random, held_out: bool) -> list[Exchange]:
     """Tell a story and ask four to seven questions; the first turn brings the story with it."""
     story = tell(rng, held_out, short=True)
     turns = _answerable(rng, story)
@@ -61,7 +61,7 @@ def about_story(rng: Random, held_out: bool) -> tuple[Story, list[Exchange]]:
     if rng.random() < 0.45:
         turns.insert(int(rng.random() * (len(turns) + 1)), _unanswerable(rng, story))
     lead = pick(rng, ("", "", "", "", "Here is a story. ", "Read this story. "))
-    return story, _after(f"{lead}{story.text()}", turns)
+    return _after(f"{lead}{story.text()}", turns)
 
 
 def _after(text: str, turns: list[Exchange]) -> list[Exchange]:
@@ -80,15 +80,15 @@ def belongings(rng: Random) -> list[Exchange]:
         if not any(is_held_out(owner.word, thing) for owner in owners for thing in things):
             break
     told, turns = [], []
-    for owner, thing, color, spot in zip(
-        owners, things, rng.sample(COLORS, count), rng.sample(SPOTS, count), strict=True
-    ):
+    drawn = zip(owners, things, rng.sample(COLORS, count), rng.sample(SPOTS, count), strict=True)
+    for owner, thing, color, spot in drawn:
         words = {"owner": owner.forms[""], "thing": thing, "color": color, "spot": spot, **verbs}
-        asks = [ask.filled(whole=article(f"{color} {thing}"), **words) for ask in BELONGINGS]
-        asks = asks[: 3 + (rng.random() < 0.5)]  # where it is, only of some
-        told.append(" ".join(ask.answer for ask in asks[1::2]))
+        words["whole"] = article(f"{color} {thing}")
+        asks = BELONGINGS[: 3 + (rng.random() < 0.5)]  # where it is, only of some
+        told.append(" ".join(ask.answer.format_map(words) for ask in asks[1::2]))
         for ask in rng.sample(asks, 2):
-            turns.append(ask._replace(question=politely(rng, ask.question, ask.clause)))
+            question = politely(rng, ask.question, ask.clause)
+            turns.append(Exchange(ask.kind, question, "", ask.answer, ask.accept).filled(words))
     rng.shuffle(told)
     rng.shuffle(turns)
     return _after(" ".join(told), turns[:6])
@@ -100,7 +100,8 @@ def story_on_request(rng: Random, held_out: bool) -> list[Exchange]:
         story = tell(rng, held_out)
         hero, thing = (story.telling.cast[key] for key in story.plot.key)
         if "A" in story.telling.cast and "a" in thing.forms:
-            return [worded(rng, "request", hero=hero.forms[""], thing=thing.forms["a"], story=story.text())]
+            holes = {"hero": hero.forms[""], "thing": thing.forms["a"], "story": story.text()}
+            return [worded(rng, "request", holes)]
 
 
 def small_talk(rng: Random, held_out: bool) -> list[Exchange]:
@@ -136,7 +137,7 @@ def dialogue(rng: Random, held_out: bool) -> list[Exchange]:
     """Hold one conversation of some sort."""
     chance = rng.random()
     if chance < 0.55 or (held_out and chance < 0.77):
-        turns = about_story(rng, held_out)[1]
+        turns = about_story(rng, held_out)
         if rng.random() < 0.06:
             turns.append(said(rng, "identity"))
     elif chance < 0.77:

@@ -70,24 +70,15 @@ def verbs() -> dict[str, dict[str, str]]:
 @cache
 def lexicon() -> dict[str, frozenset[str]]:
     """Map each lower-case word form to its tags, for every open-class word of toyland."""
-    tags: dict[str, set[str]] = {}
-
-    def tag(words: list[str], name: str) -> None:
-        for word in words:
-            tags.setdefault(word, set()).add(name)
-
-    tag(NAMES_M + KIN_M, "name:m")
-    tag(NAMES_F + KIN_F, "name:f")
-    tag(KIN_F + KIN_M, "noun:sg")
+    tagged = [("name:m", NAMES_M + KIN_M), ("name:f", NAMES_F + KIN_F), ("noun:sg", KIN_F + KIN_M)]
     for nouns in NOUNS.values():
-        tag(nouns, "noun:sg")
-        tag([plural(noun) for noun in nouns], "noun:pl")
-    for nouns in _words("mass").values():
-        tag(nouns, "noun:mass")
+        tagged += [("noun:sg", nouns), ("noun:pl", map(plural, nouns))]
+    tagged += [("noun:mass", nouns) for nouns in _words("mass").values()]
     for key, frames in entries("words", "verbs"):
         for form, word in verbs()[key.split()[0]].items():
-            for frame in frames.split():
-                tag([word], f"verb:{form}:{frame}")
-    for name, words in _words("others").items():
-        tag(words, name)
+            tagged += [(f"verb:{form}:{frame}", [word]) for frame in frames.split()]
+    tags: dict[str, set[str]] = {}
+    for tag, words in (*tagged, *_words("others").items()):
+        for word in words:
+            tags.setdefault(word, set()).add(tag)
     return {word: frozenset(names) for word, names in tags.items()}

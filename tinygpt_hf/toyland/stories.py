@@ -73,7 +73,12 @@ def _variants(text: str) -> tuple:
 
 
 def _keys(*parts: tuple) -> set[str]:
-    return {piece[1] for frame_parts in parts for piece in frame_parts if not isinstance(piece, str)}
+    return {piece.key for frame_parts in parts for piece in frame_parts if not isinstance(piece, str)}
+
+
+def _ask(line: str) -> Exchange:
+    kind, question, clause, answer, accept = exchange(line)
+    return Exchange(kind, frame(question), frame(clause), frame(answer), tuple(map(frame, accept)))
 
 
 def _plot(name: str, cast: str, *lines: str) -> Plot:
@@ -81,7 +86,7 @@ def _plot(name: str, cast: str, *lines: str) -> Plot:
     endings, steps, asks = dict(entries("shared", "endings")), [], []
     for line in lines:
         if line[0] == "?":
-            asks.append(exchange(line[2:]))
+            asks.append(_ask(line[2:]))
         else:
             steps.append((line[0] == "+", _variants(endings[line[1:]] if line[0] == "@" else line[2:])))
     used = set().union(*(_keys(*variant) for _, variants in steps for variant in variants))
@@ -92,7 +97,7 @@ def _plot(name: str, cast: str, *lines: str) -> Plot:
         tuple(sorted(key for key in used if len(key) == 2 and key.isupper())),
         tuple(steps),
         tuple(asks),
-        tuple(ask for ask in asks if "A" in _keys(frame(ask.question)) and ask.kind != "whose"),
+        tuple(ask for ask in asks if "A" in _keys(ask.question) and ask.kind != "whose"),
     )
 
 
@@ -109,10 +114,10 @@ def openings() -> tuple:
 
 
 @cache
-def preludes() -> dict[str, tuple[str, Exchange]]:
+def preludes() -> dict[str, tuple[tuple, Exchange]]:
     """Read what a story may say of its child before it begins: name -> (sentence, how it is asked)."""
     lines = [(name, *text.split(" ? ")) for name, text in entries("shared", "preludes")]
-    return {name: (said, exchange(asked)) for name, said, asked in lines}
+    return {name: (frame(said), _ask(asked)) for name, said, asked in lines}
 
 
 @cache
@@ -133,10 +138,10 @@ class Story:
     def text(self) -> str:
         return " ".join(self.sentences)
 
-    def say(self, text: str, capital: bool = True) -> str:
+    def say(self, parts: tuple, capital: bool = True) -> str:
         """Write one sentence, or part of one, about the story that stands alone."""
         self.telling.forget()
-        return self.telling.sentence(frame(text), capital)
+        return self.telling.sentence(parts, capital)
 
 
 def pick(rng: Random, items):
@@ -188,15 +193,14 @@ def tell(rng: Random, held_out: bool = False, short: bool = False) -> Story:
         if chance < (0.24 if short else 0.5):
             cast["age"], cast["home"] = pick(rng, pool("age"))[0], pick(rng, pool("home"))[0]
         if short and chance < 0.24:
-            said, ask = preludes()[unsaid.pop(chance < 0.12)]
-            first = frame(said)
+            first, ask = preludes()[unsaid.pop(chance < 0.12)]
             asks.append(ask)
         elif not short and chance < 0.5:
             cast["hair"] = pick(rng, pool("hair"))[0]
             if chance < 0.3:
                 first = pick(rng, openings()[0 if telling.past else 2 :])[0]
             else:
-                first = frame(preludes()["age" if chance < 0.4 else "home"][0])
+                first = preludes()["age" if chance < 0.4 else "home"][0]
     sentences = [telling.sentence(first)] if first else []
     for _, variants in _chosen(rng, plot, short):
         variant = pick(rng, variants)

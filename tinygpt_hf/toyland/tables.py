@@ -32,9 +32,9 @@ class Exchange(NamedTuple):
     answer: str
     accept: tuple[str, ...]  # a right answer contains one of these
 
-    def filled(self, **values: str) -> "Exchange":
+    def filled(self, values: dict[str, str]) -> "Exchange":
         """Put values into the {holes} of a template; the answer begins with a capital letter."""
-        question, clause, answer, *accept = (text.format(**values) for text in (*self[1:4], *self.accept))
+        question, clause, answer, *accept = [text.format_map(values) for text in (*self[1:4], *self.accept)]
         return Exchange(self.kind, question, clause, answer[0].upper() + answer[1:], tuple(accept))
 
 

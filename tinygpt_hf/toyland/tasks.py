@@ -30,11 +30,12 @@ ANIMALS = NOUNS["farm"] + NOUNS["wild"][:10] + NOUNS["pet"]
 DEEDS = listed("deed")
 
 
-def worded(rng: Random, name: str, /, **holes: str) -> Exchange:
+def worded(rng: Random, name: str, holes: dict[str, str]) -> Exchange:
     """Fill the holes of one line of `data/tasks.txt` and choose among its wordings."""
-    filled = WORDING[name].filled(**holes)
-    questions = filled.question.split(" | ")
-    return filled._replace(question=pick(rng, questions)) if len(questions) > 1 else filled
+    kind, question, _, answer, accept = WORDING[name]
+    if " | " in question:
+        question = pick(rng, question.split(" | "))
+    return Exchange(kind, question, "", answer, accept).filled(holes)
 
 
 def said(rng: Random, kind: str, skip: int = 0) -> Exchange:
@@ -45,7 +46,7 @@ def said(rng: Random, kind: str, skip: int = 0) -> Exchange:
 def task(rng: Random, held_out: bool) -> Exchange:
     """Draw one small task."""
     name = pick(rng, TASKS)
-    return pick(rng, KNOWN) if name == "known" else worded(rng, name, **_holes(rng, name, held_out))
+    return pick(rng, KNOWN) if name == "known" else worded(rng, name, _holes(rng, name, held_out))
 
 
 def _holes(rng: Random, name: str, held_out: bool) -> dict[str, str]:
@@ -103,5 +104,5 @@ def _drawn(rng: Random, held_out: bool, words: list[str], count: int) -> list[st
 def introduction(rng: Random) -> list[Exchange]:
     """Let the user say a name, and perhaps ask for it again."""
     name = pick(rng, BOYS + GIRLS).forms[""]
-    turns = [worded(rng, "introduction", name=name)]
-    return turns + [worded(rng, "recall", name=name)] if rng.random() < 0.7 else turns
+    turns = [worded(rng, "introduction", {"name": name})]
+    return turns + [worded(rng, "recall", {"name": name})] if rng.random() < 0.7 else turns
