@@ -23,10 +23,10 @@ ROUNDING = 1e-4  # relative: another processor adds in another order, and traini
 
 def read_rows(folder: Path, packing: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(input_ids, labels, position_ids) of the first `count` rows in the order that training shows them."""
-    from tinygpt_hf.data.batches import StepBatches
-    from tinygpt_hf.data.bestfit import BestFitRows
-    from tinygpt_hf.data.rows import Rows
-    from tinygpt_hf.data.windows import WindowedRows
+    from tinygpt_hf.rows.batches import StepBatches
+    from tinygpt_hf.rows.bestfit import BestFitRows
+    from tinygpt_hf.rows.store import Rows
+    from tinygpt_hf.rows.windows import WindowedRows
 
     kinds = {"wrap": lambda: Rows(folder / "train"), "bestfit": lambda: BestFitRows(folder / "train", 64)}
     rows = (kinds | {"streamed": lambda: WindowedRows(folder, 64)})[packing]()
@@ -37,7 +37,7 @@ def read_rows(folder: Path, packing: str, count: int) -> tuple[np.ndarray, np.nd
 
 def row_ids(count: int, size: int | None, window: int | None, seed: int) -> np.ndarray:
     """The rows at the first `count` positions, permuted as a whole or, with a `window`, window by window."""
-    from tinygpt_hf.data import order
+    from tinygpt_hf.rows import order
 
     pieces = order.windowed_rows_at(0, count, size, window, seed) if window else order.rows_at(0, count, size, seed)
     return np.concatenate([rows for _, rows in pieces])
@@ -45,9 +45,9 @@ def row_ids(count: int, size: int | None, window: int | None, seed: int) -> np.n
 
 def toyland():
     """The module of the embedded corpus."""
-    from tinygpt_hf.data import toyland
+    from tinygpt_hf.toyland import corpus
 
-    return toyland
+    return corpus
 
 
 @pytest.fixture
