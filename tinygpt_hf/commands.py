@@ -37,7 +37,10 @@ XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
 
 @dataclass(frozen=True)
 class Command:
-    """`example` is a line to copy; `uses_config`: does it read --config, and `default_config`: which where none is named?"""
+    """`example` is a line to copy; `uses_config`: does it read --config, and `default_config`: which where none is named?
+
+    `stdout_is_product`: is the standard output all that is wanted? Elsewhere it is a report, and nobody need read it.
+    """
 
     help: str
     groups: tuple[type, ...]
@@ -45,6 +48,7 @@ class Command:
     example: str
     uses_config: bool = True
     default_config: str | None = None
+    stdout_is_product: Callable[[Settings], bool] = lambda settings: False
 
 
 def train(settings: Settings) -> None:
@@ -331,6 +335,7 @@ COMMANDS = {
         generate,
         'tinygpt generate runs/quickstart --prompt "Once upon a time" --show_steps',
         uses_config=False,
+        stdout_is_product=lambda settings: not settings[GenerateArguments].output_file,
     ),
     "evaluate": Command(
         "loss, perplexity, bits per byte and accuracy of any causal LM on any text",
@@ -338,6 +343,7 @@ COMMANDS = {
         evaluate,
         "tinygpt evaluate runs/quickstart --data my.txt",
         uses_config=False,
+        stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
     ),
     "chat": Command(
         "talk to a model",
@@ -345,6 +351,7 @@ COMMANDS = {
         chat,
         "tinygpt chat runs/quickstart",
         uses_config=False,
+        stdout_is_product=lambda settings: True,
     ),
     "serve": Command(
         "put a model behind an address that clients of OpenAI's interface talk to",
