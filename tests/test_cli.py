@@ -1,6 +1,9 @@
 """The front door: exit statuses, one line per error, tracebacks only for those who ask."""
 
+import contextlib
 import io
+import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +13,7 @@ from tinygpt_hf import __version__, cli
 from tinygpt_hf.commands import COMMANDS, Command, tell
 from tinygpt_hf.errors import Interrupted, RunError, UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments
+from tinygpt_hf.settings.inference import EvaluateArguments, GenerateArguments
 
 
 @pytest.fixture
@@ -165,6 +169,132 @@ def test_a_full_disk_behind_stdout_is_one_line():
         )
     assert done.returncode == 1
     assert done.stderr == "error: [Errno 28] No space left on device\n"
+
+
+# Trains once for each way in which nobody listens, from one process: what costs is importing torch. Descriptors and streams
+# are those that Python makes of what a shell hands over; a child ends as every program does, with Python's last flush.
+NOBODY_LISTENS = """
+import json, os, sys
+import tinygpt_hf.model.modeling_tinygpt, tinygpt_hf.training.recipe
+from tinygpt_hf import cli
+
+train = ["train", *sys.argv[2:], "--output_dir"]
+statuses = {}
+for name, (out, err, lines) in json.loads(sys.argv[1]).items():
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        for number, place in ((1, out), (2, err)):
+            os.close(number)
+            if place == "pipe":
+                os.dup2(writer, number)
+            elif place == "full":
+                os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+        os.close(writer)
+        sys.stdout = open(1, "w", closefd=False) if out != "closed" else None
+        sys.stderr = open(2, "w", buffering=1, closefd=False) if err != "closed" else None
+        sys.exit(cli.main([*train, name]))
+    os.close(writer)
+    with open(reader) as said:
+        heard = [said.readline() for _ in range(lines)]
+    assert all(heard), heard
+    statuses[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps(statuses))
+"""
+LISTENERS = {
+    "stderr closed": ("pipe", "closed", 0),
+    "both closed": ("closed", "closed", 0),
+    "reader left": ("pipe", "pipe", 0),
+    "stdout closed, reader left after a line": ("closed", "pipe", 1),
+    "reader left after ten": ("pipe", "pipe", 10),
+    "full": ("full", "full", 0),
+}
+
+
+def test_who_listens_does_not_decide_how_training_ends(tmp_path):
+    words = (
+        "--dataset_name toyland --max_train_samples 30 --tokenizer_type byte --block_size 32 --hidden_size 16 --device cpu "
+        "--num_hidden_layers 1 --num_attention_heads 1 --max_steps 4 --eval_steps 2 --sample_tokens 2 --mixed_precision no "
+        "--per_device_train_batch_size 2"
+    ).split()
+    done = subprocess.run(
+        [sys.executable, "-c", NOBODY_LISTENS, json.dumps(LISTENERS), *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == dict.fromkeys(LISTENERS, 0)
+    for name in LISTENERS:
+        assert json.loads((tmp_path / name / "run.json").read_text())["result"]["steps"] == 4
+        assert (tmp_path / name / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["train", "--config", "none.yaml"], 2)])
+def test_streams_that_are_missing_change_no_status(words, status, tmp_path):
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "tinygpt_hf.cli", *words]
+    assert subprocess.run(shell, cwd=tmp_path, timeout=250).returncode == status
+
+
+@contextlib.contextmanager
+def nobody(kind: str, monkeypatch):
+    """A standard output that nobody takes."""
+    if kind == "full":
+        stream = open("/dev/full", "w")
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        stream = open(writer, "w")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        yield
+    stream.close()  # raises where something is left that Python would try to write when it ends
+
+
+@pytest.mark.parametrize("kind", ["reader left", "full"])
+def test_a_report_that_nobody_reads_does_not_stop_the_command(command, kind, monkeypatch):
+    done = []
+
+    def run(settings):
+        tell("a line")
+        print("another" * 10_000)
+        done.append(True)
+        return 7
+
+    command(run)
+    with nobody(kind, monkeypatch):
+        assert cli.main(["fake"]) == 7 and done == [True]
+
+
+@pytest.mark.parametrize(("kind", "status"), [("reader left", 0), ("full", 1)])
+def test_a_product_that_nobody_takes_ends_the_command(kind, status, monkeypatch):
+    done = []
+
+    def run(settings):
+        tell("a line")
+        done.append(True)
+
+    fake = Command("prints", (DataArguments,), run, "tinygpt fake", stdout_is_product=lambda settings: True)
+    monkeypatch.setitem(COMMANDS, "fake", fake)
+    with nobody(kind, monkeypatch):
+        assert cli.main(["fake"]) == status and not done
+
+
+def test_the_standard_output_is_the_product_where_no_file_is_named():
+    for name, group in (("generate", GenerateArguments), ("evaluate", EvaluateArguments)):
+        assert COMMANDS[name].stdout_is_product({group: group()})
+        assert not COMMANDS[name].stdout_is_product({group: group(output_file="x")})
+    assert [
+        name for name in COMMANDS if name not in ("generate", "evaluate") and COMMANDS[name].stdout_is_product({})
+    ] == ["chat"]
+
+
+def test_another_pipe_that_breaks_is_a_failure(command, capsys):
+    command(failing(BrokenPipeError(32, "Broken pipe")))
+    assert cli.main(["fake"]) == 1
+    assert one_line(capsys) == "error: a process or a connection ended early ([Errno 32] Broken pipe)"
 
 
 def test_what_the_encoding_of_the_output_lacks_is_a_sign(command, monkeypatch):

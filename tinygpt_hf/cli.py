@@ -1,8 +1,11 @@
 """The one front door: `tinygpt <command> ...`, and what run_clm.py, train_tokenizer.py and chat.py call.
 
-Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 143 interrupted, saved, resumable.
+Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 143 interrupted, saved, resumable. Who reads
+what is written on the way decides nothing: a closed pipe, a full device or a stream that is missing changes no status. Only
+where the standard output is the product itself, a reader that left ends the command with 0, and a full device with 1.
 """
 
+import contextlib
 import difflib
 import io
 import logging
@@ -13,7 +16,16 @@ from pathlib import Path
 
 from tinygpt_hf import __version__
 from tinygpt_hf.commands import COMMANDS
-from tinygpt_hf.errors import Interrupted, RunError, UsageError, UsageErrors, presentable, printable, redacted
+from tinygpt_hf.errors import (
+    Interrupted,
+    Listener,
+    RunError,
+    UsageError,
+    UsageErrors,
+    presentable,
+    printable,
+    redacted,
+)
 from tinygpt_hf.settings.parsing import help_text, parse
 
 SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers runs."
@@ -27,11 +39,17 @@ def main(argv: list[str] | None = None) -> int:
     # transformers loads torchao where it is installed, which then tells of kernels for other machines
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    open_missing_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # not in a notebook
         sys.stdout.reconfigure(errors="replace")  # a sign for what its encoding lacks: a Windows code page, say
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    # libraries below us write to it too, and none of them may end a run for that
+    with contextlib.redirect_stderr(Listener(sys.stderr)):
+        return status_of([word for word in words if word != "--debug"], "--debug" in words)
+
+
+def status_of(words: list[str], debug: bool) -> int:
+    """Run the command and turn however it ends into a status."""
     try:
         status = run(words)
         sys.stdout.flush()  # here a reader that left is noticed, not when Python has ended
@@ -46,14 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of a pipe left, as `head` does
-        discard_output()
+    except BrokenPipeError:  # the reader of the product left, as `head` does
+        Listener(sys.stdout).flush()
         return 0
     except (OSError, MemoryError) as error:
-        try:
-            sys.stdout.flush()
-        except OSError:  # the disk behind it is full
-            discard_output()
+        Listener(sys.stdout).flush()  # the disk behind it may be full
         return failed(error, 1, debug)
     except BaseException as error:
         if (
@@ -62,6 +77,15 @@ def main(argv: list[str] | None = None) -> int:
             raise
         fault = f"{type(error).__name__}: {error}; this is a fault of tinygpt_hf or of a library below it; --debug shows where"
         return failed(error, 1, debug, fault)
+
+
+def open_missing_streams() -> None:
+    """Put the null device where a standard stream is missing, as for a service: the next file would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def run(words: list[str]) -> int:
@@ -85,7 +109,17 @@ def run(words: list[str]) -> int:
         return 0
     if command.default_config and not any(word.partition("=")[0] == "--config" for word in rest):
         rest = ["--config", str(packaged_config(command.default_config)), *rest]
-    return command.run(parse(command.groups, rest, uses_config=command.uses_config)) or 0
+    settings = parse(command.groups, rest, uses_config=command.uses_config)
+    if command.stdout_is_product(settings):
+        return command.run(settings) or 0
+    report = Listener(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(report):
+            return command.run(settings) or 0
+    except BrokenPipeError as error:  # no reader of ours: a process or a connection the command works with
+        raise RunError(f"a process or a connection ended early ({error})") from error
+    finally:
+        report.flush()
 
 
 def packaged_config(name: str) -> Path:
@@ -111,11 +145,6 @@ def failed(error: BaseException, status: int, debug: bool, words: str = "") -> i
     for one in error.errors if isinstance(error, UsageErrors) else [error]:
         say(f"error: {words or str(one) or type(one).__name__}")
     return status
-
-
-def discard_output() -> None:
-    """What is still buffered for a standard output nobody takes: Python would try once more when it ends, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

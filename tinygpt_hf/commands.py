@@ -34,7 +34,10 @@ from tinygpt_hf.settings.parsing import Settings
 
 @dataclass(frozen=True)
 class Command:
-    """`example` is a line to copy; `uses_config`: does it read --config, and `default_config`: which where none is named?"""
+    """`example` is a line to copy; `uses_config`: does it read --config, and `default_config`: which where none is named?
+
+    `stdout_is_product`: is the standard output all that is wanted? Elsewhere it is a report, and nobody need read it.
+    """
 
     help: str
     groups: tuple[type, ...]
@@ -42,6 +45,7 @@ class Command:
     example: str
     uses_config: bool = True
     default_config: str | None = None
+    stdout_is_product: Callable[[Settings], bool] = lambda settings: False
 
 
 def train(settings: Settings) -> None:
@@ -286,6 +290,7 @@ COMMANDS = {
         generate,
         'tinygpt generate runs/quickstart --prompt "Once upon a time" --show_steps',
         uses_config=False,
+        stdout_is_product=lambda settings: not settings[GenerateArguments].output_file,
     ),
     "evaluate": Command(
         "loss, perplexity, bits per byte and accuracy of any causal LM on any text",
@@ -293,6 +298,7 @@ COMMANDS = {
         evaluate,
         "tinygpt evaluate runs/quickstart --data my.txt",
         uses_config=False,
+        stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
     ),
     "chat": Command(
         "talk to a model",
@@ -300,6 +306,7 @@ COMMANDS = {
         chat,
         "tinygpt chat runs/quickstart",
         uses_config=False,
+        stdout_is_product=lambda settings: True,
     ),
     "serve": Command(
         "put a model behind an address that clients of OpenAI's interface talk to",

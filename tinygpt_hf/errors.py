@@ -1,11 +1,14 @@
-"""What a user can cause is a `UsageError`: one line, no traceback, exit status 2. What words may be shown and written.
+"""What a user can cause is a `UsageError`: one line, no traceback, exit status 2. What words may be shown and written, and how.
 
 redacted("hf_" + 34 * "x")            # 'hf_<redacted>'
 printable("a\x1b[2J")                 # 'a\\x1b[2J': it cannot drive the terminal
+print("half done", file=Listener(sys.stderr))  # raises nothing, whoever reads it
 """
 
+import contextlib
 import os
 import re
+import threading
 
 HIDDEN = "<redacted>"
 SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY)$")  # of environment variables
@@ -94,3 +97,55 @@ def printable(text: str) -> str:
 def presentable(text: str) -> str:
     """Text as a terminal may get it: secrets hidden, control characters as escapes; its lines stay lines."""
     return "\n".join(map(printable, redacted(text).split("\n")))
+
+
+class Listener:
+    """Wrap a standard stream so that progress can be written to it whoever listens: nothing that is written raises.
+
+    The stream may be missing (None) or closed, its reader may have left, its device may be full. What nobody took is
+    forgotten, or Python would try once more when it ends, fail, and change the exit status.
+    """
+
+    _forgetting = threading.RLock()  # of all streams: two of them may share a descriptor
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Tell whether the stream is a terminal; one that is missing or closed is none."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    def write(self, text: str) -> int:
+        """Write `text` if it can be written."""
+        try:
+            if self._stream is not None:
+                self._stream.write(text)
+        except (OSError, ValueError):
+            self._forget()
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what is buffered if somebody takes it."""
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except (OSError, ValueError):
+            self._forget()
+
+    def _forget(self) -> None:
+        """Empty the buffer into the null device, and leave the stream where it was: its device may have room later."""
+        with self._forgetting, contextlib.suppress(OSError, ValueError, AttributeError):
+            number = self._stream.fileno()
+            null, kept = os.open(os.devnull, os.O_WRONLY), os.dup(number)
+            os.dup2(null, number)
+            try:
+                self._stream.flush()
+            finally:
+                os.dup2(kept, number)
+                os.close(kept)
+                os.close(null)

@@ -1,5 +1,6 @@
 """Conversations in the shapes people have them, each the same messages, and what becomes of them as labels."""
 
+import csv
 import json
 
 import numpy as np
@@ -73,6 +74,158 @@ def test_a_named_column_leaves_no_choice():
     assert [m["content"] for m in row_document(row, "talk", "x")["messages"]] == ["q", "a"]
 
 
+HARMLESS = {  # columns that say nothing, or nothing that a conversation lacks
+    "id": "7", "source": "web", "score": 0.5, "name": "pirates", "input": "", "question_id": 0, "label": 0, "loss": 2.3,
+    "system": "", "system_prompt": None, "history": [], "tools": "[]", "tool_calls": None, "functions": [{"name": None}],
+    "reasoning_content": " ", "images": [], "chat_template_kwargs": {"enable_thinking": False, "custom_instructions": ""},
+    "weight": 1.0, "train": True, "kto_tag": True,
+}  # fmt: skip
+MEANINGFUL = {
+    "system": "Talk like a pirate.", "system_prompt": "Be brief.", "history": [["I am Bob", "Hello Bob"]],
+    "tools": '[{"name": "add"}]', "tool_calls": [{"function": {"name": "add"}}], "functions": [{"name": "add"}],
+    "reasoning_content": "two and two", "images": ["a.png"], "chat_template_kwargs": {"enable_thinking": True},
+    "weight": 0, "train": False, "kto_tag": False,
+}  # fmt: skip
+TALKS = ("messages", "sharegpt", "prompt", "instruction")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
+@pytest.mark.parametrize("name", MEANINGFUL)
+def test_a_column_that_would_be_lost_is_named_and_an_empty_one_passes(tmp_path, name, ending):
+    path = tmp_path / f"t{ending}"
+    for shape in TALKS if ending != ".csv" else ("prompt", "instruction"):
+        row, messages = SHAPES[shape]
+        for value, words in ((None, None), (MEANINGFUL[name], f"row 1: the row has `{name}`; only role")):
+            harmless = {n: "" if ending == ".csv" and isinstance(v, (list, dict)) else v for n, v in HARMLESS.items()}
+            value = harmless[name] if words is None else value
+            rows = [row | harmless, row | harmless | {name: value}]
+            if ending == ".parquet":
+                tables = [pyarrow.table({column: [value] for column, value in row.items()}) for row in rows]
+                parquet.write_table(pyarrow.concat_tables(tables, promote_options="permissive"), path)
+            elif ending == ".csv":
+                with path.open("w", newline="") as file:
+                    table = csv.DictWriter(file, rows[0])
+                    table.writeheader()
+                    table.writerows(rows)
+            else:
+                path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+                words = words and words.replace("row 1", "line 2")
+            if words is None:
+                assert [document["messages"] for document in file_documents(str(path))] == [messages, messages]
+            else:
+                with pytest.raises(UsageError) as caught:
+                    list(file_documents(str(path)))
+                assert str(caught.value).startswith(f"{path}, {words}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "fields"),
+    [
+        ({"tool_calls": [{"function": {"name": "add"}}]}, "`tool_calls`"),
+        ({"reasoning_content": "hm", "thinking": "hm"}, "`reasoning_content`, `thinking`"),
+        ({"name": "Bob", "weight": 0}, "`name`, `weight`"),
+        ({"weight": 0.5}, "`weight`"),
+        ({"train": False}, "`train`"),
+        ({"loss": False}, "`loss`"),
+        ({"training": False, "images": ["a.png"]}, "`images`, `training`"),
+        (
+            {"tool_calls": [], "name": None, "reasoning_content": "", "images": [], "id": 7, "tools": [{"name": None}]},
+            None,
+        ),
+        ({"weight": 1, "train": True, "loss": None}, None),
+    ],
+)
+@pytest.mark.parametrize("shape", ["messages", "sharegpt", "prompt as messages"])
+def test_what_a_turn_says_beside_its_text_is_named(shape, more, fields):
+    row, messages = json.loads(json.dumps(SHAPES[shape]))
+    answer = row["completion"][-1] if "completion" in row else next(iter(row.values()))[-1]
+    answer |= more
+    if fields is None:
+        assert [m["content"] for m in row_document(row, None, "x")["messages"]] == [m["content"] for m in messages]
+        return
+    number = 1 if "completion" in row else 2
+    broken = row_document(row, None, "x", keep_broken=True)
+    assert broken["broken"] == f"message {number} has {fields}"
+    with pytest.raises(UsageError, match=f"^x: message {number} has {fields}; only role and content"):
+        row_document(row, None, "x")
+
+
+def test_a_mark_that_says_what_is_done_anyway_is_no_loss():
+    for ask, fine in (({"train": False}, True), ({"weight": 0}, True), ({"weight": 1}, True), ({"loss": True}, False)):
+        found = row_document({"messages": [ASK | ask, SAY]}, None, "x", keep_broken=True)
+        assert ("broken" not in found) == fine
+    assert "broken" in row_document({"prompt": "a", "completion": "b", "label": False}, None, "x", keep_broken=True)
+
+
+def test_an_input_below_a_list_of_messages_is_named():
+    row = {"instruction": [SYSTEM, ASK], "input": "2 and 3", "output": "5"}
+    with pytest.raises(UsageError, match="^x: the row has `input`"):
+        row_document(row, None, "x")
+    assert row_document(row | {"input": ""}, None, "x")["messages"][0] == SYSTEM
+
+
+def test_the_columns_beside_a_plain_text_are_nobodys_loss(tmp_path):
+    row = {"text": "t", "system": "Be kind.", "weight": 0.5, "images": ["a.png"]}
+    assert row_document(row, None, "x")["text"] == "t" and row_document(row, "system", "x")["text"] == "Be kind."
+    parquet.write_table(pyarrow.table({name: [value] for name, value in row.items()}), tmp_path / "t.parquet")
+    assert [document["text"] for document in file_documents(str(tmp_path / "t.parquet"))] == ["t"]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_a_column_named_by_hand_loses_nothing_either(tmp_path, ending):
+    row = {"talk": [ASK, SAY], "system": "Be kind."}
+    path = tmp_path / f"t{ending}"
+    if ending == ".parquet":
+        parquet.write_table(pyarrow.table({name: [value] for name, value in row.items()}), path)
+    else:
+        path.write_text(json.dumps(row))
+    with pytest.raises(UsageError, match="the row has `system`"):
+        list(file_documents(str(path), "talk"))
+
+
+WRITTEN = [
+    json.dumps([ASK, SAY]),
+    str([ASK, SAY]),
+    json.dumps(json.dumps([ASK, SAY])),
+    f"array([{ASK},\n       {SAY}], dtype=object)",
+    '[{"from": "human", "value": "q"}',
+]
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_a_conversation_written_as_a_string_is_no_text(tmp_path, text):
+    for column, chosen in (
+        ("messages", None), ("conversations", None), ("messages", "messages"), ("talk", "talk"),
+    ):  # fmt: skip
+        for path in (tmp_path / "t.csv", tmp_path / "t.parquet"):
+            if path.suffix == ".csv":
+                with path.open("w", newline="") as file:
+                    csv.writer(file).writerows([[column], [text]])
+            else:
+                parquet.write_table(pyarrow.table({column: [text]}), path)
+            with pytest.raises(UsageError) as caught:
+                list(file_documents(str(path), chosen))
+            assert str(caught.value).startswith(
+                f"{path}, row 0 holds a string under {column}; a conversation was wanted"
+            )
+    with pytest.raises(UsageError, match="^x holds a string under prompt"):
+        row_document({"prompt": text, "completion": "b"}, None, "x")
+    kept = row_document({"messages": text}, None, "x", keep_broken=True)
+    assert kept["broken"] == "holds a string under messages" and json.loads(kept["text"]) == {"messages": text}
+    for column in ("text", "content"):  # a file of JSON is text like any other
+        assert (
+            row_document({column: text}, None, "x")["text"] == row_document({column: text}, column, "x")["text"] == text
+        )
+
+
+def test_plain_text_in_a_column_of_conversations_must_be_asked_for():
+    row = {"messages": "[12:30] Hello, all.", "completion": "[1, 2]"}
+    with pytest.raises(UsageError, match="^x holds a string under messages"):
+        row_document(row, None, "x")
+    assert row_document(row, "messages", "x")["text"] == row["messages"]
+    assert row_document({"prompt": "[1] {a}", "completion": "[1, 2]"}, None, "x")["messages"][1]["content"] == "[1, 2]"
+
+
 def nested(depth: int) -> list:
     found: list = []
     for _ in range(depth):
@@ -84,6 +237,8 @@ def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
     for depth in (*range(100, 1000, 50), *range(900, 1000), 10**4):
         found = row_document({"messages": nested(depth)}, None, "here", keep_broken=True)
         assert found["broken"] == "message 1 has no text under `content`" and found["text"]
+        found = row_document({"messages": [ASK, SAY], "history": nested(depth) + ["x"]}, None, "here", keep_broken=True)
+        assert found["broken"] == "the row has `history`" and found["text"]
     for role in (nested(10**4), "x" * 10**6):
         with pytest.raises(UsageError) as caught:
             row_document({"messages": [{"role": role, "content": "x"}]}, None, "here")

@@ -1,8 +1,9 @@
-"""One converter for YAML and flags; default < YAML < flag; every problem of a file at once, with the name that was meant."""
+"""One converter for YAML, flags and Python; default < YAML < flag; every problem at once, with the name that was meant."""
 
 import dataclasses
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings import checks
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-from tinygpt_hf.settings.checks import check_settings
+from tinygpt_hf.settings.checks import check_settings, check_types
+from tinygpt_hf.settings.corpus import CorpusArguments, check_corpus
 from tinygpt_hf.settings.inference import GenerateArguments
 from tinygpt_hf.settings.parsing import fields_of, load_yaml, parse, to_yaml
 from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE
@@ -67,7 +69,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("section", "name", "word", "value"), WORDS, ids=[f"{n}={w}" for _, n, w, _ in WORDS])
-def test_a_word_means_the_same_in_a_file_and_as_a_flag(config, section, name, word, value):
+def test_a_word_means_the_same_in_a_file_as_a_flag_and_in_python(config, section, name, word, value):
     from_file = parse(TRAINING, ["--config", config(f"{section}:\n  {name}: {word}\n")])
     for argv in ([f"--{name}", word], [f"--{name}={word}"], [f"--{name.replace('_', '-')}", word]):
         from_flag = parse(TRAINING, argv)
@@ -75,6 +77,8 @@ def test_a_word_means_the_same_in_a_file_and_as_a_flag(config, section, name, wo
         assert getattr(from_flag[group], name) == value
         assert type(getattr(from_flag[group], name)) is type(value)
         assert from_file[group] == from_flag[group]
+    from_python = group(**{name: word})
+    assert check_types(from_python) == [] and from_python == from_flag[group]
 
 
 BAD_WORDS = [
@@ -94,9 +98,10 @@ BAD_WORDS = [
 
 
 @pytest.mark.parametrize(("section", "name", "word"), BAD_WORDS, ids=[f"{n}={w[:9]}" for _, n, w in BAD_WORDS])
-def test_a_wrong_word_is_refused_in_both_places_and_shown(config, section, name, word):
+def test_a_wrong_word_is_refused_in_every_place_and_shown(config, section, name, word):
     (line,) = problems([f"--{name}={word}"])
     assert line.startswith(f"--{name} is ") and word[:5] in line
+    assert complaints(fields_of(TRAINING)[name][0](**{name: word})) == [line]
     (line,) = problems(["--config", config(f"{section}:\n  {name}: {word}\n")])
     assert "c.yaml" in line
 
@@ -423,6 +428,89 @@ def test_fine_settings_pass():
 def test_one_impossible_setting_is_one_line(group, words):
     (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in FINE))
     assert words in line and line.count("; ") >= 2
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        (TrainingArguments(max_steps=1, optim="sgd"), "--optim is 'sgd'; one of muon, adamw was wanted"),
+        (TrainingArguments(max_steps=1, mixed_precision="fp32"), "--mixed_precision is 'fp32'; one of auto, no, bf16,"),
+        (TrainingArguments(max_steps=True), "--max_steps is True; a whole number was wanted"),
+        (TrainingArguments(max_steps=2.5), "--max_steps is 2.5; a whole number was wanted"),
+        (TrainingArguments(max_steps=[3]), "--max_steps is [3]; one int was wanted"),
+        (TrainingArguments(max_steps=1, learning_rate=None), "--learning_rate is empty; float was wanted"),
+        (TrainingArguments(max_steps=1, learning_rate=False), "--learning_rate is False; a number was wanted"),
+        (TrainingArguments(max_steps=1, learning_rate=float("inf")), "--learning_rate is inf; a number was wanted"),
+        (TrainingArguments(max_steps=1, overwrite=2), "--overwrite is 2; true or false was wanted"),
+        (TrainingArguments(max_steps=1, optim=None), "--optim is empty; one of muon, adamw was wanted"),
+        (TrainingArguments(max_steps=1, output_dir=5), "--output_dir is 5; text was wanted"),
+        (TrainingArguments(max_steps=1, output_dir=b"x"), "--output_dir is b'x'; text was wanted"),
+        (
+            TrainingArguments(max_steps=1, resume_from_checkpoint=True),
+            "--resume_from_checkpoint is True; text was wanted",
+        ),
+        (DataArguments(train_file=5), "--train_file is 5; text was wanted"),
+        (DataArguments(train_file={"a.txt"}), "--train_file is {'a.txt'}; text was wanted"),
+        (DataArguments(train_file=["a.txt", None]), "--train_file is empty; str was wanted"),
+        (DataArguments(sources=["a.txt"]), "--sources is 'a.txt'; a mapping"),
+        (ModelArguments(rope_parameters=[1]), "--rope_parameters is [1]; a mapping"),
+        (ModelArguments(hidden_size="wide"), "--hidden_size is 'wide'; a whole number was wanted"),
+        (TokenizerArguments(tokenizer_type="word"), "--tokenizer_type is 'word'; one of bpe, char, byte was wanted"),
+    ],
+)
+def test_python_is_checked_like_the_command_line(group, words):
+    (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in FINE))
+    assert words in line and line.count("; ") >= 2
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [
+        (DataArguments(train_file="my.txt"), "train_file", ["my.txt"]),
+        (DataArguments(train_file=Path("a") / "my.txt"), "train_file", ["a/my.txt"]),
+        (DataArguments(train_file=("a", Path("b"))), "train_file", ["a", "b"]),
+        (DataArguments(train_file=["none"]), "train_file", ["none"]),
+        (DataArguments(text_column="none"), "text_column", "none"),
+        (DataArguments(sources={"train_file": (Path("a"), "b")}), "sources", [{"train_file": ["a", "b"]}]),
+        (DataArguments(rows=Path("rows")), "rows", "rows"),
+        (TrainingArguments(output_dir=Path("runs/mine")), "output_dir", "runs/mine"),
+        (TrainingArguments(learning_rate=1), "learning_rate", 1.0),
+        (TrainingArguments(max_steps=3.0), "max_steps", 3),
+        (TrainingArguments(mixed_precision=False), "mixed_precision", "no"),
+        (TrainingArguments(language="en"), "language", ["en"]),
+        (ModelArguments(rope_parameters={"rope_theta": "1e6"}), "rope_parameters", {"rope_theta": 1e6}),
+        (CorpusArguments(output_dir=Path("corpora"), mask="email"), "mask", ["email"]),
+        (CorpusArguments(max_mean_word=False), "max_mean_word", "off"),
+    ],
+)
+def test_what_python_may_say_more_shortly_becomes_what_the_field_holds(group, name, value):
+    assert check_types(group) == []
+    assert getattr(group, name) == value and type(getattr(group, name)) is type(value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups=st.tuples(*map(instances, TRAINING)))
+def test_settings_of_the_right_types_are_left_as_they_are(groups):
+    for group in groups:
+        before = dataclasses.asdict(group)
+        assert check_types(group) == [] and dataclasses.asdict(group) == before
+
+
+def test_wrong_types_and_impossible_values_are_told_together():
+    lines = complaints(
+        ModelArguments(num_hidden_layers=0, hidden_size="wide"),
+        DataArguments(block_size=0),
+        TokenizerArguments(vocab_size="many"),
+        TrainingArguments(optim="sgd", mixed_precision="fp32"),
+    )
+    named = [line.split()[0] for line in lines]
+    assert named == ["--hidden_size", "--block_size", "--vocab_size", "--optim", "--mixed_precision"]
+
+
+def test_the_settings_of_a_corpus_are_checked_in_python_too():
+    with pytest.raises(UsageErrors) as caught:
+        check_corpus(CorpusArguments(preset="web", min_characters="few", output_dir="x"))
+    assert [str(error).split(" is ")[0] for error in caught.value.errors] == ["--preset", "--min_characters"]
 
 
 def test_all_impossible_settings_are_told_together():

@@ -1,6 +1,8 @@
-"""log.jsonl holds whole lines and true values."""
+"""log.jsonl holds whole lines and true values; the console raises nothing, whoever reads it."""
 
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -46,6 +48,65 @@ def test_a_line_after_a_resumption_is_what_it_would_have_been():
         after.add(*step)
     assert after.read(3, 15, 0.1, 1.0)["loss"] == whole.read(3, 15, 0.1, 1.0)["loss"]
     assert after.unlogged == [0.0, 0, 0]
+
+
+def gone(kind: str):
+    """A standard error that cannot be written to."""
+    if kind == "missing":
+        return None
+    if kind == "full":
+        return open("/dev/full", "w")
+    reader, writer = os.openpty() if kind == "terminal" else os.pipe()
+    stream = open(writer, "w")
+    if kind == "closed":
+        stream.close()
+    if kind == "terminal":
+        assert stream.isatty()
+    os.close(reader)
+    return stream
+
+
+@pytest.mark.parametrize("kind", ["missing", "closed", "full", "reader left", "terminal"])
+def test_nobody_listens_and_nothing_is_raised(kind, monkeypatch):
+    stream = gone(kind)
+    monkeypatch.setattr(sys, "stderr", stream)
+    console = Console()
+    console.say("a line")
+    for _ in range(2):
+        console.bar("training", 10)
+        console.advance(5, "half" * 10_000)
+        console.say("a line\n" * 10_000)
+        console.close()
+    monkeypatch.undo()
+    if stream is not None:
+        stream.close()  # raises where something is left that Python would try to write when it ends
+
+
+def test_a_terminal_that_vanishes_ends_neither_the_bar_nor_what_it_shows(monkeypatch):
+    terminal, writer = os.openpty()
+    monkeypatch.setattr(sys, "stderr", open(writer, "w"))
+    console = Console()
+    assert console.live
+    console.bar("training", 10)
+    console.advance(5, "half")
+    assert os.read(terminal, 1000)
+    os.close(terminal)
+    console.say("a line")
+    console.advance(7, "more")
+    console.close()
+    sys.stderr.close()
+
+
+def test_a_reader_that_comes_back_hears_again(monkeypatch, tmp_path):
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        console = Console()
+        console.say("lost")
+        with (tmp_path / "log").open("w") as room:
+            os.dup2(room.fileno(), stream.fileno())
+        console.say("heard")
+        monkeypatch.undo()
+    assert (tmp_path / "log").read_text() == "heard\n"
 
 
 def test_durations():

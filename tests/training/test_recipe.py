@@ -308,12 +308,25 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
         ({"max_steps": None}, "no length of the training"),
         ({"save_total_limit": 1}, "use 2 or more"),
         ({"model": {"model_name_or_path": "/nowhere"}, "tokenizer": TOKENIZER}, "cannot be loaded"),
+        (
+            {"optim": "sgd", "data": {"dataset_name": None, "train_file": "/nowhere.txt"}},
+            "^--optim is 'sgd'; one of muon, adamw was wanted; choose one of them$",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):
     with pytest.raises(UsageError, match=message):
         run(tmp_path / "r", **change)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_is_a_file_to_train_on_and_a_folder_to_write(tmp_path):
+    text = tmp_path / "my.txt"
+    text.write_text("One day a small dog found a red ball.\n" * 40)
+    data = DataArguments(train_file=text, block_size=32)
+    training = dataclasses.replace(TRAINING, output_dir=tmp_path / "r", max_steps=1, learning_rate=1)
+    result = recipe.train(dataclasses.replace(MODEL), data, TOKENIZER, training, quiet=True)
+    assert result.output_dir == training.output_dir == str(tmp_path / "r") and data.train_file == [str(text)]
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):

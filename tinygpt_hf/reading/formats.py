@@ -25,7 +25,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import decoding
 from tinygpt_hf.reading.decoding import ARCHIVES, LongText, TextFile
 from tinygpt_hf.reading.json_list import JsonList
-from tinygpt_hf.reading.schemas import COLUMNS, BrokenConversation, row_content
+from tinygpt_hf.reading.schemas import COLUMNS, CONVERSATIONS, MEANINGFUL, MEDIA, BrokenConversation, row_content
 
 TABLES = {".csv", ".tsv", ".parquet"}
 LINES = {".jsonl", ".ndjson", ".json"}
@@ -123,7 +123,8 @@ def row_document(row: dict, text_column: str | None, origin: str, keep_broken: b
         if not keep_broken:
             raise
         fault = error.seen.removeprefix(origin).lstrip(": ")
-        read = {name: value for name, value in row.items() if name in COLUMNS or name == text_column}
+        shown = {*COLUMNS, *MEANINGFUL, text_column} - {*MEDIA}
+        read = {name: value for name, value in row.items() if name in shown}
         return {"text": _as_json(read), "origin": origin, "broken": fault}
     texts = [content] if isinstance(content, str) else [message["content"] for message in content]
     if not all(map(is_utf8, texts)):
@@ -291,7 +292,11 @@ def _parquet(source: TextFile, text_column: str | None, document_of: Callable) -
             table = parquet.ParquetFile(path, pre_buffer=False, buffer_size=decoding.CHUNK)
         names = table.schema_arrow.names
         columns = [name for name in ([text_column] if text_column else COLUMNS) if name in names] or names
-        for batch in table.iter_batches(batch_size=256, columns=columns):
+        chosen = text_column in names and pyarrow.types.is_nested(table.schema_arrow.field(text_column).type)
+        if chosen or any(set(shape) <= set(columns) for shape in CONVERSATIONS):
+            columns += [name for name in MEANINGFUL if name in names and name not in columns]
+        few = not set(MEDIA).isdisjoint(columns)  # pictures are large
+        for batch in table.iter_batches(batch_size=8 if few else 256, columns=columns):
             for row in batch.to_pylist():
                 yield document_of(row, f"{path}, row {count}")
                 count += 1

@@ -9,7 +9,14 @@
 | text, else content                               | that text                                             |
 
 The first that is complete wins; a column that is null is not there. `--text_column` names one column and leaves no choice.
+
+What stands beside the turns or in one of them, has a meaning and is read by nobody here (a `system` column, `tool_calls`, a
+`weight` of 0) makes the conversation a `BrokenConversation` that names the field: it is refused, or dropped and counted, but
+not lost. So does a conversation that is written down as a string. An empty field means nothing and passes.
 """
+
+import math
+import re
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.tokenizing.chat_template import check_messages
@@ -18,6 +25,21 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
 CONVERSATIONS = (("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "output"))
 SHAPES = (*CONVERSATIONS, ("text",), ("content",))
 COLUMNS = tuple(dict.fromkeys([*(name for names in SHAPES for name in names), "input"]))  # all that may be read
+
+# What has a meaning and would be lost, by the names of OpenAI, Anthropic, ShareGPT, Alpaca, TRL, Axolotl and LLaMA-Factory.
+TOOLS = ("tools", "functions", "tool_calls", "function_call")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+BESIDE_TURNS = ("system", "system_prompt", "history", *TOOLS, *THOUGHTS, "documents", "chat_template_kwargs", *MEDIA)
+IN_TURNS = frozenset((*TOOLS, "tool_call_id", *THOUGHTS, "name", "train_detail", *MEDIA))
+# Is it to be learnt? Lost where the answer differs from what is done.
+MARKS = frozenset(("weight", "train", "training", "loss"))
+ROW_MARKS = ("weight", "train", "kto_tag", "label")  # the last says so of a prompt and its completion only
+MEANINGFUL = (*BESIDE_TURNS, *ROW_MARKS)  # the columns to be read beside a conversation
+NOTHING = ("", "[]", "{}", "null", "none", "nan")  # in a table of text
+# JSON or Python's way of writing lists, perhaps quoted twice: any, and one of turns
+WRITTEN = re.compile(r"""[\s"']*(array\()?[\[{][\s\[{]*\\?["']""")
+WRITTEN_TURNS = re.compile(r"""[\s"']*(array\()?\[\s*\{\s*\\?["'](role|content|from|value)\\?["']\s*:""")
 
 
 class BrokenConversation(UsageError):
@@ -45,6 +67,7 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
             "name one with --text_column",
         )
     if len(names) == 1 and isinstance(row[names[0]], str):
+        _refuse_written(row[names[0]], names[0], origin, chosen=text_column is not None)
         return row[names[0]]
     if len(names) == 1 and names not in CONVERSATIONS and not isinstance(row[names[0]], list):
         raise _no_text(row[names[0]], names[0], origin)
@@ -55,20 +78,72 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
 
 
 def _messages(row: dict, names: tuple[str, ...], origin: str) -> list[dict]:
+    lost = [name for name in BESIDE_TURNS if name not in names and _means_something(row.get(name))]
+    if _means_something(weight := row.get("weight")) and str(weight) not in ("1", "1.0"):
+        lost.append("weight")
+    marks = ROW_MARKS if names == ("prompt", "completion") else ROW_MARKS[:-1]
+    lost += [name for name in marks if str(row.get(name)).lower() == "false"]
+    if lost:
+        raise _lost(origin, "the row", lost)
     if len(names) == 1:
         if not isinstance(row[names[0]], list):
             raise _no_text(row[names[0]], names[0], origin)
         messages = _turns(row[names[0]], origin)
     else:
         question, answer = names
+        if question == "prompt" and isinstance(row[question], str) and WRITTEN_TURNS.match(row[question]):
+            raise _written(question, origin)
         messages = [*_said(row[question], "user", question, origin), *_said(row[answer], "assistant", answer, origin)]
         extra = row.get("input") if question == "instruction" else None
         if extra is not None and not isinstance(extra, str):
             raise _no_text(extra, "input", origin)
-        if extra and extra.strip() and len(messages) == 2:
+        if extra and extra.strip():
+            if isinstance(row[question], list):
+                raise _lost(origin, "the row", ["input"])
             messages[0]["content"] += f"\n\n{extra}"
     check_messages(messages, origin)
     return messages
+
+
+def _refuse_written(text: str, name: str, origin: str, chosen: bool) -> None:
+    """Refuse a string in a column of conversations; where a column was `chosen` by name, only what looks like turns."""
+    if (name,) in CONVERSATIONS:
+        refused = not chosen or WRITTEN.match(text)
+    else:
+        refused = chosen and (name,) not in SHAPES and WRITTEN_TURNS.match(text)
+    if refused:
+        raise _written(name, origin)
+
+
+def _written(name: str, origin: str) -> UsageError:
+    return BrokenConversation(
+        f"{origin} holds a string under {name}",
+        "a conversation was wanted, as a list of messages",
+        "store it as a list, in .jsonl or .parquet (plain text: name its column with --text_column)",
+    )
+
+
+def _lost(origin: str, where: str, names: list[str]) -> UsageError:
+    fields = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+    return UsageError(
+        f"{origin}: {where} has {fields}",
+        "only role and content of each turn are read, and nothing that means something may be lost",
+        "write it into the turns (a system prompt is the first message) or remove it; prepare-corpus drops and counts such rows",
+    )
+
+
+def _means_something(value) -> bool:
+    """Would anything be lost with this value? Not with an empty one, nor with one whose parts are all empty."""
+    if isinstance(value, str):
+        return value.strip().lower() not in NOTHING
+    if isinstance(value, (list, dict)):
+        try:
+            return any(map(_means_something, value.values() if isinstance(value, dict) else value))
+        except RecursionError:
+            return True
+    if isinstance(value, float):
+        return not math.isnan(value)  # a table's word for nothing
+    return value is not None and value is not False
 
 
 def _no_text(value, name: str, origin: str) -> UsageError:
@@ -88,7 +163,13 @@ def _said(value, role: str, name: str, origin: str) -> list[dict]:
 
 
 def _turns(value: list, origin: str) -> list[dict]:
-    """ShareGPT's turns as messages; messages as they are."""
+    """Turn ShareGPT's turns into messages; messages stay as they are. A turn of which more would be lost is refused."""
+    for number, turn in enumerate(value, 1):
+        if isinstance(turn, dict) and len(turn) > 2:
+            lost = [name for name in turn if name in IN_TURNS and _means_something(turn[name])]
+            lost += [name for name in turn if name in MARKS and not _is_kept(name, turn)]
+            if lost:
+                raise _lost(origin, f"message {number}", lost)
     if not all(isinstance(turn, dict) and "from" in turn and "role" not in turn for turn in value):
         return value
     for number, turn in enumerate(value, 1):
@@ -96,5 +177,20 @@ def _turns(value: list, origin: str) -> list[dict]:
             raise UsageError(
                 f"{origin}: message {number} has no text under `value`", "text was wanted", "mend or remove it"
             )
-    speaker = lambda turn: SPEAKERS.get(turn["from"], turn["from"]) if isinstance(turn["from"], str) else turn["from"]  # noqa: E731
-    return [{"role": speaker(turn), "content": turn["value"]} for turn in value]
+    return [{"role": _speaker(turn), "content": turn["value"]} for turn in value]
+
+
+def _is_kept(mark: str, turn: dict) -> bool:
+    """Does the mark say what is done anyway? Answers are learnt with the weight 1, all else is not learnt."""
+    value = turn[mark]
+    if value is None:
+        return True
+    if _speaker(turn) == "assistant" or mark == "weight" and value == 1:
+        return value == 1
+    return value == 0
+
+
+def _speaker(turn: dict):
+    """The role of a turn, in messages or by ShareGPT's name."""
+    speaker = turn.get("role", turn.get("from"))
+    return SPEAKERS.get(speaker, speaker) if isinstance(speaker, str) else speaker

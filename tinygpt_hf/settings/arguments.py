@@ -1,7 +1,7 @@
 """Every setting of preparing, training and exporting: a dataclass field with its name, type, default and one line of help.
 
 The same spelling works in a YAML section (`training: {learning_rate: 3e-4}`), as a flag (`--learning_rate 3e-4`) and in
-Python (`TrainingArguments(learning_rate=3e-4)`). Default < YAML < flag.
+Python (`TrainingArguments(learning_rate=3e-4)`), and is checked alike (checks.py). Default < YAML < flag.
 """
 
 from dataclasses import dataclass, field

@@ -1,13 +1,21 @@
-"""What can be wrong with settings that are each well-formed: all of it found at once, before anything slow or written."""
+"""What can be wrong with settings: all of it found at once, before anything slow or written.
 
+Types and choices first, which Python does not check where a dataclass is made (a file and the command line went through the
+same converter already), then what can be wrong with settings that are each well-formed.
+"""
+
+import dataclasses
 import importlib.util
+import os
 import re
+import typing
 from collections.abc import Callable
 from typing import Any
 
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.hub import check_repository
+from tinygpt_hf.settings.parsing import base_type, convert, shown
 
 SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
@@ -37,12 +45,20 @@ BELOW_ONE = {
 
 
 def check_settings(*groups) -> None:
-    """Raise every problem of the given dataclass instances together."""
+    """Raise every problem of the given dataclass instances together; what is well-formed gets the type of its field.
+
+    A `Path` becomes text, and one file where several are meant a list of it: `DataArguments(train_file=Path("my.txt"))`.
+    """
     errors: list[UsageError] = []
+    sound = []
     for group in groups:
-        errors += _ranges(group)
-        errors += _CHECKS.get(type(group), lambda _: [])(group)
-    by_type = {type(group): group for group in groups}
+        ill_typed = check_types(group)
+        errors += ill_typed
+        if not ill_typed:
+            sound.append(group)
+            errors += _ranges(group)
+            errors += _CHECKS.get(type(group), lambda _: [])(group)
+    by_type = {type(group): group for group in sound}
     if ModelArguments in by_type and TrainingArguments in by_type:
         if by_type[TrainingArguments].lora_r and not by_type[ModelArguments].model_name_or_path:
             errors.append(
@@ -74,6 +90,47 @@ def check_settings(*groups) -> None:
             )
     if errors:
         raise errors[0] if len(errors) == 1 else UsageErrors(errors)
+
+
+def check_types(group) -> list[UsageError]:
+    """Give every field of a dataclass instance the type it says it has, as the command line would; returns what has none."""
+    errors = []
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        try:
+            setattr(group, field.name, _typed(value, field.type, f"--{field.name}"))
+        except UsageError as error:
+            errors.append(error)
+    return errors
+
+
+def _typed(value, annotation, where: str):
+    """A value from Python as the type of a field. Words are read as on the command line; text is taken as it is."""
+    kind, inner = base_type(annotation)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if value is None:
+        return convert(value, annotation, where)
+    if kind is list:
+        entry = typing.get_args(inner)[0]
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return (
+            convert(_plain(values), annotation, where) if entry is dict else [_typed(v, entry, where) for v in values]
+        )
+    if kind is str:
+        if not isinstance(value, str):
+            raise UsageError(f"{where} is {shown(value)}", "text was wanted", "put it in quotes")
+        return value
+    return convert(_plain(value), annotation, where)
+
+
+def _plain(value):
+    """A value with the paths and tuples in it as JSON has them."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _ranges(group) -> list[UsageError]:

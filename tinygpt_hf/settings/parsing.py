@@ -1,4 +1,4 @@
-"""YAML and flags -> dataclasses, through one converter; every problem of the input reported at once.
+"""YAML and flags -> dataclasses, through one converter (Python's values: checks.py); every problem reported at once.
 
 settings = parse((ModelArguments, TrainingArguments), ["--config", "x.yaml", "--learning_rate", "3e-4"])
 settings[TrainingArguments].learning_rate           # 0.0003; the file said something else, the flag wins
@@ -104,7 +104,7 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
                 )
             config = value or config
             continue
-        if name not in flat and negated in flat and _base_type(flat[negated][1].type)[0] is bool:
+        if name not in flat and negated in flat and base_type(flat[negated][1].type)[0] is bool:
             if has_value:
                 errors.append(
                     UsageError(f"{word} has a value", f"--{flag} alone means no", f"write --{negated} {value}")
@@ -116,7 +116,7 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
             while words and not words[0].startswith("--"):
                 words.pop(0)  # its values are no words of their own
             continue
-        kind, _ = _base_type(flat[name][1].type)
+        kind, _ = base_type(flat[name][1].type)
         if kind is list and not has_value:
             value = []
             while words and not words[0].startswith("--"):
@@ -172,7 +172,7 @@ def load_yaml(path: str, bounded: bool = True) -> dict:
             if isinstance(event, yaml.events.AliasEvent):
                 raise yaml.YAMLError(f"{line}: aliases (*name) are not read")
             if event.tag is not None:
-                raise yaml.YAMLError(f"{line}: tags ({_shown(event.tag)}) are not read")
+                raise yaml.YAMLError(f"{line}: tags ({shown(event.tag)}) are not read")
             if bounded and self.values > MOST_VALUES:
                 raise yaml.YAMLError(f"{line}: more than {MOST_VALUES} values")
             return super().compose_node(parent, index)
@@ -185,7 +185,7 @@ def load_yaml(path: str, bounded: bool = True) -> dict:
                 if key.tag == tag + "merge":
                     raise yaml.YAMLError(f"line {key.start_mark.line + 1}: merge keys (<<) are not read")
                 if key.value in seen:
-                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {_shown(key.value)} is given twice")
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {shown(key.value)} is given twice")
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 
@@ -247,7 +247,7 @@ def _read_yaml(path, groups, flat, aliases, errors) -> dict[str, tuple[object, s
             continue
         if not isinstance(content, dict):
             errors.append(
-                UsageError(f"{path}: `{section}` is {_shown(content)}", "a mapping was wanted", "see configs/")
+                UsageError(f"{path}: `{section}` is {shown(content)}", "a mapping was wanted", "see configs/")
             )
             continue
         here = {n for n, (g, _) in flat.items() if g in sections[section]}
@@ -283,12 +283,12 @@ def _did_you_mean(name: str, known: list[str], prefix: str) -> str:
     return f"did you mean {prefix}{close[0]}?" if close else "no setting has a name like it"
 
 
-def _shown(value) -> str:
+def shown(value) -> str:
     """A value as an error shows it: the first words of a long one."""
     return words if len(words := repr(value)) <= 100 else f"{words[:100]}…"
 
 
-def _base_type(annotation) -> tuple[type, object]:
+def base_type(annotation) -> tuple[type, object]:
     """(int | None) -> (int, int); list[str] -> (list, list[str]); Literal[...] -> (Literal, ...)."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
@@ -305,14 +305,13 @@ def _choices(annotation) -> list[str]:
 def convert(raw, annotation, where: str):
     """A YAML value or a word of the command line as the type of a field; `UsageError` says what was wanted instead."""
     optional = type(None) in typing.get_args(annotation)
-    kind, inner = _base_type(annotation)
+    kind, inner = base_type(annotation)
     if optional and (raw is None or (isinstance(raw, str) and raw.lower() in ("none", "null"))):
         return None
-    if raw is None:
-        raise UsageError(
-            f"{where} is empty", f"{getattr(kind, '__name__', 'a choice')} was wanted", "give a value or remove it"
-        )
     choices = _choices(annotation)
+    if raw is None:
+        wanted = f"one of {', '.join(choices)}" if kind is typing.Literal else kind.__name__
+        raise UsageError(f"{where} is empty", f"{wanted} was wanted", "give a value or remove it")
     if choices and isinstance(raw, bool):  # YAML reads a bare `no` or `off` as false
         raw = next((word for word in choices if word == ("on" if raw else "off")), "yes" if raw else "no")
     if raw in choices:
@@ -320,14 +319,14 @@ def convert(raw, annotation, where: str):
     if kind is typing.Literal:
         close = difflib.get_close_matches(str(raw), choices, n=1)
         hint = f"did you mean {close[0]}?" if close else "choose one of them"
-        raise UsageError(f"{where} is {_shown(raw)}", f"one of {', '.join(choices)} was wanted", hint)
+        raise UsageError(f"{where} is {shown(raw)}", f"one of {', '.join(choices)} was wanted", hint)
     if kind is list:
         items = raw if isinstance(raw, list) else [raw]
         if (
             len(items) == 1
             and isinstance(items[0], str)
             and items[0].startswith("[")
-            and _base_type(*typing.get_args(inner))[0] is dict
+            and base_type(*typing.get_args(inner))[0] is dict
         ):
             items = _json(items[0])
         (entry,) = typing.get_args(inner)
@@ -335,11 +334,11 @@ def convert(raw, annotation, where: str):
     if kind is dict:
         return _numbers(_mapping(raw, where))
     if isinstance(raw, (list, dict)):
-        raise UsageError(f"{where} is {_shown(raw)}", f"one {kind.__name__} was wanted", "give a single value")
+        raise UsageError(f"{where} is {shown(raw)}", f"one {kind.__name__} was wanted", "give a single value")
     if kind is bool:
         words = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
         if str(raw).lower() not in words:
-            raise UsageError(f"{where} is {_shown(raw)}", "true or false was wanted", "write true or false")
+            raise UsageError(f"{where} is {shown(raw)}", "true or false was wanted", "write true or false")
         return words[str(raw).lower()]
     if kind in (int, float):
         return _number(raw, kind, where)
@@ -352,7 +351,7 @@ def _mapping(raw, where: str) -> dict:
     raw = _json(raw) if isinstance(raw, str) else raw
     if not isinstance(raw, dict):
         raise UsageError(
-            f"{where} is {_shown(raw)}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
+            f"{where} is {shown(raw)}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
         )
     return raw
 
@@ -386,13 +385,13 @@ def _number(raw, kind: type, where: str):
         except ValueError:
             number = math.nan
     if isinstance(number, float) and not math.isfinite(number):
-        raise UsageError(f"{where} is {_shown(raw)}", f"{wanted} was wanted", "e.g. 3e-4, 0.1 or 1000")
+        raise UsageError(f"{where} is {shown(raw)}", f"{wanted} was wanted", "e.g. 3e-4, 0.1 or 1000")
     if kind is int and isinstance(number, float):
         if not number.is_integer():
-            raise UsageError(f"{where} is {_shown(raw)}", "a whole number was wanted", f"e.g. {round(number)}")
+            raise UsageError(f"{where} is {shown(raw)}", "a whole number was wanted", f"e.g. {round(number)}")
         number = int(number)
     if kind is int and abs(number) > LARGEST:
-        raise UsageError(f"{where} is {_shown(raw)}", f"{wanted} up to {LARGEST} was wanted", "give a smaller one")
+        raise UsageError(f"{where} is {shown(raw)}", f"{wanted} up to {LARGEST} was wanted", "give a smaller one")
     return number
 
 
@@ -440,11 +439,11 @@ def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: b
 
 
 def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
-    kind, _ = _base_type(field.type)
-    shown = {int: "N", float: "X", str: "TEXT", bool: "[true|false]", list: "A [B ...]", dict: "JSON"}.get(kind, "")
-    shown = "|".join(filter(None, [shown, *_choices(field.type)]))
+    kind, _ = base_type(field.type)
+    sign = {int: "N", float: "X", str: "TEXT", bool: "[true|false]", list: "A [B ...]", dict: "JSON"}.get(kind, "")
+    sign = "|".join(filter(None, [sign, *_choices(field.type)]))
     default = field.default if field.default is not dataclasses.MISSING else None
     after = "" if default is None or default is False or default == "" else f" (default {default})"
     after += f" (also --{alias})" if alias else ""
-    name = field.name.upper() if field.metadata.get("positional") else f"--{field.name} {shown}"
+    name = field.name.upper() if field.metadata.get("positional") else f"--{field.name} {sign}"
     return [f"  {name}", f"      {field.metadata['help']}{after}"]

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt_hf import storage
-from tinygpt_hf.errors import presentable, redacted
+from tinygpt_hf.errors import Listener, presentable, redacted
 from tinygpt_hf.planning.plan import size
 
 SECONDS_BETWEEN_LINES = 10
 
 
 class Console:
-    """Lines and bars on stderr; a bar only where a person watches. Silent on processes other than the first."""
+    """Lines and bars on stderr; a bar only where a person watches. Silent on processes other than the first.
+
+    Training does not depend on who listens: a stderr that is missing, closed or full, or whose reader left, raises nothing.
+    """
 
     def __init__(self, enabled: bool = True):
         self.enabled = enabled
-        self.live = enabled and sys.stderr.isatty()
+        self.live = enabled and Listener(sys.stderr).isatty()
         self._bar: Any = None  # rich is imported where a bar is shown
         self._last_line, self._title = time.monotonic(), ""
 
@@ -32,7 +35,7 @@ class Console:
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=Listener(sys.stderr), flush=True)
 
     def bar(self, title: str, total: float | None, done: int = 0) -> None:
         """Begin a bar; the one before it ends."""
@@ -44,7 +47,7 @@ class Console:
         from rich.progress import BarColumn, Progress, TextColumn
 
         columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[right]}")
-        self._bar = Progress(*columns, console=RichConsole(stderr=True), transient=True)
+        self._bar = Progress(*columns, console=RichConsole(file=Listener(sys.stderr)), transient=True)
         self._task = self._bar.add_task(title, total=total, completed=done, right="")
         self._bar.start()
 
