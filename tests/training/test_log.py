@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tinygpt_hf.training.log import Console, Meter, RunLog, duration, read_log
+from tinygpt_hf.training.log import Console, Meter, RunLog, read_log
 
 
 def test_the_log_is_cut_to_the_step_of_the_checkpoint(tmp_path):
@@ -46,7 +46,3 @@ def test_a_line_after_a_resumption_is_what_it_would_have_been():
         after.add(*step)
     assert after.read(3, 15, 0.1, 1.0)["loss"] == whole.read(3, 15, 0.1, 1.0)["loss"]
     assert after.unlogged == [0.0, 0, 0]
-
-
-def test_durations():
-    assert [duration(s) for s in (5, 75, 3700)] == ["0:05", "1:15", "1:01:40"]

@@ -81,7 +81,7 @@ def fitted(value, shape):
         return [fitted(entry, shape[0]) for entry in entries if isinstance(entry, dict)]
     if shape is NUMBER:
         return value if type(value) in (int, float) and abs(value) < LARGEST else None
-    return value if type(value) is shape else None
+    return redacted(value) if type(value) is shape else None
 
 
 class Run:
@@ -92,7 +92,7 @@ class Run:
         facts, self._config = _json(folder / "run.json"), _json(folder / "config.json")
         self.is_recorded = bool(facts)
         self.record, self.config = fitted(facts, RECORD), fitted(self._config, CONFIG)
-        self.settings = _object(lambda: load_yaml(str(folder / "run.yaml")))
+        self.settings = redacted(_object(lambda: load_yaml(str(folder / "run.yaml"))))
         log = folder / "log.jsonl"
         lines = log.read_bytes().split(b"\n") if log.is_file() else []
         self.lines = [fitted(_object(partial(json.loads, line)), LINE) for line in lines]
@@ -162,12 +162,12 @@ def is_hub_name(name, owned: bool = False) -> bool:
 
 
 def _object(read: Callable) -> dict:
-    """Call what reads a JSON object, and hide its secrets; what is missing or damaged is an empty one."""
+    """Call what reads a JSON object; what is missing or damaged is an empty one."""
     try:
         value = read()
     except (UsageError, OSError, ValueError, RecursionError):
         return {}
-    return redacted(value) if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _json(path: Path) -> dict:
@@ -187,11 +187,12 @@ def _without_place(value):
 
 def _tokenizer_kind(core: dict) -> str | None:
     """Name the sort of a tokenizer.json: bpe, char and byte are those that tinygpt_hf trains."""
-    model = fitted(core.get("model"), {"type": str, "merges": list})
+    model = core.get("model") if isinstance(core.get("model"), dict) else {}
+    kind, has_merges = fitted(model.get("type"), str), bool(model.get("merges"))
     has_bytes = '"ByteLevel"' in json.dumps(core.get("pre_tokenizer"))
-    if model["type"] != "BPE" or (model["merges"] and not has_bytes):
-        return model["type"]
-    return "bpe" if model["merges"] else "byte" if has_bytes else "char"
+    if kind != "BPE" or (has_merges and not has_bytes):
+        return kind
+    return "bpe" if has_merges else "byte" if has_bytes else "char"
 
 
 def _parameters(folder: Path) -> int | None:

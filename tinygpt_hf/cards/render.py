@@ -13,6 +13,7 @@ import math
 import re
 import unicodedata
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -183,6 +184,7 @@ def _rendered(card: type[ModelCard] | type[DatasetCard], data, template: str, va
     return str(card(text.rstrip() + "\n"))
 
 
+@cache
 def _environment() -> Environment:
     env = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -202,10 +204,10 @@ def _environment() -> Environment:
 
 
 def shown(value) -> Markup:
-    """Print a value of a template: Markup as it is, a number as one, nothing for nothing, anything else as a code span."""
-    if value is None or value == "" or isinstance(value, Markup):
-        return Markup(value or "")
-    return exact(value) if type(value) in (int, float) else md(value)
+    """Print a value of a template: Markup as it is, a number as one, ? for an unknown one, anything else as a code span."""
+    if isinstance(value, Markup):
+        return value
+    return Markup("?") if value is None else exact(value) if type(value) in (int, float) else md(value)
 
 
 def md(value) -> Markup:
