@@ -130,7 +130,7 @@ sys.path.insert(0, sys.argv[1])
 before = set(sys.modules)
 import tinygpt_hf
 new = set(sys.modules) - before - set(sys.stdlib_module_names)
-assert new == {"tinygpt_hf", "tinygpt_hf._register"}, new
+assert new == {"tinygpt_hf", "tinygpt_hf._moved", "tinygpt_hf._register"}, new
 assert "TinyGPTForCausalLM" in dir(tinygpt_hf)
 heavy = {"torch", "transformers", "numpy", "tokenizers", "datasets"} & set(sys.modules)
 assert not heavy, heavy

@@ -14,8 +14,9 @@ __version__ = "0.1.0"
 _CONFIGURATION = "tinygpt_hf.model.configuration_tinygpt"
 _MODELING = "tinygpt_hf.model.modeling_tinygpt"
 _RECIPE = "tinygpt_hf.training.recipe"
+_ARGUMENTS = "tinygpt_hf.settings.arguments"
 
-_PUBLIC_NAMES = {  # name -> the module that defines it
+_PUBLIC_NAMES = {  # name -> the module that defines it, and its name there if that is another
     "TinyGPTConfig": _CONFIGURATION,
     "TinyGPTPreTrainedModel": _MODELING,
     "TinyGPTModel": _MODELING,
@@ -24,6 +25,9 @@ _PUBLIC_NAMES = {  # name -> the module that defines it
     "TinyGPTForTokenClassification": _MODELING,
     "TinyGPTForQuestionAnswering": _MODELING,
     "train": _RECIPE,
+    "evaluate": "tinygpt_hf.evaluation.evaluate",
+    "load": "tinygpt_hf.model.loading:load_model",
+    **dict.fromkeys(("ModelArguments", "DataArguments", "TokenizerArguments", "TrainingArguments"), _ARGUMENTS),
 }
 
 __all__ = ["__version__", *_PUBLIC_NAMES]
@@ -32,7 +36,8 @@ __all__ = ["__version__", *_PUBLIC_NAMES]
 def __getattr__(name: str):
     if name not in _PUBLIC_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_PUBLIC_NAMES[name]), name)
+    module, _, there = _PUBLIC_NAMES[name].partition(":")
+    value = getattr(import_module(module), there or name)
     globals()[name] = value
     return value
 

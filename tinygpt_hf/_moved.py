@@ -7,6 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "tinygpt_hf.inference.loading": "tinygpt_hf.model.loading",
     "tinygpt_hf.sharing": "tinygpt_hf.export",
     "tinygpt_hf.sharing.export": "tinygpt_hf.export.export",
 }

@@ -5,7 +5,6 @@ nothing. What it needs is imported when it runs, so that asking for help costs n
 """
 
 import json
-import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -31,8 +30,6 @@ from tinygpt_hf.settings.inference import (
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
-
-XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
 
 
 @dataclass(frozen=True)
@@ -82,31 +79,19 @@ def prepare_corpus(settings: Settings) -> None:
 
 def train_tokenizer(settings: Settings) -> None:
     """Train a tokenizer and print what it achieves."""
-    from tinygpt_hf.rows.preparation import make_tokenizer, save_tokenizer
+    from tinygpt_hf.rows.preparation import write_tokenizer
     from tinygpt_hf.settings.checks import check_settings
-    from tinygpt_hf.training.checkpoint import move_aside
 
     data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
     check_settings(data, tokenizer)
     name_output(settings, OutputArguments, "tokenizer")
     if not settings.given.get("output_dir", "--").startswith("--"):  # the run folder of a training config
         output.output_dir = str(Path(output.output_dir) / "tokenizer")
-    folder = Path(output.output_dir)
-    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if taken and not output.overwrite:
-        raise UsageError(
-            f"{folder} is not empty", "a new folder was wanted", "choose another --output_dir, or --overwrite"
-        )
-    made, report = make_tokenizer(data, tokenizer, output.seed)
-    if taken:
-        move_aside(folder)
-    elif folder.is_dir():
-        folder.rmdir()
-    save_tokenizer(made, report, folder)
+    report = write_tokenizer(data, tokenizer, Path(output.output_dir), output.overwrite, output.seed)
     kind = report["trained_with"]["tokenizer_type"]
-    tell(f"{folder}: {kind} tokenizer, vocabulary {report['vocabulary']}")
+    tell(f"{output.output_dir}: {kind} tokenizer, vocabulary {report['vocabulary']}")
     if report["bytes_per_token"]:
-        print(
+        tell(
             f"bytes per token on {report['held_out_bytes']} held-out bytes: {report['bytes_per_token']:.2f}  "
             f"(byte tokenizer: {report['bytes_per_token_of_byte_tokenizer']:.2f})"
         )
@@ -162,41 +147,11 @@ def generate(settings: Settings) -> None:
 
 def evaluate(settings: Settings) -> None:
     """Measure a model on a text."""
-    from tinygpt_hf import storage
-    from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
-    from tinygpt_hf.evaluation.metrics import evaluate_file
-    from tinygpt_hf.inference.generation import check_output
-    from tinygpt_hf.inference.loading import load_model
-    from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
+    from tinygpt_hf.evaluation.evaluate import measure, result_lines
 
-    wanted = settings[EvaluateArguments]
-    if not wanted.data:
-        raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
-    if wanted.quantization:
-        check_quantization(wanted.quantization)
-    if wanted.output_file:
-        check_output(Path(wanted.output_file))
-    model, tokenizer = load_model(wanted.model, wanted.device, wanted.dtype)
-
-    def measure() -> dict:
-        batch = wanted.per_device_eval_batch_size
-        results = evaluate_file(model, tokenizer, wanted.data, wanted.block_size, wanted.stride, batch)
-        return results | ({"weights_mb": weight_megabytes(model)} if wanted.quantization else {})
-
-    results, beside = measure(), {}
-    if wanted.quantization:
-        model = quantized(model, wanted.quantization)
-        beside = {name: value for name, value in measure().items() if isinstance(value, float)}
-        print(f"{'':<16} {'full':<10} {wanted.quantization}")
-    if results["bytes"] < XZ_BYTES:
-        results["xz_bits_per_byte"] = xz_bits_per_byte(Path(wanted.data).read_bytes())  # a compressor on the same text
-    for name, value in results.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else f"{value}"
-        tell(f"{name:<16} {shown:<10} {beside[name]:.4f}" if name in beside else f"{name:<16} {shown}")
-    if wanted.output_file:
-        results |= {f"{name}_{wanted.quantization}": value for name, value in beside.items()}
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}
-        storage.write_json(Path(wanted.output_file), finite)
+    arguments = settings[EvaluateArguments]
+    for line in result_lines(measure(arguments), arguments.quantization):
+        tell(line)
 
 
 def chat(settings: Settings) -> int:
@@ -209,7 +164,7 @@ def chat(settings: Settings) -> int:
 def export(settings: Settings) -> None:
     """Write a model for a runtime that needs nothing of ours, and prove it."""
     from tinygpt_hf.export.export import check_request, export, report_lines
-    from tinygpt_hf.inference.loading import load_model
+    from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.tokenizing.chat_template import check_template
 
     wanted = settings[ExportArguments]

@@ -10,7 +10,6 @@ failed write (the kernel may have dropped the pages: trying again on the same fi
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tinygpt_hf.errors import RunError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 MANIFEST = "manifest.json"
 OWN_HASH = "manifest_sha256"
@@ -84,7 +88,9 @@ def remove_tree(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names inside `folder` durable."""
+    """Make the names inside `folder` durable. Windows does so with each file, and opens no folders."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         system.fsync(descriptor)
@@ -198,7 +204,9 @@ def sweep(final: Path) -> None:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """A lock on the folder itself, whatever it is renamed to; `OSError` where somebody else has it."""
+    """Lock the folder itself, whatever it is renamed to; `OSError` where somebody else has it or folders cannot be locked."""
+    if fcntl is None:
+        raise OSError("this system does not lock folders")
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -279,21 +287,37 @@ def remove_temporary(folder: Path) -> None:
             system.remove(path)
 
 
+def move_aside(folder: Path) -> Path:
+    """Rename a folder out of the way; returns where it is now."""
+    aside = free_name(folder.parent, f"{folder.name}.old")
+    folder.rename(aside)
+    return aside
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """Find a path in `folder` that does not exist: `name` with the first free number behind it."""
+    return next(p for k in range(1, 10**6) if not (p := folder / f"{name}-{k}").exists())
+
+
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process alone. The lock dies with its owner; a second owner is told who holds it."""
+    from filelock import FileLock, Timeout
+
     path = folder / LOCK
-    with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UsageError(
-                f"{folder} is in use by {file.read().strip() or 'another process'}",
-                "one run per folder",
-                "wait for it to end, stop it, or choose another --output_dir",
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
-        yield
+    try:
+        with FileLock(path, timeout=0):
+            with contextlib.suppress(PermissionError):  # Windows keeps a locked file from being written
+                path.write_text(
+                    f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+                )
+            yield
+    except Timeout:
+        owner = ""
+        with contextlib.suppress(OSError):
+            owner = path.read_text(encoding="utf-8").strip()
+        raise UsageError(
+            f"{folder} is in use by {owner or 'another process'}",
+            "one run per folder",
+            "wait for it to end, stop it, or choose another --output_dir",
+        ) from None

@@ -19,8 +19,8 @@ from tinygpt_hf.export import export as exporting
 from tinygpt_hf.export import reference
 from tinygpt_hf.export import stock as stock_format
 from tinygpt_hf.export.export import FORMATS, check_request, export, report_lines
-from tinygpt_hf.inference.loading import load_model
 from tinygpt_hf.model.conversion import DIALECTS, STOCK_CLASSES
+from tinygpt_hf.model.loading import load_model
 
 SHAPES = {
     "qwen3": {
@@ -296,7 +296,7 @@ def test_where_float32_itself_is_further_off_twice_that_is_the_bound(
 def test_bad_requests_are_refused_before_anything_is_loaded(source, monkeypatch, capsys, words, error):
     (source.parent / "file").write_text("precious")
     before = tree(source.parent)
-    monkeypatch.setattr("tinygpt_hf.inference.loading.load_model", None)
+    monkeypatch.setattr("tinygpt_hf.model.loading.load_model", None)
     assert main(["export", *(word.replace("{m}", str(source)) for word in words)]) == 2
     assert error in one_line(capsys)
     assert tree(source.parent) == before and not (source / "exports").exists()

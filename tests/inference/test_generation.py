@@ -14,8 +14,8 @@ from transformers import (
 
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate, generate_steps, sample_text
-from tinygpt_hf.inference.loading import load_model
 from tinygpt_hf.inference.sampling import Sampling, next_token_distribution
+from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import GenerateArguments
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 

@@ -22,8 +22,8 @@ from trl.chat_template_utils import (
     is_chat_template_stop_token_trained,
 )
 
-from tinygpt_hf.inference.loading import load_model
 from tinygpt_hf.model.conversion import from_stock, to_stock
+from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.tokenizing.chat_template import encode_chat
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 

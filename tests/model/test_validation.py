@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pickle
-import random
 import shutil
 import struct
 import time
@@ -12,15 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM, cli
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.inference.loading import load_model
-from tinygpt_hf.model.loading import check_model, load_weights_of
-from tinygpt_hf.model.validation import INDEX, WEIGHTS, check_folder, check_header, matrix_elements
+from tinygpt_hf.model.loading import check_model, load_model, load_weights_of
+from tinygpt_hf.model.validation import INDEX, WEIGHTS, check_folder, matrix_elements
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
@@ -200,7 +196,7 @@ ATTACKS = {
     "an unknown word": (config(norm_type="batchnorm"), "no possible model"),
     "code from the Hub": (config(attn_implementation="someone/kernel"), "asks for code from elsewhere"),
     "other weights": (config(transformers_weights="evil.bin"), "names weights of its own"),
-    "code beside it": (foreign_code, "needs code of its own|cannot be loaded|no model could be loaded"),
+    "code beside it": (foreign_code, "needs code of its own|cannot be loaded"),
     # weights
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "holds no weights"),
     "pytorch_model.bin": (
@@ -209,30 +205,30 @@ ATTACKS = {
     ),
     "model.pt": (pickled("model.pt"), "model.pt, which is not read"),
     "weights.pickle": (pickled("weights.pickle"), "weights.pickle, which is not read"),
-    "a pickle under a good name": (write(WEIGHTS, pickle.dumps(Trap())), "has .* bytes and a header that says"),
-    "empty": (write(WEIGHTS, b""), "has 0 bytes and a header"),
-    "a cut": (cut, "bytes of weights, and its header describes"),
-    "bytes behind the end": (longer, "bytes of weights, and its header describes"),
-    "a header of 2^63": (raw(2**63, b"{}"), "a header that says it has 9223372036854775808"),
-    "a header of 2^64-1": (raw(2**64 - 1, b"{}"), "a header that says it has 18446744073709551615"),
-    "a bomb of brackets": (raw(2_000_000, b'{"a":' + b"[" * 2_000_000), "nested too deeply"),
+    "a pickle under a good name": (write(WEIGHTS, pickle.dumps(Trap())), "is damaged"),
+    "empty": (write(WEIGHTS, b""), "is damaged"),
+    "a cut": (cut, "is damaged"),
+    "bytes behind the end": (longer, "is damaged"),
+    "a header of 2^63": (raw(2**63, b"{}"), "is damaged"),
+    "a header of 2^64-1": (raw(2**64 - 1, b"{}"), "is damaged"),
+    "a bomb of brackets": (raw(2_000_000, b'{"a":' + b"[" * 2_000_000), "is damaged"),
     "a bomb of entries": (
         raw(2**21, b"{" + b",".join(b'"%06d":0' % i for i in range(190_000)) + b"}" + b" " * 10_000),
-        "describes '000000' as no tensor can be",
+        "is damaged",
     ),
-    "a bomb of spaces": (raw(2**25, b"{}" + b" " * 2**25), "has a header of 33554432 bytes, more than"),
-    "a wider type": (first_entry(dtype="F64"), "as no tensor can be"),
+    "a bomb of spaces": (raw(2**25, b"{}" + b" " * 2**25), "is damaged"),
+    "a wider type": (first_entry(dtype="F64"), "is damaged"),
     "whole numbers": (
         header(lambda h: {k: v | {"dtype": "I32"} if "dtype" in v else v for k, v in h.items()}),
         "as I32",
     ),
-    "an unknown type": (first_entry(dtype="X9"), "as no tensor can be"),
-    "another shape": (first_entry(shape=[7, 7]), "as no tensor can be"),
-    "a negative shape": (first_entry(shape=[-1, -32]), "as no tensor can be"),
-    "a shape that wraps": (first_entry(shape=[2**62, 2**62, 4]), "as no tensor can be"),
-    "offsets backwards": (first_entry(data_offsets=[128, 0]), "as no tensor can be"),
-    "an overlap": (header(shifted), "behind the one before"),
-    "notes of numbers": (header(lambda h: h | {"__metadata__": {"a": 1}}), "__metadata__ that is no text"),
+    "an unknown type": (first_entry(dtype="X9"), "is damaged"),
+    "another shape": (first_entry(shape=[7, 7]), "is damaged"),
+    "a negative shape": (first_entry(shape=[-1, -32]), "is damaged"),
+    "a shape that wraps": (first_entry(shape=[2**62, 2**62, 4]), "is damaged"),
+    "offsets backwards": (first_entry(data_offsets=[128, 0]), "is damaged"),
+    "an overlap": (header(shifted), "is damaged"),
+    "notes of numbers": (header(lambda h: h | {"__metadata__": {"a": 1}}), "is damaged"),
     "a pipe": (pipe, "generation_config.json is no file"),
     "an adapter": (adapter, "holds an adapter .*; merge it"),
 }
@@ -378,7 +374,7 @@ def test_code_in_a_folder_of_ours_is_not_run(sound, tmp_path, monkeypatch):
 
 
 def test_weights_larger_than_the_memory_are_refused(sound, monkeypatch):
-    monkeypatch.setattr("os.sysconf", lambda name: 300)
+    monkeypatch.setattr("tinygpt_hf.model.validation.machine_memory", lambda: 300)
     with pytest.raises(UsageError, match="the weights of .* are 0.0 GB; this machine has 0.0 GB of memory"):
         check_folder(sound / "one")
 
@@ -404,45 +400,3 @@ def test_the_arithmetic_counts_the_matrices_there_are(model, tmp_path):
     counted = sum(parameter.numel() for parameter in net.parameters() if parameter.ndim == 2)
     assert matrix_elements(net.config.to_dict()) == counted
     check_folder(tmp_path)
-
-
-def test_what_passes_is_what_safetensors_itself_reads(tmp_path):
-    """Small changes to a sound file: whatever passes here is read there, and means the same."""
-    path, chance = tmp_path / "x.safetensors", random.Random(7)
-    save_file({"a": torch.ones(2, 3), "b": torch.zeros(4), "c": torch.ones(2, dtype=torch.int8)}, path)
-    data = path.read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    words = [
-        b"0",
-        b"1",
-        b"4",
-        b"8",
-        b"24",
-        b"F32",
-        b"F16",
-        b"I8",
-        b"[",
-        b"]",
-        b'"a"',
-        b'"b"',
-        b",",
-        b"shape",
-        b"-",
-        b" ",
-    ]
-    passed = 0
-    for _ in range(600):
-        text = bytearray(data[8 : 8 + length])
-        for _ in range(chance.choice([0, 1, 1, 2])):
-            place, word = chance.randrange(len(text)), chance.choice(words)
-            text[place : place + chance.choice([0, len(word)])] = word
-        path.write_bytes(struct.pack("<Q", len(text) + chance.choice([0] * 9 + [1])) + bytes(text) + data[8 + length :])
-        try:
-            mine = check_header(path)
-        except UsageError:
-            continue
-        passed += 1
-        with safe_open(path, "pt") as theirs:
-            assert {k: theirs.get_slice(k).get_shape() for k in theirs.keys()} == {k: s for k, (_, s) in mine.items()}
-            assert {k: theirs.get_slice(k).get_dtype() for k in theirs.keys()} == {k: d for k, (d, _) in mine.items()}
-    assert 80 < passed < 560

@@ -13,9 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tinygpt_hf.commands import TRAINING
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.inference.loading import load_model
 from tinygpt_hf.model.conversion import from_stock
-from tinygpt_hf.model.loading import build_model
+from tinygpt_hf.model.loading import build_model, load_model
 from tinygpt_hf.reading import sources
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.build import open_rows

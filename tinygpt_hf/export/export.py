@@ -94,6 +94,7 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
     """
     from tinygpt_hf.export.reference import rounding, write_reference
     from tinygpt_hf.export.v4_compat import add_older_names
+    from tinygpt_hf.model.loading import silent_transformers
 
     target = check_request(source, to, output_dir)
     _check_model(model, source, to)
@@ -103,7 +104,7 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
     with tempfile.TemporaryDirectory(prefix="tinygpt-reference-") as reference, _no_empty_parent(target):
         write_reference(model, tokenizer, Path(reference))
         with storage.new_folder(target) as folder:
-            with _quiet():
+            with silent_transformers():
                 report.caveats = _written(lambda: writer.write(model, tokenizer, folder), target)
             add_older_names(folder)
             storage.open_to_umask(folder)
@@ -180,20 +181,6 @@ def _no_empty_parent(target: Path):
             with contextlib.suppress(OSError):
                 target.parent.rmdir()
         raise
-
-
-@contextlib.contextmanager
-def _quiet():
-    """No progress bars of the library."""
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _written(write, target: Path) -> list[str]:

@@ -42,7 +42,7 @@ def write(model, tokenizer, folder: Path) -> list[str]:
     exported = _traced(traced, read, new)
     exported.generation_config = model.generation_config
     config, exported.config = exported.config, None  # its own save would ship our code with a TinyGPT
-    with _quiet():
+    with _silent_exporter():
         exported.save_pretrained(folder)
     del exported
     described = config.to_diff_dict()  # to_dict tells the folder it came from
@@ -88,7 +88,7 @@ def _traced(model, read: int, new: int):
     import torch
 
     ids = torch.zeros(2, read + new, dtype=torch.long)
-    with _quiet(), torch.no_grad():
+    with _silent_exporter(), torch.no_grad():
         from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
         cache = model(ids[:, :read], use_cache=True).past_key_values
@@ -108,17 +108,14 @@ def _traced(model, read: int, new: int):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """The exporter reports its stages on standard output and through four loggers; its errors are what counts."""
-    from transformers.utils import logging as library
+def _silent_exporter():
+    """Silence the exporter, which reports its stages on standard output and through four loggers; its errors are what counts."""
+    from tinygpt_hf.model.loading import silent_transformers
 
-    level = library.get_verbosity()
-    library.set_verbosity_error()
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with silent_transformers(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(logging.NOTSET)
-        library.set_verbosity(level)

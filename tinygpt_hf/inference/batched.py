@@ -2,7 +2,7 @@
 
 import torch
 
-from tinygpt_hf.inference.loading import stop_ids
+from tinygpt_hf.inference.generation import stop_ids
 
 
 @torch.inference_mode()

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TextIO
 
 from tinygpt_hf.errors import RunError, UsageError, redacted
-from tinygpt_hf.inference.generation import FINISH, Step, check_prompt, read_sampling, step_table
-from tinygpt_hf.inference.loading import context_length, load_model
+from tinygpt_hf.inference.generation import FINISH, Step, check_prompt, context_length, read_sampling, step_table
 from tinygpt_hf.inference.session import SETTABLE, Session, knows_turns
 from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import ChatArguments
 
 HELP = """\

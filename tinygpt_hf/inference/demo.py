@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tinygpt_hf.errors import UsageError, printable
-from tinygpt_hf.inference.generation import FINISH, Step, quoted
-from tinygpt_hf.inference.loading import context_length, load_model
+from tinygpt_hf.inference.generation import FINISH, Step, context_length, quoted
 from tinygpt_hf.inference.serving import ended_by_sigterm, listening
 from tinygpt_hf.inference.session import Session, knows_turns
 from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import ChatArguments, DemoArguments
 
 MOST_VISITS = 64  # conversations kept; the one longest unused goes first

@@ -19,10 +19,10 @@ import torch
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, printable
-from tinygpt_hf.inference.loading import context_length, load_model, stop_ids
 from tinygpt_hf.inference.sampling import Sampling, choose, next_token_distribution, seeded
 from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.inference.text_stream import StopStrings, TextDecoder
+from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import GenerateArguments
 
 __all__ = ["Candidate", "Sampling", "Step", "encode_prompt", "generate", "generate_steps", "load_model", "sample_text"]
@@ -33,6 +33,20 @@ FINISH = {  # Step.finish -> words
     "length": "max_new_tokens were made",
     "context": "the model's context is full",
 }
+
+
+def context_length(model) -> int | None:
+    """How many tokens the model can look at, or None where its configuration sets no bound."""
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None) or None
+
+
+def stop_ids(model, tokenizer) -> set[int]:
+    """The tokens that end a text: those of generation_config.json, the tokenizer's end of text, and `<|im_end|>`."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(named if isinstance(named, (list, tuple)) else [named])
+    ids |= {tokenizer.eos_token_id, tokenizer.get_vocab().get("<|im_end|>")}
+    return ids - {None}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinygpt_hf.errors import Interrupted, UsageError
-from tinygpt_hf.inference.loading import context_length, load_model, stop_ids
+from tinygpt_hf.inference.generation import context_length, stop_ids
 from tinygpt_hf.inference.session import knows_turns
+from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import ServeArguments
 
 SECONDS_TO_FINISH = 1  # what an answer in progress gets when the server is asked to end

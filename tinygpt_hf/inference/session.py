@@ -25,12 +25,12 @@ from tinygpt_hf.inference.generation import (
     Reader,
     Step,
     check_prompt,
+    context_length,
     encode_prompt,
     generate_steps,
     read_sampling,
     room_for_answer,
 )
-from tinygpt_hf.inference.loading import context_length
 from tinygpt_hf.settings.inference import ChatArguments
 from tinygpt_hf.settings.parsing import convert
 from tinygpt_hf.tokenizing.chat_template import check_messages, check_template, encode_chat

@@ -1,16 +1,89 @@
-"""Settings -> a model: from scratch in the shape asked for, or from weights that are there."""
+"""A model and its tokenizer from a folder or the Hub, or a new model from settings.
+
+    model, tokenizer = load_model("runs/quickstart")            # any causal LM of Transformers
+    model = build_model(model_arguments, data_arguments, tokenizer, seed=42)
+
+Code that comes with a model is never run, and weights are read from safetensors only.
+"""
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.model.validation import checked_folder
+from tinygpt_hf.model.validation import check_folder, checked_folder
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments
+from tinygpt_hf.tokenizing.tokenizer import TOKENIZER_FILES, open_tokenizer
 
 CONTINUED = ("tinygpt", "qwen3", "llama", "gpt2")
+
+
+def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "auto"):
+    """Load (model in evaluation mode on its device, tokenizer). Everything a user can get wrong is a `UsageError`.
+
+    `dtype` auto is float32 on the CPU, where half precision is slow, and as saved elsewhere; "saved" is as saved anywhere.
+    """
+    name, local_only = _locate(name_or_path)
+    device = choose_device(device)
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    elif dtype == "saved":
+        dtype = "auto"  # the library's word for it
+    folder, model = open_pretrained(name, local_only, dtype=dtype)
+    with silent_transformers():
+        tokenizer = open_tokenizer(folder)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise UsageError(
+            f"the tokenizer of {name} has {len(tokenizer)} tokens and its model knows {rows}",
+            "a model that knows every token of its tokenizer was wanted",
+            "put the tokenizer the model was trained with beside it",
+        )
+    return model.to(device).eval(), tokenizer
+
+
+def open_pretrained(name: str, local_only: bool = False, **options):
+    """Load (folder, whole causal LM) of a folder or Hub id; one that lacks a weight is refused. `options` as from_pretrained."""
+    from transformers import AutoModelForCausalLM
+
+    with silent_transformers(), _loading_errors(name):
+        folder = checked_folder(name, local_only)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+        )
+    missing = sorted(report["missing_keys"])  # the library filled them with random numbers
+    if missing:
+        raise UsageError(
+            f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
+            "the complete weights of a causal LM were wanted",
+            "get the folder again, or name a text-generation model",
+        )
+    return folder, model
+
+
+def load_weights_of(name: str):
+    """Load the model to continue from, in float32; stock Qwen3, Llama and GPT-2 as the TinyGPT model equal to them."""
+    from tinygpt_hf.model.conversion import from_stock
+
+    _, model = open_pretrained(name, dtype=torch.float32)
+    return model if model.config.model_type == "tinygpt" else from_stock(model)
+
+
+def choose_device(requested: str) -> str:
+    """Choose cuda, else mps, else cpu for `auto`; a device this machine lacks is refused."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if requested == "auto":
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes"):
+            return "cpu"
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available.get(requested):
+        there = ", ".join(name for name, yes in available.items() if yes)
+        raise UsageError(f"--device is {requested}", f"this machine has: {there}", "choose one of those, or auto")
+    return requested
 
 
 def check_model(model: ModelArguments, data: DataArguments) -> None:
@@ -22,34 +95,20 @@ def check_model(model: ModelArguments, data: DataArguments) -> None:
 
     name = model.model_name_or_path
     if name:
-        with readable(name):
+        with _loading_errors(name):
             config = AutoConfig.from_pretrained(checked_folder(name), trust_remote_code=False)
         if config.model_type not in CONTINUED:
             wanted = f"training goes on from {', '.join(CONTINUED)}"
             raise UsageError(f"{name} is a {config.model_type}", wanted, "name a model of these kinds")
         if config.model_type != "tinygpt":
             refuse_other_arithmetic(config)
-        opened(name, device_map="meta")  # names and shapes only: nothing is read yet
+        open_pretrained(name, device_map="meta")  # names and shapes only: nothing is read yet
     elif model.hidden_act is not None and model.hidden_act not in ACT2FN:
         raise UsageError(
             f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)} was wanted", "choose one of them"
         )
     else:
         config_for(model, data, vocab_size=256)
-
-
-@contextlib.contextmanager
-def readable(name: str):
-    """Errors of loading a model, as one line."""
-    try:
-        yield
-    except Exception as error:  # on damaged files safetensors raises a bare class of its own
-        known = isinstance(error, (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError))
-        if not known and not type(error).__module__.startswith("safetensors"):
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        wanted = "a model folder or Hub id was wanted"
-        raise UsageError(f"{name} cannot be loaded ({reason})", wanted, "check --model_name_or_path") from error
 
 
 def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **token_ids):
@@ -131,40 +190,83 @@ def stop_at(net, token: int) -> None:
         net.generation_config.eos_token_id = [*ends, token]
 
 
-def load_weights_of(name: str):
-    """The model to continue from, in float32; stock Qwen3, Llama and GPT-2 as the TinyGPT model equal to them."""
-    from tinygpt_hf.model.conversion import from_stock
+def _locate(name_or_path: str | None) -> tuple[str, bool]:
+    """(folder or Hub id, must the network be left alone?), checked as far as that goes without loading."""
+    if not name_or_path:
+        raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
+    folder = Path(os.path.expanduser(name_or_path))  # Path.expanduser fails where there is no such user
+    if folder.is_dir():
+        if (folder / "adapter_config.json").exists():
+            check_folder(folder)  # says what to do with an adapter
+        if not (folder / "config.json").is_file():
+            inside = sorted(folder.glob("checkpoint-*"))
+            hint = f"try {inside[-1]}" if inside else "name the --output_dir of a training run, or a downloaded model"
+            raise UsageError(f"{folder} is no model folder: it holds no config.json", "a model was wanted", hint)
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            # asked here because AutoTokenizer makes up an empty tokenizer for some model types
+            raise UsageError(
+                f"{folder} holds no tokenizer",
+                "a model folder has its tokenizer beside the weights",
+                "copy the tokenizer the model was trained with (tokenizer.json, tokenizer_config.json) into it",
+            )
+        return str(folder), True
+    if folder.exists():
+        raise UsageError(f"{folder} is a file", "a model folder or a Hub id was wanted", "name the folder it lies in")
+    path_like = name_or_path.startswith((".", "/", "~", "runs/")) or "\\" in name_or_path or name_or_path.count("/") > 1
+    if path_like:
+        raise UsageError(f"the folder {name_or_path} does not exist", "a model folder was wanted", "check the path")
+    return name_or_path, _hub_unreachable(name_or_path)
 
-    net = opened(name, dtype=torch.float32)
-    return net if net.config.model_type == "tinygpt" else from_stock(net)
 
+def _hub_unreachable(name: str) -> bool:
+    """Ask the Hub once for `name`: False if it has it, True if only a copy on this machine can help.
 
-def opened(name: str, **options):
-    """The whole model in a folder or on the Hub; one that lacks a weight is refused, and neither code nor pickles are run."""
-    from transformers import AutoModelForCausalLM
+    Without this question an unreachable Hub costs twenty seconds of repeated attempts.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    with quiet(), readable(name):
-        net, report = AutoModelForCausalLM.from_pretrained(
-            checked_folder(name), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
-        )
-    refuse_missing(name, report)
-    return net
-
-
-def refuse_missing(name: str, report: dict) -> None:
-    """A UsageError where the library's loading report says that a weight was not there: it filled it with random numbers."""
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise UsageError(
-            f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
-            "the complete weights of a causal LM were wanted",
-            "get the folder again, or name a text-generation model",
-        )
+    wanted = "a model folder or a Hub id (user/name) was wanted"
+    try:
+        HfApi().model_info(name, timeout=10)
+        return False
+    except HFValidationError:
+        raise UsageError(f"{name} is no folder here and no possible Hub id", wanted, "check the spelling") from None
+    except RepositoryNotFoundError:
+        hint = "check the spelling; a private model needs `hf auth login`"
+        raise UsageError(f"{name} is no folder here and no model on the Hub", wanted, hint) from None
+    except Exception as error:  # offline mode, no network, a refusing server: each client version has errors of its own
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return True
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        seen = f"{name} is no folder here and the Hub cannot be reached ({reason})"
+        raise UsageError(seen, wanted, "check the path, or the network") from None
 
 
 @contextlib.contextmanager
-def quiet():
-    """No progress bars and no advice from the library while it loads; its errors become ours."""
+def _loading_errors(name: str):
+    """Turn what the libraries raise while they load a model into a `UsageError` of one line."""
+    try:
+        yield
+    except Exception as error:  # on damaged files safetensors raises a bare class of its own
+        known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
+        if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason, action = (
+            (lines or [type(error).__name__])[0][:200].rstrip("."),
+            "check the name, or get the folder again",
+        )
+        if "trust_remote_code" in str(error) or "custom code" in str(error):
+            reason, action = "it needs code of its own, which is not run", "use an architecture that Transformers has"
+        raise UsageError(
+            f"{name} cannot be loaded ({reason})", "a causal LM of Transformers was wanted", action
+        ) from error
+
+
+@contextlib.contextmanager
+def silent_transformers():
+    """Silence the library's progress bars and advice while it loads; its errors become ours."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

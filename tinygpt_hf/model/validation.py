@@ -3,10 +3,10 @@
     check_folder(Path("runs/mine"))        # returns, or raises a UsageError of one line; writes nothing
     checked_folder("someone/model")        # the same for the Hub's copy on this machine, fetched when it is not there
 
-A folder may come from anywhere. Weights are read from safetensors only: other formats can hold code. The header of each
-file is read here by hand and must account for every byte of it, so that a header cannot lie. The configuration must be
-plain JSON that promises no more weights than there are: a million layers cannot be loaded, and are not built to find
-that out. Links are followed, as the Hub's cache is made of them, but files of the folder may only name files beside them.
+A folder may come from anywhere. Weights are read from safetensors only: other formats can hold code, and safetensors
+refuses a file whose header does not account for every byte of it. The configuration must be plain JSON that promises no
+more weights than there are: a million layers cannot be loaded, and are not built to find that out. Links are followed, as
+the Hub's cache is made of them, but files of the folder may only name files beside them.
 """
 
 import json
@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.decoding import machine_memory
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 NO_WEIGHTS_HERE = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".npz", ".onnx", ".gguf")
@@ -25,14 +26,6 @@ LARGEST |= dict.fromkeys(("vocab.json", "merges.txt", "vocab.txt", "tokenizer.mo
 LARGEST |= {"tokenizer.json": 2**26}  # the largest in use has 35 MB
 TOKENIZER_BYTES = 2**20, 512  # at most so many for a tokenizer.json and so many more for each token
 NOT_READ_HERE = ("tokenizer.json", "vocab.json")  # by the tokenizers library, which bounds depth and refuses damage
-LONGEST_HEADER = 2**21  # about fifteen thousand tensors in one file
-BITS = {
-    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
-    **dict.fromkeys(("I32", "U32", "F32"), 32),
-    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
-    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
-}
 # sizes in a config.json, by all the names they have
 SIZES = {
     "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
@@ -92,8 +85,13 @@ def _is_read_here(name: str) -> bool:
     return name.endswith(".json") and name not in NOT_READ_HERE
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """List the safetensors files of a model folder."""
+    return [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*.safetensors"))
+
+
 def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
-    """Name -> (dtype, shape) of every tensor of the folder, from headers that account for every byte of their files."""
+    """Name -> (dtype, shape) of every tensor of the folder, from the headers of its files."""
     index = folder / INDEX
     if (folder / WEIGHTS).is_file():  # the library, too, prefers it to shards
         return check_header(folder / WEIGHTS)
@@ -124,54 +122,15 @@ def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
 
 
 def check_header(path: Path) -> dict[str, tuple[str, list[int]]]:
-    """Name -> (dtype, shape) of the tensors of one safetensors file, whose every byte must belong to one of them.
+    """Read name -> (dtype, shape) of the tensors of one file; safetensors itself checks that its header accounts for every byte."""
+    from safetensors import SafetensorError, safe_open
 
-    The format: 8 bytes length of the header, the header as JSON, the tensors one after another.
-    """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise _damaged(path, f"has {size} bytes and a header that says it has {length}")
-        if length > LONGEST_HEADER:
-            raise _damaged(path, f"has a header of {length} bytes, more than {LONGEST_HEADER}")
-        header = _strict_json(path, file.read(length))
-    notes = header.pop("__metadata__", {})
-    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
-        raise _damaged(path, "has a __metadata__ that is no text")
-    tensors, ranges = {}, []
-    for name, entry in header.items():
-        found = _tensor(entry)
-        if found is None:
-            raise _damaged(path, f"describes {name[:80]!r} as no tensor can be")
-        dtype, shape, start, end = found
-        tensors[name] = dtype, shape
-        ranges.append((start, end, name))
-    place = 0
-    for start, end, name in sorted(ranges):
-        if start != place:
-            raise _damaged(path, f"puts {name[:80]!r} at byte {start} and not at {place}, behind the one before")
-        place = end
-    if place != size - 8 - length:
-        raise _damaged(path, f"has {size - 8 - length} bytes of weights, and its header describes {place}")
-    return tensors
-
-
-def _tensor(entry) -> tuple[str, list[int], int, int] | None:
-    """(dtype, shape, first byte, byte behind the last) of a header's entry that is consistent in itself, else None."""
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        return None
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in BITS or not isinstance(shape, list) or len(shape) > 16:
-        return None
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_natural, [*shape, *offsets])):
-        return None
-    bits = math.prod(shape) * BITS[dtype]
-    return (dtype, shape, *offsets) if bits == 8 * (offsets[1] - offsets[0]) else None
-
-
-def _natural(value) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_slice(name) for name in file.keys()}
+            return {name: (tensor.get_dtype(), tensor.get_shape()) for name, tensor in tensors.items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, f"is damaged ({str(error)[:160]})") from error
 
 
 def read_strictly(path: Path) -> dict:
@@ -236,7 +195,7 @@ def _check_promise(folder: Path, config: dict, tensors: dict[str, tuple[str, lis
     """Refuse a configuration that asks for more than the weights hold, and matrices that are no floating-point numbers."""
     there = sum(math.prod(shape) for _, shape in tensors.values())
     widest = max((max(shape, default=1) for _, shape in tensors.values()), default=0)
-    size = sum(math.prod(shape) * BITS[dtype] // 8 for dtype, shape in tensors.values())
+    size = sum(path.stat().st_size for path in weight_files(folder))
     if "quantization_config" in config:  # several small numbers share one element of these tensors
         there, widest = 32 * there, 32 * widest
     else:
@@ -257,7 +216,7 @@ def _check_promise(folder: Path, config: dict, tensors: dict[str, tuple[str, lis
     if promised > 2 * there:  # where a few are missing, loading names them
         seen = f"config.json of {folder} promises {promised} weights or more"
         raise UsageError(seen, f"{there} are beside it", hint)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine_memory()
     if size > memory:
         wanted = f"this machine has {memory / 1e9:.1f} GB of memory"
         hint = "use a larger machine or a smaller model"

@@ -129,6 +129,24 @@ def save_tokenizer(tokenizer, report: dict | None, folder: Path) -> None:
             storage.write_json(tmp / REPORT, report)
 
 
+def write_tokenizer(
+    data: DataArguments, settings: TokenizerArguments, folder: Path, overwrite: bool = False, seed: int = 0
+) -> dict:
+    """Train a tokenizer into a new folder and return its report; `overwrite` moves what stands there aside."""
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not overwrite:
+        raise UsageError(
+            f"{folder} is not empty", "a new folder was wanted", "choose another --output_dir, or --overwrite"
+        )
+    tokenizer, report = make_tokenizer(data, settings, seed)
+    if taken:  # only now: a failure above leaves it where it is
+        storage.move_aside(folder)
+    elif folder.is_dir():
+        folder.rmdir()
+    save_tokenizer(tokenizer, report, folder)
+    return report
+
+
 def _held_out(data: DataArguments, seed: int) -> list[str]:
     """Validation texts worth about a megabyte: the tokenizer has not seen them."""
     texts, size = [], 0

@@ -4,22 +4,30 @@
 
 The library's sandbox keeps a template from files and Python's insides, but `{{ 9**9**9 }}` computes for hours in one
 instruction, which no thread of the same process can end. There the kernel ends it. The process starts with the first
-template (a second), serves all that follow, holds none of our files, and ends with us.
+template (a second), serves all that follow, holds none of our files, and ends with us. Where the system has no timer of
+computing time (Windows), a thread ends the process after the same seconds of waiting, and memory is not bounded.
 """
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from tinygpt_hf.errors import RunError, UsageError
 
 SECONDS = 5  # of computing time per conversation; real templates take a thousandth of one
 MEGABYTES = 256  # more than the process has when it begins; held on Linux
 LONGEST = 2**24  # characters of a conversation without its contents
-PROGRAM = Path(__file__).with_name("template_process.py")
+PROGRAM = (
+    "import json, sys; sys.path[:], limits = json.loads(sys.argv[1])\n"
+    "from tinygpt_hf.tokenizing.template_sandbox import serve; serve(*limits)"
+)
+TIMER = getattr(signal, "SIGPROF", None)  # what the kernel sends when the computing time is over
+
+TIMED_OUT = -TIMER if TIMER else "timed out"
 
 _lock = threading.Lock()
 _process: subprocess.Popen | None = None
@@ -49,7 +57,7 @@ def rendered(
             raise RunError(
                 "the process that renders chat templates could not start; is transformers installed soundly?"
             )
-        answer = {"fault": f"ran longer than {SECONDS} s" if answer == -signal.SIGPROF else "broke its process"}
+        answer = {"fault": f"ran longer than {SECONDS} s" if answer == TIMED_OUT else "broke its process"}
     if "refused" in answer:
         roles = ", ".join(message["role"] for message in messages[:4])
         raise RefusedError(
@@ -71,22 +79,24 @@ def unsound(name: str, fault: str):
     )
 
 
-def _ask(request: bytes) -> dict | int:
-    """The answer of the process, or the status it ended with. After an interruption a new process takes over."""
+def _ask(request: bytes) -> dict | int | str:
+    """Return the answer of the process, or how it ended. After an interruption a new process takes over."""
     global _process
     with _lock:
         if _process is None:
-            # -P: the folder of the program is not searched for modules
-            words = [sys.executable, "-P", PROGRAM, *map(str, (SECONDS, MEGABYTES, LONGEST))]
+            # -P: the folder we are in is not searched for modules
             _process = subprocess.Popen(
-                words,
+                [sys.executable, "-P", "-c", PROGRAM, json.dumps([sys.path, [SECONDS, MEGABYTES, LONGEST]])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for us
             )
         process, _process, line = _process, None, b""
+        watch = None if TIMER else threading.Timer(SECONDS, process.kill)
         try:
+            if watch:
+                watch.start()
             process.stdin.write(request)
             process.stdin.flush()
             line = process.stdout.readline()
@@ -95,7 +105,54 @@ def _ask(request: bytes) -> dict | int:
         except BaseException:
             process.kill()
             raise
+        finally:
+            late = watch is not None and not watch.is_alive()
+            if watch:
+                watch.cancel()
         if not line.endswith(b"\n"):
-            return process.wait()
+            status = process.wait()
+            return TIMED_OUT if late else status
         _process = process
         return json.loads(line)
+
+
+def serve(seconds: float, megabytes: int, longest: int) -> None:
+    """Answer requests, a line of JSON each, on standard input until there are no more. Runs in the process of its own."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    _limit_memory(megabytes)
+    for request in open(0, "rb"):
+        if TIMER:
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles its signal: it ends the process
+        answers.write(json.dumps(_answer(render_jinja_template, request, megabytes, longest)).encode() + b"\n")
+        answers.flush()
+
+
+def _limit_memory(megabytes: int) -> None:
+    """Let this process take so much more than it has now, where the system says how much that is."""
+    with contextlib.suppress(OSError, ImportError), open("/proc/self/statm", encoding="ascii") as file:
+        import resource
+
+        used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
+
+
+def _answer(render, request: bytes, megabytes: int, longest: int) -> dict:
+    """Render one conversation: its text and spans; or what the template `refused`; or its `fault`."""
+    try:
+        (text,), spans = render(**json.loads(request))
+        text.encode()  # half a surrogate pair is no text
+        if len(text) > longest:
+            return {"fault": f"writes more than {longest} characters"}
+        return {"text": text, "spans": spans[0] if spans else []}
+    except MemoryError:
+        return {"fault": f"needs more than {megabytes} MB of memory"}
+    except RecursionError:
+        return {"fault": "is nested or calls itself without end"}
+    except Exception as error:  # of jinja2, or any that an expression raises
+        from jinja2 import TemplateError
+
+        kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+        return {"refused": kind + " ".join(str(error).split())[:300]}

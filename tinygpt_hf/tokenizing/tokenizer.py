@@ -101,8 +101,8 @@ def _not_empty(texts: Iterable[str]) -> Iterator[str]:
     return itertools.chain([first], texts)
 
 
-def load_tokenizer(name_or_path: str):
-    """`AutoTokenizer.from_pretrained` with an error a person can act on."""
+def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
+    """Load any tokenizer of Transformers from a folder or the Hub, never running its code; raises UsageError."""
     from transformers import AutoTokenizer
 
     folder = Path(name_or_path)
@@ -111,24 +111,26 @@ def load_tokenizer(name_or_path: str):
         if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
             raise FileNotFoundError("it holds no tokenizer.json")
         # False, or the library would ask at the terminal whether code from the folder may run
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-    except (
-        BaseException
-    ) as error:  # the Rust side raises bare Exceptions and its panics, a broken JSON any class there is
+        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except BaseException as error:  # the Rust side raises bare Exceptions, and a broken JSON panics there
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise UsageError(
             f"no tokenizer could be loaded from {name_or_path!r} ({reason})",
-            "a folder written by train_tokenizer.py or a Hub id was wanted",
-            "check --tokenizer_name",
+            "a folder with tokenizer.json or a Hub id was wanted",
+            action,
         ) from error
+
+
+def load_tokenizer(name_or_path: str):
+    """Load a tokenizer that text can be trained on: fast, with an end-of-text token; raises UsageError."""
+    tokenizer = open_tokenizer(name_or_path, "check --tokenizer_name")
     for word in ("is_local", "local_files_only"):  # how it was read is no part of it, but would be saved with it
         tokenizer.init_kwargs.pop(word, None)
     largest = max(tokenizer.get_vocab().values(), default=0)
-    if (
-        largest >= 2 * len(tokenizer) + 1024
-    ):  # small gaps are usual; `tokenizers` steps through all numbers when it saves
+    # small gaps are usual; `tokenizers` steps through all numbers when it saves
+    if largest >= 2 * len(tokenizer) + 1024:
         raise UsageError(
             f"{name_or_path!r} numbers its {len(tokenizer)} tokens up to {largest}",
             "numbers without large gaps were wanted",

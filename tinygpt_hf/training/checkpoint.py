@@ -109,7 +109,7 @@ def save_checkpoint(
     """
     final = folder / f"checkpoint-{state.step}"
     if final.exists():  # a damaged one of the same step, or the run was resumed from an older one: never written over
-        storage.system.rename(final, _free_name(folder, f"{final.name}.replaced"))
+        storage.system.rename(final, storage.free_name(folder, f"{final.name}.replaced"))
     parts = {WEIGHTS: weights, OPTIMIZER: memory} | ({ADAPTER: adapter} if adapter else {})
     contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()}
     # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
@@ -256,23 +256,12 @@ def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
         storage.remove_tree(doomed)
 
 
-def move_aside(folder: Path) -> Path:
-    """Rename a folder out of the way; returns where it is now."""
-    aside = _free_name(folder.parent, f"{folder.name}.old")
-    folder.rename(aside)
-    return aside
-
-
-def _free_name(folder: Path, name: str) -> Path:
-    return next(p for k in range(1, 10**6) if not (p := folder / f"{name}-{k}").exists())
-
-
 def open_folder(folder: Path, overwrite: bool) -> Path | None:
     """Make sure `folder` may hold a run: new, empty, prepared (tokenizer, rows) or a run of ours; else say what to do.
 
     Returns where the old folder is now, if `overwrite` moved one aside.
     """
-    aside = move_aside(folder) if overwrite and folder.is_dir() and any(folder.iterdir()) else None
+    aside = storage.move_aside(folder) if overwrite and folder.is_dir() and any(folder.iterdir()) else None
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", "a folder for the run was wanted", "choose another --output_dir")
     if folder.is_dir() and not (folder / "run.yaml").is_file():

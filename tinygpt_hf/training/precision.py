@@ -3,23 +3,9 @@
 import os
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.loading import choose_device
 from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.training.launcher import check_launcher
-
-
-def choose_device(wanted: str) -> str:
-    """`auto` takes cuda, else mps, else cpu; a device this machine lacks is refused."""
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes"):
-            return "cpu"
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available[wanted]:
-        there = ", ".join(name for name, yes in available.items() if yes)
-        raise UsageError(f"--device is {wanted}", f"this machine has: {there}", "choose one of those, or auto")
-    return wanted
 
 
 def choose_precision(wanted: str, device: str) -> str:

@@ -9,7 +9,8 @@ import time
 from tinygpt_hf.errors import Interrupted
 from tinygpt_hf.training.launcher import launcher_command
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what Slurm sends ahead of the end
+# SIGUSR1 is what Slurm sends ahead of the end; Windows has none
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 ONE_SIGNAL = 2.0  # seconds: a launcher passes on the Ctrl-C that the terminal has sent to its workers already
 
 

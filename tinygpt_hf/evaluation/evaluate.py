@@ -1,0 +1,75 @@
+"""`tinygpt evaluate`: every number of a model on a text file, also with its matrices as small integers.
+
+results = evaluate("runs/quickstart", data="my.txt")
+results["bits_per_byte"]
+"""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
+from tinygpt_hf.evaluation.metrics import evaluate_file
+from tinygpt_hf.inference.generation import check_output
+from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
+from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.settings.inference import EvaluateArguments
+
+XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
+
+
+def evaluate(model: str, data: str | Path, **settings) -> dict:
+    """Measure a model folder or Hub id on a UTF-8 text file; returns what `--output_file` holds.
+
+    `settings` are the other fields of `EvaluateArguments` (block_size, stride, quantization, output_file, ...).
+    """
+    names = {field.name for field in fields(EvaluateArguments)}
+    if unknown := sorted(set(settings) - names):
+        raise UsageError(f"evaluate() got {unknown[0]!r}", f"one of {', '.join(sorted(names))} was wanted", "remove it")
+    return measure(EvaluateArguments(model=str(model), data=str(data), **settings))
+
+
+def measure(arguments: EvaluateArguments) -> dict:
+    """Measure as the settings say and write `output_file`. Numbers of the quantized model carry its kind in their names.
+
+    Loss is in nats per token; what is not finite is None. Raises UsageError for whatever the settings have wrong.
+    """
+    if not arguments.data:
+        raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
+    if arguments.quantization:
+        check_quantization(arguments.quantization)
+    if arguments.output_file:
+        check_output(Path(arguments.output_file))
+    model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
+    sizes = arguments.block_size, arguments.stride, arguments.per_device_eval_batch_size
+    results = evaluate_file(model, tokenizer, arguments.data, *sizes)
+    if results["bytes"] < XZ_BYTES:
+        results["xz_bits_per_byte"] = xz_bits_per_byte(Path(arguments.data).read_bytes())
+    if arguments.quantization:
+        results["weights_mb"] = weight_megabytes(model)
+        model = quantized(model, arguments.quantization)
+        again = evaluate_file(model, tokenizer, arguments.data, *sizes) | {"weights_mb": weight_megabytes(model)}
+        numbers = {name: value for name, value in again.items() if isinstance(value, float)}
+        results |= {f"{name}_{arguments.quantization}": value for name, value in numbers.items()}
+    results = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}
+    if arguments.output_file:
+        storage.write_json(Path(arguments.output_file), results)
+    return results
+
+
+def result_lines(results: dict, quantization: str | None = None) -> list[str]:
+    """Lay the numbers out as lines, those of the quantized model beside the full one's."""
+    suffix = f"_{quantization}"
+    beside = {name.removesuffix(suffix): value for name, value in results.items() if name.endswith(suffix)}
+    lines = [f"{'':<16} {'full':<10} {quantization}"] if quantization else []
+    for name, value in results.items():
+        if not name.endswith(suffix):
+            other = f" {_shown(beside[name])}" if name in beside else ""
+            lines.append(f"{name:<16} {_shown(value):<10}{other}".rstrip())
+    return lines
+
+
+def _shown(value) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "not finite" if value is None else str(value)
