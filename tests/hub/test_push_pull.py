@@ -93,9 +93,9 @@ def test_a_folder_is_wanted_that_is_there(client, hub):
 def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(client, hub, model):
     answer = client.push(model, "--dry_run", token=None)
     assert answer.status == 0 and hub.requests == []
-    listed = dict(re.findall(r"^  (\S+)  +(\d\S* k?B)$", answer.out, re.M))
+    listed = dict(re.findall(r"^  (\S+)  +(\d\S* (?:bytes|KiB))$", answer.out, re.M))
     assert set(listed) == client.SENT
-    assert listed["run.yaml"] == f"{(model / 'run.yaml').stat().st_size} B"
+    assert listed["run.yaml"] == f"{(model / 'run.yaml').stat().st_size} bytes"
     assert "stays here: checkpoint-4, log.jsonl, run.json" in answer.out
     assert answer.out.endswith("nothing was sent (--dry_run)\n")
 
