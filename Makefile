@@ -1,19 +1,32 @@
-# Everything from a fresh clone: `make quickstart` ends with a model that talks, `make test` with a green suite.
-# The environment is made once; it is made again only when pyproject.toml or constraints.txt change.
+# Everything from a fresh clone, in any order: `make quickstart` ends with a model that talks, `make test` with a green suite,
+# `make check` with clean style and types. The environment is made once, and brought up to date when pyproject.toml or
+# constraints.txt change.
 
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test crash-test compat-test lint benchmark install clean
+.PHONY: quickstart test check crash-test compat-test lint benchmark install clean
 
+# QUICK=1: every step of it with a model too small to learn much, half a minute, each time from the beginning
+ifdef QUICK
+SHORT := runs/quickstart-short
+quickstart: $(STAMP)
+	rm -rf $(SHORT)
+	$(VENV)/bin/tinygpt quickstart --output_dir $(SHORT) --max_steps 50 --max_train_samples 1500 \
+		--hidden_size 64 --num_hidden_layers 2 --num_attention_heads 1
+else
 quickstart: $(STAMP)
 	$(VENV)/bin/tinygpt quickstart
+endif
 
 test: $(STAMP)
+	$(VENV)/bin/python -m pytest
+
+check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/mypy
 
 # hundreds of killed, interrupted and damaged runs, about fifteen minutes; TINYGPT_CRASH_SEED chooses other moments
 crash-test: $(STAMP)
@@ -23,6 +36,7 @@ crash-test: $(STAMP)
 compat-test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n 0 tests/compat
 
+# what `make check` finds and ruff can mend
 lint: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -38,4 +52,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -28,11 +28,17 @@ print("\\n" + json.dumps([status, sorted(m for m in sys.modules if "." not in m)
 DOORS = {
     "tinygpt": ["tinygpt_hf.cli", "--help"],
     **{f"tinygpt {name}": ["tinygpt_hf.cli", name, "--help"] for name in COMMANDS},
+    "python -m tinygpt_hf": ["tinygpt_hf", "train", "--help"],
     "run_clm.py": [str(ROOT / "run_clm.py"), "--help"],
     "train_tokenizer.py": [str(ROOT / "train_tokenizer.py"), "--help"],
     "chat.py": [str(ROOT / "chat.py"), "--help"],
 }
-COMMAND_OF = {"run_clm.py": "train", "train_tokenizer.py": "train-tokenizer", "chat.py": "chat"}
+COMMAND_OF = {
+    "python -m tinygpt_hf": "train",
+    "run_clm.py": "train",
+    "train_tokenizer.py": "train-tokenizer",
+    "chat.py": "chat",
+}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from importlib import import_module
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -13,7 +14,7 @@ MOVED = {
 }
 
 
-class MovedModules:
+class MovedModules(Loader):
     """A finder for the old names. It stands last in `sys.meta_path`, so it is asked only for what does not exist."""
 
     def find_spec(self, name: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:

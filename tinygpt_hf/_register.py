@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
 MODEL_TYPE = "tinygpt"
 
@@ -62,14 +63,15 @@ class _AwaitModules:
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return None
-        execute = spec.loader.exec_module
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
         def execute_then_register(module: ModuleType) -> None:
             execute(module)
             _executed.add(name)
             _register_what_can_be()
 
-        spec.loader.exec_module = execute_then_register
+        loader.exec_module = execute_then_register
         return spec
 
 
@@ -93,7 +95,7 @@ def _name_classes_on_library() -> None:
             continue
         objects = vars(library).get("_objects")  # where the lazy module looks first
         if isinstance(objects, dict) and not isinstance(objects, _LazyObjects):
-            library._objects = _LazyObjects(objects)
+            vars(library)["_objects"] = _LazyObjects(objects)
 
 
 class _LazyObjects(dict):

@@ -9,16 +9,21 @@ import re
 
 HIDDEN = "<redacted>"
 SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY)$")  # of environment variables
+# Keys by the shapes their issuers document: the beginning, which may be seen, and what follows it.
+KEYS = (
+    (r"hf_|gh[pousr]_|npm_", r"[A-Za-z0-9]{30,}"),
+    (r"github_pat_|glpat-|AIza", r"[A-Za-z0-9_-]{20,}"),
+    (r"(?<![A-Za-z0-9])sk-", r"(?:[A-Za-z0-9]{20,}|(?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{20,})"),
+    (r"(?<![A-Za-z0-9])[rs]k_(?:live|test)_", r"[A-Za-z0-9]{16,}"),
+    (r"(?<![A-Z0-9])(?:AKIA|ASIA)", r"[A-Z0-9]{16}(?![A-Z0-9])"),
+    (r"xox[abeoprs]-", r"[A-Za-z0-9-]{10,}"),
+    (r"eyJ", r"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
+)
 # One group in each line: what of it may be seen.
 _SECRET = re.compile(
     "|".join(
         (
-            r"(hf_|gh[pousr]_|npm_)[A-Za-z0-9]{30,}",
-            r"(github_pat_|glpat-|AIza)[A-Za-z0-9_-]{20,}",
-            r"(?<![A-Za-z0-9])(sk-)(?:[A-Za-z0-9]{20,}|(?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{20,})",
-            r"(?<![A-Z0-9])(AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])",
-            r"(xox[abeoprs]-)[A-Za-z0-9-]{10,}",
-            r"(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+            *(f"({beginning}){rest}" for beginning, rest in KEYS),
             r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)",
             r"(://)[^\s/?#'\"]+(?=@)",  # https://user:password@host
             r"([?&;](?i:[\w-]*(?:token|password|secret|signature|credential)|api_?key|key|sig)=)[^&\s#'\"]+",

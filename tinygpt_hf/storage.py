@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tinygpt_hf.errors import RunError, UsageError
 
@@ -107,7 +108,7 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes | str | Iterable, hashing=None) -> dict:
+def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> dict:
     """Replace `path` by `data` (text, bytes, or pieces of bytes one after another), durably and atomically.
 
     `hashing`, an executor of one thread, computes the sha256 beside the writing, also of the files that follow. Returns
@@ -116,7 +117,9 @@ def write_file(path: Path, data: bytes | str | Iterable, hashing=None) -> dict:
     """
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    pieces = [data.encode() if isinstance(data, str) else data] if isinstance(data, (str, bytes)) else data
+    pieces: Iterable[Any] = (
+        [data.encode() if isinstance(data, str) else data] if isinstance(data, (str, bytes)) else data
+    )
     digest, size = hashlib.sha256(), 0
     try:
         with system.open(temporary) as file:

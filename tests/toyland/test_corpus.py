@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from itertools import pairwise
 
 import pytest
 
@@ -74,6 +73,13 @@ print(hashlib.sha256(json.dumps(made).encode()).hexdigest())
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == digest(train[:100] + toyland.questions(3, 20))
+
+
+def test_the_corpus_stays_the_same_from_version_to_version():
+    """Whoever changes a table on purpose writes the new digest here: older runs then no longer find their text."""
+    made = [*toyland.documents(42, 300), *toyland.documents(42, 100, "heldout"), *toyland.questions(3, 100)]
+    made += toyland.story_openings(2, 100)
+    assert digest(made) == "812174e6562bf8f7c8bb00ab3b48faa172f275526fbcb23a5b450bc2e506a1e6"
 
 
 def test_seed_and_split_make_other_documents(train, held_out):
@@ -252,13 +258,13 @@ def test_the_grammar_inflects_refers_and_agrees():
         "B": mia,
         "T": thing("shoe" + "s", "red", "pl"),
         "E": thing("egg"),
-        "P": place("school", "at", True),
+        "P": place("park", "in"),
     }
     past, present = Telling(cast, past=True), Telling(cast, past=False)
     lost = frame("{A} <lose> {an:T}, and {he:T} <be:T> gone.")
     assert past.sentence(lost) == "Tom lost some red shoes, and they were gone."
     assert present.sentence(lost) == "Tom loses some red shoes, and they are gone."
-    assert present.sentence(frame("{A} <not want> {a:E} {at:P}.")) == "Tom does not want an egg at school."
+    assert present.sentence(frame("{A} <not want> {a:E} {at:P}.")) == "Tom does not want an egg in the park."
     # He can mean only Tom while Mia is the other one; with Ben beside him his name is said.
     told = Telling(cast, past=True)
     told.sentence(frame("{A} <meet> {B}."))
@@ -272,8 +278,6 @@ def test_there_are_many_plots_and_frames():
     steps = [variant for plot in plots() for _, variants in plot.steps for variant in variants]
     assert len(plots()) >= 20 and len({parts for variant in (*steps, *openings()) for parts in variant}) >= 600
     assert all(len(plot.asks) >= 3 for plot in plots())
-    for one, two in pairwise(sorted(plots(), key=lambda plot: plot.name)):
-        assert one.name != two.name
 
 
 def test_story_openings_begin_held_out_stories(train):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import yaml
 from huggingface_hub import constants, metadata_load
@@ -214,12 +215,12 @@ def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = Non
     manifests = [storage.read_json(part / "manifest.json") for part in (*train, rows / "validation")]
     known, run = manifests[0], Run(folder)
     sources = known.get("sources", ())
-    text = {"train": _sizes(manifests[:-1]), "validation": _sizes(manifests[-1:])}
+    text: dict[str, Any] = {"train": _sizes(manifests[:-1]), "validation": _sizes(manifests[-1:])}
     text |= {"sources": [described(source) for source in sources], "split": known.get("split")}
     if known.get("validation"):
         text["validation_source"] = described(known["validation"])
     text["corpora"] = corpora(run, sources)
-    facts = {"text": text}
+    facts: dict[str, Any] = {"text": text}
     samples = [sample["text"] for sample in run.evaluation["samples"]]
     if samples:
         held_out = opening_texts(tokenizer, rows / "validation")

@@ -15,6 +15,7 @@ import unicodedata
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
@@ -98,7 +99,7 @@ def model_card(run: Run, model_id: str | None = None) -> str:
 def metadata(run: Run, model_id: str | None = None) -> ModelCardData:
     """Make what the Hub reads: library, task, tags, license, language, data sets, base model and results, where they are known."""
     result, base = run.record["result"], run.record["base_model"]
-    about = {"task_type": "text-generation", "task_name": "Text generation", **_held_out(run)}
+    about: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text generation", **_held_out(run)}
     values = {kind: result[f"eval_{kind}"] for kind in METRICS if result[f"eval_{kind}"] is not None}
     results = [
         EvalResult(metric_type=kind, metric_name=METRICS[kind], metric_value=round(value, 4), **about)
@@ -133,7 +134,7 @@ def _hub_datasets(run: Run) -> list[str]:
     return list(dict.fromkeys(name for name in names if is_hub_name(name)))
 
 
-def _held_out(run: Run) -> dict[str, str | None]:
+def _held_out(run: Run) -> dict[str, Any]:
     """Name what the numbers were measured on, for the model index: the held-out part of the training text."""
     datasets = _hub_datasets(run)
     if len(datasets) == len(run.sources) == 1:
@@ -155,7 +156,9 @@ def corpus_card(facts: dict) -> str:
     places = {"default" if len(kinds) == 1 else kind: f"data/{kind}-*" for kind in kinds}
     if any(name.startswith("excluded/") for name in facts["files"]):
         places["excluded"] = "excluded/*"
-    configs = [{"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in places.items()]
+    configs: list[dict[str, Any]] = [
+        {"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in places.items()
+    ]
     configs[0]["default"] = True
     data = DatasetCardData(
         **_stated(facts["license"], facts["language"]),

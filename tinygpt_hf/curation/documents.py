@@ -10,7 +10,8 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tinygpt_hf.curation.deduplication import Signatures, paragraph_hashes, shingles_of, text_hash
 from tinygpt_hf.curation.filters import Drop, View, contents, mended, verdict
@@ -34,10 +35,10 @@ class Cleaned:
     language: str | None = None  # where it was asked
     characters: Counter | None = None
     key: int = 0
-    paragraphs: list = ()
+    paragraphs: list[tuple[int, int]] = field(default_factory=list)
     length: int = 0
-    shingles: object = None  # (S,) uint32
-    signature: object = None  # (128,) uint32
+    shingles: Any = None  # (S,) uint32
+    signature: Any = None  # (128,) uint32
 
 
 class Cleaner:

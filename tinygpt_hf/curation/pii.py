@@ -11,15 +11,14 @@ the fixed beginnings their issuers document.
 import ipaddress
 import re
 
+from tinygpt_hf.errors import KEYS
+
 # Latin, Greek, Cyrillic beyond ASCII; Han letters are none of an address: the words before it touch it
 _LETTERS = "\u00c0-\u024f\u0300-\u036f\u0370-\u052f"
 _DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # sum of the digits of twice the digit
 _PATTERNS = {
     "key": (
-        r"(?<![A-Za-z0-9])(?:(?:hf_|gh[pousr]_|npm_)[A-Za-z0-9]{30,}|(?:github_pat_|glpat-|AIza)[A-Za-z0-9_-]{20,}"
-        r"|sk-[A-Za-z0-9_-]{20,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"
-        r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])|xox[abeoprs]-[A-Za-z0-9-]{10,}"
-        r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"
+        rf"(?<![A-Za-z0-9])(?:{'|'.join(f'(?:{beginning}){rest}' for beginning, rest in KEYS)})"
         r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
     ),
     "email": (

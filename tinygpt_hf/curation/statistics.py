@@ -29,7 +29,7 @@ class Facts:
         self.near_duplicates = self.leaked = self.leaks_dropped = self.held_out = 0
         self.texts_only = True
         self.tokens: int | None = None
-        self._longest: list[tuple[int, int, str]] = []
+        self._longest: list[tuple[float, int, str]] = []
         self._strangest: list[tuple[float, int, str]] = []
 
     def count_read(self, document: dict) -> None:

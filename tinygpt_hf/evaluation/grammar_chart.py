@@ -6,9 +6,11 @@ for the sentence, so the whole grammar is one chart filled from the top.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from tinygpt_hf.evaluation import grammar_words as closed
 
+Rule = Callable[..., Any]
 _NO_FRAMES: frozenset[str] = frozenset()
 _ENDS: dict[int, tuple[int, ...]] = {}
 
@@ -100,13 +102,23 @@ def memo(rule: Callable) -> Callable:
 class Chart:
     """The words of one sentence (end mark taken off) and what has been worked out about them."""
 
+    # rules of higher layers that lower ones call
+    after_of: Rule
+    clause: Rule
+    noun_phrase: Rule
+    object: Rule
+    passive: Rule
+    prepositional: Rule
+    vp: Rule
+    wh_clause: Rule
+
     def __init__(self, words: list[Word]):
         self.n = len(words)
         self.words = [*words, END, END, END, END]
         self.texts = tuple(word.text for word in self.words)
-        self.table: dict[tuple, object] = {}
+        self.table: dict[tuple, Any] = {}
 
-    def over(self, mask: int, rule: Callable[..., int], *args: object) -> int:
+    def over(self, mask: int, rule: Callable[..., int], *args: Any) -> int:
         """Where `rule` can end when it starts at any place of the mask."""
         found = 0
         for j in ends(mask):

@@ -59,7 +59,8 @@ class MetricSums:
     bytes: int = 0
 
     def __add__(self, other: "MetricSums") -> "MetricSums":
-        return MetricSums(*(a + b for a, b in zip(self.to_list(), other.to_list(), strict=True)))
+        tokens, correct = self.tokens + other.tokens, self.correct + other.correct
+        return MetricSums(self.nats + other.nats, tokens, correct, self.bytes + other.bytes)
 
     def to_list(self) -> list[float]:
         """The sums in order, for a reduction over processes (use float64 there)."""

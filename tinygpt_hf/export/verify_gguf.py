@@ -15,6 +15,7 @@ import json
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 sys.modules["tinygpt_hf"] = None
 
@@ -165,7 +166,7 @@ def tokenizer(file: File):
     else:
         pairs = [tuple(merge.split(" ")) for merge in merges if merge.replace(" ", "", 1) in vocab]
         core = Tokenizer(models.BPE(vocab=vocab, merges=pairs, ignore_merges=pre == "llama-bpe"))
-        steps = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in PATTERNS)]
+        steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in PATTERNS)]
         if pre == "smollm":
             steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
         if pre in PATTERNS:

@@ -211,7 +211,8 @@ def _commit(api, parcel: Parcel, branch: str | None, message: str) -> str:
     there = _tree(api, parcel.repository, parcel.kind, revision)
     made = MODEL if parcel.kind == "model" else SHARDS
     old = [name for name in there if made.fullmatch(name) and name not in parcel.files]
-    operations = [CommitOperationAdd(name, str(path)) for name, path in parcel.files.items()]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = []
+    operations += [CommitOperationAdd(name, str(path)) for name, path in parcel.files.items()]
     operations += [CommitOperationDelete(name) for name in old]
     done = api.create_commit(
         parcel.repository, operations, commit_message=message, repo_type=parcel.kind, revision=revision

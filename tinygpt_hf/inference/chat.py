@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TextIO
 
@@ -123,7 +123,7 @@ class Conversation:
         """Show the answer to one message, and what is to be said about it."""
         self._show_answer(self.session.ask(text), "" if self.session.chats else text)
 
-    def _show_answer(self, steps: Iterator[Step], shown: str) -> None:
+    def _show_answer(self, steps: Generator[Step], shown: str) -> None:
         if self.session.chats and self.session.dropped:
             self._note(f"[the context is full: {self._out_of_reach()}]")
         self._write(shown)

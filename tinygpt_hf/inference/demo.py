@@ -15,8 +15,9 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tinygpt_hf.errors import UsageError, printable
 from tinygpt_hf.inference.generation import FINISH, Step, context_length, quoted
@@ -140,7 +141,7 @@ class Visits:
 
 
 def answered(
-    visit: Visit, steps: Iterator[Step], before: list[dict], text: str
+    visit: Visit, steps: Generator[Step], before: list[dict], text: str
 ) -> Iterator[tuple[str, str | None, str]]:
     """While an answer is made: (the conversation so far, the panel or None where it need not be drawn anew, the status)."""
     asked = [*before, {"role": "user", "content": text}]
@@ -243,7 +244,7 @@ def built_page(gradio, new_session: Callable[[], Session]):
 
     def chosen(visit: Visit, temperature, top_k, top_p, max_new_tokens) -> Session:
         visit.stopped = False
-        numbers = {"temperature": float(temperature), "top_k": int(top_k), "top_p": float(top_p)}
+        numbers: dict[str, Any] = {"temperature": float(temperature), "top_k": int(top_k), "top_p": float(top_p)}
         visit.session.arguments = replace(visit.session.arguments, max_new_tokens=int(max_new_tokens), **numbers)
         return visit.session
 

@@ -11,7 +11,7 @@ string, after `max_new_tokens`, or where the model's context is full; the last s
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def generate_steps(
     number: int = 0,
     num_candidates: int = 0,
     reader: "Reader | None" = None,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Continue `prompt_ids`, a `Step` per token. `number` tells samples (or answers) under one seed apart.
 
     A `reader` kept from one call to the next spares the model what the two prompts begin with.

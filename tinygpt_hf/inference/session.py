@@ -15,7 +15,7 @@ import difflib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -83,11 +83,11 @@ class Session:
         """The message that opens the conversation, in a list, or none."""
         return [{"role": "system", "content": self.arguments.system}] if self.arguments.system else []
 
-    def ask(self, text: str) -> Iterator[Step]:
+    def ask(self, text: str) -> Generator[Step]:
         """The answer to `text`, a step per token. Raises before anything changes if it cannot fit into the context."""
         return self._answer(text, self.messages)
 
-    def retry(self) -> Iterator[Step]:
+    def retry(self) -> Generator[Step]:
         """Another answer to the last question, by other random numbers; it takes the place of the first."""
         self._check_begun()
         return self._answer(self.messages[-2]["content"], self.messages[:-2])
@@ -199,12 +199,12 @@ class Session:
         room_for_answer(self.model, len(ids))
         return ids, forgotten
 
-    def _answer(self, text: str, before: list[dict]) -> Iterator[Step]:
+    def _answer(self, text: str, before: list[dict]) -> Generator[Step]:
         ids, forgotten = self._encode(text, before)
         self.dropped, self.forgotten = (forgotten - self.forgotten) // 2, forgotten
         return self._steps(text, ids, before)
 
-    def _steps(self, text: str, ids: list[int], before: list[dict]) -> Iterator[Step]:
+    def _steps(self, text: str, ids: list[int], before: list[dict]) -> Generator[Step]:
         arguments = self.arguments
         self._reader = self._reader or Reader(self.model)  # kept: the next question begins with what was said before
         steps = generate_steps(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tinygpt_hf.errors import RunError, UsageError
@@ -98,7 +99,7 @@ _LLAMA_WEIGHTS = {
 }
 _QWEN3_WEIGHTS = _LLAMA_WEIGHTS | {name: name for name in (f"model.layers.*.self_attn.{p}_norm.weight" for p in "qk")}
 _MLP_BIASES = {name: name for name in (f"model.layers.*.mlp.{p}_proj.bias" for p in ("gate", "up", "down"))}
-_GPT2_WEIGHTS = {"transformer.wte.weight": "model.embed_tokens.weight"}
+_GPT2_WEIGHTS: dict[str, str | tuple[str, ...]] = {"transformer.wte.weight": "model.embed_tokens.weight"}
 _GPT2_WEIGHTS |= {"transformer.wpe.weight": "model.embed_positions.weight", "lm_head.weight": "lm_head.weight"}
 for _kind in ("weight", "bias"):
     _attention = "model.layers.*.self_attn"
@@ -111,7 +112,7 @@ for _kind in ("weight", "bias"):
         f"transformer.h.*.mlp.c_proj.{_kind}": f"model.layers.*.mlp.down_proj.{_kind}",
         f"transformer.ln_f.{_kind}": f"model.norm.{_kind}",
     }
-WEIGHTS: dict[str, dict[str, str | tuple[str, ...]]] = {
+WEIGHTS: dict[str, Mapping[str, str | tuple[str, ...]]] = {
     "qwen3": _QWEN3_WEIGHTS,
     "llama": _LLAMA_WEIGHTS | _MLP_BIASES,
     "gpt2": _GPT2_WEIGHTS,
@@ -152,7 +153,7 @@ def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreT
     return _filled(stock_class, config, state, model)
 
 
-def equal_architecture(config: TinyGPTConfig, architecture: str | None = None, flag: str = "architecture=") -> str:
+def equal_architecture(config: Any, architecture: str | None = None, flag: str = "architecture=") -> str:
     """The stock architecture equal to `config` (`architecture` itself when given); a UsageError says why none is.
 
     `flag` is what the caller names an architecture by.
@@ -240,7 +241,7 @@ def largest_logit_difference(model: PreTrainedModel, other: PreTrainedModel, len
     return ((one - two).abs().max() / one.abs().max().clamp_min(1.0)).item()
 
 
-def _filled(model_class: type, config: Any, state: dict[str, torch.Tensor], source: PreTrainedModel) -> Any:
+def _filled(model_class: Any, config: Any, state: dict[str, torch.Tensor], source: PreTrainedModel) -> Any:
     """A `model_class` of `config` with exactly the weights in `state`, on the device and in the mode of `source`."""
     import torch
 
@@ -281,7 +282,7 @@ def _dialect(config: TinyGPTConfig) -> str:
     return ", ".join(f"{name} {getattr(config, name)}" for name in names)
 
 
-def _renamed(name: str, table: dict[str, Any], architecture: str) -> tuple[str, ...]:
+def _renamed(name: str, table: Mapping[str, Any], architecture: str) -> tuple[str, ...]:
     """Look a weight up with its layer number as `*`, and put the number back into what the table says."""
     layer = re.search(r"\.(\d+)\.", name)
     pattern = name[: layer.start(1)] + "*" + name[layer.end(1) :] if layer else name

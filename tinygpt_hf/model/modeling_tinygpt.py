@@ -217,7 +217,7 @@ class TinyGPTPlainMLP(nn.Module):
         return self.down_proj(self.act_fn(self.up_proj(x)))
 
 
-MLPS = {"gated": TinyGPTGatedMLP, "plain": TinyGPTPlainMLP}
+MLPS: dict[str, type[nn.Module]] = {"gated": TinyGPTGatedMLP, "plain": TinyGPTPlainMLP}
 
 
 class TinyGPTDecoderLayer(GradientCheckpointingLayer):

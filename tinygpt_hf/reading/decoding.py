@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psutil
 
@@ -54,7 +55,7 @@ class _Unpacked(io.RawIOBase):
         self.file = open(path, "rb", buffering=0)
         ending = os.path.splitext(path)[1].lower()
         if ending == ".gz":
-            self.stream = gzip.GzipFile(fileobj=self.file, mode="rb")
+            self.stream: Any = gzip.GzipFile(fileobj=self.file, mode="rb")
         elif ending == ".bz2":
             self.stream = bz2.BZ2File(self.file)
         elif ending == ".xz":

@@ -64,7 +64,7 @@ def is_utf8(words: str) -> bool:
     return True
 
 
-def first_words(error: Exception) -> str:
+def first_words(error: BaseException) -> str:
     """The first line of what a library complains about."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 

@@ -5,9 +5,10 @@ and the longest document; a text file longer than decoding.LONG is never held. A
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Prepared:
     """Rows for training and validation. `encoded`: the tokens the text came to, counted before they were written; None for
     rows that were there already. `notes`: what was found out about the text now, in words."""
 
-    train: Rows
+    train: Any  # Rows, or what reads rows in another way: BestFitRows, StreamedRows
     validation: Rows | None
     encoded: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -67,7 +68,9 @@ class Prepared:
 
 def row_facts(data: DataArguments, tokenizer, seed: int) -> dict:
     """What decides the rows, as JSON: kept in their manifests, so that stale rows are noticed and the change is named."""
-    facts = {"sources": [sources.fingerprint(source) for source in sources.training_sources(data, seed)]}
+    facts: dict[str, Any] = {
+        "sources": [sources.fingerprint(source) for source in sources.training_sources(data, seed)]
+    }
     if data.validation_file:
         facts["validation"] = sources.fingerprint(sources.validation_source(data))
     else:
@@ -141,7 +144,7 @@ def prepare_rows(
     return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=tokens)
 
 
-def _size(writers: dict[str, RowWriter]) -> tuple[int, int]:
+def _size(writers: Mapping[str, RowWriter]) -> tuple[int, int]:
     """(bytes of text, tokens) so far."""
     return (
         sum(w.facts.get("num_bytes", 0) for w in writers.values()),
@@ -205,7 +208,7 @@ def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:
         yield batch
 
 
-def check_parts(writers: dict[str, RowWriter], data: DataArguments) -> None:
+def check_parts(writers: Mapping[str, RowWriter], data: DataArguments) -> None:
     """Refuse rows for training or validation that are too few to be of use."""
     train, validation = writers["train"], writers["validation"]
     needed = data.block_size + 1

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
@@ -29,7 +30,8 @@ LOOKED_AT = 64  # documents of a source that say whether it has conversations
 def wanted_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: int) -> dict:
     """What decides a trained tokenizer, as JSON."""
     kind = settings.tokenizer_type or "bpe"
-    facts = {"tokenizer_type": kind, "sources": [sources.fingerprint(s) for s in sources.training_sources(data, seed)]}
+    texts = [sources.fingerprint(source) for source in sources.training_sources(data, seed)]
+    facts: dict[str, Any] = {"tokenizer_type": kind, "sources": texts}
     if kind == "bpe":
         facts |= {"vocab_size": settings.vocab_size or 4096, "min_frequency": settings.min_frequency}
     return facts | {"max_train_bytes": settings.max_train_bytes}

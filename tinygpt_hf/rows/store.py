@@ -82,14 +82,16 @@ class RowWriter:
         self._pending_mask = np.zeros(0, dtype=bool)  # fewer than 8 bits, waiting for a full byte
 
     def __enter__(self) -> "RowWriter":
-        self._transaction = storage.new_folder(self.folder)
+        self._transaction: contextlib.AbstractContextManager = storage.new_folder(self.folder)
         self._tmp = self._transaction.__enter__()
         self._tokens = open(self._tmp / "tokens.bin", "wb")
         self._starts = open(self._tmp / "documents.bin", "wb")
         self._mask = open(self._tmp / "mask.bin", "wb")
         return self
 
-    def add(self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | None = None, begins: bool = True) -> None:
+    def add(
+        self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | np.ndarray | None = None, begins: bool = True
+    ) -> None:
         """Append one document. `mask[k]` says whether ids[k] may be a target; None means all may. Not `begins`: it goes on."""
         ids = np.asarray(ids)
         if ids.size == 0:
@@ -177,8 +179,7 @@ class Rows:
         """The size each file must have for what the manifest counts. The counts are checked, so that nobody allocates by them."""
         kinds = {"num_tokens": int, "num_documents": int, "num_target_tokens": int, "vocab_size": int, "files": dict}
         for name, kind in kinds.items():
-            value = self.manifest.get(name)
-            if type(value) is not kind or (kind is int and not 0 <= value < 2**48):
+            if type(self.manifest.get(name)) is not kind or (kind is int and not 0 <= self.manifest[name] < 2**48):
                 raise RunError(
                     f"{self.folder / storage.MANIFEST} is damaged: it has no sound {name}; make the rows anew"
                 )

@@ -10,8 +10,9 @@ fails is tried again (sources.py); if it fails for good, training goes on to the
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
@@ -71,7 +72,7 @@ def the_source(data: DataArguments, seed: int) -> sources.Source:
 
 def stream_facts(data: DataArguments, tokenizer, seed: int) -> dict:
     """What decides the windows, as JSON: kept in the manifest of each."""
-    facts = {"sources": [sources.fingerprint(the_source(data, seed))]}
+    facts: dict[str, Any] = {"sources": [sources.fingerprint(the_source(data, seed))]}
     if data.validation_file:
         facts["validation"] = sources.fingerprint(sources.validation_source(data))
     else:
@@ -284,7 +285,7 @@ class StreamReader:
             self.sound.add(window)
         return damage is None
 
-    def _made(self, window: int) -> Iterator[int]:
+    def _made(self, window: int) -> Generator[int]:
         """Make windows from this one on; yields the number of each one that became final."""
         place = {"rows": 0, "state": None, "documents": 0, "items": 0, "skip": 0}
         if window:
@@ -361,7 +362,7 @@ class StreamReader:
             raise
         return writer
 
-    def _encoded(self, items: Iterator[tuple]) -> Iterator[tuple]:
+    def _encoded(self, items: Iterator[tuple]) -> Generator[tuple]:
         """(batch of items, what they are encoded to), in order."""
         documents_of = lambda batch: [document for _, document, *_ in batch]  # noqa: E731
         longest, processes = self._data.block_size + 1, self._data.num_proc

@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+from collections.abc import Callable
+from typing import Any
 
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
@@ -259,4 +261,6 @@ def _training(training: TrainingArguments) -> list[UsageError]:
     return errors
 
 
-_CHECKS = {ModelArguments: _model, DataArguments: _data, TokenizerArguments: _tokenizer, TrainingArguments: _training}
+_CHECKS: dict[type, Callable[[Any], list[UsageError]]] = {
+    ModelArguments: _model, DataArguments: _data, TokenizerArguments: _tokenizer, TrainingArguments: _training,
+}  # fmt: skip

@@ -4,7 +4,7 @@ A rule left alone has the preset's value; `off` switches it off (`control_charac
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import setting
@@ -29,7 +29,8 @@ PRESETS: dict[str, dict] = {
     },
     "none": {},
 }  # fmt: skip
-Limit, Number = float | Literal["off"] | None, int | Literal["off"] | None
+Limit: TypeAlias = float | Literal["off"] | None
+Number: TypeAlias = int | Literal["off"] | None
 OFF = {"nfc": False, "control_characters": "keep", "exact_duplicates": False, "near_duplicates": "off"}
 
 

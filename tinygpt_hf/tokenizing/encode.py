@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class PlainTokenizer:
     special_tokens_map: dict
     all_special_tokens: list[str]
     eos_token_id: int
-    backend_tokenizer: object = field(init=False, repr=False)
+    backend_tokenizer: Any = field(init=False, repr=False)
 
     def __post_init__(self):
         from tokenizers import Tokenizer
@@ -85,13 +86,13 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
         for group in _groups(texts):
             found = encode_texts(tokenizer, group, typed)
             known |= {(text, typed): np.array(ids, dtype=np.uint32) for text, ids in zip(group, found, strict=True)}
-    found = []
+    made = []
     for document, pieces in zip(documents, prepared, strict=True):
         encoded = _joined(pieces, known, tokenizer, document)
         if "messages" in document and len(encoded.ids) > longest:
             encoded = _cut_conversation(document, tokenizer, longest, encoded)
-        found.append(encoded)
-    return found
+        made.append(encoded)
+    return made
 
 
 def _groups(texts: list[str]) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ import queue
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -33,7 +33,7 @@ def all_cores() -> int:
 
 def encode_all(
     batches: Iterable, documents_of: Callable, tokenizer, longest: int, num_proc: int | None
-) -> Iterator[tuple]:
+) -> Generator[tuple]:
     """(batch, its encoded documents) for every batch, in order; a few batches per process are under way at a time."""
     num_proc = num_proc or all_cores()
     batches = iter(batches)

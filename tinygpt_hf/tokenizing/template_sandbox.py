@@ -52,12 +52,12 @@ def rendered(
         **special_tokens,
     }
     answer = _ask(json.dumps(request, default=str).encode() + b"\n")
-    if isinstance(answer, int):
+    if not isinstance(answer, dict):
         if answer == 1:
             raise RunError(
                 "the process that renders chat templates could not start; is transformers installed soundly?"
             )
-        answer = {"fault": f"ran longer than {SECONDS} s" if answer == TIMED_OUT else "broke its process"}
+        raise unsound(name, f"ran longer than {SECONDS} s" if answer == TIMED_OUT else "broke its process")
     if "refused" in answer:
         roles = ", ".join(message["role"] for message in messages[:4])
         raise RefusedError(

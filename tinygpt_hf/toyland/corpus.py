@@ -1,4 +1,4 @@
-"""Toyland, the embedded corpus: simple, grammatical English stories, facts, dialogues, by (seed, index), no download.
+"""Write Toyland, the embedded corpus: simple, grammatical English stories, facts, dialogues, by (seed, index), no download.
 
     document(seed, index, split)     the same document on every machine, in any order, without making its neighbours
     documents(seed, size, split)     a corpus of any size
@@ -13,56 +13,70 @@ and the story's object occurs only in split "heldout", and a held-out question i
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from random import Random
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.toyland import words as toyland_words
-from tinygpt_hf.toyland.dialogues import about_story, dialogue
-from tinygpt_hf.toyland.facts import facts
-from tinygpt_hf.toyland.stories import tell
-from tinygpt_hf.toyland.tasks import IDENTITY, STRANGE, Turn, said, task
+from tinygpt_hf.toyland import dialogues, stories, tasks
+from tinygpt_hf.toyland.grammar import PRONOUNS, Verb, frame
+from tinygpt_hf.toyland.lexicon import plural
+from tinygpt_hf.toyland.tables import Exchange, entries, table
 
 SPLITS = ("train", "heldout")
+TOPICS = [sentences.split(" | ") for _, sentences in entries("facts", "topics")]
+WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 
 
 def _rng(*address: object) -> Random:
-    """A generator for one address: a hash, so that neighbours have nothing in common."""
+    """Make a generator for one address: by a hash, so that neighbours have nothing in common."""
     digest = hashlib.blake2b("/".join(map(str, address)).encode(), digest_size=8).digest()
     return Random(int.from_bytes(digest, "little"))
 
 
-def _messages(turns: list[Turn]) -> list[dict[str, str]]:
+def facts(rng: Random, held_out: bool) -> str:
+    """Tell two topics: the first sentence of each and some of the others, in their order."""
+    while True:
+        first, second = rng.sample(TOPICS, 2)
+        if stories.is_held_out(first[0], second[0]) == held_out:
+            break
+    told = []
+    for topic, skip in ((first, 0.2), (second, 0.4)):
+        told += [sentence for i, sentence in enumerate(topic) if i == 0 or rng.random() >= skip]
+    return " ".join(told)
+
+
+def _messages(turns: list[Exchange]) -> list[dict[str, str]]:
     return [
         {"role": role, "content": content}
         for turn in turns
-        for role, content in (("user", turn.user), ("assistant", turn.assistant))
+        for role, content in (("user", turn.question), ("assistant", turn.answer))
     ]
 
 
 def document(seed: int, index: int, split: str = "train") -> dict:
-    """Document number `index`: {"text", "kind": "story" | "facts", "id"} or {"messages", "kind": "dialogue", "id"}."""
+    """Write document number `index`: {"text", "kind": "story" | "facts", "id"} or {"messages", "kind": "dialogue", "id"}."""
     if split not in SPLITS:
         raise UsageError(f"split {split!r}", "toyland has the splits train and heldout", 'use split="train"')
     rng, held_out = _rng(seed, split, index), split == "heldout"
     identity = f"toyland/{split}/{seed}/{index}"
     chance = rng.random()
     if chance < 0.3:
-        return {"text": tell(rng, held_out).text(), "kind": "story", "id": identity}
+        return {"text": stories.tell(rng, held_out).text(), "kind": "story", "id": identity}
     if chance < 0.38:
         return {"text": facts(rng, held_out), "kind": "facts", "id": identity}
-    return {"messages": _messages(dialogue(rng, held_out)), "kind": "dialogue", "id": identity}
+    return {"messages": _messages(dialogues.dialogue(rng, held_out)), "kind": "dialogue", "id": identity}
 
 
 def documents(seed: int, size: int, split: str = "train", start: int = 0) -> Iterator[dict]:
-    """Documents start, start + 1, ... of this seed, `size` of them."""
+    """Write documents start, start + 1, ... of this seed, `size` of them."""
     for index in range(start, start + size):
         yield document(seed, index, split)
 
 
 def questions(seed: int, size: int) -> list[dict]:
-    """Held-out questions: {"messages" (ending with the user's turn), "answer", "accept", "kind"}.
+    """Ask held-out questions: {"messages" (ending with the user's turn), "answer", "accept", "kind"}.
 
     A reply is right when it contains one of "accept" as whole words, whatever the case. Three in four are about a story
     the model has never seen, one in six a small task, the others who the assistant is and what it cannot know. In half
@@ -73,33 +87,65 @@ def questions(seed: int, size: int) -> list[dict]:
         rng = _rng(seed, "questions", index)
         chance = rng.random()
         if chance < 0.75:
-            turns = about_story(rng, held_out=True)[1]
+            turns = dialogues.about_story(rng, held_out=True)
             turns = turns[: 1 + (int(rng.random() * len(turns)) if rng.random() < 0.5 else 0)]
         elif chance < 0.91:
-            turns = [task(rng, held_out=True)]
+            turns = [tasks.task(rng, held_out=True)]
         elif chance < 0.97:
-            turns = [said(rng, IDENTITY, "identity")]
+            turns = [tasks.said(rng, "identity")]
         else:
-            turns = [said(rng, STRANGE, "unknown")]
+            turns = [tasks.said(rng, "unknown")]
         last = turns[-1]
         asked.append({
-            "messages": _messages(turns)[:-1], "answer": last.assistant, "accept": list(last.accept), "kind": last.kind,
+            "messages": _messages(turns)[:-1], "answer": last.answer, "accept": list(last.accept), "kind": last.kind,
         })  # fmt: skip
     return asked
 
 
 def story_openings(seed: int, size: int) -> list[str]:
-    """Beginnings of held-out stories: the first sentence, or its first few words."""
+    """Begin held-out stories: the first sentence, or its first few words."""
     openings = []
     for index in range(size):
         rng = _rng(seed, "openings", index)
-        first = tell(rng, held_out=True).sentences[0]
+        first = stories.tell(rng, held_out=True).sentences[0]
         words = first.split()
         openings.append(first if rng.random() < 0.5 or len(words) < 6 else " ".join(words[:4]))
     return openings
 
 
+def words_of(text: str) -> set[str]:
+    """Return the word forms of a text in lower case; Tom's counts as tom."""
+    return {word.removesuffix("'s") for word in WORD.findall(text.lower())}
+
+
 @cache
 def vocabulary() -> frozenset[str]:
-    """Every word form the generator can write, in lower case; a possessive counts as its noun."""
-    return toyland_words.vocabulary()
+    """Return every word form the generator can write, in lower case, read off its frames and tables."""
+    children = stories.BOYS + stories.GIRLS
+    common = {"A": children, "B": children, "C": children, "K": stories.KIN, "G": stories.KIN}
+    common |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
+    texts = ["here is a story read this", *stories.NUMBERS[1:], *dialogues.SPOTS, *tasks.DEEDS, *tasks.WORDS]
+    texts += [*map(plural, tasks.PLURALS), *(word[0] for word in tasks.SPELLED), *tasks.GROUP.values()]
+    texts += [word for cases in PRONOUNS.values() for word in cases.values()]
+
+    def collect(lines: list[str], roles: dict) -> None:
+        for part in (part for line in lines if line[0] != "@" for part in frame(line.partition(": ")[2] or line)):
+            if isinstance(part, str):
+                texts.append(part)
+            elif isinstance(part, Verb):
+                plurals = {member.plural for member in roles.get(part.key, [])} or {part.key != "s"}
+                texts.extend(part.forms[tense + number] for tense in (0, 2) for number in plurals)
+            else:
+                texts.extend(member.forms.get(part.form, "") for member in roles.get(part.key, []))
+
+    for plot in stories.plots():
+        roles = dict(common)
+        for keys, choices in plot.choices:
+            roles.update(zip(keys if keys.isupper() else (keys,), zip(*choices, strict=True), strict=True))
+        collect(table("plots")[plot.name][1:], roles)
+        # a story on request names its object as one thing
+        texts.extend(member.forms["a"] for member in roles[plot.key[1]] if "a" in member.forms)
+    for name in ("shared", "facts", "talk", "tasks"):
+        for lines in table(name).values():
+            collect(lines, common)
+    return frozenset(word for text in texts for word in words_of(text))

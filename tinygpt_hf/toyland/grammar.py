@@ -1,4 +1,4 @@
-"""English made by rule: a sentence frame and a cast become one well-formed sentence, in past or present.
+"""Make English by rule: a sentence frame and a cast become one well-formed sentence, in past or present.
 
 A frame is text with two kinds of holes.
 
@@ -15,45 +15,31 @@ A frame is text with two kinds of holes.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
 from tinygpt_hf.toyland.lexicon import plural as plural_of
 from tinygpt_hf.toyland.lexicon import verbs
+from tinygpt_hf.toyland.tables import entries
 
-PRONOUNS = {  # subject, object, possessive
-    "m": ("he", "him", "his"),
-    "f": ("she", "her", "her"),
-    "n": ("it", "it", "its"),
-    "p": ("they", "them", "their"),
+CASES = ("he", "him", "his")  # subject, object, possessive
+PRONOUNS = {
+    gender: dict(zip(CASES, words.split(), strict=True))
+    for gender, words in {"m": "he him his", "f": "she her her", "n": "it it its", "p": "they them their"}.items()
 }
-CASES = {"he": 0, "him": 1, "his": 2}
-AUXILIARY = {  # past singular, past plural, present singular, present plural
-    "be": ("was", "were", "is", "are"),
-    "have": ("had", "had", "has", "have"),
-    "do": ("did", "did", "does", "do"),
-    "can": ("could", "could", "can", "can"),
-    "cannot": ("could not", "could not", "cannot", "cannot"),
-    "will": ("would", "would", "will", "will"),
-}
-
-
-def unfold(text: str) -> list[str]:
-    """The lines of a table; an indented line continues the one before."""
-    return re.sub(r"\n +", " ", text).strip().splitlines()
+# past singular, past plural, present singular, present plural
+AUXILIARY = {lemma: tuple(forms.split(" | ")) for lemma, forms in entries("words", "auxiliaries")}
 
 
 def article(words: str) -> str:
-    """Put a or an by sound before words: no word of toyland has a silent h or a spoken y at its start but these two."""
-    silent = words.startswith("hour")
-    spoken = words.startswith("uni")
-    return ("an " if (words[0] in "aeiou" and not spoken) or silent else "a ") + words
+    """Put a or an before words, by their first letter: nothing drawn from begins with a silent h or a spoken y."""
+    return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Member:
-    """One member of a cast with all its written forms ready. Compared by identity: two Toms are two."""
+    """Hold one member of a cast with all its written forms ready. Compared by identity: two Toms are two."""
 
     forms: dict[str, str]
     gender: str  # m f n p, or x: never replaced by a pronoun
@@ -62,43 +48,43 @@ class Member:
 
 
 def person(name: str, gender: str) -> Member:
+    """Make a person with a name of their own. gender: m or f."""
     written = name.capitalize()
     kid = "boy" if gender == "m" else "girl"
     return Member({"": written, "'s": written + "'s", "n": written, "kid": kid}, gender, word=name)
 
 
 def thing(noun: str, adjective: str = "", kind: str = "sg", plain: str = "n") -> Member:
-    """A thing or an animal. kind: sg, pl (shoes) or mass (milk)."""
+    """Make a thing or an animal. kind: sg, pl (shoes) or mass (milk)."""
     described = f"{adjective} {noun}" if adjective else noun
     some = "some {}".format if kind != "sg" else article
     forms = {
-        "": f"the {noun}", "the": f"the {noun}", "red": f"the {described}", "a": some(noun), "an": some(described),
-        "n": noun, "cn": described, "'s": f"the {noun}'s", "adj": adjective,
-        "ns": plural_of(noun) if kind == "sg" else noun, "c": adjective,
+        "": f"the {noun}", "the": f"the {noun}", "'s": f"the {noun}'s", "a": some(noun), "an": some(described),
+        "n": noun, "cn": described, "ns": plural_of(noun) if kind == "sg" else noun, "c": adjective,
     }  # fmt: skip
     return Member(forms, "p" if kind == "pl" else plain, kind == "pl", noun)
 
 
-def place(noun: str, preposition: str, bare: bool = False) -> Member:
-    """A place one goes to and is at: to the park, in the park; bare: to school, at school."""
-    the = noun if bare else f"the {noun}"
+def place(noun: str, preposition: str) -> Member:
+    """Make a place one goes to and is at: to the park, in the park."""
+    the = f"the {noun}"
     forms = {"": the, "the": the, "n": noun, "at": f"{preposition} {the}", "to": f"to {the}", "a": article(noun)}
     return Member(forms, "x", word=noun)
 
 
 def phrase(words: str) -> Member:
-    """A fixed phrase: under the bed."""
+    """Make a fixed phrase: under the bed."""
     return Member({"": words, "n": words}, "x", word=words)
 
 
 def both(first: Member, second: Member) -> Member:
-    """Tom and Mia: they."""
+    """Make two members one: Tom and Mia, they."""
     written = f"{first.forms['']} and {second.forms['']}"
     return Member({"": written, "'s": written + "'s"}, "p", True, written)
 
 
-def conjugated(lemma: str) -> tuple[str, str, str, str]:
-    """Past singular, past plural, present singular, present plural; with "not " before it, the denials."""
+def conjugated(lemma: str) -> tuple[str, ...]:
+    """Return past singular, past plural, present singular, present plural; with "not " before it, the denials."""
     denied, lemma = lemma.startswith("not "), lemma.removeprefix("not ")
     if lemma in AUXILIARY:
         return tuple(f"{form} not" for form in AUXILIARY[lemma]) if denied else AUXILIARY[lemma]
@@ -108,12 +94,28 @@ def conjugated(lemma: str) -> tuple[str, str, str, str]:
     return forms["past"], forms["past"], forms["3sg"], forms["base"]
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A hole for a member of the cast, in one of its forms or as a pronoun."""
+
+    key: str
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A hole for a verb that agrees with the member `key`, or with s or p: its four forms."""
+
+    key: str
+    forms: tuple[str, str, str, str]
+
+
 HOLE = re.compile(r"\{([^}]*)\}|<([^>]*)>")
 
 
 @cache
-def frame(text: str) -> tuple:
-    """Parse a frame once: literal strings, ("slot", form, key) and ("verb", four forms, key, present)."""
+def frame(text: str) -> tuple[str | Slot | Verb, ...]:
+    """Parse a frame, once, into what stands between the holes and the holes."""
     parts, last, subject, slot = [], 0, None, None
     for hole in HOLE.finditer(text):
         literal = text[last : hole.start()]
@@ -127,87 +129,72 @@ def frame(text: str) -> tuple:
             slot = key
             if text[last : last + 2] == " <":
                 subject = key
-            parts.append((CASES[form], key) if form in CASES else (-1, key, form))
+            parts.append(Slot(key, form))
         else:
             lemma, _, key = hole[2].partition(":")
             present, lemma = lemma.endswith("!"), lemma.removesuffix("!")
             forms = conjugated(lemma)
-            parts.append((4, key or subject or slot or "s", forms[2:] + forms[2:] if present else forms))
+            parts.append(Verb(key or subject or slot or "s", forms[2:] + forms[2:] if present else forms))
     if text[last:]:
         parts.append(text[last:])
     return tuple(parts)
 
 
+@dataclass(eq=False, slots=True)
 class Telling:
-    """One story being told: its cast, its tense, and who was just mentioned, so that a pronoun means only one."""
+    """Tell one story: its cast, its tense, and who was just mentioned, so that a pronoun means only one."""
 
-    __slots__ = ("before", "cast", "now", "past", "pronouns", "rng", "subject")
-
-    def __init__(self, cast: dict[str, Member], past: bool, rng: Random | None = None, pronouns: float = 0.0):
-        """pronouns: how often a sentence about the one the last sentence was about begins with he, she or they."""
-        self.cast, self.past, self.rng, self.pronouns = cast, past, rng, pronouns
-        self.before: list[Member] = []
-        self.now: list[Member] = []
-        self.subject: Member | None = None
+    cast: dict[str, Member]
+    past: bool
+    rng: Random | None = None
+    pronouns: float = 0.0  # how often a sentence about the one the last was about begins with he, she or they
+    before: list[Member] = field(default_factory=list)
+    now: list[Member] = field(default_factory=list)
+    subject: Member | None = None
 
     def forget(self) -> None:
         """Start afresh: what was said before is no context for a pronoun."""
         self.before, self.now, self.subject = [], [], None
 
     def sentence(self, parts: tuple, capital: bool = True) -> str:
-        cast, now = self.cast, self.now
-        topic = self.subject
-        self.before, self.now, self.subject = now, (now := []), None
+        """Write the next sentence from a parsed frame."""
+        cast, topic, tense = self.cast, self.subject, 0 if self.past else 2
+        self.before, self.now, self.subject = self.now, (now := []), None
         out = []
         for part in parts:
             if type(part) is str:
                 out.append(part)
-                continue
-            code, key = part[0], part[1]
-            if code == 4:
-                plural = cast[key].plural if key in cast else key == "p"
-                out.append(part[2][(0 if self.past else 2) + plural])
-                continue
-            member = cast[key]
-            if code >= 0 and self._clear(member, code):
-                out.append(PRONOUNS[member.gender][code])
-            elif code == -1 and member is topic and part is parts[0] and self._continues(part, parts[1], member):
-                out.append(PRONOUNS[member.gender][0])
-            elif code == 2:
-                out.append(member.forms["'s"])
+            elif type(part) is Verb:
+                plural = cast[part.key].plural if part.key in cast else part.key == "p"
+                out.append(part.forms[tense + plural])
             else:
-                out.append(member.forms[part[2] if code == -1 else ""])
-            if self.subject is None:
-                self.subject = member
-            now.append(member)
+                member, form = cast[part.key], part.form
+                if form in CASES:
+                    clear = self._clear(member, form)
+                    out.append(PRONOUNS[member.gender][form] if clear else member.forms["'s" if form == "his" else ""])
+                elif member is topic and part is parts[0] and self._continues(form, parts[1], member):
+                    out.append(PRONOUNS[member.gender]["he"])
+                else:
+                    out.append(member.forms[form])
+                if not now:
+                    self.subject = member
+                now.append(member)
         text = "".join(out)
-        if not capital:
-            return text
-        if text[0] == '"':
-            return '"' + text[1].upper() + text[2:]
-        return text[0].upper() + text[1:]
+        first = 1 if text[0] == '"' else 0
+        return text[:first] + text[first].upper() + text[first + 1 :] if capital else text
 
-    def _continues(self, part: tuple, following: object, member: Member) -> bool:
-        """Whether a sentence beginning with the topic of the last one may begin with a pronoun, and by chance does."""
-        name_and_verb = part[2] == "" and type(following) is tuple or following == " "
+    def _continues(self, form: str, following: object, member: Member) -> bool:
+        """Tell whether a sentence beginning with the topic of the last one begins with a pronoun, as chance decides."""
+        name_and_verb = form == "" and type(following) is not str or following == " "
         allowed = name_and_verb and member.gender != "n" and self.rng is not None
-        return allowed and self._clear(member, 0) and self.rng.random() < self.pronouns
+        return allowed and self._clear(member, "he") and self.rng.random() < self.pronouns
 
-    def _clear(self, member: Member, case: int) -> bool:
-        """Whether a pronoun can mean only this member, given this sentence so far and the one before."""
-        gender, said, rivals_now, rivals_before = member.gender, False, False, False
-        if gender == "x":
+    def _clear(self, member: Member, form: str) -> bool:
+        """Tell whether a pronoun can mean only this member, given this sentence so far and the one before."""
+        gender, now, before = member.gender, self.now, self.before
+        if gender == "x" or member not in now and member not in before:
             return False
-        for other in self.now:
-            if other is member:
-                said = True
-            elif other.gender == gender:
-                rivals_now = True
-        for other in self.before:
-            if other is member:
-                said = True
-            elif other.gender == gender:
-                rivals_before = True
-        if not said or rivals_now:
+        if any(other.gender == gender and other is not member for other in now):
             return False
-        return not rivals_before or (self.subject is member and case != 1)
+        rivals = any(other.gender == gender and other is not member for other in before)
+        return not rivals or (self.subject is member and form != "him")

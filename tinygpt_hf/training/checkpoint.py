@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -197,7 +198,7 @@ def _keys_of(tensors: dict, name: str) -> list[str]:
     return [key.removeprefix(f"{name}:") for key in tensors if key.startswith(f"{name}:")]
 
 
-def named_parameters(optimizer) -> list[tuple[str, object]]:
+def named_parameters(optimizer) -> list[tuple[str, Any]]:
     """(name, parameter) of everything the optimizer holds, in its order."""
     return [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import presentable, redacted
@@ -21,7 +22,7 @@ class Console:
     def __init__(self, enabled: bool = True):
         self.enabled = enabled
         self.live = enabled and sys.stderr.isatty()
-        self._bar = None
+        self._bar: Any = None  # rich is imported where a bar is shown
         self._last_line, self._title = time.monotonic(), ""
 
     def say(self, line: str) -> None:
@@ -34,7 +35,7 @@ class Console:
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def bar(self, title: str, total: int | None, done: int = 0) -> None:
+    def bar(self, title: str, total: float | None, done: int = 0) -> None:
         """Begin a bar; the one before it ends."""
         self.close()
         self._title = title
@@ -48,7 +49,7 @@ class Console:
         self._task = self._bar.add_task(title, total=total, completed=done, right="")
         self._bar.start()
 
-    def advance(self, done: int, right: str) -> None:
+    def advance(self, done: float, right: str) -> None:
         """Move the bar; where no terminal shows one, a plain line at most every ten seconds."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, right=right)

@@ -58,6 +58,8 @@ class MuonAdamW(torch.optim.AdamW):
     decoupled decay), with the Newton-Schulz rounds batched over the matrices of one shape, in `compute_dtype`.
     """
 
+    param_groups: list[dict]
+
     def __init__(
         self, groups: list[dict], betas: tuple[float, float], eps: float, compute_dtype: torch.dtype = torch.bfloat16
     ):

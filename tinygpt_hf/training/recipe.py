@@ -94,13 +94,9 @@ def train(
     Raises UsageError for what the settings or the data have wrong, RunError for a failure on the way, Interrupted after a
     signal. Whatever is raised, every checkpoint written before is complete, and the same call goes on from the newest.
     """
-    settings = [
-        model or ModelArguments(),
-        data or DataArguments(),
-        tokenizer or TokenizerArguments(),
-        training or TrainingArguments(),
-    ]
-    model, data, tokenizer, training = settings
+    model, data = model or ModelArguments(), data or DataArguments()
+    tokenizer, training = tokenizer or TokenizerArguments(), training or TrainingArguments()
+    settings = [model, data, tokenizer, training]
     check_settings(*settings)
     folder = output_folder(training)
     transformers.utils.logging.disable_progress_bar()  # the bars are ours
@@ -186,7 +182,8 @@ def train(
                 accelerator.scaler.load_state_dict(state.scaler)
         forward = torch.compile(net) if training.torch_compile else net
         state.sample_prompts = state.sample_prompts or sample_prompts(tok, rows.validation, training)
-        state.micro_batch = min(state.micro_batch or math.inf, training.per_device_train_batch_size)
+        rows_at_once = training.per_device_train_batch_size
+        state.micro_batch = min(state.micro_batch or rows_at_once, rows_at_once)
         steps = StepBatches(
             rows.train,
             plan.rows_per_step,

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 from tinygpt_hf.errors import Interrupted
 from tinygpt_hf.training.launcher import launcher_command
@@ -26,7 +27,7 @@ class Interruption(contextlib.AbstractContextManager):
         self._signal: int | None = None
         self._when = 0.0
         self._holding = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._launcher = os.getppid() if launcher_command() else None
 
     def __enter__(self):

@@ -1,0 +1,161 @@
+# Copyright 2026 The tinygpt_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of a TinyGPT model: Llama's field names, every derived value filled in one place (`__post_init__`).
+
+Two dialects out of a few independent fields. The defaults are Qwen3's arithmetic; GPT-2's is
+
+    TinyGPTConfig(position_embedding_type="learned", norm_type="layernorm", mlp_type="plain", hidden_act="gelu_new",
+                  attention_bias=True, mlp_bias=True, qk_norm=False, rms_norm_eps=1e-5)
+
+This file travels with every saved model, so it imports nothing but transformers and huggingface_hub.
+"""
+
+from dataclasses import fields
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+from transformers.modeling_rope_utils import RopeParameters
+
+
+@strict
+class TinyGPTConfig(PreTrainedConfig):
+    """Configuration of a TinyGPT model. `n_layer`, `n_head`, `n_embd` and `n_positions` are accepted as aliases.
+
+    Left out, `num_key_value_heads` is `num_attention_heads`; `head_dim` is `hidden_size / num_attention_heads`;
+    `intermediate_size` is 8/3 of `hidden_size` rounded up to a multiple of 64 (gated) or 4 times it (plain);
+    `hidden_act` is `silu` (gated) or `gelu_new` (plain); `embedding_initializer_range` is `initializer_range`. Both norm
+    types use `rms_norm_eps`. `hidden_dropout` acts where GPT-2 has it: on the embeddings and on what each half of a layer
+    adds.
+
+    >>> TinyGPTConfig(n_layer=2, n_embd=192, n_head=6).intermediate_size
+    512
+    """
+
+    model_type = "tinygpt"
+    keys_to_ignore_at_inference = ["past_key_values"]
+    attribute_map = {
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "n_embd": "hidden_size",
+        "n_positions": "max_position_embeddings",
+    }
+
+    base_model_tp_plan = {
+        "layers.*.self_attn.q_proj": "colwise",
+        "layers.*.self_attn.k_proj": "colwise",
+        "layers.*.self_attn.v_proj": "colwise",
+        "layers.*.self_attn.q_norm": "replicated_with_grad_allreduce",
+        "layers.*.self_attn.k_norm": "replicated_with_grad_allreduce",
+        "layers.*.self_attn.o_proj": "rowwise",
+        "layers.*.mlp.gate_proj": "colwise",
+        "layers.*.mlp.up_proj": "colwise",
+        "layers.*.mlp.down_proj": "rowwise",
+    }
+    base_model_pp_plan = {
+        "embed_tokens": (["input_ids"], ["inputs_embeds"]),
+        "layers": (["hidden_states", "attention_mask"], ["hidden_states"]),
+        "norm": (["hidden_states"], ["hidden_states"]),
+    }
+
+    vocab_size: int = 4096
+    hidden_size: int = 256
+    intermediate_size: int | None = None
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str | None = None
+    max_position_embeddings: int = 1024
+    position_embedding_type: Literal["rope", "learned"] = "rope"
+    norm_type: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    mlp_type: Literal["gated", "plain"] = "gated"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = True
+    tie_word_embeddings: bool = True
+    attention_dropout: float | int = 0.0
+    hidden_dropout: float | int = 0.0
+    initializer_range: float | int = 0.02
+    embedding_initializer_range: float | int | None = None
+    rms_norm_eps: float = 1e-6
+    rope_parameters: RopeParameters | dict | None = None
+    use_cache: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs):
+        self._take_aliases(kwargs)
+        gated = self.mlp_type == "gated"
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        if self.head_dim is None and self.num_attention_heads > 0 and self.hidden_size % self.num_attention_heads == 0:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.intermediate_size is None:
+            # two thirds of 4x keep a gated MLP, which has three matrices, as large as a plain one, which has two
+            self.intermediate_size = -(-8 * self.hidden_size // (3 * 64)) * 64 if gated else 4 * self.hidden_size
+        if self.hidden_act is None:
+            self.hidden_act = "silu" if gated else "gelu_new"
+        # a plan may only name modules that exist
+        absent = () if self.qk_norm else ("q_norm", "k_norm")
+        absent += () if gated else ("gate_proj",)
+        self.base_model_tp_plan = {
+            name: style for name, style in type(self).base_model_tp_plan.items() if not name.endswith(absent or ("?",))
+        }
+        if self.position_embedding_type == "learned":
+            tokens, *rest = type(self).base_model_pp_plan.items()
+            positions = "embed_positions", (["position_ids"], ["inputs_embeds"])
+            self.base_model_pp_plan = dict([tokens, positions, *rest])
+        super().__post_init__(**kwargs)
+
+    def _take_aliases(self, kwargs: dict) -> None:
+        """Move aliases into their fields before anything is derived from them; two different values are an error."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for alias, name in self.attribute_map.items():
+            if alias not in kwargs:
+                continue
+            value = kwargs.pop(alias)
+            if getattr(self, name) not in (defaults[name], value):
+                raise ValueError(
+                    f"{alias} is {value} and {name} is {getattr(self, name)}; they are two names of one field; "
+                    f"give only {name}"
+                )
+            setattr(self, name, value)
+
+    def validate_architecture(self):
+        """Called by `@strict` after every construction and before every save."""
+        sizes = "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"
+        for name in (*sizes, "max_position_embeddings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1; give a positive number")
+        if self.num_hidden_layers < 0:
+            raise ValueError(f"num_hidden_layers is {self.num_hidden_layers}; it must be 0 or more; give a layer count")
+        if self.head_dim is None:
+            raise ValueError(
+                f"hidden_size is {self.hidden_size} with num_attention_heads {self.num_attention_heads}; "
+                "the heads must divide it evenly; change one of them or give head_dim"
+            )
+        if self.head_dim < 1:
+            raise ValueError(f"head_dim is {self.head_dim}; it must be at least 1; leave it out to have it derived")
+        if self.num_attention_heads % self.num_key_value_heads != 0:
+            raise ValueError(
+                f"num_key_value_heads is {self.num_key_value_heads} with num_attention_heads "
+                f"{self.num_attention_heads}; each key head must serve the same number of query heads; "
+                "choose a divisor of num_attention_heads"
+            )
+        if self.position_embedding_type == "rope" and self.head_dim % 2 != 0:
+            raise ValueError(
+                f"head_dim is {self.head_dim} with position_embedding_type rope; rope turns pairs, so it must be "
+                'even; change the heads or use position_embedding_type="learned"'
+            )
+        for name in ("attention_dropout", "hidden_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1); 0.1 is usual, 0 is none")
+        if self.rms_norm_eps <= 0.0:
+            raise ValueError(f"rms_norm_eps is {self.rms_norm_eps}; it must be above 0; 1e-6 is usual")
+
+
+TinyGPTConfig.register_for_auto_class()
+
+__all__ = ["TinyGPTConfig"]
