@@ -47,8 +47,9 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn
 
+        stderr: Any = Listener(sys.stderr)  # a stream by what it does
         columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[right]}")
-        self._bar = Progress(*columns, console=RichConsole(file=Listener(sys.stderr)), transient=True)
+        self._bar = Progress(*columns, console=RichConsole(file=stderr), transient=True)
         self._task = self._bar.add_task(title, total=total, completed=done, right="")
         self._bar.start()
 
