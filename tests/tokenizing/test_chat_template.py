@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.tokenizing.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS, chat_pieces, check_messages, encode_chat
+from tinygpt_hf.reading.schemas import check_messages
+from tinygpt_hf.tokenizing.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS, chat_pieces, encode_chat
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 TALK = [

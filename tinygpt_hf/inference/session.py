@@ -31,9 +31,10 @@ from tinygpt_hf.inference.generation import (
     read_sampling,
     room_for_answer,
 )
+from tinygpt_hf.reading.schemas import check_messages
 from tinygpt_hf.settings.inference import ChatArguments
 from tinygpt_hf.settings.parsing import convert
-from tinygpt_hf.tokenizing.chat_template import check_messages, check_template, encode_chat
+from tinygpt_hf.tokenizing.chat_template import check_template, encode_chat
 
 SETTABLE = (
     "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed",

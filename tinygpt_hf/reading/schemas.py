@@ -19,7 +19,6 @@ import math
 import re
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.tokenizing.chat_template import check_messages
 
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 CONVERSATIONS = (("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "output"))
@@ -75,6 +74,33 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
         return _messages(row, names, origin)
     except UsageError as error:
         raise BrokenConversation(error.seen, error.wanted, error.what_to_do) from None
+
+
+def check_messages(messages, where: str) -> None:
+    """Refuse what is no conversation: roles user/assistant in turn after an optional system message, contents text."""
+    fault = None
+    if not isinstance(messages, list) or not messages:
+        fault = "is no list of messages"
+    else:
+        expected = "user"
+        for number, message in enumerate(messages, 1):
+            if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+                fault = f"message {number} has no text under `content`"
+            elif message.get("role") == "system" and number == 1:
+                continue
+            elif message.get("role") != expected:
+                fault = f"message {number} has the role {message.get('role')!r:.60} where {expected!r} is due"
+            elif not message["content"].strip():
+                fault = f"message {number} is empty"
+            if fault:
+                break
+            expected = "assistant" if expected == "user" else "user"
+    if fault:
+        raise UsageError(
+            f"{where}: {fault}",
+            'conversations look like {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}',
+            "mend the line or remove it",
+        )
 
 
 def _messages(row: dict, names: tuple[str, ...], origin: str) -> list[dict]:

@@ -35,33 +35,6 @@ CHAT_TEMPLATE = (
 )
 
 
-def check_messages(messages, where: str) -> None:
-    """Refuse what is no conversation: roles user/assistant in turn after an optional system message, contents text."""
-    fault = None
-    if not isinstance(messages, list) or not messages:
-        fault = "is no list of messages"
-    else:
-        expected = "user"
-        for number, message in enumerate(messages, 1):
-            if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-                fault = f"message {number} has no text under `content`"
-            elif message.get("role") == "system" and number == 1:
-                continue
-            elif message.get("role") != expected:
-                fault = f"message {number} has the role {message.get('role')!r:.60} where {expected!r} is due"
-            elif not message["content"].strip():
-                fault = f"message {number} is empty"
-            if fault:
-                break
-            expected = "assistant" if expected == "user" else "user"
-    if fault:
-        raise UsageError(
-            f"{where}: {fault}",
-            'conversations look like {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}',
-            "mend the line or remove it",
-        )
-
-
 def encode_chat(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> tuple[list[int], list[int]]:
     """A conversation as (ids, mask), both (T,): mask is 1 on what the assistant says and on its end of turn.
 
