@@ -7,9 +7,9 @@ from itertools import takewhile
 import pytest
 
 from tinygpt_hf.toyland import corpus as toyland
+from tinygpt_hf.toyland.corpus import words_of
 from tinygpt_hf.toyland.lexicon import NAMES_F, NAMES_M
 from tinygpt_hf.toyland.pairs import pairs
-from tinygpt_hf.toyland.words import words_of
 
 UIDS = ["agreement", "determiner", "tense", "word_order", "pronoun"]
 

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 
 from tinygpt_hf.toyland import stories
-from tinygpt_hf.toyland.grammar import PRONOUNS
-from tinygpt_hf.toyland.world import BOYS, GIRLS, KIN
+from tinygpt_hf.toyland.grammar import CASES, PRONOUNS, Slot, Verb
 
 SHORTEST = 5  # sentences in a story of toyland's
 # One sentence without its end: what is left of a story where a limit of tokens cut it off.
 UNFINISHED = re.compile(r'[^.?!"]*("[^"]*("[^.?!"]*)?)?')
-VERB = 4  # the kind of a frame's part that is a verb: past singular, past plural, present singular, present plural
 LONGEST = 40  # characters of a name, a thing or a phrase
 Cast = dict[str, frozenset]  # role -> the members it may still be filled with; "tense" -> 0 for past, 1 for present
 
@@ -43,8 +41,8 @@ class PlotReader:
         frames += [parts for variant in stories.openings() for parts in variant]
         frames += [step for step, _ in stories.preludes().values()]
         self.frames, self.people = list(dict.fromkeys(frames)), plot.people
-        pools = dict.fromkeys("ABC", BOYS + GIRLS) | dict.fromkeys("KG", KIN)
-        pools |= {"age": stories.AGES, "home": stories.HOMES, "hair": stories.HAIR}
+        pools = dict.fromkeys("ABC", stories.BOYS + stories.GIRLS) | dict.fromkeys("KG", stories.KIN)
+        pools |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
         for keys, choices in plot.choices:
             for place, key in enumerate(keys if keys.isupper() else (keys,)):
                 pools[key] = [choice[place] for choice in choices]
@@ -91,25 +89,26 @@ class PlotReader:
         if type(part) is str:
             yield part, {}
             return
-        code, role, *more = part
+        role = part.key
         whole = role in self.roles  # else it is two: AB, Tom and Mia
-        if code == VERB:
-            for place, form in enumerate(more[0]):
+        if type(part) is Verb:
+            for place, form in enumerate(part.forms):
                 told, plural = {"tense": {place // 2}}, bool(place % 2)
                 if whole and text.startswith(form):
                     yield form, told | {role: {member for member in self.roles[role] if member.plural == plural}}
                 elif not whole and plural == (role != "s"):
                     yield form, told
             return
-        form = "'s" if code == 2 else more[0] if code == -1 else ""
+        case = part.form if part.form in CASES else ""
+        form = "'s" if case == "his" else "" if case else part.form
         if not whole:
-            yield ((-1, role[0], ""), " and ", (-1, role[1], form)), {}
-        if (first or code >= 0) and all(one in cast for one in ([role] if whole else role)):  # who was named before
+            yield (Slot(role[0], ""), " and ", Slot(role[1], form)), {}
+        if (first or case) and all(one in cast for one in ([role] if whole else role)):  # who was named before
             for gender, pronouns in PRONOUNS.items():
                 if whole:
-                    yield pronouns[max(code, 0)], {role: {member for member in cast[role] if member.gender == gender}}
+                    yield pronouns[case or "he"], {role: {member for member in cast[role] if member.gender == gender}}
                 elif gender == "p":
-                    yield pronouns[max(code, 0)], {}
+                    yield pronouns[case or "he"], {}
         written = self.written.get((role, form), {})
         for words in _beginnings(text[:LONGEST]):
             if words in written:

@@ -14,10 +14,9 @@ from random import Random
 
 from tinygpt_hf.toyland.grammar import PRONOUNS, article
 from tinygpt_hf.toyland.lexicon import plural
-from tinygpt_hf.toyland.stories import is_held_out, pick
-from tinygpt_hf.toyland.world import BOYS, COLORS, GIRLS, TOYS
+from tinygpt_hf.toyland.stories import BOYS, COLORS, GIRLS, TOYS, is_held_out, pick
 
-SEVERAL = "ball kite drum boat plane"  # the toys that toyland also knows in the plural
+SEVERAL = "ball kite drum boat plane".split()  # the toys that toyland also knows in the plural
 
 # [right|wrong] is all that the two sentences of a pair differ in. {A} is a child and {B} one of the other gender; {he}, {him}
 # and {his} can mean only {A}, {she} and {her} only {B}. {n} is a toy, {ns} several of it, {c} its color; {a} is the article
@@ -95,12 +94,12 @@ def pairs(seed: int, size: int) -> list[dict[str, str]]:
 
 def _filled(rng: Random, frame: str) -> Iterator[str]:
     """The right sentence and the wrong one of a frame, with the same words drawn for its holes."""
-    toys = (SEVERAL if "{ns}" in frame else TOYS).split()
+    toys = SEVERAL if "{ns}" in frame else TOYS
     while not is_held_out((child := pick(rng, BOYS + GIRLS)).word, toy := pick(rng, toys)):
         pass
     friend, color = pick(rng, GIRLS if child.gender == "m" else BOYS), pick(rng, COLORS)
-    he, him, his = PRONOUNS[child.gender]
-    she, _, her = PRONOUNS[friend.gender]
+    he, him, his = PRONOUNS[child.gender].values()
+    she, _, her = PRONOUNS[friend.gender].values()
     words = {"A": child.forms[""], "B": friend.forms[""], "he": he, "him": him, "his": his, "she": she, "her": her}
     words |= {"n": toy, "ns": plural(toy), "c": color, "a": article(color).split()[0]}
     words["not_a"] = "a" if words["a"] == "an" else "an"
