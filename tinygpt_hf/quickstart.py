@@ -1,16 +1,15 @@
 """`tinygpt quickstart`: from nothing to a model that talks, in minutes, on a laptop, with no network.
 
-Writes the embedded corpus, trains a tokenizer and a model on it, and measures the model on what it has never seen: are its
-sentences English, and are its answers right? The stories and questions belong to combinations of names, things and events
-that the training text leaves out; the grammar checker and the graders share nothing with the corpus's writer but the
-dictionary.
+Writes the embedded corpus, trains a tokenizer and a model on it, and measures the model on what it has never seen: do its
+stories hold together, does it find right sentences likelier than wrong ones, and are its answers right? The stories, sentences
+and questions belong to combinations of names, things and events that the training text leaves out.
 """
 
 from collections.abc import Callable
 
 from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
 
-STORIES, QUESTIONS = 200, 200
+STORIES, PAIRS, QUESTIONS = 200, 1000, 200
 STORY_TOKENS, ANSWER_TOKENS = 200, 40
 CONVERSATION = (
     "Hello!",
@@ -44,12 +43,17 @@ def quickstart(
     say("A conversation:\n")
     for question, answer in converse(model, tokenizer, CONVERSATION):
         say(f"    > {question}\n    {answer}")
+    numbers |= measure_grammar(model, tokenizer)
     numbers |= measure_answers(model, tokenizer, training_documents)
+    cut = f"; {numbers['cut_off']} were cut off, and judged up to their last whole sentence" if numbers["cut_off"] else ""
     say(
         "\nMeasured on what it was not trained on:\n\n"
-        f"    well-formed sentences in {STORIES} stories  {numbers['well_formed']:6.1%}   "
-        f"({numbers['sentences']} sentences; {numbers['story_copies']:.0%} of their 8-word sequences stand in the training text)\n"
-        f"    right answers to {numbers['questions']} questions       {numbers['right']:6.1%}   "
+        f"    coherent stories, of {STORIES}            {numbers['coherent']:6.1%}   "
+        f"the hero, the pronouns and the thing stay the same to the end{cut}\n"
+        f"{'':48}({numbers['story_copies']:.0%} of their 8-word sequences stand in the training text)\n"
+        f"    grammar, {numbers['pairs']} pairs of sentences   {numbers['grammar']:6.1%}   "
+        f"the right one is likelier than the same with one fault (least: {numbers['hardest']})\n"
+        f"    right answers to {numbers['questions']} questions      {numbers['right']:6.1%}   "
         f"({numbers['answer_copies']:.0%} of the answers were given in the training text too)\n"
         f"\nThe model is {folder}: a Transformers model. Next:\n\n"
         f"    tinygpt chat {folder}\n"
@@ -64,12 +68,11 @@ def text_of(document: dict) -> str:
 
 
 def measure_stories(model, tokenizer, training_documents: list[dict]) -> tuple[list[str], dict[str, float]]:
-    """(stories, measures): continuations of held-out openings, and the share of their sentences that are English."""
+    """(stories, measures): continuations of held-out openings, and the share of them that hold together to the end."""
     from tinygpt_hf.evaluation.answers import copy_rate
-    from tinygpt_hf.evaluation.wellformed import Checker
     from tinygpt_hf.inference.batched import complete_all
     from tinygpt_hf.toyland import corpus as toyland
-    from tinygpt_hf.toyland.lexicon import lexicon
+    from tinygpt_hf.toyland.coherence import incoherence
 
     openings = toyland.story_openings(2, STORIES)
     before = [
@@ -78,12 +81,23 @@ def measure_stories(model, tokenizer, training_documents: list[dict]) -> tuple[l
     prompts = [before + tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
     made = complete_all(model, tokenizer, prompts, STORY_TOKENS, temperature=0.7, top_k=50)
     stories = [opening + rest for opening, rest in zip(openings, made, strict=True)]
-    report = Checker(lexicon()).share(stories, skip_unfinished=True)
+    cut_off = [len(tokenizer(rest, add_special_tokens=False)["input_ids"]) >= STORY_TOKENS for rest in made]
+    coherent = [not incoherence(story, cut) for story, cut in zip(stories, cut_off, strict=True)]
     return stories, {
-        "well_formed": report.share,
-        "sentences": report.sentences,
+        "coherent": sum(coherent) / len(stories),
+        "cut_off": sum(cut_off),
         "story_copies": copy_rate(made, map(text_of, training_documents)),
     }
+
+
+def measure_grammar(model, tokenizer) -> dict:
+    """The share of minimal pairs whose right sentence the model finds likelier, and the paradigm with the smallest share."""
+    from tinygpt_hf.evaluation.minimal_pairs import minimal_pairs
+    from tinygpt_hf.toyland.pairs import pairs
+
+    measured = minimal_pairs(model, tokenizer, pairs(4, PAIRS))
+    name, share = min(measured["by_paradigm"].items(), key=lambda paradigm: paradigm[1])
+    return {"grammar": measured["accuracy"], "pairs": measured["pairs"], "hardest": f"{name.replace('_', ' ')} {share:.1%}"}
 
 
 def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[str, float]:
