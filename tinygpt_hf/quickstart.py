@@ -45,7 +45,9 @@ def quickstart(
         say(f"    > {question}\n    {answer}")
     numbers |= measure_grammar(model, tokenizer)
     numbers |= measure_answers(model, tokenizer, training_documents)
-    cut = f"; {numbers['cut_off']} were cut off, and judged up to their last whole sentence" if numbers["cut_off"] else ""
+    cut = (
+        f"; {numbers['cut_off']} were cut off, and judged up to their last whole sentence" if numbers["cut_off"] else ""
+    )
     say(
         "\nMeasured on what it was not trained on:\n\n"
         f"    coherent stories, of {STORIES}            {numbers['coherent']:6.1%}   "
@@ -97,7 +99,11 @@ def measure_grammar(model, tokenizer) -> dict:
 
     measured = minimal_pairs(model, tokenizer, pairs(4, PAIRS))
     name, share = min(measured["by_paradigm"].items(), key=lambda paradigm: paradigm[1])
-    return {"grammar": measured["accuracy"], "pairs": measured["pairs"], "hardest": f"{name.replace('_', ' ')} {share:.1%}"}
+    return {
+        "grammar": measured["accuracy"],
+        "pairs": measured["pairs"],
+        "hardest": f"{name.replace('_', ' ')} {share:.1%}",
+    }
 
 
 def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[str, float]:

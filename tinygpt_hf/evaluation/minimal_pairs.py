@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.metrics import MOST_LOGITS, token_scores
-from tinygpt_hf.inference.loading import context_length
+from tinygpt_hf.inference.generation import context_length
 from tinygpt_hf.reading.formats import first_words, is_utf8
 
 FIELDS = ("sentence_good", "sentence_bad", "UID")
@@ -99,4 +99,6 @@ def _start_token(tokenizer) -> int:
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return token
-    raise UsageError("the tokenizer has no bos and no eos token", "a token to begin with was wanted", "name one of them")
+    raise UsageError(
+        "the tokenizer has no bos and no eos token", "a token to begin with was wanted", "name one of them"
+    )
