@@ -166,8 +166,7 @@ class TrainingArguments(OutputArguments):
 
     max_steps: int | None = setting(
         None,
-        "optimizer steps to take; without it, num_train_epochs and max_train_tokens: as many as show 3 million tokens, but at "
-        "most 16 epochs, 3 with model_name_or_path",
+        "optimizer steps to take; with no length given: 3 million tokens, at most 16 epochs (3 with model_name_or_path)",
     )
     num_train_epochs: float | None = setting(None, "times to go through the rows")
     max_train_tokens: int | None = setting(None, "tokens to train on")
@@ -181,13 +180,12 @@ class TrainingArguments(OutputArguments):
     )
     learning_rate: float | None = setting(
         None,
-        "peak learning rate of AdamW; default 0.008 up to 256 wide, beyond that less by 256/width; 0.003 with "
-        "model_name_or_path or optim adamw",
+        "peak learning rate of AdamW; default 0.008, times 256/width if wider; 0.003 with model_name_or_path or optim adamw",
     )
     muon_learning_rate: float = setting(0.02, "peak learning rate of Muon")
     weight_decay: float | None = setting(
         None,
-        "decoupled weight decay on matrices, none on norms, biases and embeddings; default 0, with model_name_or_path 0.1",
+        "decoupled, on matrices, not on norms, biases and embeddings; default 0, with model_name_or_path 0.1",
     )
     adam_beta1: float | None = setting(None, "AdamW's beta1; default 0.8, with model_name_or_path 0.9")
     adam_beta2: float = setting(0.95, "AdamW's beta2")
@@ -208,8 +206,7 @@ class TrainingArguments(OutputArguments):
     )
     warmup_steps: int | None = setting(
         None,
-        "steps over which the learning rate rises to its peak; default 20, at most a tenth of the run; with "
-        "model_name_or_path 0",
+        "steps over which the rate rises to its peak; default 20, at most a tenth of the run; 0 with model_name_or_path",
     )
     decay_steps: int | None = setting(
         None, "warmup_stable_decay: length of the final decay; default a fifth of the steps"
@@ -230,8 +227,7 @@ class TrainingArguments(OutputArguments):
     eval_steps: int | None = setting(None, "steps between evaluations; default a tenth of the run; 0: at the end only")
     eval_rows: int | None = setting(
         None,
-        "validation rows of an evaluation before the last, always the same ones; default as many as keep all of them below a "
-        "tenth of the run's time; 0: all rows",
+        "validation rows of an evaluation before the last; default what keeps them below a tenth of the time; 0: all",
     )
     save_steps: int | None = setting(None, "steps between checkpoints; default as eval_steps; 0: at the end only")
     save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")

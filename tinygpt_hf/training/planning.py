@@ -99,7 +99,8 @@ def evaluation_share(plan: Plan, training: TrainingArguments, validation, block_
         tokens = min(tokens, int(SAMPLES * each / SAMPLED / prompts))
     rows = training.eval_rows
     if rows is None:
-        rows = max(1, int((each - tokens * prompts * SAMPLED) / block_size))
+        left = max(each - tokens * prompts * SAMPLED, each / 2)  # samples that somebody wants do not take all
+        rows = max(1, int(left / block_size))
     return Share(rows if 0 < rows < held_out else None, tokens, last)
 
 
