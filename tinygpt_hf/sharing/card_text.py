@@ -182,16 +182,19 @@ def _yaml(value: dict) -> str:
 
 def _results(run: RunRecord) -> str:
     loss = run.number("result", "eval_loss")
+    part = finite(run.evaluation.get("eval_rows")) if loss is None else None
     loss = finite(run.evaluation.get("eval_loss")) if loss is None else loss
     if loss is None:
         return ""
     bits = finite(run.number("result", "eval_bits_per_byte") or run.evaluation.get("eval_bits_per_byte"))
     rows = [("**this model**", loss, bits)]
+    where = f"{exact(part)} rows" if part else "all"
+    whose = ", the assistant's words only" if run.chats else ""
     titles = {"trigram": "counting trigrams", "unigram": "counting tokens", "uniform": "every token alike"}
     rows += [(titles[name], *run.baselines[name]) for name in titles if name in run.baselines]
     lines = [
         "## Results\n",
-        "On all of the text held out from training" + (", the assistant's words only" if run.chats else "") + ":\n",
+        f"On {where} of the text held out from training{whose}:\n",
         "| | nats per token | perplexity | bits per byte |",
         "|---|---|---|---|",
     ]
