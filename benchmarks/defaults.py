@@ -89,7 +89,7 @@ def rows_of(name: str, books: Path, folder: Path, fast: bool):
             text = folder / f"{name}.jsonl"
             write_text(name, books, min(MEGABYTES[name], 0.5 if fast else 99), text)
             data = DataArguments(train_file=[str(text)])
-            data.validation_split = "tail" if name == "books" else "hash"  # there are few books
+            data.validation_split = "tail"  # there are few books
         data.validation_split_percentage, data.num_proc = (20 if name == "few" else 1), 1
         tokenize(data, TokenizerArguments(vocab_size=2048), made, seed=1)
     return DataArguments(rows=str(made)), TokenizerArguments(tokenizer_name=str(made / "tokenizer"))

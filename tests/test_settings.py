@@ -381,7 +381,8 @@ def complaints(*groups) -> list[str]:
 
 def test_fine_settings_pass():
     check_settings(*FINE)
-    check_settings(*(group() for group in (ModelArguments, DataArguments, TokenizerArguments)))
+    check_settings(*(group() for group in (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)))
+    check_settings(ModelArguments(model_name_or_path="x"), TrainingArguments())
 
 
 @pytest.mark.parametrize(

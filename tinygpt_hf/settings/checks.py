@@ -106,6 +106,8 @@ def _model(model: ModelArguments) -> list[UsageError]:
     theta = rope.get("rope_theta", 10_000)
     if not isinstance(theta, (int, float)) or not 0 < theta < float("inf"):
         errors.append(UsageError(f"--rope_parameters has the rope_theta {theta!r}", "above 0 was wanted", "e.g. 10000"))
+    if heads is None or model.hidden_size is None:
+        return errors  # of the weights it goes on from
     if min(heads, model.hidden_size, key_heads or 1) < 1:
         return errors  # said already
     if model.head_dim is None and model.hidden_size % heads:
