@@ -36,10 +36,8 @@ class Clock:
         self.wall += time.perf_counter() - self._wall
 
 
-def ours(text: Path, seed: int) -> tuple[float, Clock, int]:
-    """(validation loss, time, steps) of the project's recipe; time is that of its micro-batches and updates."""
-    from tinygpt_hf.commands import TRAINING
-    from tinygpt_hf.settings.parsing import parse
+def timed_training(model, data, tokenizer, training):
+    """(result, processor and wall time of its micro-batches and updates) of a training."""
     from tinygpt_hf.training import optimizer as optim
     from tinygpt_hf.training import recipe
 
@@ -54,26 +52,25 @@ def ours(text: Path, seed: int) -> tuple[float, Clock, int]:
 
         return call
 
+    for owner, name, function in originals:
+        setattr(owner, name, timed(function))
+    try:
+        return recipe.train(model, data, tokenizer, training, quiet=True), clock
+    finally:
+        for owner, name, function in originals:
+            setattr(owner, name, function)
+
+
+def ours(text: Path, seed: int) -> tuple[float, Clock, int]:
+    """(validation loss, time, steps) of the project's recipe."""
+    from tinygpt_hf.commands import TRAINING
+    from tinygpt_hf.settings.parsing import parse
+
     config = Path(__file__).parent.parent / "configs" / "shakespeare-char.yaml"
     with tempfile.TemporaryDirectory() as folder:
-        flags = [
-            "--train_file",
-            str(text),
-            "--output_dir",
-            f"{folder}/run",
-            "--eval_steps",
-            "0",
-            "--sample_tokens",
-            "0",
-        ]
-        settings = parse(TRAINING, ["--config", str(config), *flags, "--seed", str(seed)])
-        for owner, name, function in originals:
-            setattr(owner, name, timed(function))
-        try:
-            result = recipe.train(*(settings[group] for group in TRAINING), quiet=True)
-        finally:
-            for owner, name, function in originals:
-                setattr(owner, name, function)
+        flags = f"--output_dir {folder}/run --eval_steps 0 --sample_tokens 0 --seed {seed}".split()
+        settings = parse(TRAINING, ["--config", str(config), "--train_file", str(text), *flags])
+        result, clock = timed_training(*(settings[group] for group in TRAINING))
     return result.eval_loss, clock, result.steps
 
 

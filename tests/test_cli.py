@@ -125,7 +125,7 @@ def test_settings_reach_the_command(command):
     [
         (["train"], "error: there is no --output_dir"),
         (["train", "--output_dir", "x", "--max_steps", "1", "--vocab_size", "300"], "error: there is no text to read"),
-        (["train", "--output_dir", "x"], "error: no length of the training"),
+        (["train", "--output_dir", "x"], "error: there is no text to read"),
         (["train", "--lerning_rate", "1"], "error: unknown setting --lerning_rate; did you mean --learning_rate?"),
         (["train", "--config", "none.yaml"], "error: --config none.yaml does not exist"),
         (["train-tokenizer", "--train_file", "none.txt", "--output_dir", "x"], "error: none.txt does not exist"),

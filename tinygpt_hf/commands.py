@@ -20,6 +20,7 @@ from tinygpt_hf.settings.arguments import (
     TrainingArguments,
 )
 from tinygpt_hf.settings.corpus import CorpusArguments
+from tinygpt_hf.settings.defaults import run_folder
 from tinygpt_hf.settings.hub import PullArguments, PushArguments
 from tinygpt_hf.settings.inference import (
     ChatArguments,
@@ -107,8 +108,8 @@ def tokenize(settings: Settings) -> None:
     from tinygpt_hf.rows.build import shown_rows
     from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.settings.checks import check_settings
-    from tinygpt_hf.training import run_folder
     from tinygpt_hf.training.log import Console, tokenizing_bar
+    from tinygpt_hf.training.run_folder import opened
 
     data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
     check_settings(data, tokenizer)
@@ -117,7 +118,7 @@ def tokenize(settings: Settings) -> None:
     name_output(settings, OutputArguments)
     folder = Path(output.output_dir)
     console = Console()
-    with run_folder.opened(folder, output.overwrite, is_main=True):
+    with opened(folder, output.overwrite, is_main=True):
         made, rows, report = tokenize(data, tokenizer, folder, output.seed, tokenizing_bar(console))
     console.close()
     if report:
@@ -238,14 +239,15 @@ def tell(text: str) -> None:
 
 
 def name_output(settings: Settings, group: type, inside: str = "") -> None:
-    """Fill a missing output_dir from the name of the config file."""
+    """Fill a missing output_dir from the name of the config file, or of the first text."""
     output = settings[group]
     if output.output_dir is None:
-        if not settings.config:
+        named = Path("runs") / Path(settings.config).stem if settings.config else run_folder(settings[DataArguments])
+        if named is None:
             raise UsageError(
                 "there is no --output_dir", "a folder for the results was wanted", "e.g. --output_dir runs/mine"
             )
-        output.output_dir = str(Path("runs") / Path(settings.config).stem / inside)
+        output.output_dir = str(Path(named) / inside)
     if "\0" in output.output_dir:
         raise UsageError(f"--output_dir is {output.output_dir!r}", "no folder can have NUL in its name", "rename it")
 

@@ -60,7 +60,7 @@ def quickstart(
         f"\nThe model is {folder}: a Transformers model. Next:\n\n"
         f"    tinygpt chat {folder}\n"
         f'    tinygpt generate {folder} --prompt "One day, Mia" --show_steps\n'
-        f"    tinygpt train --train_file my.txt --vocab_size 2048 --num_train_epochs 3 --output_dir runs/mine"
+        f"    tinygpt train --train_file my.txt"
     )
 
 

@@ -9,7 +9,8 @@ from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.planning import plan as planning
 from tinygpt_hf.planning.plan import Needs, check_room, estimate_needs, is_due, make_plan
-from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
+from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.training.checkpoint import optimizer_tensors
 from tinygpt_hf.training.optimizer import make_optimizer
 
@@ -52,7 +53,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("settings", [{}, {"optim": "adamw"}, {"gradient_checkpointing": True}])
 def test_memory_is_what_a_step_is_seen_to_keep(shape, settings):
-    training = TrainingArguments(per_device_train_batch_size=4, **settings)
+    _, training = filled(ModelArguments(), TrainingArguments(per_device_train_batch_size=4, **settings))
     model = TinyGPTForCausalLM(TinyGPTConfig(**shape, max_position_embeddings=64)).train()
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
@@ -85,7 +86,7 @@ def test_memory_is_what_a_step_is_seen_to_keep(shape, settings):
 
 def test_shards_divide_what_is_fixed():
     model = TinyGPTForCausalLM(TinyGPTConfig(**SHAPES[0]))
-    training = TrainingArguments(optim="adamw")
+    _, training = filled(ModelArguments(), TrainingArguments(optim="adamw"))
     groups = make_optimizer(model, training, "no").param_groups
     whole, half = (estimate_needs(model.config, groups, training, 64, shards) for shards in (1, 2))
     assert (
@@ -113,3 +114,49 @@ def test_a_run_that_cannot_fit_is_refused(tmp_path, monkeypatch):
 
 def test_the_limit_of_a_control_group_counts():
     assert 0 < planning.available_memory("cpu") < 2**50
+    assert [planning.size(n) for n in (5, 1536, 3 * 2**30)] == ["5 bytes", "1.5 KiB", "3.0 GiB"]
+
+
+def settled_steps(rows: int, name=None, **training) -> int:
+    data = DataArguments(block_size=100, streaming=training.pop("streaming", False))
+    _, training = filled(ModelArguments(model_name_or_path=name), TrainingArguments(**training))
+    return planning.settled(ModelArguments(model_name_or_path=name), data, training, rows, processes=1)[1].max_steps
+
+
+def test_a_run_without_a_length_gets_one_from_its_text():
+    whole = planning.TOKENS // (8 * 100)
+    assert settled_steps(10**6) == settled_steps(10**6, gradient_accumulation_steps=2) * 2 == whole
+    assert settled_steps(80) == 16 * 80 // 8 and settled_steps(160, name="x") == 3 * 160 // 16
+    assert settled_steps(80, streaming=True) == whole  # the first of many windows
+    assert settled_steps(80, max_steps=5) == 5 and settled_steps(80, num_train_epochs=1) == 10
+    assert settled_steps(1, per_device_train_batch_size=64) == 1
+
+
+def test_the_warm_up_is_short_in_a_short_run():
+    def warmup(**training):
+        _, training = filled(ModelArguments(), TrainingArguments(**training))
+        return planning.settled(ModelArguments(), DataArguments(), training, 100, processes=1)[0].warmup_steps
+
+    assert [warmup(max_steps=steps) for steps in (8, 100, 5000)] == [0, 10, 20]
+    assert warmup(max_steps=8, warmup_steps=7) == 7
+
+
+def test_evaluations_before_the_last_cost_a_share_of_the_run():
+    validation = SimpleNamespace(count=lambda block_size: 500)
+
+    def share(prompts=2, **training):
+        training = TrainingArguments(per_device_train_batch_size=8, **training)
+        plan = make_plan(training, rows_per_epoch=10**6, block_size=256, processes=1)
+        found = planning.evaluation_share(plan, training, validation, 256, prompts)
+        times = (plan.max_steps - 1) // max(plan.eval_steps, 1)
+        cost = times * ((found.rows or 500) * 256 + found.tokens * prompts * planning.SAMPLED)
+        return found, cost / (planning.TRAINED * plan.total_rows * 256)
+
+    for settings in ({}, {"eval_steps": 10}, {"eval_steps": 100}, {"sample_tokens": 100}):
+        found, cost = share(max_steps=1500, **settings)
+        assert cost < 1.01 * planning.BESIDE and 0 < found.rows < 500
+    assert share(max_steps=1500)[0].tokens == share(max_steps=20)[0].last_tokens == planning.SAMPLE_TOKENS
+    assert share(max_steps=20)[0].tokens < 20 and share(max_steps=20, sample_tokens=30)[0].tokens == 30
+    assert share(max_steps=10**5)[0].rows is None  # all of it costs less
+    assert share(max_steps=1500, eval_rows=7)[0].rows == 7
+    assert share(max_steps=1500, eval_rows=0)[0].rows is share(max_steps=1500, eval_steps=0)[0].rows is None

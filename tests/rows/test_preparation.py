@@ -89,7 +89,9 @@ def test_where_a_tokenizer_is_found(text, tmp_path, tiny_tokenizer):
         assert tokenizer_hash(find_tokenizer(own, text, settings, str(named), 0)) == tokenizer_hash(
             load_tokenizer(str(own))
         )
-    assert "no tokenizer is given" in refused(find_tokenizer, tmp_path / "none", text, none, None, 0)
+    assert find_tokenizer(tmp_path / "none", text, none, None, 0) is None  # one is trained
+    rows = DataArguments(rows=str(tmp_path / "rows"))
+    assert "no tokenizer is given for the rows" in refused(find_tokenizer, tmp_path / "none", rows, none, None, 0)
 
 
 def test_a_tokenizer_of_other_settings_is_refused_and_the_change_named(text, tmp_path):

@@ -90,7 +90,8 @@ def test_nonsense_is_not_coherent():
         "",
     ):
         assert wrong != LOST and incoherence(wrong), wrong
-    assert incoherence(LOST.replace("Molly thanked", "Clara thanked")).endswith('fit "Clara thanked Leo. Now Molly was very happy."')
+    ending = 'fit "Clara thanked Leo. Now Molly was very happy."'
+    assert incoherence(LOST.replace("Molly thanked", "Clara thanked")).endswith(ending)
 
 
 def test_a_story_that_was_cut_off_is_judged_up_to_its_last_whole_sentence(stories):

@@ -50,7 +50,9 @@ def test_the_faults_are_those_of_their_paradigm(made):
         "pronoun": {"he she", "she he", "he him", "she her", "his her", "her his", "him he", "her she", "it them", "them it",
                     "it they", "my me"},
     }  # fmt: skip
-    seen = {uid: {" ".join(side[0].strip(".") for side in difference(p)) for p in made if p["UID"] == uid} for uid in UIDS}
+    seen = {
+        uid: {" ".join(side[0].strip(".") for side in difference(p)) for p in made if p["UID"] == uid} for uid in UIDS
+    }
     assert seen["agreement"] == forms["agreement"] and seen["pronoun"] == forms["pronoun"]
     assert {"a an", "an a"} < seen["determiner"] and {"find found", "gave gives"} < seen["tense"]
 
@@ -67,8 +69,12 @@ def test_pronouns_and_articles_of_the_good_sentences_are_right(made):
 
 
 def test_the_words_are_toylands_and_the_sentences_are_not(made):
-    assert {word for pair in made for side in list(pair.values())[:2] for word in words_of(side)} <= toyland.vocabulary()
+    assert {
+        word for pair in made for side in list(pair.values())[:2] for word in words_of(side)
+    } <= toyland.vocabulary()
     documents = toyland.documents(42, 4000)
-    read = "\n".join(text for d in documents for text in ([d["text"]] if "text" in d else [m["content"] for m in d["messages"]]))
+    read = "\n".join(
+        text for d in documents for text in ([d["text"]] if "text" in d else [m["content"] for m in d["messages"]])
+    )
     assert not [pair for pair in made if pair["sentence_good"].rstrip(".?") in read or pair["sentence_bad"] in read]
     assert sum(f"{name.capitalize()} " in read for name in NAMES_M + NAMES_F) > 70  # the children themselves are known

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.planning import plan as planning
 from tinygpt_hf.settings.arguments import ModelArguments, TokenizerArguments
+from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.training import adapters, precision, recipe
 from tinygpt_hf.training import optimizer as optim
@@ -189,6 +190,7 @@ def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(b
     )
     before, size = model_tensors(net), net.num_parameters()
     training = dataclasses.replace(TRAINING, **LORA, optim="muon", weight_decay=0.1)
+    _, training = filled(ModelArguments(model_name_or_path=str(bases[True])), training)
     adapters.attach(net, training, "base", CONTROL)
     after = model_tensors(net)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)

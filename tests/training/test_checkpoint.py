@@ -7,17 +7,22 @@ import torch
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM, storage
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.settings.arguments import ModelArguments, TrainingArguments
+from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.optimizer import make_optimizer
+
+
+def training(**given) -> TrainingArguments:
+    return filled(ModelArguments(), TrainingArguments(**given))[1]
 
 
 def parts(seed=0):
     torch.manual_seed(seed)
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40}
     model = TinyGPTForCausalLM(TinyGPTConfig(**shape))
-    return model, make_optimizer(model, TrainingArguments(learning_rate=1e-2), "no")
+    return model, make_optimizer(model, training(learning_rate=1e-2), "no")
 
 
 def train(model, optimizer, steps):
@@ -52,7 +57,7 @@ def test_an_optimizer_of_another_kind_is_refused(tmp_path):
     train(model, optimizer, 1)
     saved = save(tmp_path, model, optimizer, 1)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
-    larger = make_optimizer(TinyGPTForCausalLM(TinyGPTConfig(**shape)), TrainingArguments(), "no")
+    larger = make_optimizer(TinyGPTForCausalLM(TinyGPTConfig(**shape)), training(), "no")
     with pytest.raises(UsageError, match="has nothing for model.layers.1"):
         checkpoint.load_optimizer(saved / checkpoint.OPTIMIZER, larger)
 

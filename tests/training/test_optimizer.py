@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
-from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.settings.arguments import ModelArguments, TrainingArguments
+from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.training.optimizer import (
     MuonAdamW,
     learning_rate_factor,
@@ -40,7 +41,8 @@ def test_muon_is_torch_muon():
 
 def test_the_rest_is_torch_adamw():
     torch.manual_seed(0)
-    model, training = small_model(), TrainingArguments(optim="adamw", learning_rate=1e-2, weight_decay=0.1)
+    settings = TrainingArguments(optim="adamw", learning_rate=1e-2, weight_decay=0.1, adam_beta1=0.9)
+    model, (_, training) = small_model(), filled(ModelArguments(), settings)
     twin = small_model()
     twin.load_state_dict(model.state_dict())
     optimizer = make_optimizer(model, training, "no")
@@ -72,7 +74,8 @@ def test_every_parameter_is_in_exactly_one_group(tied, optim):
     model = small_model(
         tie_word_embeddings=tied, attention_bias=True, norm_type="layernorm", position_embedding_type="learned"
     )
-    groups = parameter_groups(model, TrainingArguments(optim=optim))
+    _, training = filled(ModelArguments(), TrainingArguments(optim=optim, weight_decay=0.1))
+    groups = parameter_groups(model, training)
     names = [name for group in groups for name in group["names"]]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     for group in groups:

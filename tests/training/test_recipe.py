@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tinygpt_hf.errors import Interrupted, RunError, UsageError
 from tinygpt_hf.rows.order import share
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.training import recipe
 from tinygpt_hf.training.log import read_log
@@ -232,17 +233,18 @@ def test_two_processes_train_as_one(tmp_path):
         assert a.keys() == b.keys() and max(abs(a[k] - b[k]) for k in a) < 1e-5
 
 
-def test_validation_is_the_mean_over_every_token_once(finished):
+def slow_loss(folder: Path, run_folder: Path) -> float:
+    """Of the weights in a folder over the validation rows of a run: one window at a time, one token at a time."""
     from transformers import AutoModelForCausalLM
 
     from tinygpt_hf.rows.store import Rows
 
-    model, rows = AutoModelForCausalLM.from_pretrained(finished), Rows(finished / "rows" / "validation")
+    model, rows = AutoModelForCausalLM.from_pretrained(folder), Rows(run_folder / "rows" / "validation")
     nats, count, position = 0.0, 0, 0
     ids = torch.tensor(rows.tokens[:].astype("int64"))
     may = torch.tensor(rows._may_be_target(torch.arange(len(ids)).numpy()))
     with torch.no_grad():
-        while position < len(ids) - 1:  # slowly: one window at a time, one token at a time
+        while position < len(ids) - 1:
             window = ids[position : position + 65]
             logits = model(window[None, :-1]).logits[0].double()
             for k in range(len(window) - 1):
@@ -251,7 +253,64 @@ def test_validation_is_the_mean_over_every_token_once(finished):
                     count += 1
             position += 64
     assert count == rows.num_targets
-    assert losses(finished, "eval_loss")[8] == pytest.approx(nats / count, abs=1e-5)
+    return nats / count
+
+
+def test_validation_is_the_mean_over_every_token_once(finished):
+    assert losses(finished, "eval_loss")[8] == pytest.approx(slow_loss(finished, finished), abs=1e-5)
+
+
+def test_a_part_is_evaluated_on_the_way_and_all_of_it_at_the_end(tmp_path, monkeypatch):
+    real = recipe.evaluate
+
+    def seen(*words):  # the last weights look worse than the first ones, on the part
+        found = real(*words)
+        if "eval_rows" in found:
+            parts.append(found["eval_loss"])
+            found["eval_loss"] = len(parts)
+        return found
+
+    parts = []
+    monkeypatch.setattr(recipe, "evaluate", seen)
+    result = run(tmp_path / "r", eval_rows=3)
+    evaluations = [line for line in read_log(tmp_path / "r" / "log.jsonl") if "eval_loss" in line]
+    assert [line.get("eval_rows") for line in evaluations] == [3, None] and len(parts) == 2
+    assert result.best_step == 4 and result.best_loss > result.eval_loss
+    assert result.eval_loss == pytest.approx(slow_loss(tmp_path / "r", tmp_path / "r"), abs=1e-5)
+    assert result.best_loss == pytest.approx(slow_loss(tmp_path / "r" / "best", tmp_path / "r"), abs=1e-5)
+    assert abs(parts[0] - result.best_loss) > 1e-5  # three rows are not all
+    facts = json.loads((tmp_path / "r" / "run.json").read_text())["result"]
+    assert facts["best_loss"] == result.best_loss and facts["final_evaluation_seconds"] > 0
+
+
+def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
+    other = {"learning_rate": 0.001, "lr_scheduler_type": "constant"}
+    plain = {"hidden_dropout": 0.0, "tie_word_embeddings": True, "embedding_initializer_range": None}
+    run(tmp_path / "whole", model=plain, **other)
+    run(tmp_path / "r", model=plain, **other, max_steps=4)
+    settings = dataclasses.replace(TRAINING, output_dir=str(tmp_path / "r"), per_device_train_batch_size=None)
+    model = dataclasses.replace(MODEL, hidden_dropout=0.0, hidden_size=None)
+    recipe.train(model, DATA, TOKENIZER, settings)
+    assert "the settings are silent: hidden_size 32, tie_word_embeddings True, learning_rate 0.001" in (
+        " ".join(capsys.readouterr().err.split())
+    )
+    assert losses(tmp_path / "r") == losses(tmp_path / "whole")
+
+
+def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
+    from tinygpt_hf.cli import main
+    from tinygpt_hf.training import planning
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "TOKENS", 3 * 8 * 256)
+    (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 400)
+    assert main(["train", "--train_file", "my.txt"]) == 0
+    said = capsys.readouterr().err
+    assert "no length given: 3 steps, about 1 min on one core of a processor; change with --max_steps" in said
+    shape = json.loads((tmp_path / "runs" / "my" / "config.json").read_text())
+    assert (shape["hidden_size"], shape["num_hidden_layers"], shape["tie_word_embeddings"]) == (128, 3, False)
+    assert main(["train", "--train_file", "my.txt"]) == 0
+    assert "already finished: 3 steps" in capsys.readouterr().err
 
 
 def test_every_row_of_an_epoch_is_seen_once_whatever_the_processes(finished):
@@ -301,11 +360,9 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
     [
         ({"data": {"block_size": 50_000}}, "one row needs 50001"),
         ({"data": {"dataset_name": None, "train_file": ["/nowhere.txt"]}}, "does not exist"),
-        ({"tokenizer": TokenizerArguments()}, "no tokenizer is given"),
         ({"model": {"num_attention_heads": 5}}, "no multiple of --num_attention_heads"),
         ({"model": {"hidden_act": "nonsense"}}, "--hidden_act is 'nonsense'"),
         ({"mixed_precision": "fp16"}, "fp16 needs a CUDA GPU"),
-        ({"max_steps": None}, "no length of the training"),
         ({"save_total_limit": 1}, "use 2 or more"),
         ({"model": {"model_name_or_path": "/nowhere"}, "tokenizer": TOKENIZER}, "cannot be loaded"),
         (
@@ -403,5 +460,6 @@ def test_settings_written_are_settings_read(finished):
 
     groups = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
     settings = parse(groups, ["--config", str(finished / "run.yaml")])
-    assert settings[ModelArguments] == MODEL and settings[DataArguments] == DATA
-    assert settings[TrainingArguments] == dataclasses.replace(TRAINING, output_dir=str(finished))
+    model, training = filled(MODEL, dataclasses.replace(TRAINING, output_dir=str(finished), warmup_steps=0))
+    assert settings[ModelArguments] == model and settings[DataArguments] == DATA
+    assert settings[TrainingArguments] == training  # nothing of it is open any more

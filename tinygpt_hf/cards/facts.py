@@ -64,7 +64,9 @@ RECORD = _each(str, "data tokenizer") | {  # of run.json
     "result": _each(NUMBER, "steps tokens parameters eval_loss eval_perplexity eval_bits_per_byte")
     | _each(NUMBER, "best_loss best_step seconds"),
 }
-LINE = _each(NUMBER, "step loss tokens tokens_per_second eval_loss eval_bits_per_byte eval_accuracy")  # of log.jsonl
+LINE = _each(
+    NUMBER, "step loss tokens tokens_per_second eval_loss eval_bits_per_byte eval_accuracy eval_rows"
+)  # of log.jsonl
 LINE |= {"samples": [{"prompt": str, "text": str}]}
 CONFIG = _each(NUMBER, "num_hidden_layers hidden_size num_attention_heads num_key_value_heads head_dim vocab_size")
 CONFIG |= _each(NUMBER, "intermediate_size max_position_embeddings") | _each(bool, "qk_norm tie_word_embeddings")

@@ -1,17 +1,30 @@
 """A run as arithmetic, before it starts: how many steps, when to evaluate and save, what memory and disk it needs."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
+from tinygpt_hf.settings.defaults import LENGTHS
 from tinygpt_hf.storage import format_size
+
+TOKENS = 3_000_000  # of a run without a length: minutes on one core at the default size
+EPOCHS, EPOCHS_CONTINUED = (
+    16,
+    3,
+)  # a text shown more often teaches a model from scratch little, one that can speak sooner
+WARMUP = 20
+BESIDE = 0.07  # of the time of training, for evaluations and samples before the last; a tenth with what saving takes
+SAMPLES = 0.2  # of that, for samples whose length nobody set
+TRAINED, SAMPLED = 3, 30  # what a token costs, where one of an evaluation, which has no backward pass, costs 1
+SAMPLE_TOKENS = 48
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`rows_per_step` is the effective batch: micro-batch x accumulation x processes. 0 for a cadence: at the end only."""
+    """`rows_per_step` is the effective batch: micro-batch x accumulation x processes. 0 for a cadence: at the end only.
+    `open_length`: nobody gave one, it follows from the text."""
 
     rows_per_epoch: int
     rows_per_step: int
@@ -19,6 +32,7 @@ class Plan:
     max_steps: int
     eval_steps: int
     save_steps: int
+    open_length: bool = False
 
 
 def effective_batch(training: TrainingArguments, processes: int) -> int:
@@ -45,6 +59,50 @@ def make_plan(training: TrainingArguments, rows_per_epoch: int, block_size: int,
     eval_steps = training.eval_steps if training.eval_steps is not None else max(1, steps // 10)
     save_steps = training.save_steps if training.save_steps is not None else eval_steps
     return Plan(rows_per_epoch, per_step, total, steps, eval_steps, save_steps)
+
+
+def settled(
+    model: ModelArguments, data: DataArguments, training: TrainingArguments, rows_per_epoch: int, processes: int
+) -> tuple[TrainingArguments, Plan]:
+    """The settings with a length and a warm-up, where they leave them open, and the plan they come to."""
+    is_open = all(getattr(training, name) is None for name in LENGTHS)
+    if is_open:
+        rows = -(-TOKENS // data.block_size)
+        if not data.streaming:  # else nobody knows yet how many there are
+            rows = min(rows, (EPOCHS_CONTINUED if model.model_name_or_path else EPOCHS) * rows_per_epoch)
+        training = replace(training, max_steps=max(1, rows // effective_batch(training, processes)))
+    plan = replace(make_plan(training, rows_per_epoch, data.block_size, processes), open_length=is_open)
+    if training.warmup_steps is None:
+        training = replace(training, warmup_steps=min(WARMUP, plan.max_steps // 10))
+    return training, plan
+
+
+@dataclass(frozen=True)
+class Share:
+    """What an evaluation before the last takes: `rows` of the validation set, None for all, and samples of `tokens`; the last
+    one has samples of `last_tokens`."""
+
+    rows: int | None
+    tokens: int
+    last_tokens: int
+
+
+def evaluation_share(plan: Plan, training: TrainingArguments, validation, block_size: int, prompts: int) -> Share:
+    """How many rows of `validation` are evaluated, and how long `prompts` samples are, so that all evaluations before the
+    last take about `BESIDE` of the time of training. Settings that say it win."""
+    times = (plan.max_steps - 1) // plan.eval_steps if plan.eval_steps else 0
+    held_out = validation.count(block_size)
+    last = tokens = SAMPLE_TOKENS if training.sample_tokens is None else training.sample_tokens
+    if times == 0:
+        return Share(None, tokens, last)
+    each = BESIDE * TRAINED * plan.total_rows * block_size / times
+    if training.sample_tokens is None and prompts:
+        tokens = min(tokens, int(SAMPLES * each / SAMPLED / prompts))
+    rows = training.eval_rows
+    if rows is None:
+        left = max(each - tokens * prompts * SAMPLED, each / 2)  # samples that somebody wants do not take all
+        rows = max(1, int(left / block_size))
+    return Share(rows if 0 < rows < held_out else None, tokens, last)
 
 
 def is_due(step: int, every: int, last: bool) -> bool:

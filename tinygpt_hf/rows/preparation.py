@@ -13,6 +13,7 @@ from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.rows import build as packing
 from tinygpt_hf.rows.windows import window_folder, window_manifest
 from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
+from tinygpt_hf.settings.defaults import VOCABULARY
 from tinygpt_hf.tokenizing.tokenizer import (
     beginning,
     bytes_per_token,
@@ -33,7 +34,7 @@ def wanted_tokenizer(data: DataArguments, settings: TokenizerArguments, seed: in
     texts = [sources.fingerprint(source) for source in sources.training_sources(data, seed)]
     facts: dict[str, Any] = {"tokenizer_type": kind, "sources": texts}
     if kind == "bpe":
-        facts |= {"vocab_size": settings.vocab_size or 4096, "min_frequency": settings.min_frequency}
+        facts |= {"vocab_size": settings.vocab_size or VOCABULARY, "min_frequency": settings.min_frequency}
     return facts | {"max_train_bytes": settings.max_train_bytes}
 
 
@@ -51,6 +52,8 @@ def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArgumen
     if (folder / "tokenizer.json").is_file():
         if settings.wanted and (folder / REPORT).is_file():
             known, wanted = _trained_with(folder / REPORT), _wanted_of(data, settings, seed)
+            if settings.vocab_size is None:  # it was open, and is what it was
+                wanted.pop("vocab_size", None)
             changed = changes(known, wanted, wanted)
             if changed:
                 name = changed[0]
@@ -61,15 +64,12 @@ def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArgumen
                     "choose another --output_dir, use --overwrite, or restore the settings",
                 )
         return load_tokenizer(str(folder))
-    if settings.wanted:
-        return None
-    if fallback:
+    if not settings.wanted and fallback:
         return load_tokenizer(fallback)
-    raise UsageError(
-        "no tokenizer is given",
-        "--tokenizer_name, or settings to train one, were wanted",
-        "e.g. --vocab_size 4096, or --tokenizer_type char",
-    )
+    if not settings.wanted and data.rows:
+        wanted = "--tokenizer_name, or settings to train it anew, were wanted"
+        raise UsageError("no tokenizer is given for the rows", wanted, "name the one they were made with")
+    return None
 
 
 def _wanted_of(data: DataArguments, settings: TokenizerArguments, seed: int) -> dict:

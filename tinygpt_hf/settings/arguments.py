@@ -1,7 +1,8 @@
 """Every setting of preparing, training and exporting: a dataclass field with its name, type, default and one line of help.
 
 The same spelling works in a YAML section (`training: {learning_rate: 3e-4}`), as a flag (`--learning_rate 3e-4`) and in
-Python (`TrainingArguments(learning_rate=3e-4)`), and is checked alike (checks.py). Default < YAML < flag.
+Python (`TrainingArguments(learning_rate=3e-4)`), and is checked alike (checks.py). Default < YAML < flag. What is None
+here follows from the others by a rule of settings/defaults.py, or of the model's configuration.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ def setting(default, help: str, **metadata):
 
 @dataclass
 class ModelArguments:
-    """The shape of the model: every field of TinyGPTConfig, under the same name. None: the configuration's own rule."""
+    """The shape of the model: every field of TinyGPTConfig, under the same name."""
 
     section: ClassVar[str] = "model"
     aliases: ClassVar[dict[str, str]] = {
@@ -30,9 +31,9 @@ class ModelArguments:
     model_name_or_path: str | None = setting(
         None, "continue from these weights (folder or Hub id) instead of from scratch"
     )
-    hidden_size: int = setting(256, "width of the model")
-    num_hidden_layers: int = setting(6, "number of layers")
-    num_attention_heads: int = setting(8, "attention heads per layer")
+    hidden_size: int | None = setting(None, "width of the model; default 128")
+    num_hidden_layers: int | None = setting(None, "number of layers; default 3")
+    num_attention_heads: int | None = setting(None, "attention heads per layer; default hidden_size / 64")
     num_key_value_heads: int | None = setting(None, "key/value heads (fewer than heads: grouped-query attention)")
     head_dim: int | None = setting(None, "width of one head; default hidden_size / num_attention_heads")
     intermediate_size: int | None = setting(
@@ -46,13 +47,13 @@ class ModelArguments:
     attention_bias: bool = setting(False, "biases in the attention projections")
     mlp_bias: bool = setting(False, "biases in the MLP")
     qk_norm: bool = setting(True, "normalise queries and keys per head, as in Qwen3")
-    tie_word_embeddings: bool = setting(True, "one matrix for input and output embeddings")
+    tie_word_embeddings: bool | None = setting(None, "one matrix for input and output embeddings; default false")
     attention_dropout: float = setting(0.0, "dropout on attention weights")
     hidden_dropout: float = setting(0.0, "dropout on embeddings and residual branches")
     initializer_range: float = setting(0.02, "standard deviation of the initial weights")
     embedding_initializer_range: float | None = setting(
         None,
-        "the same for the embeddings; default initializer_range. Large (0.3) with tie_word_embeddings off learns sooner",
+        "the same for the embeddings; default 0.3, which learns sooner, with tie_word_embeddings initializer_range",
     )
     rms_norm_eps: float = setting(1e-6, "epsilon of either normalisation")
     rope_parameters: dict | None = setting(
@@ -132,7 +133,7 @@ class TokenizerArguments:
     tokenizer_type: Literal["bpe", "char", "byte"] | None = setting(
         None, "train one: byte-level BPE, characters or bytes"
     )
-    vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; 4096 if only the type is given")
+    vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; default 2048")
     min_frequency: int = setting(2, "a pair of symbols must occur this often to be merged")
     max_train_bytes: int = setting(
         100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text"
@@ -150,7 +151,9 @@ class OutputArguments:
 
     section: ClassVar[str] = "training"
 
-    output_dir: str | None = setting(None, "folder to write; default runs/<name of the config file>")
+    output_dir: str | None = setting(
+        None, "folder to write; default runs/<name of the config file, else of the first text>"
+    )
     overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh")
     seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout")
 
@@ -162,23 +165,32 @@ class TrainingArguments(OutputArguments):
     section: ClassVar[str] = "training"
 
     max_steps: int | None = setting(
-        None, "optimizer steps to take; give one of max_steps, num_train_epochs, max_train_tokens"
+        None,
+        "optimizer steps to take; with no length given: 3 million tokens, at most 16 epochs (3 with model_name_or_path)",
     )
     num_train_epochs: float | None = setting(None, "times to go through the rows")
     max_train_tokens: int | None = setting(None, "tokens to train on")
-    per_device_train_batch_size: int = setting(16, "rows per micro-batch and process")
+    per_device_train_batch_size: int | None = setting(
+        None, "rows per micro-batch and process; default 8, with model_name_or_path 16"
+    )
     per_device_eval_batch_size: int | None = setting(None, "rows per batch of evaluation; default as in training")
     gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step")
     optim: Literal["muon", "adamw"] = setting(
         "muon", "muon: hidden matrices by Muon, the rest by AdamW; adamw: all by AdamW"
     )
-    learning_rate: float = setting(3e-3, "peak learning rate of AdamW")
+    learning_rate: float | None = setting(
+        None,
+        "peak learning rate of AdamW; default 0.008, times 256/width if wider; 0.003 with model_name_or_path or optim adamw",
+    )
     muon_learning_rate: float = setting(0.02, "peak learning rate of Muon")
-    weight_decay: float = setting(0.1, "decoupled weight decay on matrices; none on norms, biases and embeddings")
-    adam_beta1: float = setting(0.9, "AdamW's beta1")
+    weight_decay: float | None = setting(
+        None,
+        "decoupled, on matrices, not on norms, biases and embeddings; default 0, with model_name_or_path 0.1",
+    )
+    adam_beta1: float | None = setting(None, "AdamW's beta1; default 0.8, with model_name_or_path 0.9")
     adam_beta2: float = setting(0.95, "AdamW's beta2")
     adam_epsilon: float = setting(1e-8, "AdamW's epsilon")
-    muon_momentum: float = setting(0.95, "Muon's momentum")
+    muon_momentum: float | None = setting(None, "Muon's momentum; default 0.9, with model_name_or_path 0.95")
     lora_r: int | None = setting(
         None,
         "rank of LoRA adapters: only they are learnt, beside the frozen --model_name_or_path; default: all is learnt",
@@ -189,10 +201,13 @@ class TrainingArguments(OutputArguments):
         False,
         "leave out adapter/, the adapters alone as PEFT reads them; the run folder is the merged model in any case",
     )
-    lr_scheduler_type: Literal["cosine", "linear", "warmup_stable_decay", "constant"] = setting(
-        "cosine", "learning rate over the steps"
+    lr_scheduler_type: Literal["cosine", "linear", "warmup_stable_decay", "constant"] | None = setting(
+        None, "learning rate over the steps; default linear, with model_name_or_path cosine"
     )
-    warmup_steps: int = setting(0, "steps over which the learning rate rises to its peak")
+    warmup_steps: int | None = setting(
+        None,
+        "steps over which the rate rises to its peak; default 20, at most a tenth of the run; 0 with model_name_or_path",
+    )
     decay_steps: int | None = setting(
         None, "warmup_stable_decay: length of the final decay; default a fifth of the steps"
     )
@@ -210,6 +225,10 @@ class TrainingArguments(OutputArguments):
     dataloader_num_workers: int = setting(0, "threads that read that many steps ahead")
     logging_steps: int = setting(10, "steps between lines of log.jsonl")
     eval_steps: int | None = setting(None, "steps between evaluations; default a tenth of the run; 0: at the end only")
+    eval_rows: int | None = setting(
+        None,
+        "validation rows of an evaluation before the last; default what keeps them below a tenth of the time; 0: all",
+    )
     save_steps: int | None = setting(None, "steps between checkpoints; default as eval_steps; 0: at the end only")
     save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")
     resume_from_checkpoint: str = setting(
@@ -218,7 +237,9 @@ class TrainingArguments(OutputArguments):
     sample_prompts: list[str] = setting(
         [], "continued at every evaluation; default: the beginnings of validation documents"
     )
-    sample_tokens: int = setting(48, "length of those samples in tokens; 0: none")
+    sample_tokens: int | None = setting(
+        None, "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none"
+    )
     license: str | None = setting(None, "licence of the model, for its card: as the Hub calls it, e.g. apache-2.0")
     language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en")
     data_license: str | None = setting(None, "licence of the training text, for the card, in your words")

@@ -14,6 +14,7 @@ from typing import Any
 
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.defaults import LENGTHS, shaped
 from tinygpt_hf.settings.hub import check_repository
 from tinygpt_hf.settings.parsing import base_type, convert, shown
 
@@ -35,7 +36,7 @@ NOT_NEGATIVE = {
     DataArguments: ("show_rows",),
     ModelArguments: ("initializer_range", "attention_dropout", "hidden_dropout"),
     TrainingArguments: ("learning_rate", "muon_learning_rate", "weight_decay", "warmup_steps", "decay_steps", "max_grad_norm",
-                        "eval_steps", "save_steps", "sample_tokens", "min_learning_rate_ratio", "seed", "adam_beta1",
+                        "eval_steps", "eval_rows", "save_steps", "sample_tokens", "min_learning_rate_ratio", "seed", "adam_beta1",
                         "adam_beta2", "adam_epsilon", "muon_momentum", "dataloader_num_workers", "lora_dropout"),
 }  # fmt: skip
 BELOW_ONE = {
@@ -146,13 +147,14 @@ def _ranges(group) -> list[UsageError]:
         if getattr(group, name) is not None and getattr(group, name) < 0:
             complain(name, "0 or more was wanted")
     for name in BELOW_ONE.get(type(group), ()):
-        if getattr(group, name) >= 1:
+        if getattr(group, name) is not None and getattr(group, name) >= 1:
             complain(name, "less than 1 was wanted")
     return errors
 
 
 def _model(model: ModelArguments) -> list[UsageError]:
     errors = []
+    model = shaped(model)
     heads, key_heads = model.num_attention_heads, model.num_key_value_heads
     if model.rms_norm_eps <= 0:
         errors.append(UsageError(f"--rms_norm_eps is {model.rms_norm_eps:g}", "more than 0 was wanted", "e.g. 1e-6"))
@@ -163,6 +165,8 @@ def _model(model: ModelArguments) -> list[UsageError]:
     theta = rope.get("rope_theta", 10_000)
     if not isinstance(theta, (int, float)) or not 0 < theta < float("inf"):
         errors.append(UsageError(f"--rope_parameters has the rope_theta {theta!r}", "above 0 was wanted", "e.g. 10000"))
+    if heads is None or model.hidden_size is None:
+        return errors  # of the weights it goes on from
     if min(heads, model.hidden_size, key_heads or 1) < 1:
         return errors  # said already
     if model.head_dim is None and model.hidden_size % heads:
@@ -261,15 +265,10 @@ def _tokenizer(tokenizer: TokenizerArguments) -> list[UsageError]:
 
 def _training(training: TrainingArguments) -> list[UsageError]:
     errors = []
-    lengths = {n: getattr(training, n) for n in ("max_steps", "num_train_epochs", "max_train_tokens")}
-    given = {name: value for name, value in lengths.items() if value is not None}
-    if len(given) != 1:
-        seen = " and ".join(f"--{name} {value}" for name, value in given.items()) or "no length of the training"
-        errors.append(
-            UsageError(
-                seen, "one of --max_steps, --num_train_epochs, --max_train_tokens was wanted", "give exactly one"
-            )
-        )
+    given = [f"--{name} {getattr(training, name)}" for name in LENGTHS if getattr(training, name) is not None]
+    if len(given) > 1:
+        wanted = f"at most one of {', '.join(f'--{name}' for name in LENGTHS)} was wanted"
+        errors.append(UsageError(" and ".join(given), wanted, "remove the others"))
     if training.num_train_epochs is not None and training.num_train_epochs <= 0:
         errors.append(
             UsageError(f"--num_train_epochs is {training.num_train_epochs}", "more than 0 was wanted", "e.g. 3")

@@ -42,7 +42,8 @@ class RunState:
     """How far a run is. `facts`: what it is made of (hashes of data and tokenizer, shapes); a change of these is refused.
 
     `micro_batch`: rows per micro-batch where memory allowed fewer than the settings ask for; `skipped`: steps whose loss was
-    not finite; `sample_prompts`: token ids continued at every evaluation; `unlogged`: losses and tokens since the last log line.
+    not finite; `sample_prompts`: token ids continued at every evaluation; `eval_rows`: how many validation rows an evaluation
+    before the last takes, which `best_loss` is of (None: all); `unlogged`: losses and tokens since the last log line.
     """
 
     step: int = 0
@@ -55,6 +56,7 @@ class RunState:
     micro_batch: int | None = None
     skipped: list[int] = dataclasses.field(default_factory=list)
     sample_prompts: list[list[int]] = dataclasses.field(default_factory=list)
+    eval_rows: int | None = None
     facts: dict = dataclasses.field(default_factory=dict)
 
 

@@ -14,6 +14,8 @@ from tinygpt_hf.errors import Listener, presentable, redacted
 from tinygpt_hf.storage import format_size
 
 SECONDS_BETWEEN_LINES = 10
+CORE = 4e10  # operations a second of one core in training, as measured; what a core does differs threefold
+PAUSES = ("evaluation", "saving", "final_evaluation")
 
 
 class Console:
@@ -141,6 +143,7 @@ class Meter:
         self._tokens_before, self._steps_before = self._tokens, self._steps  # nobody knows how long those took
         self._bar_loss: float | None = None
         self._since, self._spent, self._total = time.perf_counter(), 0.0, 0.0
+        self._paused, self.beside = 0.0, dict.fromkeys(PAUSES, 0.0)
         console.bar("training", max_steps, step)
 
     def add(self, loss, tokens: int) -> None:
@@ -161,11 +164,14 @@ class Meter:
 
     def pause(self) -> None:
         """What follows is not training."""
-        self._spent += time.perf_counter() - self._since
+        self._paused = time.perf_counter()
+        self._spent += self._paused - self._since
 
-    def go_on(self) -> None:
-        """Training again."""
+    def go_on(self, after: str | None = None) -> None:
+        """Training again; the pause was for one of `PAUSES`."""
         self._since = time.perf_counter()
+        if after:
+            self.beside[after] += self._since - self._paused
 
     def read(self, step: int, tokens: int, learning_rate: float, norm) -> dict:
         """The values for log.jsonl since the last call."""
@@ -207,15 +213,21 @@ def announcement(net, plan, state, num_tokens: int | None, block_size: int, acce
     begin = f"from step {state.step} " if state.step else ""
     size, learnt = net.num_parameters(), net.num_parameters(only_trainable=True)
     learnt = f", {learnt / 1e6:.2f}M of them trained," if learnt < size else ""
-    return (
-        f"model: {size / 1e6:.2f}M parameters{learnt} on {where}\n"
-        f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, "
-        + (
-            "of text that is read on the way"
-            if num_tokens is None
-            else f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+    epochs = "of text that is read on the way"
+    if num_tokens is not None:
+        epochs = f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+    lines = [
+        f"model: {size / 1e6:.2f}M parameters{learnt} on {where}",
+        f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, {epochs}",
+    ]
+    if plan.open_length:
+        embeddings = 0 if net.config.tie_word_embeddings else net.get_input_embeddings().weight.numel()
+        minutes = 6 * (size - embeddings) * plan.total_rows * block_size / CORE / 60
+        lines.append(
+            f"no length given: {plan.max_steps} steps, about {max(1, round(minutes))} min on one core of a processor; change "
+            "with --max_steps, --num_train_epochs or --max_train_tokens"
         )
-    )
+    return "\n".join(lines)
 
 
 def needs_line(needs, limit: int) -> str:
@@ -249,8 +261,10 @@ def evaluation_line(state, metrics: dict, samples: list[dict[str, str]]) -> str:
     best = " (best so far)" if state.best_step == state.step else ""
     bits = metrics["eval_bits_per_byte"]
     bits = f", {bits:.3f} bits per byte" if bits is not None else ""
+    part = f" ({metrics['eval_rows']} rows of it)" if "eval_rows" in metrics else ""
     lines = [
-        f"step {state.step}: validation loss {metrics['eval_loss']:.4f}{bits}, perplexity {metrics['eval_perplexity']:.2f}{best}"
+        f"step {state.step}: validation loss {metrics['eval_loss']:.4f}{bits}, perplexity {metrics['eval_perplexity']:.2f}"
+        f"{part}{best}"
     ]
     lines += [f"    {' '.join(s['prompt'].split())} | {' '.join(s['text'].split())}" for s in samples]
     return "\n".join(lines)
@@ -259,9 +273,14 @@ def evaluation_line(state, metrics: dict, samples: list[dict[str, str]]) -> str:
 def closing_line(result) -> str:
     """What was reached, and where it is."""
     bits = f", {result.eval_bits_per_byte:.3f} bits per byte" if result.eval_bits_per_byte is not None else ""
+    best = ""
+    if result.best_step not in (None, result.steps):
+        best = f" (that of step {result.best_step}, in best/: {loss_words(result.best_loss)})"
+    beside = result.evaluation_seconds + result.saving_seconds
     return (
-        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s; "
-        f"validation loss {loss_words(result.eval_loss)}{bits}; the model is {result.output_dir}"
+        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s, {beside:.0f} s for evaluations and "
+        f"saving, {result.final_evaluation_seconds:.0f} s for the last evaluation; over the whole validation set "
+        f"loss {loss_words(result.eval_loss)}{bits}{best}; the model is {result.output_dir}"
     )
 
 

@@ -1,23 +1,43 @@
-"""What is measured on the way: the loss over the whole validation set, and what the model says now."""
+"""What is measured on the way: the loss over the validation set or a part of it, and what the model says now."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums
 from tinygpt_hf.inference.generation import continue_prompts, encode_prompt
+from tinygpt_hf.model.loading import open_pretrained
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
 from tinygpt_hf.training.precision import exact_dtype
 
+EVALUATION = -1  # stands where an epoch does: the rows of a part are drawn as no epoch's are
+
 
 @torch.no_grad()
 def evaluate(
-    forward, rows: Rows, data: DataArguments, training: TrainingArguments, micro_batch: int, accelerator
-) -> dict[str, float | None]:
-    """Loss, perplexity, bits per byte and accuracy over the whole validation set, each token once, the same every time."""
+    forward,
+    rows: Rows,
+    data: DataArguments,
+    training: TrainingArguments,
+    micro_batch: int,
+    accelerator,
+    part: int | None = None,
+) -> dict[str, float | int | None]:
+    """Loss, perplexity, bits per byte and accuracy over the whole validation set, each token once, the same every time.
+
+    `part`: over so many of its rows, drawn by the seed. They have `eval_rows` beside them, and the bytes that fall to them.
+    """
     forward.eval()
     size = training.per_device_eval_batch_size or micro_batch
     processes, total = accelerator.num_processes, rows.count(data.block_size)
+    chosen = np.arange(total)
+    if part is not None:
+        chosen = np.sort(order.permuted(np.arange(part), total, training.seed, EVALUATION))
+        total = part
     first, count = order.share(0, total, processes, accelerator.process_index)
     sums = MetricSums()
     most = -(
@@ -25,23 +45,37 @@ def evaluate(
     )  # forwards are counted by the largest share: in FSDP every process must take part in each
     for start in range(first, first + most, size):
         inside = range(start, min(start + size, first + count))
-        shown = inside or [first]
+        shown = chosen[inside or [first]]
         input_ids, labels = (torch.from_numpy(part) for part in rows.batch(shown, data.block_size))
         positions = torch.from_numpy(rows.position_ids(shown, data.block_size)) if data.document_mask else None
         with accelerator.autocast():
-            part = batch_sums(forward, input_ids, labels, positions)
-        sums += part if inside else MetricSums()
+            batch = batch_sums(forward, input_ids, labels, positions)
+        sums += batch if inside else MetricSums()
     forward.train()
     if accelerator.num_processes > 1:
         parts = torch.tensor(sums.to_list(), dtype=exact_dtype(accelerator), device=accelerator.device)
         sums = MetricSums.from_list(accelerator.reduce(parts, "sum"))
-    sums.bytes = rows.num_bytes
+    sums.bytes = rows.num_bytes if part is None else round(rows.num_bytes * sums.tokens / max(rows.num_targets, 1))
     return {
         "eval_loss": sums.loss,
         "eval_perplexity": sums.perplexity,
         "eval_bits_per_byte": sums.bits_per_byte if sums.bytes else None,
         "eval_accuracy": sums.accuracy,
+        **({} if part is None else {"eval_rows": part}),
     }
+
+
+def whole_best_loss(state, folder: Path, last, measure: Callable[..., dict], accelerator) -> float | None:
+    """The loss of the best weights, which lie in `folder`, over the whole validation set. `last`: the model as it is now."""
+    if state.eval_rows is None or state.best_step is None:
+        return state.best_loss
+    if state.best_step == state.step:
+        return state.last_evaluation["eval_loss"]
+    accelerator.wait_for_everyone()  # the first process may still be writing them
+    _, net = open_pretrained(str(folder), dtype=torch.float32)
+    net.to(accelerator.device)
+    net.set_attn_implementation(last.config._attn_implementation)
+    return measure(net)["eval_loss"]
 
 
 def sample_prompts(tok, rows: Rows, training: TrainingArguments) -> list[list[int]]:
@@ -51,11 +85,11 @@ def sample_prompts(tok, rows: Rows, training: TrainingArguments) -> list[list[in
     return [rows.opening(number).tolist() for number in range(min(2, rows.num_documents))]
 
 
-def sample(net, tok, prompts: list[list[int]], training: TrainingArguments) -> list[dict[str, str]]:
-    """The prompts as the model continues them now."""
-    if training.sample_tokens == 0:
+def sample(net, tok, prompts: list[list[int]], length: int) -> list[dict[str, str]]:
+    """The prompts as the model continues them now, by `length` tokens."""
+    if length == 0:
         return []
     net.eval()
-    samples = continue_prompts(net, tok, prompts, training.sample_tokens)
+    samples = continue_prompts(net, tok, prompts, length)
     net.train()
     return samples

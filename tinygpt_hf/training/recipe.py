@@ -19,6 +19,7 @@ import dataclasses
 import math
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 import torch
 import transformers
@@ -26,11 +27,12 @@ import transformers
 from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
-from tinygpt_hf.errors import Interrupted, RunError, UsageError
+from tinygpt_hf.errors import Interrupted, RunError
 from tinygpt_hf.evaluation.baselines import baselines
 from tinygpt_hf.hub.uploader import Uploads
 from tinygpt_hf.model.loading import build_model, check_model, stop_at
-from tinygpt_hf.planning.plan import Plan, check_room, effective_batch, estimate_needs, is_due, make_plan
+from tinygpt_hf.planning import plan as planning
+from tinygpt_hf.planning.plan import Plan, check_room, effective_batch, estimate_needs, is_due
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows.batches import Batch, StepBatches
 from tinygpt_hf.rows.stream import check_window
@@ -56,7 +58,7 @@ from tinygpt_hf.training.log import (
     needs_line,
     to_beat,
 )
-from tinygpt_hf.training.measures import evaluate, sample, sample_prompts
+from tinygpt_hf.training.measures import evaluate, sample, sample_prompts, whole_best_loss
 from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
 from tinygpt_hf.training.precision import attention_for, exact_dtype, is_sharded, make_accelerator
 from tinygpt_hf.training.signals import Interruption
@@ -67,7 +69,9 @@ NO_MORE_ROWS = 1 << 10  # told from the number of a signal
 
 @dataclasses.dataclass
 class TrainResult:
-    """A finished run. Losses are nats per token over the whole validation set; `seconds` are this call's training loop."""
+    """A finished run. Losses are nats per token over the whole validation set: `eval_loss` of the last weights, `best_loss` of
+    those in `best/`. `seconds` are those of this call's training loop; evaluations, samples and saving were beside it, and
+    after it the final evaluation."""
 
     output_dir: str
     steps: int
@@ -79,6 +83,9 @@ class TrainResult:
     best_loss: float
     best_step: int
     seconds: float
+    evaluation_seconds: float = 0.0
+    saving_seconds: float = 0.0
+    final_evaluation_seconds: float = 0.0
     already_finished: bool = False
 
 
@@ -96,9 +103,9 @@ def train(
     """
     model, data = model or ModelArguments(), data or DataArguments()
     tokenizer, training = tokenizer or TokenizerArguments(), training or TrainingArguments()
-    settings = [model, data, tokenizer, training]
-    check_settings(*settings)
-    folder = output_folder(training)
+    check_settings(model, data, tokenizer, training)
+    model, training, kept = run_folder.complete(model, data, training)
+    folder = Path(training.output_dir)
     transformers.utils.logging.disable_progress_bar()  # the bars are ours
     check_model(model, data)
     accelerator = make_accelerator(training)
@@ -106,6 +113,8 @@ def train(
     console = Console(accelerator.is_main_process and not quiet)
     if (processes_asked() or 1) > accelerator.num_processes:
         console.say(launcher_note(processes_asked(), accelerator.num_processes))
+    if kept:
+        console.say(kept)
 
     with (
         DiskErrors(folder) as disk,
@@ -134,9 +143,9 @@ def train(
         net.set_attn_implementation(attention_for(accelerator.device.type, accelerator.mixed_precision))
         if training.gradient_checkpointing:
             net.gradient_checkpointing_enable()
-        plan = make_plan(
-            training, rows.train.count(data.block_size, data.sliding), data.block_size, accelerator.num_processes
-        )
+        per_epoch = rows.train.count(data.block_size, data.sliding)
+        training, plan = planning.settled(model, data, training, per_epoch, accelerator.num_processes)
+        settings = [model, data, tokenizer, training]
         facts = run_facts(net, rows, tok, data, training, plan, base)
         resumed = run_folder.find_checkpoint(folder, training.resume_from_checkpoint, facts, console.say)
         state = checkpoint.read_state(resumed) if resumed else RunState(facts=facts)
@@ -184,6 +193,9 @@ def train(
         state.sample_prompts = state.sample_prompts or sample_prompts(tok, rows.validation, training)
         rows_at_once = training.per_device_train_batch_size
         state.micro_batch = min(state.micro_batch or rows_at_once, rows_at_once)
+        share = planning.evaluation_share(plan, training, rows.validation, data.block_size, len(state.sample_prompts))
+        if not resumed or training.eval_rows is not None:  # else it goes on with the rows that its best loss is of
+            state.eval_rows = share.rows
         steps = StepBatches(
             rows.train,
             plan.rows_per_step,
@@ -200,6 +212,9 @@ def train(
         log = RunLog(folder / run_folder.LOG, state.step) if accelerator.is_main_process else None
         meter = Meter(console, plan.max_steps, state.step, state.unlogged)
         about = {"settings": storage.value_hash(to_yaml(settings)), "versions": run_folder.versions()}
+
+        def measure(network, part: int | None = None) -> dict:
+            return evaluate(network, rows.validation, data, training, state.micro_batch, accelerator, part)
 
         # The loop.
         interruption.hold()
@@ -240,22 +255,24 @@ def train(
                     log.write(values)
             if is_due(state.step, plan.eval_steps, last):
                 meter.pause()
-                metrics = evaluate(forward, rows.validation, data, training, state.micro_batch, accelerator)
+                metrics = measure(forward, state.eval_rows)
                 if metrics["eval_loss"] < (state.best_loss if state.best_loss is not None else math.inf):
                     state.best_loss, state.best_step = metrics["eval_loss"], state.step
                     weights = checkpoint.model_tensors(raw)  # every process: shards are gathered
                     if accelerator.is_main_process:
                         checkpoint.publish(folder / "best", files, weights)
                         uploads.offer(folder / "best", f"Step {state.step}", "best")
+                if last and state.eval_rows is not None:
+                    metrics = measure(forward)
                 state.last_evaluation = finite_or_none(metrics)
                 samples = []
                 if accelerator.is_main_process or is_sharded(accelerator):
-                    samples = sample(raw, tok, state.sample_prompts, training)
+                    samples = sample(raw, tok, state.sample_prompts, share.last_tokens if last else share.tokens)
                 if log:
                     log.write({"step": state.step, **metrics, "samples": samples})
                     console.say(evaluation_line(state, metrics, samples))
                 signal = signal or interruption.wanted()
-                meter.go_on()
+                meter.go_on("final_evaluation" if last else "evaluation")
             if is_due(state.step, plan.save_steps, last) or signal:
                 meter.pause()
                 saved = state.step
@@ -263,7 +280,7 @@ def train(
                 save(folder, raw, files, optimizer, state, about, training, accelerator)
                 uploads.offer(folder, f"Step {state.step}")
                 signal = signal or interruption.wanted()
-                meter.go_on()
+                meter.go_on("saving")
             if signal and not last:
                 meter.close()
                 raise Interrupted(
@@ -271,16 +288,21 @@ def train(
                     signal,
                 )
         meter.close()
+        meter.pause()
+        best_loss = whole_best_loss(state, folder / "best", raw, measure, accelerator)
+        meter.go_on("final_evaluation")
 
+        beside: dict[str, Any] = {f"{name}_seconds": round(seconds, 3) for name, seconds in meter.beside.items()}
         result = TrainResult(
             output_dir=str(folder),
             steps=state.step,
             tokens=state.tokens,
             parameters=size,
             **{key: state.last_evaluation[key] for key in ("eval_loss", "eval_perplexity", "eval_bits_per_byte")},
-            best_loss=state.best_loss,
+            best_loss=best_loss,
             best_step=state.best_step,
             seconds=meter.seconds,
+            **beside,
         )
         if accelerator.is_main_process:
             run_folder.write_facts(
@@ -303,12 +325,6 @@ def train(
     accelerator.free_memory()
     accelerator.end_training()
     return result
-
-
-def output_folder(training: TrainingArguments) -> Path:
-    if training.output_dir is None:
-        raise UsageError("there is no --output_dir", "a folder for the run was wanted", "e.g. --output_dir runs/mine")
-    return Path(training.output_dir)
 
 
 def run_facts(net, rows, tok, data: DataArguments, training: TrainingArguments, plan: Plan, base: str | None) -> dict:

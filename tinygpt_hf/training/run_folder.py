@@ -8,9 +8,12 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.settings import defaults
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
 from tinygpt_hf.settings.parsing import load_yaml, to_yaml
 from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
@@ -18,7 +21,8 @@ from tinygpt_hf.training.checkpoint import RunState
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
 PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
 FREE_TO_CHANGE = {  # settings that may change at resume without a word
-    "output_dir", "overwrite", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
+    "output_dir", "overwrite", "resume_from_checkpoint", "logging_steps", "eval_steps", "eval_rows", "save_steps",
+    "save_total_limit",
     "per_device_eval_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "sample_prompts",
     "sample_tokens", "device", "torch_compile", "gradient_checkpointing", "dataloader_num_workers", "nonfinite",
     "license", "language", "data_license", "push_to_hub", "hub_model_id", "hub_private_repo",
@@ -48,6 +52,30 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
             if aside:
                 aside.rename(folder)
         raise
+
+
+def complete(
+    model: ModelArguments, data: DataArguments, training: TrainingArguments
+) -> tuple[ModelArguments, TrainingArguments, str | None]:
+    """Settings of model and training with what they leave open, the folder too: as the run in it has them, which may be from
+    before a rule changed, else by the rules; and a line where these two differ."""
+    folder = training.output_dir or defaults.run_folder(data)
+    if folder is None:
+        raise UsageError("there is no --output_dir", "a folder for the run was wanted", "e.g. --output_dir runs/mine")
+    training = dataclasses.replace(training, output_dir=str(folder))
+    path = Path(folder) / SETTINGS
+    begun = load_yaml(str(path), bounded=False) if path.is_file() and not training.overwrite else {}
+    before = {name: value for section in begun.values() if isinstance(section, dict) for name, value in section.items()}
+    there, rules = defaults.filled(model, training, before), defaults.filled(model, training)
+    groups: Any = zip(there, rules, strict=True)
+    pairs = [
+        (field.name, getattr(one, field.name), getattr(other, field.name))
+        for one, other in groups
+        for field in dataclasses.fields(one)
+        if field.name not in defaults.LENGTHS
+    ]
+    kept = [f"{name} {one}" for name, one, other in pairs if one is not None and other is not None and one != other]
+    return *there, f"as the run began, where the settings are silent: {', '.join(kept)}" if kept else None
 
 
 def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:

@@ -1,0 +1,104 @@
+"""What a run is made with where its settings leave it open: rules from the other settings, each a line of arithmetic.
+
+    model, training = filled(ModelArguments(hidden_size=512), TrainingArguments())
+    training.learning_rate                    # 0.004: half of what a model up to 256 wide takes
+
+A model from scratch is small and shallow and learns fast: in minutes on one core that reaches fewer bits per byte than a
+larger one that sees less text (benchmarks/README.md has the figures). Weights that are there already are treated gently. Both
+are for a run nobody knows anything about; whatever is given wins. How long a run is follows from the number of its tokens:
+that is in training/planning.py.
+"""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
+
+VOCABULARY = 2048
+WIDTH, LAYERS, HEAD = 128, 3, 64  # heads of 64 tell tokens apart sharply from the start
+EMBEDDINGS = 0.3  # free of the output embeddings, those of the input may be large: the model looks things up sooner
+RATE, WIDEST = 8e-3, 256  # of AdamW beside Muon; beyond this width it falls, as the head's inputs add up
+RATE_BEFORE_THAT = 3e-3
+LENGTHS = ("max_steps", "num_train_epochs", "max_train_tokens")
+
+FROM_SCRATCH = {
+    "per_device_train_batch_size": 8,  # many small steps learn more from the same text than few large ones
+    "weight_decay": 0.0,
+    "adam_beta1": 0.8,  # a short run has no time for a long memory
+    "muon_momentum": 0.9,
+    "lr_scheduler_type": "linear",
+}
+CONTINUED = {
+    "per_device_train_batch_size": 16,
+    "weight_decay": 0.1,
+    "adam_beta1": 0.9,
+    "muon_momentum": 0.95,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0,
+}
+SHAPE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "tie_word_embeddings",
+    "embedding_initializer_range",
+)
+OPEN = {*SHAPE, *LENGTHS, *CONTINUED, "learning_rate"}
+
+
+def shaped(model: ModelArguments) -> ModelArguments:
+    """The settings of a model with its shape filled in; one that goes on from weights has theirs."""
+    if model.model_name_or_path:
+        return model
+    width = WIDTH if model.hidden_size is None else model.hidden_size
+    heads = max(1, width // (model.head_dim or HEAD))
+    if model.head_dim is None:
+        heads = next(number for number in range(heads, 0, -1) if width % number == 0)
+    tied = bool(model.tie_word_embeddings)
+    rules = {
+        "hidden_size": width,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": heads,
+        "tie_word_embeddings": tied,
+        "embedding_initializer_range": None if tied else EMBEDDINGS,
+    }
+    return _with(model, rules)
+
+
+def filled(
+    model: ModelArguments, training: TrainingArguments, before: dict | None = None
+) -> tuple[ModelArguments, TrainingArguments]:
+    """Both with what they leave open, but for the length and the warm-up: as the run had it `before`, else by the rules."""
+    known = {name: value for name, value in (before or {}).items() if name in OPEN}
+    if any(getattr(training, name) is not None for name in LENGTHS):
+        known = {name: value for name, value in known.items() if name not in LENGTHS}
+    model, training = _with(model, known), _with(training, known)
+    embeddings = model.embedding_initializer_range
+    model = shaped(model)
+    if before:  # it had no number of its own there
+        model = replace(model, embedding_initializer_range=embeddings)
+    continued = model.model_name_or_path is not None
+    rate = RATE_BEFORE_THAT
+    if not continued and training.optim == "muon":
+        rate = round(RATE * min(1.0, WIDEST / model.hidden_size), 6)
+    return model, _with(training, {"learning_rate": rate, **(CONTINUED if continued else FROM_SCRATCH)})
+
+
+def _with(group, values: dict):
+    """The settings with these values where they are None."""
+    here = [field.name for field in fields(group)]
+    return replace(group, **{n: v for n, v in values.items() if n in here and getattr(group, n) is None})
+
+
+def run_folder(data: DataArguments) -> str | None:
+    """Where a run without a name goes: runs/<name of its first text>; None where no text has a name."""
+    first = (data.sources or [{}])[0]
+    named = data.train_file or first.get("train_file") or [data.dataset_name or first.get("dataset_name") or ""]
+    text = named if isinstance(named, str) else str(named[0])
+    if "://" in text:
+        text = text.partition("://")[2].partition("?")[0]
+    for part in reversed(Path(text).parts):
+        stem = part.split(".")[0]
+        if stem and not set(stem) & set("*?[]~/\\:"):
+            return str(Path("runs") / stem)
+    return None
