@@ -126,7 +126,7 @@ def settled_steps(rows: int, name=None, **training) -> int:
 def test_a_run_without_a_length_gets_one_from_its_text():
     whole = planning.TOKENS // (8 * 100)
     assert settled_steps(10**6) == settled_steps(10**6, gradient_accumulation_steps=2) * 2 == whole
-    assert settled_steps(80) == 16 * 80 // 8 and settled_steps(160, name="x") == 3 * 160 // 16
+    assert settled_steps(80) == 8 * 80 // 8 and settled_steps(160, name="x") == 3 * 160 // 16
     assert settled_steps(80, streaming=True) == whole  # the first of many windows
     assert settled_steps(80, max_steps=5) == 5 and settled_steps(80, num_train_epochs=1) == 10
     assert settled_steps(1, per_device_train_batch_size=64) == 1
