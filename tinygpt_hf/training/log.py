@@ -47,7 +47,8 @@ class Console:
         from rich.progress import BarColumn, Progress, TextColumn
 
         columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[right]}")
-        self._bar = Progress(*columns, console=RichConsole(file=Listener(sys.stderr)), transient=True)
+        stream: Any = Listener(sys.stderr)
+        self._bar = Progress(*columns, console=RichConsole(file=stream), transient=True)
         self._task = self._bar.add_task(title, total=total, completed=done, right="")
         self._bar.start()
 
