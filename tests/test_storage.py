@@ -337,3 +337,8 @@ def test_the_lock_is_released_after_an_error(tmp_path):
             raise ValueError
     with storage.lock(tmp_path):
         assert f"process {os.getpid()}" in (tmp_path / storage.LOCK).read_text()
+
+
+def test_sizes_are_written_for_people():
+    sizes = [storage.format_size(n) for n in (5, 1536, 3 * 2**30, 2**60)]
+    assert sizes == ["5 bytes", "1.5 KiB", "3.0 GiB", "1024.0 PiB"]

@@ -58,27 +58,26 @@ def train(settings: Settings) -> None:
 
 def prepare_corpus(settings: Settings) -> None:
     """Clean text, and say what went in and what did not."""
-    from tinygpt_hf.cards.corpus_card import advice, corpus_card
-    from tinygpt_hf.cards.numbers import exact
+    from tinygpt_hf.cards.render import advice
     from tinygpt_hf.curation.pipeline import prepare_corpus
 
     def progress(facts) -> None:
         if sys.stderr.isatty():
-            print(f"{exact(facts.read)} documents, {exact(facts.read_bytes)} bytes read", file=sys.stderr, flush=True)
+            print(f"{facts.read:,} documents, {facts.read_bytes:,} bytes read", file=sys.stderr, flush=True)
 
     data, corpus = settings[DataArguments], settings[CorpusArguments]
-    facts = prepare_corpus(data, corpus, corpus_card, progress)
+    facts = prepare_corpus(data, corpus, progress)
     read, kept = facts["read"], facts["kept"]
-    tell(f"{corpus.output_dir}: {exact(kept['documents'])} of {exact(read['documents'])} documents, "
-         f"{exact(kept['bytes'])} of {exact(read['bytes'])} bytes")  # fmt: skip
+    tell(f"{corpus.output_dir}: {kept['documents']:,} of {read['documents']:,} documents, "
+         f"{kept['bytes']:,} of {read['bytes']:,} bytes")  # fmt: skip
     for rule, entry in sorted(facts["dropped"].items(), key=lambda e: -e[1]["documents"]):
-        tell(f"  {rule:<22} {exact(entry['documents']):>12} documents {exact(entry['bytes']):>16} bytes")
+        tell(f"  {rule:<22} {entry['documents']:>12,} documents {entry['bytes']:>16,} bytes")
     for remark in facts["source_remarks"]:
         tell(f"note: {remark}")
     tell(advice(facts))
     tell(
         f"The card: {Path(corpus.output_dir) / 'README.md'}"
-        + ("" if facts["license"] else "; its licence is not stated yet")
+        + ("" if facts["license"] else "; its license is not stated yet")
     )
 
 

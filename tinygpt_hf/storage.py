@@ -151,6 +151,15 @@ def read_json(path: Path):
         raise RunError(f"{path} is damaged: {error}") from error
 
 
+def format_size(count: float) -> str:
+    """Write a number of bytes for people: 1536 -> '1.5 KiB'."""
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024:
+            return f"{count} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} PiB"
+
+
 @contextlib.contextmanager
 def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
     """A folder to fill, which appears at `final` complete or not at all. `final` must not exist when the block ends.

@@ -1,4 +1,4 @@
-"""The model card: every number is the run's, whatever a value is called it stays a value, and a person's README is left alone."""
+"""The cards: every number is the run's, whatever a value is called it stays a value, and a person's README is left alone."""
 
 import dataclasses
 import inspect
@@ -7,31 +7,23 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from random import Random
 
-import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData, constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from transformers import AutoTokenizer
 
-from tinygpt_hf.cards.facts import read_run
-from tinygpt_hf.cards.loss_curve import loss_curve
-from tinygpt_hf.cards.markdown import block, code, front_matter
-from tinygpt_hf.cards.numbers import count
-from tinygpt_hf.cards.provenance import described
-from tinygpt_hf.cards.render import LICENSES, card, is_ours, metadata, write_card
-from tinygpt_hf.errors import UsageError
-from tinygpt_hf.evaluation import memorization as copies_module
-from tinygpt_hf.evaluation.baselines import baselines, ngram_nats
-from tinygpt_hf.evaluation.memorization import LENGTH, copies
-from tinygpt_hf.hub import push_pull as hub
+from tinygpt_hf.cards.facts import CONFIG, LINE, NUMBER, RECORD, Run, described
+from tinygpt_hf.cards.render import LICENSES, block, count, is_ours, md, metadata, model_card, write_card
+from tinygpt_hf.evaluation.baselines import baselines
+from tinygpt_hf.evaluation.memorization import LENGTH
 from tinygpt_hf.inference.generation import continue_prompts
-from tinygpt_hf.rows.store import Rows, RowWriter
+from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-from tinygpt_hf.settings.checks import check_settings
-from tinygpt_hf.settings.hub import PushArguments
 from tinygpt_hf.training import recipe
 
 SETTINGS = TrainingArguments(
@@ -46,6 +38,21 @@ SETTINGS = TrainingArguments(
     data_license="public domain | <b>",
 )
 HOSTILE = "a`b ``|`` <script>alert(1)</script> ](http://x.y) ---\n---\nlicense: mit\n# head\n![i](z) \"q\" 'p' www.evil.com me@x.y"
+HOSTILE_PARTS = [
+    HOSTILE,
+    "---\nlicense: mit\n---\n",
+    "`",
+    "``",
+    "<script>",
+    "](http://evil.com)",
+    "a|b",
+    "\r\n\r\n# x",
+    "\u2028# x",
+]
+SIGNS = "`|<>[]()#\n\r-&;!*_~$\\\"' {}%\u0085\u2028ab"
+hostile_text = st.one_of(st.text(max_size=40), st.sampled_from(HOSTILE_PARTS), st.text(SIGNS, max_size=30))
+HEADS = {"What it is", "How to use it", "Training text", "Training", "Results", "Samples", "Limits and intended use"}
+HEADS |= {"Hardware and time", "Versions, and how to reproduce it"}
 
 
 def run(folder: Path, text: Path, **training):
@@ -82,9 +89,14 @@ def copied(finished, tmp_path) -> Path:
     return folder
 
 
-def change(folder: Path, name: str = "run.json", **values) -> None:
-    facts = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**facts, **values}))
+def change(folder: Path, **values) -> None:
+    """Change values of run.json."""
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, **values}))
+
+
+def card(folder: Path) -> str:
+    return model_card(Run(folder))
 
 
 def parts(text: str) -> tuple[dict, str]:
@@ -108,42 +120,33 @@ def assert_inert(body: str) -> None:
     html = [t.content for t in tokens if t.type in ("html_block", "html_inline")]
     allowed = r"<details>\n<summary>All other settings</summary>\n?|</details>\n?|<!-- tinygpt_hf made .*-->\n?"
     assert all(re.fullmatch(allowed, piece) for piece in html), html
-    links = [t.attrs["href"] for t in tokens if t.type == "link_open"]
-    assert set(links) <= {"https://pypi.org/project/tinygpt_hf/"}
+    assert {t.attrs["href"] for t in tokens if t.type == "link_open"} <= {"https://pypi.org/project/tinygpt_hf/"}
     assert {t.attrs["src"] for t in tokens if t.type == "image"} <= {"loss_curve.svg"}
-    known = (
-        "What it is",
-        "How to use it",
-        "Training text",
-        "Training",
-        "Results",
-        "Samples",
-        "Limits and intended use",
-    )
-    known += ("Hardware and time", "Versions, and how to reproduce it")
     heads = [tokens[k + 1].content for k, t in enumerate(tokens) if t.type == "heading_open"]
-    assert set(heads[1:]) <= set(known) and len(heads) == len(set(heads))
+    assert set(heads[1:]) <= HEADS and len(heads) == len(set(heads))
     plain = " ".join(t.content for t in tokens if t.type == "text")
     assert not re.search(r"www\.|https?:|\w@\w|script|evil", plain)
+
+
+# numbers are the run's
 
 
 def test_the_front_matter_is_what_the_hub_reads(finished):
     text = (finished / "README.md").read_text()
     data, body = parts(text)
-    assert data == metadata(read_run(finished)) == ModelCard(text).data.to_dict() == ModelCardData(**data).to_dict()
     assert (
-        data["library_name"] == "transformers"
-        and data["pipeline_tag"] == "text-generation"
-        and "tinygpt" in data["tags"]
+        data == metadata(Run(finished)).to_dict() == ModelCard(text).data.to_dict() == ModelCardData(**data).to_dict()
     )
-    assert data["license"] == "apache-2.0" and not {"language", "datasets", "base_model"} & set(data)
+    assert data["library_name"] == "transformers" and data["pipeline_tag"] == "text-generation"
+    assert "tinygpt" in data["tags"] and data["license"] == "apache-2.0"
+    assert not {"language", "datasets", "base_model"} & set(data)
     (result,) = data["model-index"][0]["results"]
     facts = json.loads((finished / "run.json").read_text())["result"]
     found = {metric["type"]: metric["value"] for metric in result["metrics"]}
-    assert found == {
+    expected = {
         name: pytest.approx(facts[f"eval_{name}"], abs=1e-4) for name in ("loss", "perplexity", "bits_per_byte")
     }
-    assert found["perplexity"] == pytest.approx(math.exp(found["loss"]), rel=1e-4)
+    assert found == expected and found["perplexity"] == pytest.approx(math.exp(found["loss"]), rel=1e-4)
     assert result["task"]["type"] == "text-generation" and result["dataset"]["type"] == "text"
     assert "we`ird|<b>.txt" in result["dataset"]["name"]
     assert_inert(body)
@@ -151,19 +154,26 @@ def test_the_front_matter_is_what_the_hub_reads(finished):
 
 def test_the_body_tells_what_the_run_was(finished, text):
     body = parts((finished / "README.md").read_text())[1]
-    facts = json.loads((finished / "run.json").read_text())
-    rows = Rows(finished / "rows" / "train")
-    assert f"| parameters | {facts['result']['parameters']:,} |" in body and "`Qwen3ForCausalLM`" in body
-    assert f"training: {rows.num_documents} documents, {rows.num_tokens:,} tokens, {rows.num_bytes:,} bytes" in body
-    assert "``we`ird|<b>.txt``" in body and "not stated: find out before you publish" in body
-    assert "`public domain | <b>`" in body
+    facts, rows = json.loads((finished / "run.json").read_text()), Rows(finished / "rows" / "train")
+    sample = Run(finished).evaluation["samples"][0]
+    for words in (
+        f"| parameters | {facts['result']['parameters']:,} |",
+        "`Qwen3ForCausalLM`",
+        f"training: {rows.num_documents} documents, {rows.num_tokens:,} tokens, {rows.num_bytes:,} bytes",
+        "``we`ird|<b>.txt``",
+        "not stated: find out before you publish",
+        "`public domain | <b>`",
+        *(f"`{name}` `{version}`" for name, version in facts["versions"].items()),
+        "(temperature 0.8, top 50",
+        "6 steps on",
+        "seed 42",
+        "energy it took was not measured",
+        block(sample["text"]),
+        block(sample["prompt"]),
+    ):
+        assert words in body
+    assert "temperature=0.8, top_k=50" in inspect.getsource(continue_prompts)
     assert "max_steps: 6" in body.split("<details>")[0] and "optim: muon" in body.split("<details>")[1]
-    for name, version in facts["versions"].items():
-        assert f"`{name}` `{version}`" in body
-    assert "temperature=0.8, top_k=50" in inspect.getsource(continue_prompts) and "(temperature 0.8, top 50" in body
-    assert "6 steps on" in body and "seed 42" in body and "energy it took was not measured" in body
-    sample = read_run(finished).samples[0]
-    assert block(sample["text"]) in body and block(sample["prompt"]) in body
     assert str(text.parent) not in body and "private-place" not in body and str(finished) not in body
 
 
@@ -172,6 +182,37 @@ def test_the_code_of_the_card_runs(finished, capsys):
     snippet = re.search(r"```python\n(.*?)```", body, re.DOTALL)[1].replace("MODEL", str(finished))
     exec(snippet.replace("max_new_tokens=100", "max_new_tokens=3"), {})
     assert capsys.readouterr().out.startswith("Once upon a time")
+
+
+def test_a_card_in_a_run_says_how_it_compares(finished):
+    body, run_ = parts((finished / "README.md").read_text())[1], Run(finished)
+    rows = Rows(finished / "rows" / "train"), Rows(finished / "rows" / "validation")
+    found = baselines(rows[0].tokens, rows[1].tokens, run_.config["vocab_size"], rows[1].num_bytes)
+    assert {name: known["loss"] for name, known in run_.baselines.items()} == {b.name: b.loss for b in found}
+    for baseline in found:
+        assert f"| {baseline.loss:.4f} | {baseline.perplexity:,.2f} | {baseline.bits_per_byte:.4f} |" in body
+    assert "worse than counting trigrams" in body  # six steps
+    picture = ElementTree.fromstring((finished / "loss_curve.svg").read_text())
+    assert {b.name for b in found} < {t.text for t in picture.iter()}
+    assert sum(t.tag.endswith("circle") for t in picture.iter()) == 2
+
+
+def test_the_run_counts_copies_of_its_last_samples(finished, copied):
+    rows, tokenizer = Rows(finished / "rows" / "train"), AutoTokenizer.from_pretrained(finished)
+    documents = [tokenizer.decode(rows.document(k), skip_special_tokens=True) for k in range(rows.num_documents)]
+    written = [" ".join(sample["text"].split()) for sample in Run(finished).evaluation["samples"]]
+    sequences = [text[k : k + LENGTH] for text in written for k in range(len(text) - LENGTH + 1)]
+    copies = sum(any(sequence in " ".join(document.split()) for document in documents) for sequence in sequences)
+    known = json.loads((finished / "run.json").read_text())["copies"]
+    assert (known["sequences"], known["copied"]) == (len(sequences), copies) and sequences
+    assert f"{copies / len(sequences):.1%} of the {len(sequences)} sequences of 32 characters" in card(finished)
+    change(copied, copies={**known, "searched_tokens": 4, "tokens": 16})
+    assert "25% of the text was searched" in card(copied)
+
+
+def test_a_number_is_shown_in_the_unit_it_rounds_to():
+    numbers = [1_234_567, 999_817_216, 999_499_999, 999_960_000_000, 999_499]
+    assert list(map(count, numbers)) == ["1.23 million", "1 billion", "999 million", "1 trillion", "999,499"]
 
 
 def test_a_name_on_the_hub_is_used_and_kept_out_of_the_folder_name(copied):
@@ -187,108 +228,6 @@ def test_a_name_on_the_hub_is_used_and_kept_out_of_the_folder_name(copied):
     assert card(copied) == text  # not the name of what went along
     (copied / "hub.json").write_text(json.dumps({"pushed": {"$(rm -rf /)/x@main": {}}}))
     assert "$(rm" not in card(copied)
-
-
-def test_baselines_of_conversations_score_what_the_assistant_says():
-    rng = np.random.default_rng(0)
-    train, validation = rng.integers(0, 7, 500), rng.integers(0, 7, 60)
-    scored = rng.random(60) < 0.3
-    found = baselines(train, validation, 7, 100, scored)
-    unigram, trigram = ngram_nats(train, validation, 7)
-    places = [k for k in range(1, 60) if scored[k]]
-    expected = [
-        math.log(7),
-        sum(unigram[k - 1] for k in places) / len(places),
-        sum(trigram[k - 1] for k in places) / len(places),
-    ]
-    assert [b.loss for b in found] == pytest.approx(expected)
-    assert found[0].bits_per_byte == pytest.approx(math.log2(7) * len(places) / 100)
-
-
-def test_the_mask_of_all_rows_is_that_of_the_documents(tmp_path):
-    with RowWriter(tmp_path / "rows", 10) as writer:
-        writer.add([1, 2, 3], [0, 1, 1])
-        writer.add([4, 5], [1, 0])
-    rows = Rows(tmp_path / "rows")
-    assert rows.is_target.tolist() == [*rows.targets(0), *rows.targets(1)] == [False, True, True, True, False]
-
-
-def test_a_card_in_a_run_says_how_it_compares(finished):
-    body, run_ = parts((finished / "README.md").read_text())[1], read_run(finished)
-    rows = Rows(finished / "rows" / "train"), Rows(finished / "rows" / "validation")
-    found = baselines(rows[0].tokens, rows[1].tokens, run_.config["vocab_size"], rows[1].num_bytes)
-    assert run_.baseline_losses == {b.name: b.loss for b in found}
-    for baseline in found:
-        assert f"| {baseline.loss:.4f} | {baseline.perplexity:,.2f} | {baseline.bits_per_byte:.4f} |" in body
-    assert "worse than counting trigrams" in body  # six steps
-
-
-# copies
-
-
-class Letters:
-    """A tokenizer whose ids are characters."""
-
-    def batch_decode(self, batch, skip_special_tokens):
-        return ["".join(map(chr, ids)) for ids in batch]
-
-
-def letter_rows(folder: Path, documents: list[str]) -> Path:
-    with RowWriter(folder, 1 << 20) as writer:
-        for document in documents:
-            writer.add([ord(c) for c in document])
-    return folder
-
-
-def plain_share(texts: list[str], documents: list[str]) -> tuple[int, int]:
-    """(sequences, those in the documents), the slow obvious way."""
-    clean = [" ".join(document.split()) for document in documents]
-    every = [" ".join(t.split())[k : k + LENGTH] for t in texts for k in range(len(" ".join(t.split())) - LENGTH + 1)]
-    return len(every), sum(any(sequence in document for document in clean) for sequence in every)
-
-
-@pytest.mark.parametrize("piece", [1 << 18, 100])
-def test_copies_are_those_a_plain_search_finds(tmp_path, monkeypatch, piece):
-    monkeypatch.setattr(copies_module, "PIECE_TOKENS", piece)
-    rng = np.random.default_rng(1)
-    words = ["sun", "moon", "Straße", "日本", "🙂", "a", "e\u0301", "tree\n", "\t"]
-    documents = [" ".join(rng.choice(words, 120)) for _ in range(6)]
-    texts = [
-        documents[2][50:150] + " never said before by anybody at all",
-        documents[0][-20:] + documents[1][:20],
-        "short",
-        documents[3][5:25],
-    ]
-    held = [documents[4][3:90].replace(" ", "\n  "), "nothing of this stands in the training text, really"]
-    found = copies(texts, held, Letters(), letter_rows(tmp_path / "rows", documents))
-    assert (found["sequences"], found["copied"]) == plain_share(texts, documents)
-    assert (found["held_out_sequences"], found["held_out_copied"]) == plain_share(held, documents)
-    assert (found["short"], found["short_copied"]) == (2, 1)
-    assert 0 < found["copied"] < found["sequences"] and found["tokens"] == found["searched_tokens"] == sum(
-        map(len, documents)
-    )
-
-
-def test_of_a_long_text_an_even_part_is_searched_and_said_so(tmp_path, monkeypatch, copied):
-    monkeypatch.setattr(copies_module, "PIECE_TOKENS", 1000)
-    monkeypatch.setattr(copies_module, "MOST_TOKENS", 4000)
-    rows = letter_rows(tmp_path / "rows", [f"document number {k} says that {k * 7919} is a number" for k in range(400)])
-    found = copies(["document number 3 says that 23757 is a number"], [], Letters(), rows)
-    assert found["searched_tokens"] <= 4000 < found["tokens"]
-    change(copied, copies=found)
-    assert f"{found['searched_tokens'] / found['tokens']:.0%} of the text was searched" in card(copied)
-
-
-def test_the_run_counts_copies_of_its_last_samples(finished):
-    from transformers import AutoTokenizer
-
-    run_ = read_run(finished)
-    ids = Rows(finished / "rows" / "train")
-    tokenizer = AutoTokenizer.from_pretrained(finished)
-    documents = [tokenizer.decode(ids.document(k), skip_special_tokens=True) for k in range(ids.num_documents)]
-    counted = plain_share([sample["text"] for sample in run_.samples], documents)
-    assert (run_.number("copies", "sequences"), run_.number("copies", "copied")) == counted and counted[0] > 0
-    assert f"{counted[1] / counted[0]:.1%} of the {counted[0]} sequences of 32 characters" in card(finished)
 
 
 # whose README it is
@@ -327,90 +266,46 @@ def test_a_later_resume_writes_it_anew_and_a_kill_before_it_is_made_good(tmp_pat
         with pytest.raises(SystemExit):
             run(tmp_path / "r", text)
     assert not (tmp_path / "r" / "README.md").exists()
-    run(tmp_path / "r", text)
-    first = (tmp_path / "r" / "README.md").read_text()
-    run(tmp_path / "r", text, max_steps=8)
-    second = (tmp_path / "r" / "README.md").read_text()
-    assert (
-        "6 steps on" in first
-        and "8 steps on" in second
-        and "<circle" in (tmp_path / "r" / "loss_curve.svg").read_text()
-    )
+    for steps in (6, 8):
+        run(tmp_path / "r", text, max_steps=steps)
+        assert f"{steps} steps on" in (tmp_path / "r" / "README.md").read_text()
 
 
 # values stay values
 
-hostile_text = st.one_of(
-    st.text(max_size=40),
-    st.sampled_from(
-        [
-            HOSTILE,
-            "---\nlicense: mit\n---\n",
-            "`",
-            "``",
-            "<script>",
-            "](http://evil.com)",
-            "a|b",
-            "\r\n\r\n# x",
-            "\u2028# x",
-        ]
-    ),
-    st.text("`|<>[]()#\n\r-&;!*_~$\\\"' \u0085\u2028ab", max_size=30),
-)
-
 
 @settings(deadline=None)
 @given(hostile_text)
-def test_code_is_one_code_span_and_block_is_one_code_block(value):
-    tokens = tokens_of(f"- before {code(value)} after")
+def test_md_is_one_code_span_and_block_is_one_code_block(value):
+    tokens = tokens_of(f"- before {md(value)} after")
     inline = [t for t in tokens if t.type in ("text", "code_inline")]
     assert [t.type for t in inline] == ["text", "code_inline", "text"] and inline[0].content == "before "
     kinds = [t.type for t in tokens_of(f"before\n\n{block(value)}\n\nafter")]
-    assert (
-        kinds.count("fence") == 1 and "html_block" not in kinds and kinds[-3:] == ["inline", "text", "paragraph_close"]
-    )
+    assert kinds.count("fence") == 1 and "html_block" not in kinds
+    assert kinds[-3:] == ["inline", "text", "paragraph_close"]
 
 
-@settings(deadline=None)
-@given(
-    st.dictionaries(
-        st.text(min_size=1, max_size=9), st.lists(st.one_of(hostile_text, st.integers(), st.booleans())), max_size=4
-    )
-)
-def test_front_matter_is_read_back_as_it_was(data):
-    found = front_matter(data)
-    assert yaml.safe_load(found.removeprefix("---\n").removesuffix("---\n")) == (data or {})
-    assert re.findall(r"^---", found, re.M) == ["---", "---"]
+def filled(shape, words: list[str], chance: Random):
+    """A value of every name in the shape, texts among `words`; one value in twelve is of another kind."""
+    if chance.random() < 1 / 12:
+        return chance.choice([None, True, -1, 0.5, math.inf, math.nan, 10**400, [], {}, [{}], {"a": [1]}, *words])
+    if isinstance(shape, dict):
+        names = {chance.choice(words) if name is str else name: inner for name, inner in shape.items()}
+        return {name: filled(inner, words, chance) for name, inner in names.items()}
+    if isinstance(shape, list):
+        return [filled(shape[0], words, chance)]
+    return chance.choice({NUMBER: [0, 1, 3.5, 10**9], bool: [True, False]}.get(shape, words))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(hostile_text, min_size=16, max_size=16))
-def test_no_value_of_a_run_becomes_anything_else(copied, words):
-    word = iter(words)
-    files = [{"name": next(word), "size": 3}, {"name": next(word)}]
-    sources = [
-        {"files": files, "num_files": 2, "license": next(word)},
-        {
-            "dataset_name": next(word),
-            "dataset_config_name": next(word),
-            "dataset_revision": next(word),
-            "commit": next(word),
-            "hub": True,
-        },
-    ]
-    change(
-        copied,
-        text={"sources": sources, "validation_source": {"dataset_name": next(word)}},
-        versions={next(word): next(word)},
-        hardware={"device": next(word) or "cpu", "processor": next(word)},
-        base_model={"name": next(word), "hub": True},
-        data=next(word),
-    )
-    last = {"step": 9, "eval_loss": 1.0, "samples": [{"prompt": next(word), "text": next(word)}]}
-    (copied / "log.jsonl").write_text(f'{{"step": 1, "loss": 2.0}}\n{json.dumps(last)}\n')
-    data, body = parts(card(copied))
-    assert data == metadata(read_run(copied))
-    assert set(data) <= {
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(hostile_text, min_size=1, max_size=12), st.integers(0, 10**6))
+def test_no_value_of_a_run_becomes_anything_else(copied, words, seed):
+    chance = Random(seed)
+    for name, shape in (("run.json", RECORD), ("config.json", CONFIG), ("log.jsonl", LINE)):
+        (copied / name).write_text(json.dumps(filled(shape, words, chance)) + "\n")
+    found, body = parts(card(copied))
+    assert found == metadata(Run(copied)).to_dict() and found["license"] == "apache-2.0"
+    known = {
         "language",
         "license",
         "library_name",
@@ -421,55 +316,25 @@ def test_no_value_of_a_run_becomes_anything_else(copied, words):
         "metrics",
         "model-index",
     }
-    assert data["license"] == "apache-2.0"
+    assert set(found) <= known
     assert_inert(body)
+    body.encode()
 
 
-def test_hostile_settings_and_folder_names_too(copied):
-    (copied / "run.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "data": {"train_file": [HOSTILE], "dataset_name": HOSTILE},
-                "training": {"license": HOSTILE, "language": HOSTILE},
-            }
-        )
-    )
+@pytest.mark.parametrize("settings_of_it", [HOSTILE, [HOSTILE], {HOSTILE: HOSTILE}, 5, None])
+def test_hostile_settings_and_folder_names_too(copied, settings_of_it):
+    names = {
+        "data": ("train_file", "sources"),
+        "training": ("license", "language", "seed", "data_license", "hub_model_id"),
+    }
+    given = {section: {name: settings_of_it for name in known} for section, known in names.items()}
+    (copied / "run.yaml").write_text(yaml.safe_dump(given | {"model": settings_of_it}))
     folder = copied.rename(copied.with_name("we`ird <script> ](x.y)"))
     data, body = parts(card(folder))
     assert "license" not in data and "language" not in data and data["model-index"][0]["name"] == folder.name
     assert_inert(body)
     heading = next(t for t in tokens_of(body) if t.type == "inline")
     assert [child.type for child in heading.children] == ["code_inline"] and heading.children[0].content == folder.name
-
-
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.data())
-def test_a_damaged_folder_gives_a_shorter_card(copied, data):
-    anything = st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), hostile_text, st.just(10**400)),
-        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(hostile_text, inner, max_size=3)),
-        max_leaves=6,
-    )
-    facts = json.loads((copied / "run.json").read_text())
-    spoilt = dict(facts)
-    for name in data.draw(st.lists(st.sampled_from(sorted(facts)), min_size=1, max_size=5)):
-        spoilt[name] = data.draw(anything)
-    inside = data.draw(st.sampled_from(["result", "hardware", "text", "copies", "versions"]))
-    if isinstance(facts.get(inside), dict):
-        spoilt[inside] = {**facts[inside], data.draw(st.sampled_from(sorted(facts[inside]))): data.draw(anything)}
-    config = {**json.loads((copied / "config.json").read_text())}
-    config[data.draw(st.sampled_from(sorted(config)))] = data.draw(anything)
-    folder = copied / "spoilt"
-    folder.mkdir(exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(spoilt))
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "log.jsonl").write_text(
-        json.dumps(data.draw(anything)) + "\n" + json.dumps({"step": data.draw(anything), "loss": 1.0}) + "\n"
-    )
-    (folder / "run.yaml").write_text(json.dumps({"training": data.draw(anything), "data": data.draw(anything)}))
-    text = card(folder)
-    text.encode()
-    assert_inert(parts(text)[1])
 
 
 @pytest.mark.parametrize(
@@ -484,52 +349,32 @@ def test_a_missing_or_unreadable_file_gives_a_shorter_card(copied, name, content
     assert data["library_name"] == "transformers" and "## Limits and intended use" in body
 
 
-@pytest.mark.parametrize("files", [5, None, "x", [1, {"name": 2, "size": "y"}]])
-def test_a_source_whose_files_are_no_list_of_files_gives_a_shorter_card(copied, files):
-    change(copied, text={"sources": [{"files": files}]})
-    assert_inert(parts(card(copied))[1])
-
-
-def test_a_number_is_shown_in_the_unit_it_rounds_to():
-    numbers = [1_234_567, 999_817_216, 999_499_999, 999_960_000_000, 999_499]
-    assert list(map(count, numbers)) == ["1.23 million", "1 billion", "999 million", "1 trillion", "999,499"]
-
-
 def test_secrets_stay_out(copied, monkeypatch):
     secret, own = "hf_" + 34 * "x", "correct-horse-battery"
     monkeypatch.setenv("MY_API_KEY", own)
-    change(
-        copied, text={"sources": [{"dataset_name": f"me/{secret}", "hub": True, "license": own}]}, versions={"a": own}
-    )
+    source = {"dataset_name": f"me/{secret}", "hub": True, "license": own, "files": [{"name": own}]}
+    change(copied, text={"sources": [source]}, versions={"a": own, own: "b"})
     last = {"step": 9, "eval_loss": 1.0, "samples": [{"prompt": secret, "text": f"Authorization: Bearer {'k' * 30}"}]}
     (copied / "log.jsonl").write_text(json.dumps(last) + "\n")
-    (copied / "run.yaml").write_text(
-        yaml.safe_dump({"data": {"train_file": [f"https://me:{own}@host/x.txt?token={'z' * 20}"]}})
-    )
-    text = card(copied)
+    address = f"https://me:{own}@host/x.txt?token={'z' * 20}"
+    (copied / "run.yaml").write_text(yaml.safe_dump({"data": {"train_file": [address]}}))
+    text = card(copied.rename(copied.with_name(own)))
     assert secret not in text and own not in text and "k" * 30 not in text and "z" * 20 not in text
 
 
-# licences, datasets, the picture
+# what is known elsewhere: licenses, datasets, bases
 
 
-def test_a_licence_the_hub_does_not_know_is_an_other_one(copied):
+def test_a_license_the_hub_does_not_know_is_an_other_one(copied):
     shown = yaml.safe_load((copied / "run.yaml").read_text())
     shown["training"] |= {"license": "my-own-1.0", "language": ["de", "en"]}
     (copied / "run.yaml").write_text(yaml.safe_dump(shown))
-    data = metadata(read_run(copied))
+    data = parts(card(copied))[0]
     assert (data["license"], data["license_name"], data["language"]) == ("other", "my-own-1.0", ["de", "en"])
     assert len(LICENSES) > 60 and {"mit", "gemma", "llama3.2"} <= LICENSES
 
 
-@pytest.mark.parametrize("wrong", [{"license": "Apache 2.0"}, {"language": ["English"]}])
-def test_what_the_hub_would_refuse_is_refused_first(wrong):
-    (name,) = wrong
-    with pytest.raises(UsageError, match=f"--{name} is '(Apache 2.0|English)'"):
-        check_settings(dataclasses.replace(SETTINGS, output_dir="x", **wrong))
-
-
-def test_licence_and_commit_of_a_dataset_come_from_the_cache_of_the_hub(copied, tmp_path, monkeypatch):
+def test_license_and_commit_of_a_dataset_come_from_the_cache_of_the_hub(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     commit, place = "a" * 40, tmp_path / "datasets--me--texts"
     (place / "refs").mkdir(parents=True)
@@ -544,7 +389,9 @@ def test_licence_and_commit_of_a_dataset_come_from_the_cache_of_the_hub(copied, 
     change(copied, text={"sources": [found]})
     data, body = parts(card(copied))
     assert data["datasets"] == ["me/texts"] and data["model-index"][0]["results"][0]["dataset"]["revision"] == commit
-    assert f"dataset of the Hub `me/texts`, commit `{commit}`; licence: `cc-by-4.0`, says its own card" in body
+    assert f"dataset of the Hub `me/texts`, commit `{commit}`; license: `cc-by-4.0`, says its own card" in body
+    (place / "snapshots" / commit / "README.md").write_text("---\nlicense: [\n---\n")
+    assert described({"dataset_name": "me/texts"})["license"] is None
 
 
 def test_a_base_of_the_hub_is_named_and_a_folder_here_is_not_taken_for_one(copied):
@@ -553,48 +400,3 @@ def test_a_base_of_the_hub_is_named_and_a_folder_here_is_not_taken_for_one(copie
     change(copied, base_model={"name": "base", "hub": False})
     data, body = parts(card(copied))
     assert "base_model" not in data and "from the weights of `base`" in body
-
-
-def test_the_curve_draws_every_loss_at_its_place(finished):
-    picture = ElementTree.fromstring((finished / "loss_curve.svg").read_text())
-    name = "{http://www.w3.org/2000/svg}"
-    line = next(path.get("d") for path in picture.iter(f"{name}path") if path.get("fill") == "none")
-    points = [tuple(map(float, point.split())) for point in line[1:].split("L")]
-    lines = [entry for entry in read_run(finished).lines if "loss" in entry]
-    assert len(points) == len(lines) == 6 and len(list(picture.iter(f"{name}circle"))) == 2
-    (x0, y0), (x1, y1), (x2, y2) = points[0], points[1], points[-1]
-    assert (x2 - x0) / (x1 - x0) == pytest.approx(5, rel=0.01)
-    rise = (lines[0]["loss"] - lines[-1]["loss"]) / (lines[0]["loss"] - lines[1]["loss"])
-    assert (y2 - y0) / (y1 - y0) == pytest.approx(rise, rel=0.2)
-
-
-def test_the_numbers_of_steps_are_inside_the_picture():
-    picture = ElementTree.fromstring(loss_curve({"": [{"step": step, "loss": 2.0} for step in (1, 100_000)]}))
-    steps = [(float(t.get("x")), t.text) for t in picture.iter() if t.get("text-anchor") == "middle"]
-    assert [text for _, text in steps] == ["0", "20000", "40000", "60000", "80000", "100000"]
-    assert all(x + 3.5 * len(text) < 720 for x, text in steps)  # a digit of this size is 7 wide
-
-
-def test_a_curve_of_nothing_is_none_and_of_much_is_small():
-    assert loss_curve({"": []}) is None and loss_curve({"": [{"step": 0, "loss": 1.0}]}) is None
-    many = [{"step": k, "loss": 1e6 / k, "eval_loss": math.nan} for k in range(1, 100_000)]
-    picture = loss_curve({"<b>": many, "x": [{"step": "a", "loss": True}, {"step": 3, "loss": 10**400}]}, {"<i>": 2.0})
-    assert len(picture) < 50_000 and "<b>" not in picture and "<i>" not in picture
-    ElementTree.fromstring(picture)
-
-
-def test_push_writes_the_card_under_the_name_it_gets(copied, monkeypatch):
-    class Stopped(Exception):
-        pass
-
-    def stopped(*_):
-        raise Stopped
-
-    monkeypatch.setattr(hub, "check_login", lambda: None)
-    monkeypatch.setattr(hub, "pack", stopped)
-    with pytest.raises(Stopped):
-        hub.push(PushArguments(str(copied), "me/my-model", dry_run=True), print)
-    assert not (copied / "README.md").exists()
-    with pytest.raises(Stopped):
-        hub.push(PushArguments(str(copied), "me/my-model"), print)
-    assert 'model="me/my-model"' in (copied / "README.md").read_text()

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tinygpt_hf import cli, storage
-from tinygpt_hf.cards.corpus_card import advice, corpus_card
+from tinygpt_hf.cards.render import advice
 from tinygpt_hf.curation import documents as cleaned_documents
 from tinygpt_hf.curation import language as languages
 from tinygpt_hf.curation.deduplication import NearDuplicates
@@ -48,7 +48,7 @@ def story(seed: int) -> str:
 
 
 def prepared(folder: Path, data: dict, **settings) -> dict:
-    return prepare_corpus(DataArguments(**data), CorpusArguments(output_dir=str(folder), **settings), corpus_card)
+    return prepare_corpus(DataArguments(**data), CorpusArguments(output_dir=str(folder), **settings))
 
 
 def stored(folder: Path) -> list[dict]:
@@ -171,7 +171,7 @@ def test_training_reads_the_corpus_and_one_yaml_serves_both_commands(tmp_path, c
     assert known == {**{name: facts[name] for name in known if name != "preset"}, "preset": "prose"}
     card = (run / "README.md").read_text()
     assert "80 of 82 documents stayed" in card and "Documents dropped: `exact_duplicate` 1, `length` 1;" in card
-    assert "its licence, as stated there: `cc0-1.0`" in card and "the run does not say" not in card
+    assert "its license, as stated there: `cc0-1.0`" in card and "the run does not say" not in card
     assert json.loads((run / "rows" / "train" / "manifest.json").read_text())["num_documents"] == sum(
         not is_held_out({"text": text}, 5.0) for text in texts
     )
@@ -472,7 +472,7 @@ def test_the_card_is_valid_metadata_whatever_things_are_called(tmp_path):
     assert DatasetCard(text).data.configs[0]["data_files"] == [{"split": "train", "path": "data/text-*"}]
     assert "evil: true" not in text.split("---\n")[1] and "\nevil" not in text
     for title in (
-        "Licence and rights",
+        "License and rights",
         "Lengths",
         "scripts",
         "Duplicates",
@@ -483,7 +483,7 @@ def test_the_card_is_valid_metadata_whatever_things_are_called(tmp_path):
     ):
         assert re.search(f"^## .*{title}", text, re.M), title
     assert "`email`: 3 found, not masked" in text and facts["personal_data"] == {"email": 3}
-    assert "will memorise it" in text and "`Latin`: 100.00%" in text
+    assert "will memorize it" in text and "`Latin`: 100.00%" in text
 
 
 def test_a_licence_and_a_language_the_hub_does_not_know_do_not_spoil_the_card(tmp_path):
@@ -497,7 +497,7 @@ def test_a_licence_and_a_language_the_hub_does_not_know_do_not_spoil_the_card(tm
 
 def test_advice_knows_small_from_large():
     assert advice({"kept": {"bytes": 80_000}}).startswith(
-        "80 KB of text, about 20,000 tokens: a 1M-parameter model will memorise it"
+        "78.1 KiB of text, about 20,000 tokens: a 1M-parameter model will memorize it"
     )
     assert "about 200 million parameters" in advice({"kept": {"bytes": 4 * 10**9, "tokens": 10**9}})
 
@@ -571,9 +571,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasketch", None)
     line = error_of(out, {"train_file": [source]})
     assert line.startswith("datasketch is not installed") and "--near_duplicates off" in line
-    assert "no --output_dir" in str(
-        pytest.raises(UsageError, prepare_corpus, DataArguments(), CorpusArguments(), corpus_card).value
-    )
+    assert "no --output_dir" in str(pytest.raises(UsageError, prepare_corpus, DataArguments(), CorpusArguments()).value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.json", "in.jsonl"], "nothing half-written"
     out.mkdir()
     assert error_of(out, {"train_file": [source]}, near_duplicates="off").startswith(f"{out} exists")

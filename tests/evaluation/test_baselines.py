@@ -86,3 +86,19 @@ def test_too_little_text_is_named():
         baselines([1, 2, 3, 4], [1], 8, 1)
     with pytest.raises(UsageError, match="empty"):
         xz_bits_per_byte(b"")
+
+
+def test_baselines_of_conversations_score_what_the_assistant_says():
+    rng = np.random.default_rng(0)
+    train, validation = rng.integers(0, 7, 500), rng.integers(0, 7, 60)
+    scored = rng.random(60) < 0.3
+    found = baselines(train, validation, 7, 100, scored)
+    unigram, trigram = ngram_nats(train, validation, 7)
+    places = [k for k in range(1, 60) if scored[k]]
+    expected = [
+        math.log(7),
+        sum(unigram[k - 1] for k in places) / len(places),
+        sum(trigram[k - 1] for k in places) / len(places),
+    ]
+    assert [b.loss for b in found] == pytest.approx(expected)
+    assert found[0].bits_per_byte == pytest.approx(math.log2(7) * len(places) / 100)

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hub_server import TOKENS
 
+from tinygpt_hf.hub import push_pull
+from tinygpt_hf.settings.hub import PushArguments
+
 pytest_plugins = ("hub_client",)
 
 WITHOUT_US = """
@@ -90,9 +93,9 @@ def test_a_folder_is_wanted_that_is_there(client, hub):
 def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(client, hub, model):
     answer = client.push(model, "--dry_run", token=None)
     assert answer.status == 0 and hub.requests == []
-    listed = dict(re.findall(r"^  (\S+)  +(\d\S* k?B)$", answer.out, re.M))
+    listed = dict(re.findall(r"^  (\S+)  +(\d\S* (?:bytes|KiB))$", answer.out, re.M))
     assert set(listed) == client.SENT
-    assert listed["run.yaml"] == f"{(model / 'run.yaml').stat().st_size} B"
+    assert listed["run.yaml"] == f"{(model / 'run.yaml').stat().st_size} bytes"
     assert "stays here: checkpoint-4, log.jsonl, run.json" in answer.out
     assert answer.out.endswith("nothing was sent (--dry_run)\n")
 
@@ -492,3 +495,20 @@ def test_it_says_the_same_with_our_package_and_without_and_offline(client, hub, 
     assert pulled[0] == 1 and "offline mode is on (HF_HUB_OFFLINE): unset it" in pulled[2]
     assert pushed[0] == 2 and "offline mode is on (HF_HUB_OFFLINE)" in pushed[2]
     assert len(hub.requests) == before
+
+
+def test_push_writes_the_card_under_the_name_it_gets(tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stopped(*_):
+        raise Stopped
+
+    monkeypatch.setattr(push_pull, "check_login", lambda: None)
+    monkeypatch.setattr(push_pull, "pack", stopped)
+    (tmp_path / "run.json").write_text('{"chat": false}')
+    for dry_run in (True, False):
+        with pytest.raises(Stopped):
+            push_pull.push(PushArguments(str(tmp_path), "me/my-model", dry_run=dry_run), print)
+        assert (tmp_path / "README.md").exists() != dry_run
+    assert 'model="me/my-model"' in (tmp_path / "README.md").read_text()

@@ -139,3 +139,11 @@ def test_borders_out_of_order_are_found_in_every_part(tmp_path, monkeypatch, pla
     path.write_bytes(starts.tobytes())
     with pytest.raises(RunError, match="out of order"):
         Rows(tmp_path / "r")
+
+
+def test_the_mask_of_all_rows_is_that_of_the_documents(tmp_path):
+    with RowWriter(tmp_path / "rows", 10) as writer:
+        writer.add([1, 2, 3], [0, 1, 1])
+        writer.add([4, 5], [1, 0])
+    rows = Rows(tmp_path / "rows")
+    assert rows.is_target.tolist() == [*rows.targets(0), *rows.targets(1)] == [False, True, True, True, False]

@@ -423,6 +423,8 @@ def test_fine_settings_pass():
         (TrainingArguments(max_steps=1, adam_beta2=1.0), "--adam_beta2 is 1.0"),
         (TrainingArguments(max_steps=1, muon_momentum=-0.1), "--muon_momentum is -0.1"),
         (TrainingArguments(max_steps=1, learning_rate=-1.0), "--learning_rate is -1.0"),
+        (TrainingArguments(max_steps=1, license="Apache 2.0"), "--license is 'Apache 2.0'"),
+        (TrainingArguments(max_steps=1, language=["English"]), "--language is 'English'"),
     ],
 )
 def test_one_impossible_setting_is_one_line(group, words):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tinygpt_hf.training.log import Console, Meter, RunLog, duration, read_log
+from tinygpt_hf.training.log import Console, Meter, RunLog, read_log
 
 
 def test_the_log_is_cut_to_the_step_of_the_checkpoint(tmp_path):
@@ -107,7 +107,3 @@ def test_a_reader_that_comes_back_hears_again(monkeypatch, tmp_path):
         console.say("heard")
         monkeypatch.undo()
     assert (tmp_path / "log").read_text() == "heard\n"
-
-
-def test_durations():
-    assert [duration(s) for s in (5, 75, 3700)] == ["0:05", "1:15", "1:01:40"]

@@ -1,246 +1,311 @@
-"""What a run folder tells of its run, read with nothing taken for granted: the folder may be old, damaged, or somebody's trap.
+"""Gather everything a model card says: while a run ends, from its text and rows; later, from the files of its folder.
 
-run = read_run(Path("runs/mine"))
-run.number("result", "eval_loss"), run.setting("training", "optim")          # None where there is no such thing
+    known = provenance(folder, rows, tokenizer)      # for run.json: {"text": {...}, "copies": {...}}
+    run = Run(Path("runs/mine"))
+    run.record["result"]["eval_loss"], run.setting("training", "optim")
+
+A folder may be old, damaged or changed by somebody. So a file is fitted to a shape when it is read: what the shape names is taken
+where it has the type that the shape names, and is None or empty elsewhere. Secrets in it are hidden.
 """
 
+import glob
 import json
 import math
 import re
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import yaml
+from huggingface_hub import constants, metadata_load
+from huggingface_hub.file_download import repo_folder_name
+
+from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.evaluation.memorization import copies, opening_texts
+from tinygpt_hf.model.conversion import equal_architecture
+from tinygpt_hf.model.validation import weights_in
+from tinygpt_hf.reading.discovery import CORPUS
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.hub import check_repository
+from tinygpt_hf.settings.parsing import load_yaml
 
-SECTIONS = {
-    "model": ModelArguments,
-    "data": DataArguments,
-    "tokenizer": TokenizerArguments,
-    "training": TrainingArguments,
+SECTIONS = {group.section: group for group in (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)}
+PLACES = {"output_dir", "overwrite", "resume_from_checkpoint"}  # of the machine it ran on, not of the model
+FILES_KEPT = 20
+LARGEST = 1e13  # no run has a larger number, and so many seconds are still a duration
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def _each(kind, names: str) -> dict:
+    return dict.fromkeys(names.split(), kind)
+
+
+NUMBER = float  # in a shape: an int or a float that is finite
+AMOUNT = _each(NUMBER, "documents bytes")
+SIZES = _each(NUMBER, "num_documents num_tokens num_target_tokens num_bytes")
+SOURCE = _each(str, "dataset_name dataset_config_name dataset_split dataset_revision commit license")
+SOURCE |= _each(NUMBER, "max_samples weight num_files size")
+SOURCE |= {"hub": bool, "files": [{"name": str, "size": NUMBER, "sha256": str}]}
+CORPUS_PART = _each(str, "name license preset") | _each(AMOUNT, "read kept")
+CORPUS_PART |= {"dropped": {str: AMOUNT}, "mended": {str: NUMBER}}
+RECORD = _each(str, "data tokenizer") | {  # of run.json
+    "chat": bool,
+    "versions": {str: str},
+    "hardware": _each(str, "device processor mixed_precision") | _each(NUMBER, "threads processes"),
+    "baselines": [{"name": str, "loss": NUMBER, "bits_per_byte": NUMBER}],
+    "base_model": {"name": str, "hub": bool},
+    "text": {"sources": [SOURCE], "validation_source": SOURCE, "corpora": [CORPUS_PART]}
+    | {"train": SIZES, "validation": SIZES, "split": {"percentage": NUMBER}},
+    "copies": _each(NUMBER, "length tokens searched_tokens short short_copied sequences copied")
+    | _each(NUMBER, "held_out_sequences held_out_copied"),
+    "result": _each(NUMBER, "steps tokens parameters eval_loss eval_perplexity eval_bits_per_byte")
+    | _each(NUMBER, "best_loss best_step seconds"),
 }
-LARGEST_FILE = 1 << 28
-LARGEST = 1e18
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+LINE = _each(NUMBER, "step loss tokens tokens_per_second eval_loss eval_bits_per_byte eval_accuracy")  # of log.jsonl
+LINE |= {"samples": [{"prompt": str, "text": str}]}
+CONFIG = _each(NUMBER, "num_hidden_layers hidden_size num_attention_heads num_key_value_heads head_dim vocab_size")
+CONFIG |= _each(NUMBER, "intermediate_size max_position_embeddings") | _each(bool, "qk_norm tie_word_embeddings")
+CONFIG |= _each(str, "position_embedding_type norm_type mlp_type")
 
 
-@dataclass
-class RunRecord:
-    """run.json, run.yaml, config.json, the tokenizer's report and the log, secrets hidden. Every access says what type it wants."""
+def fitted(value, shape):
+    """Take what has the shape of a JSON value: a type, a list of objects, or values by name ({str: ...}: by any name)."""
+    if isinstance(shape, dict):
+        known = value if isinstance(value, dict) else {}
+        names = known if str in shape else shape
+        return {name: fitted(known.get(name), shape.get(name, shape.get(str))) for name in names}
+    if isinstance(shape, list):
+        entries = value if isinstance(value, list) else []
+        return [fitted(entry, shape[0]) for entry in entries if isinstance(entry, dict)]
+    if shape is NUMBER:
+        return value if type(value) in (int, float) and abs(value) < LARGEST else None
+    return redacted(value) if type(value) is shape else None
 
-    name: str
-    facts: dict = field(default_factory=dict)
-    settings: dict = field(default_factory=dict)
-    config: dict = field(default_factory=dict)
-    report: dict = field(default_factory=dict)
-    tokenizer_kind: str | None = None
-    lines: list[dict] = field(default_factory=list)
-    parameters: float | None = None
-    pushed: str | None = None
 
-    def value(self, *path: str):
-        """What stands at a path of keys of run.json."""
-        found = self.facts
-        for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+class Run:
+    """The facts of a run folder: `record` of run.json, `config`, `settings` of run.yaml, the `lines` of the log."""
 
-    def number(self, *path: str) -> float | int | None:
-        """A finite number of run.json."""
-        return finite(self.value(*path))
+    def __init__(self, folder: Path):
+        self.name = redacted(folder.resolve().name)
+        facts, self._config = _json(folder / "run.json"), _json(folder / "config.json")
+        self.is_recorded = bool(facts)
+        self.record, self.config = fitted(facts, RECORD), fitted(self._config, CONFIG)
+        self.settings = redacted(_object(lambda: load_yaml(str(folder / "run.yaml"))))
+        log = folder / "log.jsonl"
+        lines = log.read_bytes().split(b"\n") if log.is_file() else []
+        self.lines = [fitted(_object(partial(json.loads, line)), LINE) for line in lines]
 
-    def text(self, *path: str) -> str | None:
-        """A text of run.json that is not empty."""
-        found = self.value(*path)
-        return found if isinstance(found, str) and found.strip() else None
+        self.sources, result = self.record["text"]["sources"], self.record["result"]
+        self.is_toyland = bool(self.sources) and {source["dataset_name"] for source in self.sources} == {"toyland"}
+        known = {entry["name"]: entry for entry in self.record["baselines"] if entry["loss"] is not None}
+        self.baselines = {name: known[name] for name in ("uniform", "unigram", "trigram") if name in known}
+        self.copies = {name: number or 0 for name, number in self.record["copies"].items()}
+        evaluations = [line for line in self.lines if line["eval_loss"] is not None]
+        self.evaluation = evaluations[-1] if evaluations else fitted(None, LINE)
+        last = self.evaluation if result["eval_loss"] is None else result
+        self.loss, self.bits_per_byte = last["eval_loss"], last["eval_bits_per_byte"]
+        report = fitted(_json(folder / "tokenizer" / "report.json"), {"bytes_per_token": NUMBER})
+        derived = self.loss / math.log(2) / self.bits_per_byte if self.loss and self.bits_per_byte else None
+        self.bytes_per_token = report["bytes_per_token"] or derived
+        self.tokenizer_kind = _tokenizer_kind(_json(folder / "tokenizer.json"))
+        self.parameters = result["parameters"] or _parameters(folder)
+
+        pushed = fitted(_json(folder / "hub.json"), {"pushed": {str: dict}})["pushed"]
+        names = [key.partition("@")[0] for key in pushed]
+        own = [name for name in names if name.rpartition("-")[0] not in names]  # alice/mine-data only went along
+        known = (self.setting("training", "hub_model_id"), *own[-1:])
+        self.hub_model_id = next((name for name in known if is_hub_name(name, owned=True)), None)
 
     def setting(self, section: str, name: str):
-        """A setting as run.yaml has it, else its default."""
+        """Look a setting up in run.yaml; else it is its default."""
+        default = getattr(SECTIONS[section](), name)
         given = self.settings.get(section)
-        default = getattr(SECTIONS[section](), name, None)
         return given.get(name, default) if isinstance(given, dict) else default
 
-    @property
-    def chats(self) -> bool:
-        """Did it learn from conversations?"""
-        return self.value("chat") is True
+    def settings_by(self, changed: bool) -> dict[str, dict]:
+        """Choose, by section, the settings that differ from the default, or the others; places on the machine are left out."""
+        chosen: dict[str, dict] = {}
+        for section, group in SECTIONS.items():
+            given, defaults = self.settings.get(section), vars(group())
+            for name, value in given.items() if isinstance(given, dict) else ():
+                if name in defaults and name not in PLACES and (value != defaults[name]) == changed:
+                    chosen.setdefault(section, {})[name] = _without_place(value)
+        return chosen
 
     @property
-    def is_ours(self) -> bool:
-        """Is it a TinyGPT model, not a stock architecture?"""
-        return self.config.get("model_type", "tinygpt") == "tinygpt"
-
-    @property
-    def sources(self) -> list[dict]:
-        return objects(self.value("text", "sources"))
-
-    @property
-    def is_toyland(self) -> bool:
-        return bool(self.sources) and all(source.get("dataset_name") == "toyland" for source in self.sources)
-
-    @property
-    def hub_datasets(self) -> list[str]:
-        """The ids of the Hub's datasets it was trained on."""
-        names = [source.get("dataset_name") for source in self.sources if source.get("hub") is True]
-        return list(dict.fromkeys(name for name in names if hub_id(name)))
-
-    @property
-    def hub_base(self) -> str | None:
-        """The id of the model on the Hub whose weights it began with."""
-        name = self.value("base_model", "name")
-        return name if self.value("base_model", "hub") is True and hub_id(name) else None
-
-    @property
-    def hub_model_id(self) -> str | None:
-        """Where its settings say it goes, or where it was pushed."""
-        names = [self.setting("training", "hub_model_id"), self.pushed]
-        return next((name for name in names if hub_id(name) and "/" in name), None)
-
-    @property
-    def baseline_losses(self) -> dict[str, float]:
-        return {name: loss for name, (loss, _) in self.baselines.items()}
-
-    @property
-    def baselines(self) -> dict[str, tuple[float, float | None]]:
-        """name -> (nats per token, bits per byte) of what counting reaches on the same tokens."""
-        known = {"uniform", "unigram", "trigram"}
-        return {
-            entry["name"]: (entry["loss"], finite(entry.get("bits_per_byte")))
-            for entry in objects(self.value("baselines"))
-            if isinstance(entry.get("name"), str) and entry["name"] in known and finite(entry.get("loss")) is not None
-        }
-
-    @cached_property
-    def evaluation(self) -> dict:
-        """The last evaluation of the log."""
-        return next((line for line in reversed(self.lines) if "eval_loss" in line), {})
-
-    @property
-    def samples(self) -> list[dict[str, str]]:
-        entries = objects(self.evaluation.get("samples"))
-        return [e for e in entries if isinstance(e.get("prompt"), str) and isinstance(e.get("text"), str)]
-
-    @cached_property
     def seconds(self) -> float | None:
-        """Of training over all resumes, by the tokens and speeds in the log; evaluation and saving are not in it."""
+        """Sum the time of training over all resumes, by the tokens and speeds in the log, without evaluation and saving."""
         total, before = 0.0, 0
         for line in self.lines:
-            tokens, speed = finite(line.get("tokens")), finite(line.get("tokens_per_second"))
+            tokens, speed = line["tokens"], line["tokens_per_second"]
             if tokens is not None and speed and speed > 0 and tokens >= before:
                 total, before = total + (tokens - before) / speed, tokens
-        return finite(total) or finite(self.number("result", "seconds"))
+        return fitted(total, NUMBER) or self.record["result"]["seconds"]
 
-    @cached_property
+    @property
     def equal_to(self) -> str | None:
-        """The stock architecture that computes the same."""
-        from tinygpt_hf.model.conversion import equal_architecture
-
+        """Name the stock architecture that computes the same."""
         try:
-            return equal_architecture(SimpleNamespace(**self.config)) if self.is_ours else None
+            return equal_architecture(SimpleNamespace(**self._config))
         except (UsageError, AttributeError, TypeError, ArithmeticError):
             return None
 
-    @property
-    def bytes_per_token(self) -> float | None:
-        """On held-out text: as its training reported, else as loss and bits per byte tell."""
-        loss, bits = self.number("result", "eval_loss"), self.number("result", "eval_bits_per_byte")
-        derived = loss / math.log(2) / bits if loss and bits else None
-        return finite(self.report.get("bytes_per_token")) or finite(derived)
 
-
-def objects(found) -> list[dict]:
-    """The JSON objects of what should be a list of them."""
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-
-
-def finite(value) -> float | int | None:
-    """A number a card can show, or None."""
-    return value if type(value) in (int, float) and abs(value) < LARGEST else None
-
-
-def hub_id(name) -> bool:
-    """May the name be one of the Hub?"""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
+def is_hub_name(name, owned: bool = False) -> bool:
+    """Tell whether a name may be one of a repository on the Hub; `owned`: it must say whose."""
     try:
-        validate_repo_id(name)
-    except HFValidationError:
+        return isinstance(name, str) and check_repository(name, "", owned) == name
+    except UsageError:
         return False
-    return isinstance(name, str) and HUB_ID.fullmatch(name) is not None
 
 
-def read_run(folder: Path) -> RunRecord:
-    """What there is to read of a run folder; nothing is too broken."""
-    from tinygpt_hf.settings.parsing import load_yaml
-
-    run = RunRecord(folder.resolve().name)
-    run.facts, run.config = _json(folder / "run.json"), _json(folder / "config.json")
-    run.report = _json(folder / "tokenizer" / "report.json")
-    run.tokenizer_kind = _kind(run.report, _json(folder / "tokenizer.json"))
+def _object(read: Callable) -> dict:
+    """Call what reads a JSON object; what is missing or damaged is an empty one."""
     try:
-        settings = load_yaml(str(folder / "run.yaml")) if _is_small(folder / "run.yaml") else {}
-        run.settings = redacted(settings) if isinstance(settings, dict) else {}
+        value = read()
     except (UsageError, OSError, ValueError, RecursionError):
-        run.settings = {}
-    run.lines = _log(folder / "log.jsonl")
-    pushed = _json(folder / "hub.json").get("pushed")
-    names = [name.partition("@")[0] for name in pushed] if isinstance(pushed, dict) else []
-    own = [name for name in names if name.rpartition("-")[0] not in names]  # not what went along, as alice/mine-data
-    run.pushed = own[-1] if own else None
-    run.parameters = _parameters(folder) or run.number("result", "parameters")
-    return run
-
-
-def _is_small(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size <= LARGEST_FILE
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _json(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if _is_small(path) else {}
-        return redacted(found) if isinstance(found, dict) else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
+    return _object(lambda: json.loads(path.read_bytes()))
 
 
-def _log(path: Path) -> list[dict]:
-    """The whole lines of a log, without those that are no JSON object."""
-    lines = []
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace") if _is_small(path) else ""
-    except OSError:
-        return []
-    for line in text.split("\n"):
-        try:
-            found = json.loads(line) if line else None
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict):
-            lines.append(redacted(found))
-    return lines
+def _without_place(value):
+    """Shorten a path that begins at the root or the home of a machine to its last part: the rest tells about the machine."""
+    if isinstance(value, list):
+        return [_without_place(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _without_place(inner) for key, inner in value.items()}
+    if isinstance(value, str) and "://" not in value and (value.startswith(("/", "~", "..")) or ":\\" in value):
+        return Path(value.replace("\\", "/")).name
+    return value
 
 
-def _kind(report: dict, core: dict) -> str | None:
-    """What sort of tokenizer it is, in words of ours."""
-    made = report.get("trained_with")
-    kind = made.get("tokenizer_type") if isinstance(made, dict) else None
-    if kind in ("bpe", "char", "byte"):
-        return {"bpe": "byte-level BPE", "char": "characters", "byte": "bytes"}[kind]
-    model, before = (core.get(name) if isinstance(core.get(name), dict) else {} for name in ("model", "pre_tokenizer"))
-    if model.get("type") == "BPE" and before.get("type") == "ByteLevel":
-        return "byte-level BPE" if model.get("merges") else "bytes"
-    if model.get("type") == "BPE" and not model.get("merges"):
-        return "characters"
-    return model.get("type") if model.get("type") in ("BPE", "Unigram", "WordPiece", "WordLevel") else None
+def _tokenizer_kind(core: dict) -> str | None:
+    """Name the sort of a tokenizer.json: bpe, char and byte are those that tinygpt_hf trains."""
+    model = core.get("model") if isinstance(core.get("model"), dict) else {}
+    kind, has_merges = fitted(model.get("type"), str), bool(model.get("merges"))
+    has_bytes = '"ByteLevel"' in json.dumps(core.get("pre_tokenizer"))
+    if kind != "BPE" or (has_merges and not has_bytes):
+        return kind
+    return "bpe" if has_merges else "byte" if has_bytes else "char"
 
 
 def _parameters(folder: Path) -> int | None:
-    """Counted in the headers of the weights."""
-    from tinygpt_hf.model.validation import weights_in
-
+    """Count the parameters in the headers of the weights."""
     try:
         return sum(math.prod(shape) for _, shape in weights_in(folder).values()) or None
     except (UsageError, RunError, OSError):
         return None
+
+
+def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = None) -> dict:
+    """Look up what a run was made from, for its run.json, while everything is at hand.
+
+    Sources and sizes of the text come from the row folder `rows`; how much of the last samples in the log of `folder` stands in
+    that text is counted. Nothing is asked over the network: the license of a dataset, and which commit of it or of `base_model`
+    was read, the Hub's own cache knows.
+    """
+    train = sorted((rows / "train").glob("window-*")) or [rows / "train"]  # windows: the text was streamed
+    manifests = [storage.read_json(part / "manifest.json") for part in (*train, rows / "validation")]
+    known, run = manifests[0], Run(folder)
+    sources = known.get("sources", ())
+    text: dict[str, Any] = {"train": _sizes(manifests[:-1]), "validation": _sizes(manifests[-1:])}
+    text |= {"sources": [described(source) for source in sources], "split": known.get("split")}
+    if known.get("validation"):
+        text["validation_source"] = described(known["validation"])
+    text["corpora"] = corpora(run, sources)
+    facts: dict[str, Any] = {"text": text}
+    samples = [sample["text"] for sample in run.evaluation["samples"]]
+    if samples:
+        held_out = opening_texts(tokenizer, rows / "validation")
+        facts["copies"] = copies(samples, held_out, tokenizer, train[0]) | {"tokens": text["train"]["num_tokens"]}
+    if base_model:
+        on_hub = is_on_hub(base_model)
+        facts["base_model"] = {"name": base_model if on_hub else Path(base_model).name, "hub": on_hub}
+        facts["base_model"]["commit"] = cached(base_model, "model")[0]
+    return facts
+
+
+def _sizes(manifests: list[dict]) -> dict:
+    """Sum what rows hold, those of windows taken together: each begins with the last id of the one before."""
+    sizes = {name: manifests[0].get(name) for name in SIZES}
+    for more in manifests[1:]:
+        again = {"num_documents": 1, "num_tokens": 1, "num_target_tokens": int("mask.bin" not in more["files"])}
+        for name in SIZES:
+            if sizes[name] is not None:
+                sizes[name] += more.get(name, 0) - again.get(name, 0)
+    return sizes
+
+
+def described(source: dict) -> dict:
+    """Describe a source by its fingerprint, files summed up, with what the Hub's cache knows of a dataset."""
+    shown = {k: v for k, v in source.items() if k not in ("files", "seed", "streaming", "listing")}
+    if "files" in source:
+        files = source["files"]
+        shown["files"] = [{"name": file["name"], "size": file["size"]} for file in files[:FILES_KEPT]]
+        known = [file["size"] for file in files if file["size"] is not None]  # of parquet behind a URL nobody asked
+        shown |= {"num_files": source.get("num_files", len(files)), "size": sum(known)}
+    name = source.get("dataset_name")
+    if name and name != "toyland":
+        commit, license = cached(name, "dataset", source.get("dataset_revision"))
+        shown |= {"hub": is_on_hub(name), "commit": commit, "license": license}
+        if not shown["hub"]:
+            shown["dataset_name"] = Path(name).name
+    return shown
+
+
+def is_on_hub(name: str) -> bool:
+    """Tell whether a name belongs to a repository, not to a folder here."""
+    return is_hub_name(name) and not Path(name).exists()
+
+
+def cached(name: str, kind: str, revision: str | None = None) -> tuple[str | None, str | None]:
+    """Find the commit that a name of the Hub stands for here, and the license its card states, in huggingface_hub's cache."""
+    if not is_on_hub(name) or not is_hub_name(revision or "main"):
+        return None, None
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
+    try:
+        is_commit = COMMIT.fullmatch(revision or "")
+        commit = revision if is_commit else (folder / "refs" / (revision or "main")).read_text().strip()
+    except OSError:
+        return None, None
+    try:
+        known = (metadata_load(folder / "snapshots" / commit / "README.md") or {}).get("license")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # somebody's card
+        known = None
+    words = [word for word in (known if isinstance(known, list) else [known]) if isinstance(word, str)]
+    return commit, ", ".join(words) or None
+
+
+def corpora(run: Run, sources: list[dict]) -> list[dict]:
+    """Read what the corpus.json of each prepared corpus says of the files, as far as the settings name its place.
+
+    A corpus is known by the sha256 of its files, so a folder that was written anew since is not taken for it.
+    """
+    hashes = {file.get("sha256") for source in sources for file in source.get("files", ())}
+    entries = [run.setting("data", "train_file"), *(e.get("train_file") for e in run.setting("data", "sources") or ())]
+    names = [str(name) for entry in entries for name in (entry if isinstance(entry, list) else [entry]) if name]
+    places = [Path(place) for name in names for place in ([name] if Path(name).exists() else glob.glob(name))]
+    found: dict[Path, dict] = {}
+    for place in map(Path.resolve, places):
+        for path in (place / CORPUS, *(above / CORPUS for above in place.parents[:2]), *place.rglob(CORPUS)):
+            if path not in found and path.is_file():
+                found[path] = _corpus(path, hashes)
+    return [known for known in found.values() if known]
+
+
+def _corpus(path: Path, hashes: set[str]) -> dict:
+    """Read the card's part of a corpus.json; nothing where none of its data has one of the hashes."""
+    try:
+        known = storage.read_json(path)
+        files = {file["sha256"] for name, file in known["files"].items() if name.startswith("data/")}
+        shown = {name: known.get(name) for name in CORPUS_PART} | {"preset": known["settings"]["corpus"]["preset"]}
+    except (RunError, OSError, LookupError, TypeError, AttributeError):
+        return {}
+    return shown if hashes & files else {}

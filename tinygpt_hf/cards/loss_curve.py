@@ -16,10 +16,10 @@ def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None =
     """A picture of runs by name, each the objects of a log.jsonl with `step` and `loss` or `eval_loss`."""
     drawn = {name: (_points(lines, "loss"), _points(lines, "eval_loss")) for name, lines in runs.items()}
     points = [point for curves in drawn.values() for curve in curves for point in curve]
-    last = max((step for step, _ in points), default=0)
-    if last == 0:
+    last = int(max((step for step, _ in points), default=0))
+    if last <= 0:
         return None
-    known = {name: loss for name, loss in (baselines or {}).items() if _is_number(loss)}
+    known = baselines or {}
     losses = [loss for _, loss in points] + list(known.values())
     low, high, tick = _scale(min(losses), max(losses))
 
@@ -59,17 +59,9 @@ def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None =
 
 def _points(lines: list[dict], key: str) -> list[tuple[int, float]]:
     """(step, loss), at most as many as can be told apart, the last always."""
-    found = [(line["step"], line[key]) for line in lines if _is_number(line.get(key)) and _is_step(line.get("step"))]
+    found = [(line["step"], line[key]) for line in lines if None not in (line.get("step"), line.get(key))]
     every = -(-len(found) // MOST_POINTS) or 1
     return found[::-1][::every][::-1]
-
-
-def _is_number(value) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e9
-
-
-def _is_step(value) -> bool:
-    return type(value) is int and 0 <= value < 10**12
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:

@@ -1,26 +1,36 @@
-"""The model card: README.md of a run folder, made from its run.json, run.yaml, log.jsonl and config.json alone.
+"""Write the cards: README.md of a run folder and of a prepared corpus, by the templates beside this file.
 
-    text = card("runs/mine")                         # Markdown that opens with metadata the Hub understands
     write_card(Path("runs/mine"), "me/my-model")     # README.md and loss_curve.svg, unless a person wrote that README.md
+    text = corpus_card(facts)                        # from the facts of a corpus.json
 
-Whatever of the files is missing or damaged makes the card shorter. What stands in them is quoted (see quoting.py): a run
-folder may come from anywhere.
+A template is read as the card it makes. What it prints of a run stays a value, whatever a file, a dataset or a sample is called:
+a number is written as one, everything else as a code span. In a code span, and in a code block (`| block`), there is no HTML, no
+link, no emphasis and no end but the fence chosen here. Only the words of the template itself are Markdown.
 """
 
 import hashlib
+import math
+import re
+import unicodedata
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from tinygpt_hf import storage
-from tinygpt_hf.cards.card_text import body
-from tinygpt_hf.cards.facts import RunRecord, objects, read_run
+from tinygpt_hf.cards.facts import SOURCE, Run, fitted, is_hub_name
 from tinygpt_hf.cards.loss_curve import loss_curve
-from tinygpt_hf.cards.markdown import front_matter
-from tinygpt_hf.errors import redacted
+from tinygpt_hf.errors import presentable, printable, redacted
+from tinygpt_hf.model.conversion import STOCK_CLASSES
 from tinygpt_hf.settings.checks import LANGUAGE, LICENSE
 
 README, CURVE = "README.md", "loss_curve.svg"
-# The identifiers the Hub takes; it refuses a card with another one, unless that is the name of an `other` licence.
+# The identifiers the Hub takes; it refuses a card with another one, unless that is the name of an `other` license.
 LICENSES = frozenset(
     """afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
     bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
@@ -30,6 +40,9 @@ LICENSES = frozenset(
     llama3.1 llama3.2 llama3.3 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0 other pddl
     postgresql unknown unlicense wtfpl zlib""".split()
 )
+METRICS = {"loss": "Loss (nats per token)", "perplexity": "Perplexity", "bits_per_byte": "Bits per byte"}
+LONGEST_NAME, LONGEST_BLOCK = 200, 20_000
+BAR = 40  # characters of the longest bar
 _OWN_LINE = "<!-- tinygpt_hf made this card from the run; change anything, and it is yours: {} -->"
 
 
@@ -39,24 +52,18 @@ def write_card(folder: Path, model_id: str | None = None) -> bool:
     False, and nothing done, where a person wrote the README.md, where the folder is no run's, and where its record is gone
     but not the card that was made of it.
     """
-    run = read_run(folder)
-    if not is_ours(folder) or not (run.facts or run.settings and not (folder / README).exists()):
+    run = Run(folder)
+    if not is_ours(folder) or not (run.is_recorded or run.settings and not (folder / README).exists()):
         return False
-    picture = loss_curve({"": run.lines}, run.baseline_losses)
+    picture = _picture(run)
     if picture:
         storage.write_file(folder / CURVE, picture)
-    storage.write_file(folder / README, _card(run, model_id, picture is not None))
+    storage.write_file(folder / README, model_card(run, model_id))
     return True
 
 
-def card(folder: str | Path, model_id: str | None = None) -> str:
-    """The card of a run folder. It shows loss_curve.svg, which `write_card` writes beside it, if the log has a loss."""
-    run = read_run(Path(folder))
-    return _card(run, model_id, loss_curve({"": run.lines}, run.baseline_losses) is not None)
-
-
 def is_ours(folder: Path) -> bool:
-    """May README.md be written? It is not there, or as we wrote it: its last line holds the hash of what stands above."""
+    """Tell whether README.md may be written: it is not there, or its last line holds the hash of what stands above."""
     path = folder / README
     if path.is_symlink():
         return False
@@ -74,67 +81,185 @@ def _own_line(text: str) -> str:
     return _OWN_LINE.format(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
-def _card(run: RunRecord, model_id: str | None, has_curve: bool) -> str:
-    text = front_matter(metadata(run, model_id)) + "\n" + body(run, model_id or run.hub_model_id, has_curve)
+def _picture(run: Run) -> str | None:
+    return loss_curve({"": run.lines}, {name: known["loss"] for name, known in run.baselines.items()})
+
+
+def model_card(run: Run, model_id: str | None = None) -> str:
+    """Make the card of a run. It shows loss_curve.svg, which `write_card` writes beside it, if the log has a loss."""
+    known = next((name for name in (model_id, run.hub_model_id) if is_hub_name(name)), None)
+    name = known or run.name
+    title = Markup(name) if re.fullmatch("[A-Za-z0-9/-]+", name) else name
+    values = {"run": run, "title": title, "model": Markup(known or "MODEL"), "has_name": bool(known)}
+    values |= {"stock_class": STOCK_CLASSES.get(run.equal_to), "has_curve": _picture(run) is not None}
+    text = _rendered(ModelCard, metadata(run, known), "model_card.md.jinja", values)
     return f"{text}\n{_own_line(text)}\n"
 
 
-def metadata(run: RunRecord, model_id: str | None = None) -> dict:
-    """What the Hub reads: library, task, tags, licence, language, data sets, base model and results, where they are known."""
-    from huggingface_hub import EvalResult, ModelCardData
-
-    name = model_id or run.hub_model_id or run.name
-    results, where = [], _dataset(run)
-    for kind, title in (
-        ("loss", "Loss (nats per token)"),
-        ("perplexity", "Perplexity"),
-        ("bits_per_byte", "Bits per byte"),
-    ):
-        value = run.number("result", f"eval_{kind}")
-        if value is not None:
-            results.append(
-                EvalResult(
-                    task_type="text-generation",
-                    task_name="Text generation",
-                    metric_type=kind,
-                    metric_name=title,
-                    metric_value=round(value, 4),
-                    **where,
-                )
-            )
+def metadata(run: Run, model_id: str | None = None) -> ModelCardData:
+    """Make what the Hub reads: library, task, tags, license, language, data sets, base model and results, where they are known."""
+    result, base = run.record["result"], run.record["base_model"]
+    about: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text generation", **_held_out(run)}
+    values = {kind: result[f"eval_{kind}"] for kind in METRICS if result[f"eval_{kind}"] is not None}
+    results = [
+        EvalResult(metric_type=kind, metric_name=METRICS[kind], metric_value=round(value, 4), **about)
+        for kind, value in values.items()
+    ]
     languages = run.setting("training", "language") or (["en"] if run.is_toyland else [])
-    languages = languages if isinstance(languages, list) else [languages]
-    wanted = run.setting("training", "license")
-    license = wanted if isinstance(wanted, str) and LICENSE.fullmatch(wanted) else None
-    data = ModelCardData(
-        language=[word for word in languages if isinstance(word, str) and LANGUAGE.fullmatch(word)] or None,
-        license="other" if license and license not in LICENSES else license,
-        license_name=license if license and license not in LICENSES else None,
+    return ModelCardData(
+        **_stated(run.setting("training", "license"), languages),
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["tinygpt", "tinygpt_hf", *(["conversational"] if run.chats else [])],
-        datasets=run.hub_datasets or None,
-        base_model=run.hub_base,
+        tags=["tinygpt", "tinygpt_hf", *(["conversational"] if run.record["chat"] else [])],
+        datasets=_hub_datasets(run) or None,
+        base_model=base["name"] if base["hub"] and is_hub_name(base["name"]) else None,
         metrics=["perplexity"] if results else None,
-        model_name=name,
+        model_name=line(model_id or run.hub_model_id or run.name) if results else None,
         eval_results=results or None,
-    ).to_dict()
-    if not results:
-        data.pop("model_name", None)
-    return redacted(data)
+    )
 
 
-def _dataset(run: RunRecord) -> dict[str, Any]:
-    """What the numbers were measured on, for the model index: the held-out part of the training text."""
-    if len(run.hub_datasets) == 1 and len(run.sources) == 1:
-        source = run.sources[0]
-        found = {"dataset_type": run.hub_datasets[0], "dataset_name": f"{run.hub_datasets[0]}, held-out part"}
-        for key, name in (("config", "dataset_config_name"), ("revision", "commit")):
-            if isinstance(source.get(name), str):
-                found[f"dataset_{key}"] = source[name]
-        return found
+def _stated(license, languages) -> dict:
+    """Name a license and languages as the Hub takes them; what it would refuse is left out."""
+    found = {}
+    if isinstance(license, str) and LICENSE.fullmatch(license):
+        found = {"license": license} if license in LICENSES else {"license": "other", "license_name": license}
+    languages = languages if isinstance(languages, list) else [languages]
+    known = [word for word in languages if isinstance(word, str) and LANGUAGE.fullmatch(word)]
+    return found | ({"language": known} if known else {})
+
+
+def _hub_datasets(run: Run) -> list[str]:
+    names = [source["dataset_name"] for source in run.sources if source["hub"]]
+    return list(dict.fromkeys(name for name in names if is_hub_name(name)))
+
+
+def _held_out(run: Run) -> dict[str, Any]:
+    """Name what the numbers were measured on, for the model index: the held-out part of the training text."""
+    datasets = _hub_datasets(run)
+    if len(datasets) == len(run.sources) == 1:
+        config, commit = (
+            run.sources[0][name] and line(run.sources[0][name]) for name in ("dataset_config_name", "commit")
+        )
+        found = {"dataset_type": datasets[0], "dataset_name": f"{datasets[0]}, held-out part"}
+        return found | {"dataset_config": config, "dataset_revision": commit}
     if run.is_toyland:
         return {"dataset_type": "toyland", "dataset_name": "Toyland of tinygpt_hf, held-out part"}
-    names = [file.get("name") for source in run.sources for file in objects(source.get("files"))]
-    shown = ", ".join(str(name) for name in names[:3]) + (" and others" if len(names) > 3 else "")
-    return {"dataset_type": "text", "dataset_name": f"held-out part of {shown or 'the training text'}"}
+    names = [file["name"] or "" for source in run.sources for file in source["files"]]
+    shown = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+    return {"dataset_type": "text", "dataset_name": line(f"held-out part of {shown or 'the training text'}")}
+
+
+def corpus_card(facts: dict) -> str:
+    """Make the card of a prepared corpus from the facts of its corpus.json."""
+    kinds = [kind for kind in ("text", "messages") if any(name.startswith(f"data/{kind}-") for name in facts["files"])]
+    places = {"default" if len(kinds) == 1 else kind: f"data/{kind}-*" for kind in kinds}
+    if any(name.startswith("excluded/") for name in facts["files"]):
+        places["excluded"] = "excluded/*"
+    configs: list[dict[str, Any]] = [
+        {"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in places.items()
+    ]
+    configs[0]["default"] = True
+    data = DatasetCardData(
+        **_stated(facts["license"], facts["language"]),
+        pretty_name=line(facts["name"]),
+        task_categories=["text-generation"],
+        configs=configs,
+    )
+    most = max(facts["lengths"].values())
+    bars = [
+        f"{int(least):>14,} {'#' * max(1, round(BAR * number / most)):<{BAR}} {number:,}"
+        for least, number in facts["lengths"].items()
+    ]
+    values = {"facts": facts, "sources": fitted(facts["sources"], [SOURCE]), "kinds": kinds, "bars": "\n".join(bars)}
+    return _rendered(DatasetCard, data, "corpus_card.md.jinja", values)
+
+
+def advice(facts: dict) -> str:
+    """Say what a model can learn from a corpus: the paragraph of its card."""
+    template = _environment().get_template("corpus_card.md.jinja")
+    return "".join(template.blocks["advice"](template.new_context({"facts": facts}))).strip()
+
+
+def _rendered(card: type[ModelCard] | type[DatasetCard], data, template: str, values: dict) -> str:
+    """Fill in a template; the class of the Hub then cuts and reads the card as the Hub will."""
+    text = _environment().get_template(template).render(values, card_data=Markup(data.to_yaml()))
+    return str(card(text.rstrip() + "\n"))
+
+
+@cache
+def _environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # so that macros and joined lists are Markup
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters.update(md=md, block=block, number=number, count=count, character=character)
+    env.filters["size"] = lambda value: Markup(storage.format_size(value))
+    env.filters["duration"] = lambda seconds: Markup(timedelta(seconds=round(seconds)))
+    env.filters["perplexity"] = lambda nats: number(math.exp(nats), ",.2f") if nats < 700 else ""
+    env.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")
+    return env
+
+
+def shown(value) -> Markup:
+    """Print a value of a template: Markup as it is, a number as one, ? for an unknown one, anything else as a code span."""
+    if isinstance(value, Markup):
+        return value
+    return Markup("?") if value is None else exact(value) if type(value) in (int, float) else md(value)
+
+
+def md(value) -> Markup:
+    """Make a code span."""
+    text = line(value) or " "
+    pad = " " if text[0] in "` " or text[-1] in "` " else ""
+    return Markup(f"{_fence(text, 1)}{pad}{text}{pad}{_fence(text, 1)}")
+
+
+def line(value) -> str:
+    """Make one line, secrets hidden, what is not printable written as an escape."""
+    return printable(_cut(redacted(str(value)), LONGEST_NAME))
+
+
+def block(text: str | None, language: str = "") -> Markup:
+    """Make a code block: line ends stay, other control characters are written as escapes."""
+    text = presentable(_cut(redacted(text or ""), LONGEST_BLOCK).replace("\r\n", "\n"))
+    return Markup(f"{_fence(text, 3)}{language}\n{text}\n{_fence(text, 3)}")
+
+
+def _fence(text: str, least: int) -> str:
+    """Choose as many backticks as stand nowhere in the text."""
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def character(name: str) -> Markup:
+    """Show `U+03A9` as the character and its name; as the name alone what shows nothing, or sits on its neighbor."""
+    sign = chr(int(name.removeprefix("U+"), 16))
+    is_visible = sign.isprintable() and not unicodedata.combining(sign)
+    return Markup(f"{md(sign)} " if is_visible else "") + name
+
+
+def number(value: float | None, form: str) -> Markup:
+    """Format a number; nothing for none."""
+    return Markup("" if value is None else format(value, form))
+
+
+def count(value: float) -> Markup:
+    """Shorten a count: 1234567 -> '1.23 million'."""
+    for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
+        if value >= 0.9995 * size:  # 999.96 million would be 1e+03 million
+            return Markup(f"{value / size:.3g}{word}")
+    return exact(value)
+
+
+def exact(value: float) -> Markup:
+    """Write a number out: 1234567 -> '1,234,567'; fractions to three digits."""
+    return Markup(format(value, "," if isinstance(value, int) else ",.3g" if abs(value) < 1000 else ",.0f"))

@@ -1,6 +1,6 @@
 """Sources -> a clean corpus in a new folder: data/, excluded/, corpus.json and a card; the whole folder or none of it.
 
-    facts = prepare_corpus(DataArguments(train_file=["books"]), CorpusArguments(output_dir="corpora/books"), card)
+    facts = prepare_corpus(DataArguments(train_file=["books"]), CorpusArguments(output_dir="corpora/books"))
 
 Documents go through in their order: weight, mending, rules of one document, exact duplicates, paragraphs seen before, near
 duplicates, near duplicates across the split, choice of a sample. Of documents that are alike the first stays. All but the
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import tinygpt_hf
 from tinygpt_hf import storage
+from tinygpt_hf.cards.render import corpus_card
 from tinygpt_hf.curation.deduplication import NearDuplicates, Paragraphs, check_datasketch
 from tinygpt_hf.curation.documents import Cleaned, Cleaner, cleaned_documents
 from tinygpt_hf.curation.filters import Drop, contents, mended
@@ -42,10 +43,9 @@ OF_DATA = (  # the settings of `data:` that decide what is written
 def prepare_corpus(
     data: DataArguments,
     corpus: CorpusArguments,
-    card: Callable[[dict], str],
     progress: Callable[[Facts], None] = lambda facts: None,
 ) -> dict:
-    """Clean the training sources of `data` into `corpus.output_dir`; `card`: its facts -> README.md. Returns the facts."""
+    """Clean the training sources of `data` into `corpus.output_dir`; returns the facts."""
     check_settings(data)
     check_corpus(corpus)
     settings = corpus.resolved()
@@ -85,7 +85,7 @@ def prepare_corpus(
         scratch.rmdir()
         record = _record(folder, data, corpus, settings, origin_facts, facts, sift, tokenizer)
         storage.write_json(folder / CORPUS, record)
-        storage.write_file(folder / "README.md", card(record))
+        storage.write_file(folder / "README.md", corpus_card(record))
     return record
 
 

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,7 +145,7 @@ def evaluate_text(
 
 def evaluate_file(
     model, tokenizer, path: str | Path, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
-) -> dict[str, float | int | str]:
+) -> dict[str, Any]:
     """`tinygpt evaluate`: the numbers of a text file, computed by this package's modules of the `evaluate` library."""
     text = read_text(path)
     ids = encode_text(tokenizer, text)

@@ -27,6 +27,7 @@ from tinygpt_hf.errors import RunError, UsageError, printable
 from tinygpt_hf.hub.retry import HubError, check_login, patiently, quiet_client
 from tinygpt_hf.hub.upload_set import MODEL, SHARDS, Parcel, frozen, pack
 from tinygpt_hf.settings.hub import PullArguments, PushArguments, check_also, check_repository, check_revision
+from tinygpt_hf.storage import format_size
 
 RECORD = "hub.json"  # in a model folder: which commits it went to, or came from
 MAIN = "main"
@@ -158,9 +159,9 @@ def pull(wanted: PullArguments, say: Say) -> Path:
 def listing(parcel: Parcel, branch: str | None) -> list[str]:
     """What will be sent, file by file, and what stays here."""
     where = parcel.repository + (f", branch {branch}" if branch else "")
-    lines = [f"{parcel.home} -> {parcel.kind} {where}: {len(parcel.files)} files, {_bytes(parcel.size)}"]
+    lines = [f"{parcel.home} -> {parcel.kind} {where}: {len(parcel.files)} files, {format_size(parcel.size)}"]
     width = max(map(len, parcel.files))
-    lines += [f"  {name:<{width}}  {_bytes(path.stat().st_size)}" for name, path in parcel.files.items()]
+    lines += [f"  {name:<{width}}  {format_size(path.stat().st_size)}" for name, path in parcel.files.items()]
     if parcel.left_out:
         lines.append(f"  stays here: {_some(parcel.left_out)}")
     return lines
@@ -297,17 +298,11 @@ def _check_room(size: int, target: Path) -> None:
     above = next(path for path in target.absolute().parents if path.exists())
     free = shutil.disk_usage(above).free
     if size > free:
-        raise RunError(f"{target} needs {_bytes(size)} and {above} has {_bytes(free)} left; make room, or use another")
+        raise RunError(
+            f"{target} needs {format_size(size)} and {above} has {format_size(free)} left; make room, or use another"
+        )
 
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(map(printable, names[:SHOWN])) + more
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.storage import format_size
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def check_room(needs: Needs, folder: Path, limit: int, device: str) -> None:
     free, where = available_memory(device), "GPU memory" if device == "cuda" else "memory"
     if needs.fixed > free:
         raise UsageError(
-            f"weights, gradients and optimizer take {size(needs.fixed)}",
-            f"{size(free)} of {where} are free",
+            f"weights, gradients and optimizer take {format_size(needs.fixed)}",
+            f"{format_size(free)} of {where} are free",
             "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size), or a machine with more",
         )
     # while one is written there are `limit` old ones and the new; besides: the last and the best weights, one being replaced
@@ -100,8 +101,8 @@ def check_room(needs: Needs, folder: Path, limit: int, device: str) -> None:
     room = shutil.disk_usage(folder).free
     if wanted - have > room:
         raise UsageError(
-            f"the checkpoints take {size(wanted)}",
-            f"{size(room + have)} are free on the disk of {folder}",
+            f"the checkpoints take {format_size(wanted)}",
+            f"{format_size(room + have)} are free on the disk of {folder}",
             "make space, choose another --output_dir, or a smaller --save_total_limit or model",
         )
 
@@ -120,12 +121,3 @@ def available_memory(device: str) -> int:
         return min(free, max(limit - used, 0))
     except (OSError, ValueError):  # no control group, or one without a limit ("max")
         return free
-
-
-def size(count: int) -> str:
-    """1536 -> '1.5 KiB'."""
-    value, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{value:.1f} {units[0]}" if units[0] != "bytes" else f"{count} bytes"

@@ -14,7 +14,7 @@ and the story's object occurs only in split "heldout", and a held-out question i
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from random import Random
 
@@ -122,7 +122,7 @@ def words_of(text: str) -> set[str]:
 def vocabulary() -> frozenset[str]:
     """Return every word form the generator can write, in lower case, read off its frames and tables."""
     children = stories.BOYS + stories.GIRLS
-    common = {"A": children, "B": children, "C": children, "K": stories.KIN, "G": stories.KIN}
+    common: dict[str, Sequence] = {"A": children, "B": children, "C": children, "K": stories.KIN, "G": stories.KIN}
     common |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
     texts = ["here is a story read this", *stories.NUMBERS[1:], *dialogues.SPOTS, *tasks.DEEDS, *tasks.WORDS]
     texts += [*map(plural, tasks.PLURALS), *(word[0] for word in tasks.SPELLED), *tasks.GROUP.values()]

@@ -107,7 +107,7 @@ class Verb:
     """A hole for a verb that agrees with the member `key`, or with s or p: its four forms."""
 
     key: str
-    forms: tuple[str, str, str, str]
+    forms: tuple[str, ...]
 
 
 HOLE = re.compile(r"\{([^}]*)\}|<([^>]*)>")
@@ -116,7 +116,8 @@ HOLE = re.compile(r"\{([^}]*)\}|<([^>]*)>")
 @cache
 def frame(text: str) -> tuple[str | Slot | Verb, ...]:
     """Parse a frame, once, into what stands between the holes and the holes."""
-    parts, last, subject, slot = [], 0, None, None
+    parts: list[str | Slot | Verb] = []
+    last, subject, slot = 0, None, None
     for hole in HOLE.finditer(text):
         literal = text[last : hole.start()]
         if literal:

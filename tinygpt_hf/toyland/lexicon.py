@@ -10,6 +10,7 @@ modals, prepositions, conjunctions, numerals) are not in it. Forms come from spe
 (['noun:pl'], ['adj:est'])
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 from tinygpt_hf.toyland.tables import entries
@@ -70,7 +71,11 @@ def verbs() -> dict[str, dict[str, str]]:
 @cache
 def lexicon() -> dict[str, frozenset[str]]:
     """Map each lower-case word form to its tags, for every open-class word of toyland."""
-    tagged = [("name:m", NAMES_M + KIN_M), ("name:f", NAMES_F + KIN_F), ("noun:sg", KIN_F + KIN_M)]
+    tagged: list[tuple[str, Iterable[str]]] = [
+        ("name:m", NAMES_M + KIN_M),
+        ("name:f", NAMES_F + KIN_F),
+        ("noun:sg", KIN_F + KIN_M),
+    ]
     for nouns in NOUNS.values():
         tagged += [("noun:sg", nouns), ("noun:pl", map(plural, nouns))]
     tagged += [("noun:mass", nouns) for nouns in _words("mass").values()]

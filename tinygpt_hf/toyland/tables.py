@@ -17,7 +17,7 @@ is one line; the kind, the part between / and ->, and the brackets can be missin
 import re
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DATA = Path(__file__).parent / "data"
 EXCHANGE = re.compile(r"(?:(\w+): )?(.*?)(?: / (.*))? -> (.*?)(?: \[(.*)\])?")
@@ -27,10 +27,10 @@ class Exchange(NamedTuple):
     """One question and its answer, as texts, frames or templates."""
 
     kind: str
-    question: str
-    clause: str  # the question as part of a sentence
-    answer: str
-    accept: tuple[str, ...]  # a right answer contains one of these
+    question: Any
+    clause: Any  # the question as part of a sentence
+    answer: Any
+    accept: tuple  # a right answer contains one of these
 
     def filled(self, values: dict[str, str]) -> "Exchange":
         """Put values into the {holes} of a template; the answer begins with a capital letter."""
@@ -65,4 +65,4 @@ def table(name: str) -> dict[str, list[str]]:
 
 def entries(name: str, section: str) -> list[tuple[str, str]]:
     """List the (key, value) lines of a section."""
-    return [tuple(line.split(": ", 1)) for line in table(name)[section]]
+    return [(key, value) for key, value in (line.split(": ", 1) for line in table(name)[section])]

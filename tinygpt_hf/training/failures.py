@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import RunError
-from tinygpt_hf.planning.plan import Needs, size
+from tinygpt_hf.planning.plan import Needs
+from tinygpt_hf.storage import format_size
 from tinygpt_hf.training.checkpoint import RunState
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
@@ -123,9 +124,11 @@ class DiskErrors(contextlib.AbstractContextManager):
         if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
             return
         place = next((p for p in (self.folder, *self.folder.parents) if p.is_dir()), Path())
-        free = size(shutil.disk_usage(place).free)
+        free = format_size(shutil.disk_usage(place).free)
         needed = (
-            f"a checkpoint needs {size(self.needs.checkpoint)}, {free} are free" if self.needs else f"{free} are free"
+            f"a checkpoint needs {format_size(self.needs.checkpoint)}, {free} are free"
+            if self.needs
+            else f"{free} are free"
         )
         raise RunError(
             f"{error.strerror} in {self.folder}: {needed}; what was saved before is complete; make space and run the same "

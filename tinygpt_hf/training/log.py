@@ -5,12 +5,13 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import Listener, presentable, redacted
-from tinygpt_hf.planning.plan import size
+from tinygpt_hf.storage import format_size
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -46,9 +47,9 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn
 
+        stderr: Any = Listener(sys.stderr)  # a stream by what it does
         columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[right]}")
-        stream: Any = Listener(sys.stderr)
-        self._bar = Progress(*columns, console=RichConsole(file=stream), transient=True)
+        self._bar = Progress(*columns, console=RichConsole(file=stderr), transient=True)
         self._task = self._bar.add_task(title, total=total, completed=done, right="")
         self._bar.start()
 
@@ -81,7 +82,7 @@ def tokenizing_bar(console: Console, clock: Callable[[], float] = time.perf_coun
         words = [f"{done / 1e6:.1f} MB", f"{speed:.1f} MB/s", f"{tokens} tokens"]
         if share and share > first[1]:
             left = (1 - share) / (share - first[1]) * (clock() - first[2])
-            words.append(f"{duration(left)} left")
+            words.append(f"{timedelta(seconds=round(left))} left")
         console.advance(share or 0.0, ", ".join(words))
 
     return progress
@@ -175,7 +176,7 @@ class Meter:
         self._total += spent
         self._spent = 0.0
         left = (self._max_steps - step) * spent / max(self._steps - self._steps_before, 1)
-        right = f"step {step}/{self._max_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {duration(left)} left"
+        right = f"step {step}/{self._max_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {timedelta(seconds=round(left))} left"
         self._console.advance(step, right)
         self._sum, self._tokens, self._steps = 0.0, 0, 0
         self._tokens_before, self._steps_before = 0, 0
@@ -220,8 +221,9 @@ def announcement(net, plan, state, num_tokens: int | None, block_size: int, acce
 def needs_line(needs, limit: int) -> str:
     """What memory and disk the run will take."""
     return (
-        f"memory: {size(needs.fixed)} for weights, gradients and optimizer, about {size(needs.activations)} for a micro-batch; "
-        f"disk: {size(needs.checkpoint)} a checkpoint, {limit} are kept"
+        f"memory: {format_size(needs.fixed)} for weights, gradients and optimizer, "
+        f"about {format_size(needs.activations)} for a micro-batch; "
+        f"disk: {format_size(needs.checkpoint)} a checkpoint, {limit} are kept"
     )
 
 
@@ -266,10 +268,3 @@ def closing_line(result) -> str:
 def loss_words(loss: float | None) -> str:
     """A loss as it is shown; None is one that JSON could not hold."""
     return "not finite" if loss is None else f"{loss:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """75 -> '1:15', 3700 -> '1:01:40'."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

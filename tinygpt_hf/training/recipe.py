@@ -24,7 +24,7 @@ import torch
 import transformers
 
 from tinygpt_hf import storage
-from tinygpt_hf.cards.provenance import provenance
+from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
 from tinygpt_hf.errors import Interrupted, RunError, UsageError
 from tinygpt_hf.evaluation.baselines import baselines

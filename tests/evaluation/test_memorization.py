@@ -1,0 +1,61 @@
+"""What a model copied is counted as a plain search counts it; of a long text, an even part is searched."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygpt_hf.evaluation import memorization
+from tinygpt_hf.evaluation.memorization import LENGTH, copies
+from tinygpt_hf.rows.store import RowWriter
+
+
+class Letters:
+    """A tokenizer whose ids are characters."""
+
+    def batch_decode(self, batch, skip_special_tokens):
+        return ["".join(map(chr, ids)) for ids in batch]
+
+
+def letter_rows(folder: Path, documents: list[str]) -> Path:
+    with RowWriter(folder, 1 << 20) as writer:
+        for document in documents:
+            writer.add([ord(c) for c in document])
+    return folder
+
+
+def plain_share(texts: list[str], documents: list[str]) -> tuple[int, int]:
+    """(sequences, those in the documents), the slow obvious way."""
+    clean = [" ".join(document.split()) for document in documents]
+    every = [" ".join(t.split())[k : k + LENGTH] for t in texts for k in range(len(" ".join(t.split())) - LENGTH + 1)]
+    return len(every), sum(any(sequence in document for document in clean) for sequence in every)
+
+
+@pytest.mark.parametrize("piece", [1 << 18, 100])
+def test_copies_are_those_a_plain_search_finds(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(memorization, "PIECE_TOKENS", piece)
+    rng = np.random.default_rng(1)
+    words = ["sun", "moon", "Straße", "日本", "🙂", "a", "e\u0301", "tree\n", "\t"]
+    documents = [" ".join(rng.choice(words, 120)) for _ in range(6)]
+    texts = [
+        documents[2][50:150] + " never said before by anybody at all",
+        documents[0][-20:] + documents[1][:20],
+        "short",
+        documents[3][5:25],
+    ]
+    held = [documents[4][3:90].replace(" ", "\n  "), "nothing of this stands in the training text, really"]
+    found = copies(texts, held, Letters(), letter_rows(tmp_path / "rows", documents))
+    assert (found["sequences"], found["copied"]) == plain_share(texts, documents)
+    assert (found["held_out_sequences"], found["held_out_copied"]) == plain_share(held, documents)
+    assert (found["short"], found["short_copied"]) == (2, 1)
+    assert 0 < found["copied"] < found["sequences"] and found["tokens"] == found["searched_tokens"] == sum(
+        map(len, documents)
+    )
+
+
+def test_of_a_long_text_an_even_part_is_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr(memorization, "PIECE_TOKENS", 1000)
+    monkeypatch.setattr(memorization, "MOST_TOKENS", 4000)
+    rows = letter_rows(tmp_path / "rows", [f"document number {k} says that {k * 7919} is a number" for k in range(400)])
+    found = copies(["document number 3 says that 23757 is a number"], [], Letters(), rows)
+    assert 2000 < found["searched_tokens"] <= 4000 < found["tokens"]
