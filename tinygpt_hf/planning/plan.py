@@ -10,10 +10,7 @@ from tinygpt_hf.settings.defaults import LENGTHS
 from tinygpt_hf.storage import format_size
 
 TOKENS = 3_000_000  # of a run without a length: minutes on one core at the default size
-EPOCHS, EPOCHS_CONTINUED = (
-    16,
-    3,
-)  # a text shown more often teaches a model from scratch little, one that can speak sooner
+EPOCHS, EPOCHS_CONTINUED = 8, 3  # after more a small text is learned by heart; weights that are there learn it sooner
 WARMUP = 20
 BESIDE = 0.07  # of the time of training, for evaluations and samples before the last; a tenth with what saving takes
 SAMPLES = 0.2  # of that, for samples whose length nobody set

@@ -166,7 +166,7 @@ class TrainingArguments(OutputArguments):
 
     max_steps: int | None = setting(
         None,
-        "optimizer steps to take; with no length given: 3 million tokens, at most 16 epochs (3 with model_name_or_path)",
+        "optimizer steps to take; with no length given: 3 million tokens, at most 8 epochs (3 with model_name_or_path)",
     )
     num_train_epochs: float | None = setting(None, "times to go through the rows")
     max_train_tokens: int | None = setting(None, "tokens to train on")
