@@ -24,7 +24,7 @@ LOST = (
 @pytest.fixture(scope="module")
 def stories():
     rng = Random(7)
-    return [tell(rng, held_out=True) for _ in range(60)]
+    return [tell(rng, held_out=True) for _ in range(120)]
 
 
 def test_unseen_stories_hold_together():
@@ -72,7 +72,7 @@ def the_thing(story, rng, stories):
 def test_with_one_word_swapped_they_do_not(stories, swap):
     rng = Random(0)
     broken = [text for story in stories if (text := swap(story, rng, stories))]
-    assert len(broken) >= 25 and sum(not incoherence(text) for text in broken) <= 0.05 * len(broken)
+    assert len(broken) >= 50 and sum(not incoherence(text) for text in broken) <= 0.05 * len(broken)
 
 
 def test_nonsense_is_not_coherent():
@@ -81,7 +81,7 @@ def test_nonsense_is_not_coherent():
         LOST.replace("Molly", "Walter"),  # a girl named Walter
         LOST.replace("Leo", "Molly"),  # Molly thanked Molly
         LOST.replace("Leo", "Lily").replace("thanked Lily", "thanked him"),
-        LOST.replace("Molly was sad because", "Molly is sad because"),
+        LOST.replace("Leo found the kite", "Leo found a doll"),
         LOST.replace("red kite", "red zeppelin"),
         LOST.replace("Molly thanked Leo.", '"Thank you, Leo, said Molly.'),
         LOST.replace("Molly thanked Leo.", "Thanked Leo Molly the."),
@@ -90,8 +90,19 @@ def test_nonsense_is_not_coherent():
         "",
     ):
         assert wrong != LOST and incoherence(wrong), wrong
-    ending = 'fit "Clara thanked Leo. Now Molly was very happy."'
-    assert incoherence(LOST.replace("Molly thanked", "Clara thanked")).endswith(ending)
+    assert incoherence(LOST.replace("Molly thanked", "Clara thanked")).endswith('go on with: "Clara thanked Leo."')
+
+
+def test_it_need_not_be_told_word_for_word_as_toyland_does():
+    for other in (
+        LOST.replace("Molly had", "One rainy day, Molly had"),  # when it was matters to nobody
+        LOST.replace("red kite", "golden lion").replace("kite", "lion"),  # a thing no such story is about
+        LOST.replace("Molly thanked Leo", "Molly thanked him"),
+        LOST.replace(
+            "Molly thanked Leo.", "Molly thanked Leo. Molly was very careful with the kite."
+        ),  # of another plot
+    ):
+        assert other != LOST and incoherence(other) == ""
 
 
 def test_a_story_that_was_cut_off_is_judged_up_to_its_last_whole_sentence(stories):

@@ -1,135 +1,149 @@
-"""Coherence of a story: could one cast, in one plot, have been told of in all its sentences?
+"""Judge the coherence of a story: the same hero, fitting pronouns, the same thing, from the first sentence to the last.
 
     incoherence(story)            why it does not hold together, in words; "" where it does
 
-A story is read from its beginning with the frames that toyland's plots are told in, and what is known of the cast is kept: who
-the hero is, what the thing is, in which tense it is told. The next sentence has to fit, with the same name, with the pronouns of
-its gender, with the same thing. So an unknown word, a quotation that does not close, a girl named Walter, a second name for the
-hero or a ball that was a kite end the reading. A story told in other sentences than toyland's own cannot be read at all.
+Toyland's frames read a sentence, and so it is known who is who in it. A story is coherent if
+
+- its words are toyland's, its quotations close, and frames read all of its sentences, of which there are five or more;
+- in one plot everybody keeps one name, pronouns have the gender of whom they mean, things, places and numbers stay the same;
+- "the ball" was told of before, and a sentence from another plot names nobody and nothing new.
+
+Grammar and tense are not looked at. A story in words that no frame has cannot be judged, and counts as incoherent.
 """
 
 import re
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
+from typing import NamedTuple
 
 from tinygpt_hf.toyland import stories
-from tinygpt_hf.toyland.grammar import CASES, PRONOUNS, Slot, Verb
+from tinygpt_hf.toyland.corpus import vocabulary, words_of
+from tinygpt_hf.toyland.grammar import PRONOUNS, Slot, Verb
 
-SHORTEST = 5  # sentences in a story of toyland's
-# One sentence without its end: what is left of a story where a limit of tokens cut it off.
-UNFINISHED = re.compile(r'[^.?!"]*("[^"]*("[^.?!"]*)?)?')
-LONGEST = 40  # characters of a name, a thing or a phrase
-Cast = dict[str, frozenset]  # role -> the members it may still be filled with; "tense" -> 0 for past, 1 for present
+SHORTEST = 5  # sentences
+PEOPLE = "ABCK"  # the roles that people with names fill: children, and Mom or Grandpa
+GENDERS = {word: gender.replace("p", "n") for gender, cases in PRONOUNS.items() for word in cases.values()}
+GENDERS |= {"boy": "m", "girl": "f"}
+# Speech with what stands around it, or a plain sentence; and what may stand before any frame: "One rainy day, ", "Then ".
+SENTENCE = re.compile(r' ?("[^"]*" [a-z][^".]*\.|[^".?!]*"[^"]*"|[^".?!]+[.?!])')
+LEAD = r"(?:(?:One? [A-Z]\w+|[A-Z]\w*(?: [a-z]+){0,3}), |(?:Then|Now|Soon|So|But|There|First|Finally|At last) )?"
+# How the forms of a hole are written, with any adjective; a pronoun may stand where a name, or "the", may.
+NEW = dict.fromkeys(("a", "an"), r"(?:an?|some) (?:\w+ )?(\w+)") | {"cn": r"(?:\w+ )?(\w+)", "ns": r"(\w+)"}
+FORMS = NEW | dict.fromkeys(("'s", "his"), r"(?:the )?(\w+?)(?:'s)?")
+FORMS |= {"n": r"(\w+)", "at": r"(?:in|at|near) the (\w+)", "to": r"to the (\w+)"}
+
+Hole = tuple[str, str, bool]  # role; "name", "noun" or "phrase"; whether it comes with "a" or an adjective
+Cast = dict[str, tuple[str, str]]  # role -> a name, a noun or a phrase, and its gender; a phrase has none
+
+
+class Reading(NamedTuple):
+    """What a sentence tells, read with a frame of a plot."""
+
+    plot: "Plot"
+    named: Cast
+    new: set[str]  # roles that come with "a" or an adjective
+    meant: set[tuple[str, str]]  # (role, gender) of the pronouns
+
+
+class Plot:
+    """The frames of a plot as patterns that read sentences; without a plot, those that any story may begin with."""
+
+    def __init__(self, plot: stories.Plot | None = None):
+        frames = [said for (said,) in stories.openings()] + [said for said, _ in stories.preludes().values()]
+        self.pools = {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
+        if plot:
+            frames = [frame for _, step in plot.steps for variant in step for frame in variant]
+            for keys, choices in plot.choices:
+                self.pools |= zip(keys if keys.isupper() else (keys,), zip(*choices, strict=True), strict=True)
+        self.new = {part.key for frame in frames for part in frame if type(part) is Slot and part.form in NEW}
+        self.patterns = [pattern for frame in dict.fromkeys(frames) for pattern in self._patterns(frame)]
+
+    def _patterns(self, frame: tuple) -> Iterator[tuple[re.Pattern, list[Hole]]]:
+        """Make a pattern of each sentence of a frame, and list the holes that its groups stand for."""
+        marks = {str: "{1}", Verb: "v{0}v", Slot: "N{0}N"}
+        text = "".join(marks[type(part)].format(place, part) for place, part in enumerate(frame))
+        for sentence in SENTENCE.findall(text):
+            holes: list[Hole] = []
+            pieces = re.split(r"\b[vN](\d+)[vN]\b", re.escape(re.sub(f"^{LEAD}", "", sentence)))
+            pieces[1::2] = [self._pattern(frame[int(place)], holes) for place in pieces[1::2]]
+            yield re.compile(f"{LEAD}(?i:{''.join(pieces)})"), holes
+
+    def _pattern(self, part: Slot | Verb, holes: list[Hole]) -> str:
+        if isinstance(part, Verb):
+            return f"(?:{'|'.join(part.forms)})"
+        if len(part.key) == 2 and part.key.isupper():  # Tom and Mia
+            both = [self._pattern(Slot(role, part.form), holes) for role in part.key]
+            return f"(?:{' and '.join(both)}|they|them|their)"
+        pool = self.pools.get(part.key)
+        kind = "name" if not pool else "noun" if "the" in pool[0].forms else "phrase"
+        holes.append((part.key if pool else part.key.replace("G", "K"), kind, part.form in NEW))
+        phrases = "|".join(member.forms[""] for member in pool or ())
+        return f"({phrases})" if kind == "phrase" else FORMS.get(part.form, r"(?:the )?(\w+)")
+
+    def read(self, sentence: str) -> Iterator[Reading]:
+        """Read a sentence in each way that the plot has; "the horse helps the horse" is none."""
+        for pattern, holes in self.patterns:
+            if match := pattern.fullmatch(sentence):
+                filled = [(*hole, words) for hole, words in zip(holes, match.groups(), strict=True) if words]
+                meant = {(role, GENDERS[word.lower()]) for role, _, _, word in filled if word.lower() in GENDERS}
+                named = {(role, _being(kind, word)) for role, kind, _, word in filled if word.lower() not in GENDERS}
+                roles, beings = {role for role, _ in named}, {being for _, being in named}
+                if len(roles) == len(named) == len(beings) and None not in beings:
+                    yield Reading(self, dict(named), {role for role, _, new, _ in filled if new}, meant)
+
+    def goes_on(self, cast: Cast, reading: Reading, told: set[str]) -> Cast | None:
+        """Return the cast of a story of this plot with what its next sentence tells; None where that cannot be next."""
+        cast, own = dict(cast), reading.plot in (self, _plots()[0])
+        for role, being in reading.named.items():
+            before = being[0] in told or not being[1]
+            comes = before or role in PEOPLE or role in reading.new or role not in self.new
+            if own and comes and role not in cast and (not being[1] or being not in cast.values()):
+                cast[role] = being
+            if (cast.get(role) != being) if own or role in PEOPLE else not before:
+                return None
+        for role, gender in reading.meant:
+            if (cast.get(role, "??")[1] != gender) if own or role in PEOPLE else gender != "n":
+                return None
+        return cast
 
 
 def incoherence(story: str, cut_off: bool = False) -> str:
-    """Why a story does not hold together, in words; "" where it does.
-
-    `cut_off`: the story goes on behind its last whole sentence, and is judged up to there.
-    """
-    left, count = min((reader.read(story) for reader in _readers()), key=lambda read: len(read[0]))
-    if left and not (cut_off and UNFINISHED.fullmatch(left)):
-        return f'what was told before does not fit "{left[:60]}"'
-    return "" if count >= SHORTEST else f"a story has at least {SHORTEST} sentences"
-
-
-class PlotReader:
-    """Reads stories of one plot backwards, from the text to the cast."""
-
-    def __init__(self, plot: stories.Plot):
-        frames = [parts for _, variants in plot.steps for variant in variants for parts in variant]
-        frames += [parts for variant in stories.openings() for parts in variant]
-        frames += [step for step, _ in stories.preludes().values()]
-        self.frames, self.people = list(dict.fromkeys(frames)), plot.people
-        pools = dict.fromkeys("ABC", stories.BOYS + stories.GIRLS) | dict.fromkeys("KG", stories.KIN)
-        pools |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
-        for keys, choices in plot.choices:
-            for place, key in enumerate(keys if keys.isupper() else (keys,)):
-                pools[key] = [choice[place] for choice in choices]
-        self.roles: Cast = {role: frozenset(pool) for role, pool in pools.items()} | {"tense": frozenset((0, 1))}
-        self.written: dict[tuple[str, str], dict[str, set]] = {}  # (role, form) -> its words -> whom they may mean
-        for role, pool in pools.items():
-            for member in pool:
-                for form, words in member.forms.items():
-                    self.written.setdefault((role, form), {}).setdefault(words, set()).add(member)
-
-    def read(self, story: str) -> tuple[str, int]:
-        """What is left of a story from the first sentence on that does not fit, and how many sentences do."""
-        todo: dict[tuple, Cast] = {(story, 0, frozenset()): {}}
-        best = story, 0
-        while todo and best[0]:
-            (text, count, _), cast = todo.popitem()
-            best = min(best, (text, count), key=lambda read: len(read[0]))
-            small = re.sub("[A-Za-z]", lambda letter: letter[0].lower(), text, count=1)
-            for parts in self.frames:
-                for start in (text, small):  # a sentence begins with a capital, whatever its frame begins with
-                    for rest, known in self._sentence(parts, start, cast, first=True):
-                        if rest[:1] in ("", " "):
-                            todo[rest[1:], count + 1, frozenset(known.items())] = known
-        return best
-
-    def _sentence(self, parts: tuple, text: str, cast: Cast, first: bool = False) -> Iterator[tuple[str, Cast]]:
-        """Each way to read a frame off the beginning of a text: (the text behind it, what the cast can be then)."""
-        if not parts:
-            yield text, cast
-            return
-        part, others = parts[0], parts[1:]
-        for words, told in self._ways(part, text, cast, first):
-            if type(words) is tuple:
-                yield from self._sentence(words + others, text, cast)
-            elif text.startswith(words):
-                known: Cast | None = cast
-                for role, members in told.items():
-                    known = None if known is None else self._narrowed(known, role, members)
-                if known is not None:
-                    yield from self._sentence(others, text[len(words) :], known)
-
-    def _ways(self, part, text: str, cast: Cast, first: bool) -> Iterator[tuple[str | tuple, dict[str, set]]]:
-        """What may stand for one part of a frame: words (or other parts), and what they tell of roles."""
-        if type(part) is str:
-            yield part, {}
-            return
-        role = part.key
-        whole = role in self.roles  # else it is two: AB, Tom and Mia
-        if type(part) is Verb:
-            for place, form in enumerate(part.forms):
-                told, plural = {"tense": {place // 2}}, bool(place % 2)
-                if whole and text.startswith(form):
-                    yield form, told | {role: {member for member in self.roles[role] if member.plural == plural}}
-                elif not whole and plural == (role != "s"):
-                    yield form, told
-            return
-        case = part.form if part.form in CASES else ""
-        form = "'s" if case == "his" else "" if case else part.form
-        if not whole:
-            yield (Slot(role[0], ""), " and ", Slot(role[1], form)), {}
-        if (first or case) and all(one in cast for one in ([role] if whole else role)):  # who was named before
-            for gender, pronouns in PRONOUNS.items():
-                if whole:
-                    yield pronouns[case or "he"], {role: {member for member in cast[role] if member.gender == gender}}
-                elif gender == "p":
-                    yield pronouns[case or "he"], {}
-        written = self.written.get((role, form), {})
-        for words in _beginnings(text[:LONGEST]):
-            if words in written:
-                yield words, {role: written[words]}
-
-    def _narrowed(self, cast: Cast, role: str, members: set) -> Cast | None:
-        """The cast when a role is filled by one of these; None where that leaves nobody, or one name in two roles."""
-        found = cast.get(role, self.roles[role]) & members
-        if role in self.people:
-            others = [cast[other] for other in self.people if other in cast and other != role]
-            if {member.word for member in found} in [{member.word for member in other} for other in others]:
-                return None
-        return {**cast, role: found} if found else None
-
-
-@lru_cache(maxsize=1000)
-def _beginnings(text: str) -> list[str]:
-    """The first word of a text, the first two, and so on; "Tom" as well as "Tom's"."""
-    return [text[: word.end()] for word in re.finditer(r"\w+|'s", text)]
+    """Say why a story does not hold together; "" where it does. One that was cut off is judged up to its last sentence."""
+    sentences = SENTENCE.findall(story)
+    rest = story.removeprefix(" ".join(sentences)).strip()
+    if rest and (not cut_off or rest == story.strip()):
+        return f'no whole sentence: "{rest[:60]}"'
+    if cut_off and "".join(sentences).endswith('"'):
+        sentences.pop()  # who says it may be missing
+    if len(sentences) < SHORTEST:
+        return f"a story has at least {SHORTEST} sentences"
+    if unknown := words_of(" ".join(sentences)) - vocabulary():
+        return f"unknown words: {', '.join(sorted(unknown))}"
+    casts: dict[tuple, Cast] = {(plot,): {} for plot in _plots()[1:]}
+    told: set[str] = set()
+    for sentence in sentences:
+        readings = [reading for plot in _plots() for reading in plot.read(sentence)]
+        tried = [(plot, plot.goes_on(cast, one, told)) for (plot, *_), cast in casts.items() for one in readings]
+        casts = {(plot, *sorted(cast.items())): cast for plot, cast in tried if cast is not None}
+        if not casts:
+            return f'what was told before does not go on with: "{sentence}"'
+        told |= {_beings()[word][0] for word in words_of(sentence) if word in _beings()}
+    return ""
 
 
 @cache
-def _readers() -> list[PlotReader]:
-    return [PlotReader(plot) for plot in stories.plots()]
+def _plots() -> list[Plot]:
+    return [Plot(), *map(Plot, stories.plots())]
+
+
+@cache
+def _beings() -> Cast:
+    """Map each way to write a name or a noun to the name or the singular, and its gender."""
+    found = {child.forms[""]: (child.forms[""], child.gender) for child in stories.BOYS + stories.GIRLS + stories.KIN}
+    things = [member for plot in _plots() for pool in plot.pools.values() for member in pool if "the" in member.forms]
+    found |= {thing.word: (thing.word, thing.gender.replace("p", "n")) for thing in things}
+    return found | {thing.forms.get("ns", ""): found[thing.word] for thing in things if not thing.plural}
+
+
+def _being(kind: str, words: str) -> tuple[str, str] | None:
+    return (words, "") if kind == "phrase" else _beings().get(words.title() if kind == "name" else words.lower())
