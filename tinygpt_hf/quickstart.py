@@ -46,22 +46,35 @@ def quickstart(
     numbers |= measure_grammar(model, tokenizer)
     numbers |= measure_answers(model, tokenizer, training_documents)
     cut = (
-        f"; {numbers['cut_off']} were cut off, and judged up to their last whole sentence" if numbers["cut_off"] else ""
+        f"; {numbers['cut_off']} were cut off, and count up to their last whole sentence" if numbers["cut_off"] else ""
     )
+    least = f"least: {numbers['hardest']}"
     say(
         "\nMeasured on what it was not trained on:\n\n"
-        f"    coherent stories, of {STORIES}            {numbers['coherent']:6.1%}   "
-        f"the hero, the pronouns and the thing stay the same to the end{cut}\n"
-        f"{'':48}({numbers['story_copies']:.0%} of their 8-word sequences stand in the training text)\n"
-        f"    grammar, {numbers['pairs']} pairs of sentences   {numbers['grammar']:6.1%}   "
-        f"the right one is likelier than the same with one fault (least: {numbers['hardest']})\n"
-        f"    right answers to {numbers['questions']} questions      {numbers['right']:6.1%}   "
-        f"({numbers['answer_copies']:.0%} of the answers were given in the training text too)\n"
-        f"\nThe model is {folder}: a Transformers model. Next:\n\n"
+        + figure(
+            f"coherent stories, of {STORIES}", numbers["coherent"], "hero, pronouns and thing stay the same to the end"
+        )
+        + f"{'':49}({numbers['story_copies']:.0%} of their 8-word sequences stand in the training text{cut})\n"
+        + figure(
+            f"grammar, {numbers['pairs']} pairs of sentences",
+            numbers["grammar"],
+            f"the right one is likelier than the same with one fault ({least})",
+        )
+        + figure(
+            f"right answers to {numbers['questions']} questions",
+            numbers["right"],
+            f"({numbers['answer_copies']:.0%} of the answers were given in the training text too)",
+        )
+        + f"\nThe model is {folder}: a Transformers model. Next:\n\n"
         f"    tinygpt chat {folder}\n"
         f'    tinygpt generate {folder} --prompt "One day, Mia" --show_steps\n'
         f"    tinygpt train --train_file my.txt"
     )
+
+
+def figure(name: str, share: float, words: str) -> str:
+    """A line of the last screen."""
+    return f"    {name:<36}{share:6.1%}   {words}\n"
 
 
 def text_of(document: dict) -> str:

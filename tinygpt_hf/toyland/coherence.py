@@ -3,22 +3,20 @@
     incoherence(story)            why it does not hold together, in words; "" where it does
 
 Toyland's frames read a sentence, and so it is known who is who in it. A story is coherent if
-
 - its words are toyland's, its quotations close, and frames read all of its sentences, of which there are five or more;
 - in one plot everybody keeps one name, pronouns have the gender of whom they mean, things, places and numbers stay the same;
 - "the ball" was told of before, and a sentence from another plot names nobody and nothing new.
-
 Grammar and tense are not looked at. A story in words that no frame has cannot be judged, and counts as incoherent.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from tinygpt_hf.toyland import stories
 from tinygpt_hf.toyland.corpus import vocabulary, words_of
-from tinygpt_hf.toyland.grammar import PRONOUNS, Slot, Verb
+from tinygpt_hf.toyland.grammar import PRONOUNS, Member, Slot, Verb
 
 SHORTEST = 5  # sentences
 PEOPLE = "ABCK"  # the roles that people with names fill: children, and Mom or Grandpa
@@ -50,7 +48,9 @@ class Plot:
 
     def __init__(self, plot: stories.Plot | None = None):
         frames = [said for (said,) in stories.openings()] + [said for said, _ in stories.preludes().values()]
-        self.pools = {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
+        self.pools: dict[str, Sequence[Member]] = {
+            name: sum(stories.pool(name), ()) for name in ("age", "home", "hair")
+        }
         if plot:
             frames = [frame for _, step in plot.steps for variant in step for frame in variant]
             for keys, choices in plot.choices:
