@@ -77,7 +77,7 @@ def write_text(name: str, books: Path, megabytes: float, target: Path) -> None:
 
 def rows_of(name: str, books: Path, folder: Path, fast: bool):
     """DataArguments and TokenizerArguments of a text that lies as rows in `folder`, made now if it is not there yet."""
-    from tinygpt_hf.data.preparation import tokenize
+    from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
     made = folder / name
