@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: quickstart test check crash-test compat-test lint benchmark install clean
 
-# QUICK=1: every step of it with a model too small to learn much, half a minute, each time from the beginning
+# QUICK=1: every step of it with a model too small to learn much, under a minute, each time from the beginning
 ifdef QUICK
 SHORT := runs/quickstart-short
 quickstart: $(STAMP)

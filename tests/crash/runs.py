@@ -277,8 +277,7 @@ def differing_files(folder: Path, whole: Path) -> list[str]:
     wanted |= {path.relative_to(whole): path for path in whole.rglob("state.json")}
     different = [f"{name}" for name, path in wanted.items() if not same_bytes(folder / name, path)]
     results = [json.loads((f / "run.json").read_text())["result"] for f in (folder, whole)]
-    for result in results:
-        del result["seconds"], result["output_dir"]
+    results = [{k: v for k, v in one.items() if not k.endswith("seconds") and k != "output_dir"} for one in results]
     return different + ([f"{results[0]} instead of {results[1]}"] if results[0] != results[1] else [])
 
 

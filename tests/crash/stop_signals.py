@@ -8,7 +8,7 @@ MOMENTS = {  # where in a run of six steps the signal comes, and after which ste
     "tokenizing": ({"point": "tokenizing", "at": 9}, 0),
     "first step": ({"point": "step", "at": 1}, 1),
     "step": ({"point": "step", "at": 3}, 3),
-    "evaluation": ({"point": "evaluation", "at": 2}, 3),
+    "evaluation": ({"point": "evaluation", "at": 1}, 3),
     "saving": ({"point": "system", "at": 150}, 2),
     "publishing": ({"point": "system", "at": 225}, 2),
 }

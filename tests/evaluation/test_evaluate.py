@@ -45,3 +45,8 @@ def test_numbers_stand_beside_those_of_the_quantized_model():
 def test_an_unknown_setting_is_named(folder):
     with pytest.raises(UsageError, match="evaluate\\(\\) got 'windows'"):
         tinygpt_hf.evaluate(folder, "text.txt", windows=3)
+
+
+def test_settings_are_checked_as_on_the_command_line():
+    with pytest.raises(UsageError, match="^--dtype is 'fp16'; one of auto, float32, bfloat16, float16 was wanted"):
+        tinygpt_hf.evaluate("nowhere", "text.txt", dtype="fp16")

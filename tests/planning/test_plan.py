@@ -114,7 +114,6 @@ def test_a_run_that_cannot_fit_is_refused(tmp_path, monkeypatch):
 
 def test_the_limit_of_a_control_group_counts():
     assert 0 < planning.available_memory("cpu") < 2**50
-    assert [planning.size(n) for n in (5, 1536, 3 * 2**30)] == ["5 bytes", "1.5 KiB", "3.0 GiB"]
 
 
 def settled_steps(rows: int, name=None, **training) -> int:

@@ -438,7 +438,7 @@ def test_one_impossible_setting_is_one_line(group, words):
         (TrainingArguments(max_steps=True), "--max_steps is True; a whole number was wanted"),
         (TrainingArguments(max_steps=2.5), "--max_steps is 2.5; a whole number was wanted"),
         (TrainingArguments(max_steps=[3]), "--max_steps is [3]; one int was wanted"),
-        (TrainingArguments(max_steps=1, learning_rate=None), "--learning_rate is empty; float was wanted"),
+        (TrainingArguments(max_steps=1, muon_learning_rate=None), "--muon_learning_rate is empty; float was wanted"),
         (TrainingArguments(max_steps=1, learning_rate=False), "--learning_rate is False; a number was wanted"),
         (TrainingArguments(max_steps=1, learning_rate=float("inf")), "--learning_rate is inf; a number was wanted"),
         (TrainingArguments(max_steps=1, overwrite=2), "--overwrite is 2; true or false was wanted"),

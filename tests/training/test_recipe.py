@@ -299,7 +299,7 @@ def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
 
 def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     from tinygpt_hf.cli import main
-    from tinygpt_hf.training import planning
+    from tinygpt_hf.planning import plan as planning
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(planning, "TOKENS", 3 * 8 * 256)

@@ -24,7 +24,7 @@ def sharded(folder: Path) -> None:
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_suffix(".yaml")
     config.write_text(to_yaml([dataclasses.replace(MODEL, hidden_dropout=0.0), DATA, TOKENIZER, settings]))
-    on_two_processes(config, (str(Path(__file__).parent / "sharded_training.py"),))
+    on_two_processes(config, (str(Path(__file__).parents[1] / "sharded_training.py"),))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from tinygpt_hf.evaluation.metrics import evaluate_file
 from tinygpt_hf.inference.generation import check_output
 from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
 from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import EvaluateArguments
 
 XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
@@ -36,6 +37,7 @@ def measure(arguments: EvaluateArguments) -> dict:
 
     Loss is in nats per token; what is not finite is None. Raises UsageError for whatever the settings have wrong.
     """
+    check_settings(arguments)
     if not arguments.data:
         raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
     if arguments.quantization:

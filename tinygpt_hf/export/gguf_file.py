@@ -115,7 +115,7 @@ def write(model, tokenizer, folder: Path) -> list[str]:
 
 def proof_command(folder: Path, reference: Path) -> list[str]:
     """Script and arguments of the process that proves the file."""
-    return [str(Path(__file__).with_name("prove_gguf.py")), str(folder), str(reference)]
+    return [str(Path(__file__).with_name("verify_gguf.py")), str(folder), str(reference)]
 
 
 def tensors(stock, architecture: str) -> dict:

@@ -19,4 +19,4 @@ def write(model, tokenizer, folder: Path) -> list[str]:
 
 def proof_command(folder: Path, reference: Path) -> list[str]:
     """Script and arguments of the process that proves the folder."""
-    return [str(Path(__file__).with_name("prove_stock.py")), str(folder), str(reference)]
+    return [str(Path(__file__).with_name("verify_stock.py")), str(folder), str(reference)]

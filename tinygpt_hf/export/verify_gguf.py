@@ -1,6 +1,6 @@
 """A program, not a module: does a GGUF file hold the model that made the reference? Nothing of tinygpt_hf can be imported here.
 
-python prove_gguf.py FOLDER REFERENCE               prints one line of JSON, as export.py says
+python verify_gguf.py FOLDER REFERENCE               prints one line of JSON, as export.py says
 
 The logits are computed from the file alone, by the plain numpy below, from its fields and tensors as llama.cpp reads them;
 the token ids by the `tokenizers` library from the file's vocabulary. Where `xllamacpp` is installed llama.cpp itself runs too: it

@@ -1,6 +1,6 @@
 """A program, not a module: does an ONNX folder hold the model that made the reference?
 
-python prove_onnx.py FOLDER REFERENCE               prints one line of JSON, as export.py says
+python verify_onnx.py FOLDER REFERENCE               prints one line of JSON, as export.py says
 
 Nothing of tinygpt_hf can be imported here, nor torch nor transformers: whoever runs the folder may have none of them. Every graph
 run is one of onnxruntime's: probes whole and in two pieces, the second reading the first from the cache; greedy tokens prompt by

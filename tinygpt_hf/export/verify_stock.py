@@ -1,6 +1,6 @@
 """A program, not a module: does a folder hold the model that made the reference? Nothing of tinygpt_hf can be imported here.
 
-python prove_stock.py FOLDER REFERENCE              prints one line of JSON, as export.py says
+python verify_stock.py FOLDER REFERENCE              prints one line of JSON, as export.py says
 """
 
 import json

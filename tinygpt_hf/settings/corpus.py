@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from tinygpt_hf.errors import UsageError, UsageErrors
 from tinygpt_hf.settings.arguments import setting
-from tinygpt_hf.settings.checks import check_types
+from tinygpt_hf.settings.checks import check_settings
 
 KINDS = ("email", "phone", "ip", "card", "key")  # of personal data
 
@@ -122,9 +122,8 @@ class CorpusArguments:
 
 def check_corpus(corpus: CorpusArguments) -> None:
     """Raise every problem of the settings together; what is well-formed gets the type of its field."""
-    errors = check_types(corpus)
-    if errors:
-        raise errors[0] if len(errors) == 1 else UsageErrors(errors)
+    check_settings(corpus)
+    errors = []
 
     def complain(name: str, wanted: str, remedy: str) -> None:
         errors.append(UsageError(f"--{name} is {getattr(corpus, name)}", wanted, remedy))

@@ -30,6 +30,7 @@ def evaluate(
     """Loss, perplexity, bits per byte and accuracy over the whole validation set, each token once, the same every time.
 
     `part`: over so many of its rows, drawn by the seed. They have `eval_rows` beside them, and the bytes that fall to them.
+    A part without a target says nothing: then all rows are taken.
     """
     forward.eval()
     size = training.per_device_eval_batch_size or micro_batch
@@ -55,6 +56,8 @@ def evaluate(
     if accelerator.num_processes > 1:
         parts = torch.tensor(sums.to_list(), dtype=exact_dtype(accelerator), device=accelerator.device)
         sums = MetricSums.from_list(accelerator.reduce(parts, "sum"))
+    if part is not None and not sums.tokens:  # rows of conversations may hold no target
+        return evaluate(forward, rows, data, training, micro_batch, accelerator)
     sums.bytes = rows.num_bytes if part is None else round(rows.num_bytes * sums.tokens / max(rows.num_targets, 1))
     return {
         "eval_loss": sums.loss,
