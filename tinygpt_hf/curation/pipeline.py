@@ -5,7 +5,7 @@
 Documents go through in their order: weight, mending, rules of one document, exact duplicates, paragraphs seen before, near
 duplicates, near duplicates across the split, choice of a sample. Of documents that are alike the first stays. All but the
 comparison with other documents runs on all cores; what is written does not depend on how many there are. In memory: the batches
-under way, a file's text, and what duplicates.py and facts hold; with a sample 24 bytes a document.
+under way, a file's text, and what deduplication.py and the facts hold; with a sample 24 bytes a document.
 """
 
 import contextlib

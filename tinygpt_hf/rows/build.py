@@ -1,6 +1,6 @@
 """Documents -> token ids -> rows, with nothing lost: every token lands in exactly one row.
 
-`<|endoftext|>` follows every document. Text is encoded on all cores (workers.py); memory is bounded by some megabytes per core
+`<|endoftext|>` follows every document. Text is encoded on all cores (parallel.py); memory is bounded by some megabytes per core
 and the longest document; a text file longer than decoding.LONG is never held. After a kill it goes on (journal.py).
 """
 

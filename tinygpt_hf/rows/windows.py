@@ -1,6 +1,6 @@
 """Rows whose text is still being read: the rows `tokenize` would make, in windows of R rows, each final once it is there.
 
-    train/window-000000/     rows 0 to R-1 of the text, a row folder as rows.py has it
+    train/window-000000/     rows 0 to R-1 of the text, a row folder as store.py has it
     train/window-000001/     the next R; its first id is the last of the window before, so every id is a target once
     train/end.json           how many windows and rows there are, once the text has ended
     validation/              the documents held out before the first window was full

@@ -6,7 +6,7 @@
 A model from scratch is small and shallow and learns fast: in minutes on one core that reaches fewer bits per byte than a
 larger one that sees less text (benchmarks/README.md has the figures). Weights that are there already are treated gently. Both
 are for a run nobody knows anything about; whatever is given wins. How long a run is follows from the number of its tokens:
-that is in training/planning.py.
+that is in planning/plan.py.
 """
 
 from dataclasses import fields, replace
@@ -18,7 +18,7 @@ VOCABULARY = 2048
 WIDTH, LAYERS, HEAD = 128, 3, 64  # heads of 64 tell tokens apart sharply from the start
 EMBEDDINGS = 0.3  # free of the output embeddings, those of the input may be large: the model looks things up sooner
 RATE, WIDEST = 8e-3, 256  # of AdamW beside Muon; beyond this width it falls, as the head's inputs add up
-RATE_BEFORE_THAT = 3e-3
+GENTLE_RATE = 3e-3  # of AdamW alone, and of weights that are there already
 LENGTHS = ("max_steps", "num_train_epochs", "max_train_tokens")
 
 FROM_SCRATCH = {
@@ -78,7 +78,7 @@ def filled(
     if before:  # it had no number of its own there
         model = replace(model, embedding_initializer_range=embeddings)
     continued = model.model_name_or_path is not None
-    rate = RATE_BEFORE_THAT
+    rate = GENTLE_RATE
     if not continued and training.optim == "muon":
         rate = round(RATE * min(1.0, WIDEST / model.hidden_size), 6)
     return model, _with(training, {"learning_rate": rate, **(CONTINUED if continued else FROM_SCRATCH)})

@@ -1,4 +1,4 @@
-"""Documents -> token ids, on one core; workers.py does it on all.
+"""Documents -> token ids, on one core; parallel.py does it on all.
 
 Text is encoded as characters only: what looks like a special token in it is spelt out. `<|endoftext|>` follows every document.
 A conversation that is longer than a row is cut behind an answer, so that no row ends in the middle of a turn for want of room.
