@@ -373,7 +373,7 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):
     with pytest.raises(UsageError, match=message):
-        run(tmp_path / "r", **change)
+        run(tmp_path / "runs" / "r", **change)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -38,7 +38,7 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     if not is_main:
         yield
         return
-    existed = folder.exists()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     aside = checkpoint.open_folder(folder, overwrite)
     try:
         with storage.lock(folder):
@@ -46,11 +46,14 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
                 storage.remove_temporary(place)
             yield
     except BaseException:
-        if (aside or not existed) and all(path.name == storage.LOCK for path in folder.iterdir()):
+        if (aside or made) and all(path.name == storage.LOCK for path in folder.iterdir()):
             (folder / storage.LOCK).unlink(missing_ok=True)
             folder.rmdir()
             if aside:
                 aside.rename(folder)
+            for parent in made[1:]:
+                with contextlib.suppress(OSError):  # somebody else uses it by now
+                    parent.rmdir()
         raise
 
 
