@@ -77,6 +77,7 @@ def write_text(name: str, books: Path, megabytes: float, target: Path) -> None:
 
 def rows_of(name: str, books: Path, folder: Path, fast: bool):
     """DataArguments and TokenizerArguments of a text that lies as rows in `folder`, made now if it is not there yet."""
+    from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
@@ -91,7 +92,7 @@ def rows_of(name: str, books: Path, folder: Path, fast: bool):
             data = DataArguments(train_file=[str(text)])
             data.validation_split = "tail"  # there are few books
         data.validation_split_percentage, data.num_proc = (20 if name == "few" else 1), 1
-        tokenize(data, TokenizerArguments(vocab_size=2048), made, seed=1)
+        tokenize(Corpus(data, seed=1), TokenizerArguments(vocab_size=2048), made)
     return DataArguments(rows=str(made)), TokenizerArguments(tokenizer_name=str(made / "tokenizer"))
 
 

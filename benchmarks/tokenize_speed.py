@@ -45,6 +45,7 @@ def write_text(folder: Path, megabytes: float) -> Path:
 
 
 def ours(file: str, tokenizer_folder: str, out: str, num_proc: int) -> dict:
+    from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.build import prepare_rows
     from tinygpt_hf.settings.arguments import DataArguments
     from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
@@ -52,7 +53,7 @@ def ours(file: str, tokenizer_folder: str, out: str, num_proc: int) -> dict:
     tokenizer = load_tokenizer(tokenizer_folder)
     watch = Watch()
     data = DataArguments(train_file=[file], block_size=1024, num_proc=num_proc, validation_split_percentage=1)
-    prepared = prepare_rows(data, tokenizer, Path(out) / "rows")
+    prepared = prepare_rows(Corpus(data), tokenizer, Path(out) / "rows")
     return watch.measured() | {"tokens": prepared.kept}
 
 

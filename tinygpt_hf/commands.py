@@ -84,6 +84,7 @@ def prepare_corpus(settings: Settings) -> None:
 
 def train_tokenizer(settings: Settings) -> None:
     """Train a tokenizer and print what it achieves."""
+    from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.preparation import write_tokenizer
     from tinygpt_hf.settings.checks import check_settings
 
@@ -92,7 +93,7 @@ def train_tokenizer(settings: Settings) -> None:
     name_output(settings, OutputArguments, "tokenizer")
     if not settings.given.get("output_dir", "--").startswith("--"):  # the run folder of a training config
         output.output_dir = str(Path(output.output_dir) / "tokenizer")
-    report = write_tokenizer(data, tokenizer, Path(output.output_dir), output.overwrite, output.seed)
+    report = write_tokenizer(Corpus(data, output.seed), tokenizer, Path(output.output_dir), output.overwrite)
     kind = report["trained_with"]["tokenizer_type"]
     tell(f"{output.output_dir}: {kind} tokenizer, vocabulary {report['vocabulary']}")
     if report["bytes_per_token"]:
@@ -104,11 +105,12 @@ def train_tokenizer(settings: Settings) -> None:
 
 def tokenize(settings: Settings) -> None:
     """Turn text into rows that `train --rows` takes."""
+    from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.bestfit import BestFitRows
     from tinygpt_hf.rows.build import shown_rows
     from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.settings.checks import check_settings
-    from tinygpt_hf.training.log import Console, tokenizing_bar
+    from tinygpt_hf.training.log import Console
     from tinygpt_hf.training.run_folder import opened
 
     data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
@@ -119,7 +121,7 @@ def tokenize(settings: Settings) -> None:
     folder = Path(output.output_dir)
     console = Console()
     with opened(folder, output.overwrite, is_main=True):
-        made, rows, report = tokenize(data, tokenizer, folder, output.seed, tokenizing_bar(console))
+        made, rows, report = tokenize(Corpus(data, output.seed, console), tokenizer, folder)
     console.close()
     if report:
         tell(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from pyarrow import parquet
+from recorded import Recorded
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import decoding
@@ -116,10 +117,10 @@ def test_what_is_read_of_a_file_adds_up_to_its_size(tmp_path, monkeypatch):
         "t.parquet": sink.getvalue().to_pybytes(),
     }.items():
         (tmp_path / name).write_bytes(data)
-        seen = []
-        for document in documents(Source(files=(str(tmp_path / name),)), in_pieces=True, seen=seen.append):
+        heard = Recorded()
+        for document in documents(Source(files=(str(tmp_path / name),)), in_pieces=True, reporter=heard):
             if isinstance(document.get("text"), LongText):
                 half = len(document["text"]) // 2
                 for part in (document["text"][:half], document["text"][half:]):
                     list(part.pieces())
-        assert 0.5 * len(data) <= sum(seen) <= 1.6 * len(data), name
+        assert 0.5 * len(data) <= sum(heard.reads) <= 1.6 * len(data), name

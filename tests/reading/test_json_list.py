@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from recorded import Recorded
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import decoding
@@ -118,7 +119,7 @@ def test_memory_holds_a_window_and_a_broken_entry_is_noticed_without_the_rest(tm
         tracemalloc.stop()
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.write('[{"text": oh no},' + ",".join([entry] * 400) + "]")
-    seen = []
+    heard = Recorded()
     with pytest.raises(UsageError, match="entry 0 is no JSON"):
-        list(file_documents(str(path), seen=seen.append))
-    assert sum(seen) < path.stat().st_size / 2
+        list(file_documents(str(path), reporter=heard))
+    assert sum(heard.reads) < path.stat().st_size / 2

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.formats import file_documents, row_document
 from tinygpt_hf.rows.build import prepare_rows, shown_rows
 from tinygpt_hf.rows.store import IGNORED
@@ -295,7 +296,7 @@ def test_the_labels_are_those_written_out_by_hand(tmp_path, bytewise, shape):
     data = DataArguments(
         train_file=[str(tmp_path / "t.jsonl")], validation_file=[str(tmp_path / "t.jsonl")], block_size=27
     )
-    rows = prepare_rows(data, bytewise, tmp_path / "rows").train
+    rows = prepare_rows(Corpus(data), bytewise, tmp_path / "rows").train
     s = lambda text: spelt(bytewise, text)  # noqa: E731
     ids = [2, *s("user\nHi?"), 3, *s("\n"), 2, *s("assistant\n"), *s("Yes"), 3, *s("\n"), 0]
     assert len(ids) == 28
@@ -320,7 +321,7 @@ def test_over_long_conversations_are_cut_behind_an_answer_and_counted(tmp_path, 
     one = (6 + 9 + 2) + (11 + 9 + 2)  # an exchange of two turns of nine letters
     for block_size, exchanges in ((2 * one, 2), (2 * one - 1, 1), (3 * one, 3)):
         data = DataArguments(train_file=[str(path)], validation_file=[str(path)], block_size=block_size)
-        prepared = prepare_rows(data, bytewise, tmp_path / f"rows-{block_size}")
+        prepared = prepare_rows(Corpus(data), bytewise, tmp_path / f"rows-{block_size}")
         documents = [prepared.train.document(k) for k in range(3)]
         assert [len(d) for d in documents] == [one + 1, exchanges * one + 1, 2 * 90 + one + 1]
         assert all(d[-1] == bytewise.eos_token_id for d in documents)
@@ -336,7 +337,7 @@ def test_conversations_that_fit_are_whole_and_nothing_is_said(tmp_path, bytewise
     path = tmp_path / "t.jsonl"
     path.write_text(3 * (json.dumps(talk("a", "b", "c", "d")) + "\n"))
     data = DataArguments(train_file=[str(path)], validation_file=[str(path)], block_size=60)
-    prepared = prepare_rows(data, bytewise, tmp_path / "rows")
+    prepared = prepare_rows(Corpus(data), bytewise, tmp_path / "rows")
     assert prepared.train.manifest["conversations"]["cut"] == 0 and prepared.remarks == []
 
 
@@ -352,4 +353,4 @@ def test_a_template_that_refuses_a_row_names_it(tmp_path, bytewise):
     with pytest.raises(
         UsageError, match=r"t\.jsonl, line 2: the chat template refuses the conversation \(no systems\)"
     ):
-        prepare_rows(DataArguments(train_file=[str(path)], block_size=8), strict, tmp_path / "rows")
+        prepare_rows(Corpus(DataArguments(train_file=[str(path)], block_size=8)), strict, tmp_path / "rows")

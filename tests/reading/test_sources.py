@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 from pyarrow import parquet
+from recorded import Recorded
 
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import decoding
@@ -689,12 +690,14 @@ def test_a_dataset_that_breaks_off_is_a_failure_at_run_time(monkeypatch):
 
     broken = datasets.IterableDataset.from_generator(rows)
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: broken)
-    waited, said = [], []
-    found = documents(Source(dataset_name="somebody/large", streaming=True), say=said.append, wait=waited.append)
+    heard = Recorded()
+    found = documents(Source(dataset_name="somebody/large", streaming=True), reporter=heard)
     assert next(found)["text"] == "a"
     with pytest.raises(RunError, match="broke off after 1 rows"):
         next(found)
-    assert waited == [1, 2, 4, 8, 16, 32] and said[0].endswith("broke off after 1 rows (gone); trying again in 1 s")
+    assert heard.rests == [1, 2, 4, 8, 16, 32] and heard.said[0].endswith(
+        "broke off after 1 rows (gone); trying again in 1 s"
+    )
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -707,10 +710,10 @@ def test_a_fault_of_the_data_is_not_tried_again(monkeypatch, streaming):
 
     broken = datasets.IterableDataset.from_generator(rows)
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: broken)
-    waited = []
+    heard = Recorded()
     with pytest.raises(RunError, match="broke off after 1 rows"):
-        list(documents(Source(dataset_name="somebody/large", streaming=streaming), wait=waited.append))
-    assert not waited
+        list(documents(Source(dataset_name="somebody/large", streaming=streaming), reporter=heard))
+    assert not heard.rests
 
 
 def test_a_dataset_is_asked_for_with_all_its_names(monkeypatch):
@@ -747,5 +750,5 @@ def test_a_dataset_that_could_be_opened_before_is_tried_again(monkeypatch):
         return answer
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    source, waited = Source(dataset_name="somebody/large", streaming=True), []
-    assert [d["text"] for d in documents(source, wait=waited.append, opened=True)] == ["a"] and waited == [1, 2]
+    source, heard = Source(dataset_name="somebody/large", streaming=True), Recorded()
+    assert [d["text"] for d in documents(source, reporter=heard, opened=True)] == ["a"] and heard.rests == [1, 2]

@@ -62,14 +62,13 @@ def test_the_fate_of_a_document_never_changes_with_a_version():
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=300), percentage=st.floats(0.01, 99.9))
 def test_the_tail_is_cut_at_one_character_and_nothing_is_lost(text, percentage):
-    head, tail = corpus.cut_tail(text, percentage)
-    assert head + tail == text
-    assert abs(len(tail) - len(text) * percentage / 100) <= 1
+    parts = {part: piece["text"] for part, piece in corpus.split([{"text": text}], "tail", percentage)}
+    assert parts.get("train", "") + parts.get("validation", "") == text
+    assert abs(len(parts.get("validation", "")) - len(text) * percentage / 100) <= 1
 
 
 def test_the_tail_of_shakespeare_is_where_others_cut_it():
-    text = "x" * 1_115_394
-    assert [len(part) for part in corpus.cut_tail(text, 10.0)] == [1_003_854, 111_540]
+    assert corpus.tail_border(1_115_394, 10.0) == 1_003_854
 
 
 def test_a_document_cut_by_its_tail_comes_as_two():

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import Recorded
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import split as corpus
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows import build as packing
 from tinygpt_hf.rows.bestfit import BestFitRows
-from tinygpt_hf.rows.build import prepare_rows, training_texts, validation_texts
+from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.store import IGNORED
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.tokenizing import encode as encoding
@@ -64,7 +66,7 @@ def documents_of(rows) -> list[list[int]]:
 
 
 def test_the_rows_hold_every_token_of_every_document_once(tokenizer, texts, tmp_path):
-    prepared = prepare_rows(DataArguments(train_file=texts, block_size=32), tokenizer, tmp_path / "rows")
+    prepared = prepare_rows(Corpus(DataArguments(train_file=texts, block_size=32)), tokenizer, tmp_path / "rows")
     wanted = [[*plain(tokenizer, text), tokenizer.eos_token_id] for text in TEXTS]
     found = documents_of(prepared.train) + documents_of(prepared.validation)
     assert sorted(found) == sorted(wanted)
@@ -86,7 +88,9 @@ def test_the_rows_hold_every_token_of_every_document_once(tokenizer, texts, tmp_
 def test_what_looks_like_a_special_token_in_a_text_is_spelt_out(tokenizer, texts, tmp_path):
     for before in (True, False):
         tokenizer.backend_tokenizer.encode_special_tokens = before
-        prepared = prepare_rows(DataArguments(train_file=texts, block_size=32), tokenizer, tmp_path / f"rows-{before}")
+        prepared = prepare_rows(
+            Corpus(DataArguments(train_file=texts, block_size=32)), tokenizer, tmp_path / f"rows-{before}"
+        )
         for ids in documents_of(prepared.train):
             assert [i for i in ids if i < 4] == [tokenizer.eos_token_id] and ids[-1] == tokenizer.eos_token_id
         assert tokenizer.backend_tokenizer.encode_special_tokens is before  # the tokenizer is as it was
@@ -96,10 +100,10 @@ def test_the_rows_do_not_depend_on_the_batches_nor_on_what_the_tokenizer_did_bef
     tokenizer, texts, tmp_path, monkeypatch
 ):
     data = DataArguments(train_file=texts, block_size=32)
-    first = prepare_rows(data, tokenizer, tmp_path / "first")
+    first = prepare_rows(Corpus(data), tokenizer, tmp_path / "first")
     tokenizer("some words", truncation=True, max_length=1, padding="max_length")
     monkeypatch.setattr(packing, "BATCH_CHARACTERS", 70)
-    second = prepare_rows(data, tokenizer, tmp_path / "second")
+    second = prepare_rows(Corpus(data), tokenizer, tmp_path / "second")
     assert first.train.manifest == second.train.manifest
     assert first.validation.manifest == second.validation.manifest
 
@@ -161,7 +165,7 @@ def test_texts_for_other_tokenizers_stay_whole(tiny_tokenizer, monkeypatch):
 
 def test_only_the_assistants_words_and_its_end_of_turn_are_labels(tokenizer, chats, tmp_path):
     data = DataArguments(train_file=chats, block_size=160, validation_split_percentage=20)
-    prepared = prepare_rows(data, tokenizer, tmp_path / "rows")
+    prepared = prepare_rows(Corpus(data), tokenizer, tmp_path / "rows")
     for part, rows in (("train", prepared.train), ("validation", prepared.validation)):
         talks = [c for c in CHATS if corpus.is_held_out({"messages": c}, 20) == (part == "validation")]
         stream, mask = [], []
@@ -179,7 +183,9 @@ def test_only_the_assistants_words_and_its_end_of_turn_are_labels(tokenizer, cha
 
 
 def test_texts_and_conversations_share_rows(tokenizer, texts, chats, tmp_path):
-    prepared = prepare_rows(DataArguments(train_file=texts + chats, block_size=32), tokenizer, tmp_path / "rows")
+    prepared = prepare_rows(
+        Corpus(DataArguments(train_file=texts + chats, block_size=32)), tokenizer, tmp_path / "rows"
+    )
     assert prepared.train.num_documents + prepared.validation.num_documents == len(TEXTS) + len(CHATS)
     for k in range(prepared.train.num_documents):
         ids, learnt = prepared.train.document(k), prepared.train.targets(k)
@@ -194,7 +200,7 @@ def test_no_document_lies_on_both_sides_and_growth_moves_none(tiny_tokenizer, tm
     def sides(name, texts):
         path = lines(tmp_path / f"{name}.jsonl", [{"text": text} for text in texts])
         data = DataArguments(train_file=path, block_size=8, validation_split_percentage=10)
-        prepared = prepare_rows(data, tiny_tokenizer, tmp_path / name)
+        prepared = prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / name)
         return [
             {tiny_tokenizer.decode(d) for d in documents_of(rows)} for rows in (prepared.train, prepared.validation)
         ]
@@ -210,7 +216,7 @@ def test_the_tail_of_one_document_is_held_out_from_the_exact_character(tokenizer
     path = tmp_path / "one.txt"
     path.write_bytes(text.encode())
     data = DataArguments(train_file=[str(path)], block_size=16, validation_split_percentage=10)
-    prepared = prepare_rows(data, tokenizer, tmp_path / "rows")
+    prepared = prepare_rows(Corpus(data), tokenizer, tmp_path / "rows")
     border = int(len(text) * 0.9)
     (train,), (validation,) = documents_of(prepared.train), documents_of(prepared.validation)
     assert tokenizer.decode(train[:-1]) == text[:border] and tokenizer.decode(validation[:-1]) == text[border:]
@@ -221,10 +227,10 @@ def test_validation_files_leave_the_training_text_whole(tokenizer, texts, tmp_pa
     path = tmp_path / "v.txt"
     path.write_text("held out words")
     data = DataArguments(train_file=texts, validation_file=[str(path)], block_size=32)
-    prepared = prepare_rows(data, tokenizer, tmp_path / "rows")
+    prepared = prepare_rows(Corpus(data), tokenizer, tmp_path / "rows")
     assert prepared.train.num_documents == len(TEXTS)
     assert [tokenizer.decode(d) for d in documents_of(prepared.validation)] == ["held out words<|endoftext|>"]
-    assert list(training_texts(data)) == TEXTS and list(validation_texts(data)) == ["held out words"]
+    assert Corpus(data).sample(10**6) == (TEXTS, ["held out words"])
 
 
 def test_a_weighted_mix_repeats_training_documents_only(tiny_tokenizer, texts, tmp_path):
@@ -232,7 +238,7 @@ def test_a_weighted_mix_repeats_training_documents_only(tiny_tokenizer, texts, t
     data = DataArguments(
         sources=[{"train_file": texts[0], "weight": 2}, {"train_file": other[0], "weight": 0.5}], block_size=32
     )
-    prepared = prepare_rows(data, tiny_tokenizer, tmp_path / "rows")
+    prepared = prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "rows")
     times = lambda rows, word: [  # noqa: E731
         d for d in map(tiny_tokenizer.decode, documents_of(rows)) if d.startswith(word)
     ]
@@ -252,7 +258,7 @@ def test_conversations_are_not_told_to_use_their_tails(tiny_tokenizer, tmp_path)
             train_file=path, block_size=16, validation_split=how, validation_split_percentage=1e-6, num_proc=1
         )
         with pytest.raises(UsageError, match="fell into the 1e-06 % held out") as caught:
-            prepare_rows(data, tiny_tokenizer, tmp_path / "rows")
+            prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "rows")
         told[path[0], how] = caught.value.what_to_do
     assert told[few[0], None] == told[few[0], "tail"] == "raise --validation_split_percentage or give --validation_file"
     assert ", use --validation_split tail, or" in told[texts[0], "hash"]
@@ -260,7 +266,7 @@ def test_conversations_are_not_told_to_use_their_tails(tiny_tokenizer, tmp_path)
 
 def test_rows_are_shown_without_their_padding(tokenizer, chats, tmp_path):
     data = DataArguments(train_file=chats, block_size=200, validation_split_percentage=20)
-    rows = prepare_rows(data, tokenizer, tmp_path / "rows").train
+    rows = prepare_rows(Corpus(data), tokenizer, tmp_path / "rows").train
     packed = BestFitRows(rows.folder, 200)
     assert packed.padding
     for some in (packed, rows):
@@ -276,7 +282,7 @@ def test_rows_are_shown_without_their_padding(tokenizer, chats, tmp_path):
 
 
 def test_what_may_be_learnt_is_told_for_all_tokens_at_once(tokenizer, chats, tmp_path):
-    rows = prepare_rows(DataArguments(train_file=chats, block_size=32), tokenizer, tmp_path / "rows").train
+    rows = prepare_rows(Corpus(DataArguments(train_file=chats, block_size=32)), tokenizer, tmp_path / "rows").train
     one_by_one = [flag for k in range(rows.num_documents) for flag in rows.targets(k).tolist()]
     assert rows.is_target.dtype == bool and rows.is_target.tolist() == one_by_one and {*one_by_one} == {True, False}
 
@@ -286,22 +292,22 @@ def test_what_may_be_learnt_is_told_for_all_tokens_at_once(tokenizer, chats, tmp
 
 def test_ids_take_two_bytes_or_four(tiny_tokenizer, texts, tmp_path):
     data = DataArguments(train_file=texts, block_size=32)
-    assert prepare_rows(data, tiny_tokenizer, tmp_path / "small").train.tokens.dtype == np.uint16
+    assert prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "small").train.tokens.dtype == np.uint16
     import copy
 
     large = copy.deepcopy(tiny_tokenizer)
     large.add_tokens([f"<extra {k}>" for k in range(1 << 16)])
     last = large.convert_tokens_to_ids(f"<extra {(1 << 16) - 1}>")
     path = lines(tmp_path / "large.jsonl", [{"text": f"a <extra {(1 << 16) - 1}> b {k}"} for k in range(100)])
-    prepared = prepare_rows(DataArguments(train_file=path, block_size=8), large, tmp_path / "large")
+    prepared = prepare_rows(Corpus(DataArguments(train_file=path, block_size=8)), large, tmp_path / "large")
     assert prepared.train.tokens.dtype == np.uint32 and int(prepared.train.tokens.max()) == last > 1 << 16
     assert " b " in large.decode(prepared.train.document(0))
 
 
 def test_the_manifest_says_what_decided_the_rows(tiny_tokenizer, texts, tmp_path):
     data = DataArguments(train_file=texts, block_size=32)
-    prepared = prepare_rows(data, tiny_tokenizer, tmp_path / "rows", seed=1)
-    facts = packing.row_facts(data, tiny_tokenizer, seed=2)  # the seed decides nothing about a file
+    prepared = prepare_rows(Corpus(data, 1), tiny_tokenizer, tmp_path / "rows")
+    facts = packing.row_facts(Corpus(data, 2), tiny_tokenizer)  # the seed decides nothing about a file
     assert {name: prepared.train.manifest[name] for name in facts} == json.loads(json.dumps(facts))
     assert packing.changed_facts(tmp_path / "rows", facts) == []
     facts["split"] = {"how": "tail", "percentage": 5.0}
@@ -312,15 +318,14 @@ def test_the_manifest_says_what_decided_the_rows(tiny_tokenizer, texts, tmp_path
 
 
 def test_progress_ends_at_everything(tiny_tokenizer, texts, tmp_path):
-    seen = []
+    heard = Recorded()
     prepared = prepare_rows(
-        DataArguments(train_file=texts, block_size=32),
+        Corpus(DataArguments(train_file=texts, block_size=32), 0, heard),
         tiny_tokenizer,
         tmp_path / "rows",
-        0,
-        lambda *now: seen.append(now),
     )
     parts = prepared.train, prepared.validation
+    seen = heard.encodings
     assert seen == sorted(seen)
     assert seen[-1] == (sum(r.manifest["num_bytes"] for r in parts), sum(r.num_tokens for r in parts), 1.0)
 
@@ -391,7 +396,7 @@ def test_a_failure_leaves_nothing_on_disk(tiny_tokenizer, tmp_path, monkeypatch,
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(UsageError) as caught:
-        prepare_rows(DataArguments(**{"block_size": 16, **settings}), tiny_tokenizer, run / "rows")
+        prepare_rows(Corpus(DataArguments(**{"block_size": 16, **settings})), tiny_tokenizer, run / "rows")
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert list(run.iterdir()) == []
 
@@ -407,5 +412,5 @@ def test_a_full_disk_leaves_nothing_either(tiny_tokenizer, texts, tmp_path, monk
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(OSError, match="No space left"):
-        prepare_rows(DataArguments(train_file=texts, block_size=32), tiny_tokenizer, run / "rows")
+        prepare_rows(Corpus(DataArguments(train_file=texts, block_size=32)), tiny_tokenizer, run / "rows")
     assert list(run.iterdir()) == []

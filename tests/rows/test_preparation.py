@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading.changes import changes
-from tinygpt_hf.rows import build as packing
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.preparation import find_rows, find_tokenizer, make_tokenizer, save_tokenizer
 from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 from tinygpt_hf.tokenizing.tokenizer import bytes_per_token, load_tokenizer, tokenizer_hash, train_tokenizer
@@ -41,7 +41,7 @@ def refused(call, *args, kind=UsageError) -> str:
 
 
 def test_a_trained_tokenizer_has_not_seen_the_validation_text(text):
-    tokenizer, report = make_tokenizer(text, CHAR)
+    tokenizer, report = make_tokenizer(Corpus(text), CHAR)
     vocabulary = tokenizer.get_vocab()
     assert "a" in vocabulary and "x" not in vocabulary
     assert report["vocabulary"] == len(tokenizer) == 4 + 256 + len("abcde \n")
@@ -53,8 +53,8 @@ def test_the_report_says_what_the_tokenizer_achieves_on_held_out_text(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("".join(f"the quick brown fox number {k}\n" for k in range(500)))
     data = DataArguments(train_file=[str(path)], validation_split_percentage=10, block_size=16)
-    tokenizer, report = make_tokenizer(data, TokenizerArguments(vocab_size=400))
-    (held_out,) = packing.validation_texts(data)
+    tokenizer, report = make_tokenizer(Corpus(data), TokenizerArguments(vocab_size=400))
+    _, (held_out,) = Corpus(data).sample(10**6)
     assert report["bytes_per_token"] == round(bytes_per_token(tokenizer, [held_out]), 3) > 2
     assert report["held_out_bytes"] == len(held_out) and report["bytes_per_token_of_byte_tokenizer"] == 1.0
     assert report["trained_with"]["tokenizer_type"] == "bpe" and report["trained_with"]["vocab_size"] == 400
@@ -70,47 +70,47 @@ def test_the_tokenizer_of_conversations_learns_their_words(tmp_path):
             for k in range(200)
         )
     )
-    tokenizer, _ = make_tokenizer(DataArguments(train_file=[str(path)]), TokenizerArguments(vocab_size=280))
+    tokenizer, _ = make_tokenizer(Corpus(DataArguments(train_file=[str(path)])), TokenizerArguments(vocab_size=280))
     assert "pong" in tokenizer.get_vocab()
 
 
 def test_where_a_tokenizer_is_found(text, tmp_path, tiny_tokenizer):
     none = TokenizerArguments()
-    assert find_tokenizer(tmp_path / "none", text, CHAR, None, 0) is None  # to be trained
+    assert find_tokenizer(tmp_path / "none", Corpus(text), CHAR) is None  # to be trained
     named = tmp_path / "named"
     tiny_tokenizer.save_pretrained(named)
-    found = find_tokenizer(tmp_path / "none", text, TokenizerArguments(tokenizer_name=str(named)), None, 0)
+    found = find_tokenizer(tmp_path / "none", Corpus(text), TokenizerArguments(tokenizer_name=str(named)))
     assert tokenizer_hash(found) == tokenizer_hash(tiny_tokenizer)
-    assert tokenizer_hash(find_tokenizer(tmp_path / "none", text, none, str(named), 0)) == tokenizer_hash(
+    assert tokenizer_hash(find_tokenizer(tmp_path / "none", Corpus(text), none, str(named))) == tokenizer_hash(
         tiny_tokenizer
     )
-    own = save(make_tokenizer(text, CHAR), tmp_path / "own")
+    own = save(make_tokenizer(Corpus(text), CHAR), tmp_path / "own")
     for settings in (CHAR, none):
-        assert tokenizer_hash(find_tokenizer(own, text, settings, str(named), 0)) == tokenizer_hash(
+        assert tokenizer_hash(find_tokenizer(own, Corpus(text), settings, str(named))) == tokenizer_hash(
             load_tokenizer(str(own))
         )
-    assert find_tokenizer(tmp_path / "none", text, none, None, 0) is None  # one is trained
+    assert find_tokenizer(tmp_path / "none", Corpus(text), none) is None  # one is trained
     rows = DataArguments(rows=str(tmp_path / "rows"))
-    assert "no tokenizer is given for the rows" in refused(find_tokenizer, tmp_path / "none", rows, none, None, 0)
+    assert "no tokenizer is given for the rows" in refused(find_tokenizer, tmp_path / "none", Corpus(rows), none)
 
 
 def test_a_tokenizer_of_other_settings_is_refused_and_the_change_named(text, tmp_path):
-    folder = save(make_tokenizer(text, TokenizerArguments(vocab_size=262)), tmp_path / "own")
-    line = refused(find_tokenizer, folder, text, TokenizerArguments(vocab_size=263), None, 0)
+    folder = save(make_tokenizer(Corpus(text), TokenizerArguments(vocab_size=262)), tmp_path / "own")
+    line = refused(find_tokenizer, folder, Corpus(text), TokenizerArguments(vocab_size=263))
     assert f"{folder} was trained with other vocab_size (262, now 263)" in line
-    line = refused(find_tokenizer, folder, text, CHAR, None, 0)
+    line = refused(find_tokenizer, folder, Corpus(text), CHAR)
     assert "trained with other tokenizer_type (bpe, now char)" in line
     with open(text.train_file[0], "a") as file:
         file.write("more")
-    line = refused(find_tokenizer, folder, text, TokenizerArguments(vocab_size=262), None, 0)
+    line = refused(find_tokenizer, folder, Corpus(text), TokenizerArguments(vocab_size=262))
     assert "trained with other sources (text.txt);" in line
 
 
 @pytest.mark.parametrize("report", ["{", "[]", "{}", '{"trained_with": 3}'])
 def test_a_damaged_report_is_named(text, tmp_path, report):
-    folder = save(make_tokenizer(text, CHAR), tmp_path / "own")
+    folder = save(make_tokenizer(Corpus(text), CHAR), tmp_path / "own")
     (folder / "report.json").write_text(report)
-    assert "report.json is damaged" in refused(find_tokenizer, folder, text, CHAR, None, 0, kind=RunError)
+    assert "report.json is damaged" in refused(find_tokenizer, folder, Corpus(text), CHAR, kind=RunError)
 
 
 def test_a_tokenizer_folder_appears_whole_or_not_at_all(tmp_path, tiny_tokenizer):
@@ -125,41 +125,43 @@ def test_a_tokenizer_folder_appears_whole_or_not_at_all(tmp_path, tiny_tokenizer
 
 
 def test_rows_are_made_once(text, tmp_path, tiny_tokenizer):
-    first = find_rows(text, tiny_tokenizer, tmp_path / "rows")
-    again = find_rows(text, tiny_tokenizer, tmp_path / "rows")
+    first = find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
+    again = find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     assert not first.reused and again.reused and again.train.manifest == first.train.manifest
-    assert find_rows(text, tiny_tokenizer, tmp_path / "rows", seed=9).reused  # nothing about a file depends on the seed
+    assert find_rows(
+        Corpus(text, 9), tiny_tokenizer, tmp_path / "rows"
+    ).reused  # nothing about a file depends on the seed
 
 
 def test_rows_of_other_data_or_another_tokenizer_are_refused_and_the_change_named(text, tmp_path, tiny_tokenizer):
     folder = tmp_path / "rows"
-    find_rows(text, tiny_tokenizer, folder)
+    find_rows(Corpus(text), tiny_tokenizer, folder)
     before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
-    other, _ = make_tokenizer(text, CHAR)
-    assert "were made from other tokenizer;" in refused(find_rows, text, other, folder)
+    other, _ = make_tokenizer(Corpus(text), CHAR)
+    assert "were made from other tokenizer;" in refused(find_rows, Corpus(text), other, folder)
     assert "other split (validation_split_percentage 10, now 9);" in refused(
-        find_rows, replace(text, validation_split_percentage=9), tiny_tokenizer, folder
+        find_rows, Corpus(replace(text, validation_split_percentage=9)), tiny_tokenizer, folder
     )
     assert "were made from other validation, split;" in refused(
-        find_rows, replace(text, validation_file=text.train_file), tiny_tokenizer, folder
+        find_rows, Corpus(replace(text, validation_file=text.train_file)), tiny_tokenizer, folder
     )
     with open(text.train_file[0], "a") as file:
         file.write("more")
-    assert "were made from other sources (text.txt);" in refused(find_rows, text, tiny_tokenizer, folder)
+    assert "were made from other sources (text.txt);" in refused(find_rows, Corpus(text), tiny_tokenizer, folder)
     assert "other sources (text.txt, text_column not set, now body);" in refused(
-        find_rows, replace(text, text_column="body"), tiny_tokenizer, folder
+        find_rows, Corpus(replace(text, text_column="body")), tiny_tokenizer, folder
     )
     assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
 
 
 def test_toyland_rows_depend_on_the_seed(tmp_path, tiny_tokenizer):
     data = DataArguments(dataset_name="toyland", max_train_samples=80, validation_split_percentage=20, block_size=16)
-    find_rows(data, tiny_tokenizer, tmp_path / "rows", seed=1)
-    assert find_rows(data, tiny_tokenizer, tmp_path / "rows", seed=1).reused
-    assert "other sources (seed 1, now 2);" in refused(find_rows, data, tiny_tokenizer, tmp_path / "rows", 2)
+    find_rows(Corpus(data, 1), tiny_tokenizer, tmp_path / "rows")
+    assert find_rows(Corpus(data, 1), tiny_tokenizer, tmp_path / "rows").reused
+    assert "other sources (seed 1, now 2);" in refused(find_rows, Corpus(data, 2), tiny_tokenizer, tmp_path / "rows")
     fewer = replace(data, max_train_samples=70)
     words = "other sources (max_train_samples 80, now 70);"
-    assert words in refused(find_rows, fewer, tiny_tokenizer, tmp_path / "rows", 1)
+    assert words in refused(find_rows, Corpus(fewer, 1), tiny_tokenizer, tmp_path / "rows")
 
 
 def test_what_changed_in_a_mix_is_named_by_entry_and_file():
@@ -185,10 +187,10 @@ def test_a_local_dataset_that_changed_is_noticed(tmp_path, tiny_tokenizer):
     table = tmp_path / "d" / "more" / "train.parquet"
     parquet.write_table(pyarrow.table({"text": [f"text {k}" for k in range(99)]}), table)
     data = DataArguments(dataset_name=str(tmp_path / "d"), validation_split_percentage=20, block_size=16)
-    find_rows(data, tiny_tokenizer, tmp_path / "rows")
-    assert find_rows(data, tiny_tokenizer, tmp_path / "rows").reused
+    find_rows(Corpus(data), tiny_tokenizer, tmp_path / "rows")
+    assert find_rows(Corpus(data), tiny_tokenizer, tmp_path / "rows").reused
     parquet.write_table(pyarrow.table({"text": [f"text {k}" for k in range(99, 198)]}), table)
-    line = refused(find_rows, data, tiny_tokenizer, tmp_path / "rows")
+    line = refused(find_rows, Corpus(data), tiny_tokenizer, tmp_path / "rows")
     assert "were made from other sources (more/train.parquet);" in line
 
 
@@ -196,28 +198,30 @@ def test_files_that_are_not_read_are_counted_once(text, tmp_path, tiny_tokenizer
     for name in ("a.pdf", "b.PDF", "c.tar.gz", ".hidden.pdf"):
         (tmp_path / name).write_bytes(b"x")
     data = replace(text, train_file=[str(tmp_path)])
-    prepared = find_rows(data, tiny_tokenizer, tmp_path.parent / f"{tmp_path.name}-rows")
+    prepared = find_rows(Corpus(data), tiny_tokenizer, tmp_path.parent / f"{tmp_path.name}-rows")
     assert prepared.remarks == ["files not read for their endings: .pdf (2), .tar.gz (1)"]
-    assert find_rows(text, tiny_tokenizer, tmp_path / "rows").remarks == []
+    assert find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows").remarks == []
 
 
 def test_rows_named_by_hand_must_fit_the_tokenizer(text, tmp_path, tiny_tokenizer, tiny_text):
-    find_rows(text, tiny_tokenizer, tmp_path / "rows")
+    find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     named = DataArguments(rows=str(tmp_path / "rows"))
-    assert find_rows(named, tiny_tokenizer, tmp_path / "none").reused
+    assert find_rows(Corpus(named), tiny_tokenizer, tmp_path / "none").reused
     small = train_tokenizer(["a b"], "byte")
     assert f"made with a vocabulary of {len(tiny_tokenizer)}; the tokenizer has 260" in refused(
-        find_rows, named, small, tmp_path / "none"
+        find_rows, Corpus(named), small, tmp_path / "none"
     )
     same_size = train_tokenizer([tiny_text[::-1]] * 3, "bpe", len(tiny_tokenizer))
     assert len(same_size) == len(tiny_tokenizer)
-    assert "made with another tokenizer" in refused(find_rows, named, same_size, tmp_path / "none")
+    assert "made with another tokenizer" in refused(find_rows, Corpus(named), same_size, tmp_path / "none")
     missing = DataArguments(rows=str(tmp_path / "nowhere"))
-    assert "a folder of rows was wanted" in refused(find_rows, missing, tiny_tokenizer, tmp_path / "none")
+    assert "a folder of rows was wanted" in refused(find_rows, Corpus(missing), tiny_tokenizer, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 def test_damaged_rows_are_named(text, tmp_path, tiny_tokenizer):
-    find_rows(text, tiny_tokenizer, tmp_path / "rows")
+    find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     (tmp_path / "rows" / "train" / "tokens.bin").write_bytes(b"12")
-    assert "tokens.bin has 2 bytes" in refused(find_rows, text, tiny_tokenizer, tmp_path / "rows", kind=RunError)
+    assert "tokens.bin has 2 bytes" in refused(
+        find_rows, Corpus(text), tiny_tokenizer, tmp_path / "rows", kind=RunError
+    )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
@@ -31,7 +32,7 @@ def keep(folder: Path, name: str, texts, kind: str) -> str:
 def sides(folder: Path, **data) -> dict[str, Counter]:
     """How often each text lies in train and in validation, read back from the rows."""
     prepared = prepare_rows(
-        DataArguments(validation_split="hash", validation_split_percentage=20, block_size=16, **data),
+        Corpus(DataArguments(validation_split="hash", validation_split_percentage=20, block_size=16, **data)),
         TOKENIZER,
         folder / "rows",
     )

@@ -21,11 +21,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from parquet_server import serving
 from pyarrow import parquet
+from recorded import Recorded
 
 from tinygpt_hf import storage
 from tinygpt_hf.cli import main
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import sources
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows import build as packing
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows import stream as streaming
@@ -61,8 +63,9 @@ def written(path: Path, rows: list[dict]) -> list[str]:
 @contextlib.contextmanager
 def stream(data: DataArguments, tokenizer, folder: Path, seed: int = 0, said: list | None = None):
     with contextlib.ExitStack() as closing:
-        say = (said if said is not None else []).append
-        yield open_stream(data, tokenizer, folder, seed, True, closing, say)
+        heard = Recorded()
+        heard.said = said if said is not None else []
+        yield open_stream(Corpus(data, seed, heard), tokenizer, folder, True, closing)
 
 
 def test_the_first_rows_are_shown(tmp_path, capsys):
@@ -122,7 +125,7 @@ def test_the_windows_hold_the_rows_of_tokenize(tmp_path_factory, tiny_tokenizer,
         except UsageError as error:
             assert "none of the" in str(error)  # held out before the first window was full
             assume(False)
-    whole = prepare_rows(data, tiny_tokenizer, folder / "whole")
+    whole = prepare_rows(Corpus(data), tiny_tokenizer, folder / "whole")
 
     number = whole.train.count(T)
     assert streamed.train.size == number and read_end(folder / "streamed" / "train")["rows"] == number
@@ -147,7 +150,7 @@ def test_a_stream_is_cut_into_the_rows_of_tokenize_also_inside_a_long_text(tmp_p
     )
     window_rows(monkeypatch, 7)
     streamed = read_all(dataclasses.replace(data, streaming=True), tiny_tokenizer, tmp_path / "streamed")
-    whole = prepare_rows(data, tiny_tokenizer, tmp_path / "whole")
+    whole = prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "whole")
     every = np.arange(whole.train.count(T))
     assert streamed.train.size == len(every) > 100
     assert np.array_equal(streamed.train.batch(every, T)[1], whole.train.batch(every, T)[1])
@@ -207,7 +210,7 @@ def test_text_that_changed_is_noticed_and_the_old_text_goes_on(tmp_path, tiny_to
 @pytest.mark.parametrize("lines", [100, 200])
 def test_text_that_became_shorter_or_longer_changes_no_end(tmp_path, tiny_tokenizer, corpus, made, monkeypatch, lines):
     end, facts = read_end(made), window_manifest(made, 0)["sources"][0]
-    monkeypatch.setattr(sources, "fingerprint", lambda source: facts)
+    monkeypatch.setattr(sources, "fingerprint", lambda source, hash_of: facts)
     written(Path(corpus.train_file[0]), [{"text": text} for text in texts(lines)])
     last = end["windows"] - 1
     for number in range(last if lines == 200 else 40, last + 1):
@@ -301,7 +304,7 @@ def test_that_there_are_conversations_is_known_without_the_text(tmp_path, tiny_t
     for data, wanted in ((corpus, False), (talks, True)):
         folder = tmp_path / f"rows-{wanted}"
         read_all(data, tiny_tokenizer, folder)
-        assert holds_conversations(dataclasses.replace(data, train_file=["gone.jsonl"]), folder) == wanted
+        assert holds_conversations(Corpus(dataclasses.replace(data, train_file=["gone.jsonl"])), folder) == wanted
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded import Recorded
 
 from tinygpt_hf import cli, storage
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import decoding
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows import build as packing
 from tinygpt_hf.rows import journal
 from tinygpt_hf.rows.build import prepare_rows
@@ -53,7 +55,7 @@ def test_the_rows_are_the_same_for_any_number_of_processes(corpus, tmp_path, tin
         for num_proc, here in ((1, 4), (2, 0), (3, 2)):
             monkeypatch.setattr(workers, "BATCHES_HERE", here)
             folder = tmp_path / f"{name}-{num_proc}"
-            prepare_rows(replace(corpus, num_proc=num_proc), tokenizer, folder)
+            prepare_rows(Corpus(replace(corpus, num_proc=num_proc)), tokenizer, folder)
             found.append(content(folder))
         assert found[0] == found[1] == found[2] and len(found[0]) == 8
         assert json.loads(found[0]["train/manifest.json"])["conversations"]["cut"] > 0
@@ -68,7 +70,7 @@ def test_what_was_killed_goes_on_and_ends_the_same(corpus, tmp_path, tiny_tokeni
     monkeypatch.setattr(packing, "BATCH_CHARACTERS", 3000)
     monkeypatch.setattr(packing, "MARK_BYTES", 5000)
     data = replace(corpus, num_proc=1)
-    prepare_rows(data, tiny_tokenizer, tmp_path / "whole" / "rows")
+    prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "whole" / "rows")
     marks, encoded = [], []
 
     def killing(folder, decided_by, items, writers):
@@ -88,11 +90,11 @@ def test_what_was_killed_goes_on_and_ends_the_same(corpus, tmp_path, tiny_tokeni
     with monkeypatch.context() as patch:
         patch.setattr(journal, "write_journal", killing)
         with pytest.raises(Killed):
-            prepare_rows(data, tiny_tokenizer, tmp_path / "cut" / "rows")
+            prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "cut" / "rows")
     assert [p.name for p in (tmp_path / "cut").iterdir()] == ["tmp-rows.unfinished"]
     storage.remove_temporary(tmp_path / "cut")  # what a run does to its folder when it starts
     monkeypatch.setattr(workers, "encode", counting)
-    prepare_rows(data, tiny_tokenizer, tmp_path / "cut" / "rows")
+    prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "cut" / "rows")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
     assert sum(encoded) == 800 - marks[-1] > 0  # what was done is not done again
 
@@ -105,7 +107,7 @@ def test_what_was_begun_with_something_else_is_begun_anew(corpus, tmp_path, tiny
     with monkeypatch.context() as patch:
         patch.setattr(packing, "check_parts", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
-            prepare_rows(data, tiny_tokenizer, tmp_path / "cut" / "rows")
+            prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "cut" / "rows")
     unfinished, tokenizer = tmp_path / "cut" / "tmp-rows.unfinished", tiny_tokenizer
     assert (unfinished / "journal.json").is_file()
     if change == "text":
@@ -119,8 +121,8 @@ def test_what_was_begun_with_something_else_is_begun_anew(corpus, tmp_path, tiny
         (unfinished / "journal.json").write_text('{"decided_by": {}, "writers": 3}')
     else:
         os.truncate(unfinished / "train" / "tokens.bin", 5)
-    prepare_rows(data, tokenizer, tmp_path / "cut" / "rows")
-    prepare_rows(data, tokenizer, tmp_path / "whole" / "rows")
+    prepare_rows(Corpus(data), tokenizer, tmp_path / "cut" / "rows")
+    prepare_rows(Corpus(data), tokenizer, tmp_path / "whole" / "rows")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
@@ -130,7 +132,7 @@ def test_a_stream_that_breaks_off_leaves_what_it_brought(corpus, tmp_path, tiny_
 
     monkeypatch.setattr(packing, "check_parts", broken)
     with pytest.raises(RunError):
-        prepare_rows(corpus, tiny_tokenizer, tmp_path / "run" / "rows")
+        prepare_rows(Corpus(corpus), tiny_tokenizer, tmp_path / "run" / "rows")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["tmp-rows.unfinished"]
 
 
@@ -146,15 +148,16 @@ def test_a_text_read_in_pieces_gives_the_rows_of_the_whole(tmp_path, tiny_text, 
     data = DataArguments(train_file=[str(path)], validation_split_percentage=percentage, block_size=50, num_proc=1)
     if not percentage:
         data = replace(data, validation_file=[str(path)])
-    prepare_rows(data, tokenizer, tmp_path / "whole")
+    prepare_rows(Corpus(data), tokenizer, tmp_path / "whole")
     monkeypatch.setattr(decoding, "LONG", 1000)
     for chunk in (97, 1000):
         monkeypatch.setattr(decoding, "CHUNK", chunk)
-        seen: list = []
-        note = lambda done, tokens, share, seen=seen: seen.append(share)  # noqa: E731
-        prepared = prepare_rows(data, tokenizer, tmp_path / f"pieces-{chunk}", 0, note)
+        heard = Recorded()
+        prepared = prepare_rows(Corpus(data, 0, heard), tokenizer, tmp_path / f"pieces-{chunk}")
         assert content(tmp_path / f"pieces-{chunk}") == content(tmp_path / "whole")
-        assert prepared.train.num_documents == 1 and seen == sorted(seen) and seen[-1] == 1
+        assert (
+            prepared.train.num_documents == 1 and (seen := heard.encodings) == sorted(seen) and 0.9 < seen[-1][2] < 1.3
+        )
 
 
 @pytest.mark.parametrize("how", ["tail", "hash"])
@@ -166,9 +169,9 @@ def test_the_bar_does_not_count_readings_that_only_look(tmp_path, tiny_tokenizer
         monkeypatch.setattr(decoding, name, 1000)
     monkeypatch.setattr(packing, "BATCH_CHARACTERS", 1000)
     data = DataArguments(train_file=[str(tmp_path)], validation_split=how, validation_split_percentage=40, num_proc=1)
-    seen: list = []
-    prepare_rows(data, tiny_tokenizer, tmp_path / "rows", 0, lambda done, tokens, share: seen.append((done, share)))
-    assert len(seen) > 50 and all(abs(share - done / total) < 0.1 for done, share in seen)
+    heard = Recorded()
+    prepare_rows(Corpus(data, 0, heard), tiny_tokenizer, tmp_path / "rows")
+    assert len(heard.encodings) > 50 and all(abs(share - done / total) < 0.1 for done, _, share in heard.encodings)
 
 
 @pytest.mark.parametrize("text", ["a" * 5000, "a \n b", " " * 3000 + "x", "x" * 500 + " y", "\n\n\nz" * 900])
@@ -219,7 +222,7 @@ def test_a_process_that_dies_or_fails_is_one_line(
     monkeypatch.setattr(packing, "BATCH_CHARACTERS", characters)
     monkeypatch.setattr(workers, "PROGRAM", program)
     with pytest.raises(RunError) as caught:
-        prepare_rows(replace(corpus, num_proc=2), tiny_tokenizer, tmp_path / "rows")
+        prepare_rows(Corpus(replace(corpus, num_proc=2)), tiny_tokenizer, tmp_path / "rows")
     assert f"a process that tokenizes {words}" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -236,7 +239,7 @@ def test_a_process_that_was_dead_before_it_was_given_anything_is_one_line(
     monkeypatch.setattr(workers, "BATCHES_HERE", 0)
     monkeypatch.setattr(workers, "PROGRAM", DIES)
     with pytest.raises(RunError, match="a process that tokenizes ended with status -9"):
-        prepare_rows(replace(corpus, num_proc=2), tiny_tokenizer, tmp_path / "rows")
+        prepare_rows(Corpus(replace(corpus, num_proc=2)), tiny_tokenizer, tmp_path / "rows")
 
 
 # The command, and what train makes of its rows.
@@ -258,10 +261,10 @@ def test_the_command_makes_what_train_takes(corpus, tmp_path, capsys):
     for given in (tmp_path / "d", tmp_path / "d" / "rows"):
         data = DataArguments(rows=str(given), block_size=100)
         for settings in (TokenizerArguments(), BYTES):
-            tokenizer = find_tokenizer(tmp_path / "none", data, settings, None, 0)
-            assert len(tokenizer) == 260 and find_rows(data, tokenizer, tmp_path / "none").reused
+            tokenizer = find_tokenizer(tmp_path / "none", Corpus(data), settings)
+            assert len(tokenizer) == 260 and find_rows(Corpus(data), tokenizer, tmp_path / "none").reused
         with pytest.raises(UsageError, match="trained with other tokenizer_type"):
-            find_tokenizer(tmp_path / "none", data, TokenizerArguments(tokenizer_type="char"), None, 0)
+            find_tokenizer(tmp_path / "none", Corpus(data), TokenizerArguments(tokenizer_type="char"))
 
 
 def test_the_command_shows_the_rows_of_the_packing_that_is_asked_for(tmp_path, capsys):
@@ -277,14 +280,14 @@ def test_the_command_shows_the_rows_of_the_packing_that_is_asked_for(tmp_path, c
 
 
 def test_rows_that_are_stale_are_refused_and_the_change_named(corpus, tmp_path):
-    tokenizer, rows, report = tokenize(corpus, BYTES, tmp_path / "d", 0)
+    tokenizer, rows, report = tokenize(Corpus(corpus), BYTES, tmp_path / "d")
     assert not rows.reused and report["vocabulary"] == 260
     data = replace(corpus, rows=str(tmp_path / "d"))
-    assert find_rows(data, tokenizer, tmp_path / "none").reused
+    assert find_rows(Corpus(data), tokenizer, tmp_path / "none").reused
 
     def refused(**changes) -> str:
         with pytest.raises(UsageError) as caught:
-            find_rows(replace(data, **changes), tokenizer, tmp_path / "none")
+            find_rows(Corpus(replace(data, **changes)), tokenizer, tmp_path / "none")
         return str(caught.value)
 
     line = refused(validation_split_percentage=7.0)

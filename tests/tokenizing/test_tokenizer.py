@@ -1,6 +1,5 @@
 """Three kinds of tokenizer, each lossless on any text, stock to the library, with the special tokens at 0 to 3."""
 
-import itertools
 import json
 import subprocess
 import sys
@@ -11,12 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.tokenizing import tokenizer as module
 from tinygpt_hf.tokenizing.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS
 from tinygpt_hf.tokenizing.tokenizer import (
     bytes_per_token,
     load_tokenizer,
-    sample_evenly,
     tokenizer_hash,
     train_tokenizer,
 )
@@ -225,59 +222,6 @@ def test_a_name_that_leads_nowhere_is_one_line(name):
         load_tokenizer(name)
 
 
-# Sampling.
-
-
-def test_everything_is_kept_while_it_fits():
-    texts = [f"text {k} é\n" for k in range(500)]
-    assert list(sample_evenly(iter(texts), sum(len(t.encode()) for t in texts))) == texts
-
-
-@settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(0, 3000), min_size=1, max_size=60), budget=st.integers(300, 20_000))
-def test_the_sample_is_large_enough_and_fits(lengths, budget):
-    texts = ["é" * n for n in lengths]
-    total, kept = 2 * sum(lengths), sum(len(piece.encode()) for piece in sample_evenly(texts, budget))
-    assert kept == total if total <= budget else kept <= budget
-    if total > budget and len(set(lengths)) == 1:
-        assert kept >= budget / 4
-
-
-def test_the_sample_lies_evenly_over_short_and_long_texts():
-    short = [f"{k:05d}" for k in range(10_000)]
-    numbers = [int(piece) for piece in sample_evenly(short, 5_000)]
-    steps = {b - a for a, b in itertools.pairwise(numbers)}
-    assert len(steps) == 1 and len(numbers) * 5 > 2_500 and numbers[-1] > 10_000 - 2 * max(steps)
-
-    long = [letter * 100_000 for letter in "abcd"]  # each alone is larger than the budget
-    sample = "".join(sample_evenly(long, 20_000))
-    shares = [sample.count(letter) / len(sample) for letter in "abcd"]
-    assert 10_000 <= len(sample) <= 20_000 and all(abs(share - 0.25) < 0.02 for share in shares)
-
-
-def test_the_memory_of_the_sample_is_bounded():
-    held = []
-
-    class Text(str):
-        def __getitem__(self, part):
-            piece = super().__getitem__(part)
-            held.append(len(piece))
-            return piece
-
-    source = (Text("x" * 1000) for _ in range(5000))
-    assert sum(map(len, sample_evenly(source, 50_000))) <= 50_000
-    assert max(held) <= 1000 and sum(held) == 5_000_000
-
-    import tracemalloc
-
-    tracemalloc.start()
-    for _ in sample_evenly(("x" * 1000 + str(k) for k in range(20_000)), 100_000):
-        pass
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1_000_000  # of 20 MB that went through
-
-
 def test_bytes_per_token_counts_what_it_says(tokenizers, tiny_text):
     texts = [tiny_text, "四字"]
     for kind, tokenizer in tokenizers.items():
@@ -287,10 +231,6 @@ def test_bytes_per_token_counts_what_it_says(tokenizers, tiny_text):
         assert bytes_per_token(tokenizer, texts) == sum(len(t.encode()) for t in texts) / tokens, kind
     assert bytes_per_token(tokenizers["byte"], texts) == 1.0
     assert bytes_per_token(tokenizers["bpe"], [tiny_text]) > 1.5
-
-
-def test_a_text_longer_than_a_piece_is_sampled_in_pieces():
-    assert [len(p) for p in sample_evenly(["x" * (module.PIECE_CHARACTERS + 5)], 10**9)] == [module.PIECE_CHARACTERS, 5]
 
 
 def test_measuring_says_nothing_about_long_texts(tokenizers, caplog, capfd):

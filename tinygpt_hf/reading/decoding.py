@@ -4,20 +4,28 @@ source = TextFile("books.txt.gz")
 with source.open() as file:
     for piece in source.pieces(file): ...         # str, about a megabyte each
 text = LongText(source)                           # a text nobody holds: its length, its slices, its pieces
+
+What a long text's length is, and where its characters lie, is learnt while it is read for the first time (`Survey`), and known
+from then on: a slice of a file that is no archive is read from near its first character on.
 """
 
+import bisect
 import bz2
 import codecs
+import contextlib
 import gzip
+import hashlib
 import io
 import lzma
 import os
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.reporter import SILENT, Reporter
 
 
 def machine_memory() -> int:
@@ -47,12 +55,35 @@ KINDS = {
 }
 
 
-class _Unpacked(io.RawIOBase):
-    """What a file holds, unpacked; tells how many bytes of the file were read, and stops at a bomb."""
+class _Heard(io.RawIOBase):
+    """A file whose bytes are told as they are read."""
 
-    def __init__(self, path: str, seen: Callable[[int], None]):
-        self.path, self.seen, self.told, self.size = path, seen, 0, 0
+    def __init__(self, path: str, reporter: Reporter):
+        self.path, self.reporter = path, reporter
         self.file = open(path, "rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        count = self.file.readinto(buffer)
+        self.reporter.read(self.path, count, memoryview(buffer)[:count])
+        return count
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+class _Unpacked(io.RawIOBase):
+    """What a file holds, unpacked; stops at a bomb."""
+
+    def __init__(self, path: str, reporter: Reporter):
+        self.path, self.size = path, 0
+        self.file = _Heard(path, reporter)
         ending = os.path.splitext(path)[1].lower()
         if ending == ".gz":
             self.stream: Any = gzip.GzipFile(fileobj=self.file, mode="rb")
@@ -80,9 +111,6 @@ class _Unpacked(io.RawIOBase):
                 f"at most {MOST_EXPANSION} times its {os.path.getsize(self.path)} bytes were wanted: text packs no better",
                 "unpack it yourself if you trust it",
             )
-        position = self.file.tell()
-        self.seen(position - self.told)
-        self.told = position
         return count
 
     def close(self) -> None:
@@ -92,15 +120,37 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-class TextFile:
-    """One file as text. `seen` is called with the bytes of it that were read; `replaced` counts what was no UTF-8."""
+@contextlib.contextmanager
+def read_errors(path: str):
+    """What opening and decompressing may raise, as one line."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({first_words(error)})", "a sound, readable file was wanted", "check the file"
+        ) from error
 
-    def __init__(self, path: str, encoding_errors: str = "strict", seen: Callable[[int], None] = lambda count: None):
-        self.path, self.encoding_errors, self.seen = path, encoding_errors, seen
+
+def first_words(error: BaseException) -> str:
+    """The first line of what a library complains about."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+class TextFile:
+    """One file as text. `reporter` hears of the bytes of it that are read; `replaced` counts what was no UTF-8."""
+
+    def __init__(self, path: str, encoding_errors: str = "strict", reporter: Reporter = SILENT):
+        self.path, self.encoding_errors, self.reporter = path, encoding_errors, reporter
         self.replaced = 0
 
-    def open(self) -> io.BufferedReader:
-        return io.BufferedReader(_Unpacked(self.path, self.seen), CHUNK)
+    @property
+    def is_packed(self) -> bool:
+        return self.path.lower().endswith(ARCHIVES)
+
+    def open(self, offset: int = 0) -> io.BufferedReader:
+        raw = _Unpacked(self.path, self.reporter)
+        raw.file.seek(offset)  # only of a file that is no archive
+        return io.BufferedReader(raw, CHUNK)
 
     def take_replaced(self) -> int:
         """How many faults were replaced since this was asked last."""
@@ -161,15 +211,20 @@ class TextFile:
 
     def pieces(self, file) -> Iterator[str]:
         """All of a text, about a megabyte at a time."""
-        offset, lines, held = 0, 0, b""
-        self.refuse_other_kinds(file.peek(8)[:8])
+        return (piece for _, piece in self.placed_pieces(file))
+
+    def placed_pieces(self, file, offset: int = 0) -> Iterator[tuple[int, str]]:
+        """The same with the place of the first byte of each; of a file that was opened at `offset`, from there on."""
+        lines, held = 0, b""
+        if not offset:
+            self.refuse_other_kinds(file.peek(8)[:8])
         while True:
             data = file.read(CHUNK)
             block = held + data
             begun = _begun(block) if data else 0
             block, held = block[: len(block) - begun], block[len(block) - begun :]
             if text := self.decode(block, self.path, offset, lines):
-                yield text
+                yield offset, text
             offset, lines = offset + len(block), lines + block.count(NEWLINE)
             if not data:
                 return
@@ -185,45 +240,116 @@ def _begun(block: bytes) -> int:
     return 0
 
 
+class Survey:
+    """What one reading of a long text tells: its length in characters, where each of its pieces begins (character and byte), how
+    many faults were replaced, and the hashes of it that were asked for."""
+
+    def __init__(self):
+        self.length: int | None = None  # None until it was read to its end
+        self.replaced = 0
+        self.characters: list[int] = []
+        self.bytes: list[int] = []
+        self.hashes: dict[str, float] = {}
+
+
+_SURVEYS: dict[tuple, Survey] = {}  # of this process, by what tells one state of a file from another
+
+
+def survey_of(path: str, encoding_errors: str) -> Survey:
+    """What is known of a file as it is now."""
+    state = os.stat(path)
+    key = os.path.abspath(path), encoding_errors, state.st_size, state.st_mtime_ns, state.st_ino, CHUNK
+    return _SURVEYS.setdefault(key, Survey())
+
+
 class LongText:
-    """A text that is not held: len() and slices in characters as of a str, and `pieces()`; each reading opens the file.
+    """A text that is not held: len() and slices in characters as of a str, and `pieces()`; each reading opens the file."""
 
-    Making one reads the file once, checks it and counts its characters.
-    """
+    def __init__(self, source: TextFile, bounds: tuple[int, int | None] = (0, None)):
+        self.source, (self.start, self.stop) = source, bounds
+        self.survey = survey_of(source.path, source.encoding_errors)
 
-    def __init__(self, source: TextFile, bounds: tuple[int, int] | None = None):
-        self.source = source
-        if bounds is None:
-            counting = TextFile(source.path, source.encoding_errors)
-            with counting.open() as file:
-                bounds = 0, sum(map(len, counting.pieces(file)))
-            source.replaced += counting.replaced
-        self.start, self.stop = bounds
+    @property
+    def is_surveyed(self) -> bool:
+        """Is its length known without another reading?"""
+        return self.survey.length is not None
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        if not self.is_surveyed:
+            for _ in LongText(TextFile(self.source.path, self.source.encoding_errors)).pieces():
+                pass
+        return (self.survey.length if self.stop is None else self.stop) - self.start
 
     def __getitem__(self, part: slice) -> "LongText":
         start, stop, _ = part.indices(len(self))
         return LongText(self.source, (self.start + start, self.start + max(start, stop)))
 
     def pieces(self, tell: bool = True) -> Iterator[str]:
-        """The text, about a megabyte at a time. Not `tell`: `seen` is not called, for a reading that is not the last."""
-        position = 0
-        inside = lambda count: self.source.seen(count) if tell and position >= self.start else None  # noqa: E731
-        reading = TextFile(self.source.path, self.source.encoding_errors, inside)
-        with reading.open() as file:
-            for piece in reading.pieces(file):
+        """The text, about a megabyte at a time. Not `tell`: nobody hears of the bytes, for a reading that is not the last."""
+        known = self.survey
+        hearing = _From(self.source.reporter if tell else SILENT)
+        reading = TextFile(self.source.path, self.source.encoding_errors, hearing)
+        position = offset = 0
+        if self.start and self.is_surveyed and not self.source.is_packed:
+            nearest = max(0, bisect.bisect_right(known.characters, self.start) - 1)
+            position, offset = known.characters[nearest], known.bytes[nearest]
+        hearing.telling = position >= self.start  # what is skipped was told of when it was read
+        with read_errors(self.source.path), reading.open(offset) as file:
+            places: list[tuple[int, int]] = []
+            digest = salted_hash("validation")
+            for byte, piece in reading.placed_pieces(file, offset):
+                if not self.is_surveyed:
+                    places.append((position, byte))
+                    digest.update(piece.encode())
                 begin, position = position, position + len(piece)
+                hearing.telling = position >= self.start
                 if position > self.start:
-                    yield piece[max(0, self.start - begin) : self.stop - begin]
-                if position >= self.stop:
+                    yield piece[max(0, self.start - begin) : None if self.stop is None else self.stop - begin]
+                if self.stop is not None and position >= self.stop:
                     return
+        if not offset and not self.is_surveyed:
+            known.hashes["validation"] = fraction(digest)
+            known.characters, known.bytes = map(list, zip(*places, strict=True)) if places else ([], [])
+            known.length, known.replaced = position, reading.replaced
+
+    def hash(self, salt: str) -> float:
+        """A number in [0, 1) that depends on the text and the salt only."""
+        whole = self.start == 0 and (self.stop is None or self.stop == self.survey.length)
+        if not whole or salt not in self.survey.hashes:
+            digest = salted_hash(salt)
+            for piece in self.pieces(tell=False):
+                digest.update(piece.encode())
+            found = fraction(digest)
+            if not whole:
+                return found
+            self.survey.hashes[salt] = found
+        return self.survey.hashes[salt]
 
     def __str__(self) -> str:
         """All of it, where it must be held."""
         self.source.in_bounds(range(len(self)))
         return "".join(self.pieces())
+
+
+class _From(Reporter):
+    """Tells of bytes only once it is told to."""
+
+    def __init__(self, reporter: Reporter):
+        self.reporter, self.telling = reporter, False
+
+    def read(self, path: str, count: int, data=None) -> None:
+        if self.telling:
+            self.reporter.read(path, count, data)
+
+
+def salted_hash(salt: str):
+    """The hash by which the fate of a document is decided."""
+    return hashlib.blake2b(digest_size=8, key=salt.encode())
+
+
+def fraction(digest) -> float:
+    """A digest of 8 bytes as a number in [0, 1)."""
+    return int.from_bytes(digest.digest(), "big") / 2**64
 
 
 def pieces_of(text: "str | LongText", tell: bool = True) -> Iterator[str]:

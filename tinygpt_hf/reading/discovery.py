@@ -22,8 +22,8 @@ from urllib.parse import urlparse
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
-from tinygpt_hf.reading.decoding import ARCHIVES
-from tinygpt_hf.reading.formats import KNOWN_ENDINGS, ending_of, first_words, is_utf8
+from tinygpt_hf.reading.decoding import ARCHIVES, first_words
+from tinygpt_hf.reading.formats import KNOWN_ENDINGS, ending_of, is_utf8
 
 # A folder that prepare-corpus wrote: corpus.json names its format, data/ holds its documents.
 CORPUS, FORMAT, DATA = "corpus.json", "tinygpt-corpus-1", "data"

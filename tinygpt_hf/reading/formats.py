@@ -11,20 +11,18 @@ Each also with .gz, .bz2, .xz or .zst behind it. What is no text (binary, UTF-16
 naming the place.
 """
 
-import contextlib
 import csv
 import io
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import decoding
-from tinygpt_hf.reading.decoding import ARCHIVES, LongText, TextFile
+from tinygpt_hf.reading.decoding import ARCHIVES, LongText, TextFile, first_words, read_errors
 from tinygpt_hf.reading.json_list import JsonList
+from tinygpt_hf.reading.reporter import SILENT, Reporter
 from tinygpt_hf.reading.schemas import COLUMNS, CONVERSATIONS, MEANINGFUL, MEDIA, BrokenConversation, row_content
 
 TABLES = {".csv", ".tsv", ".parquet"}
@@ -64,24 +62,19 @@ def is_utf8(words: str) -> bool:
     return True
 
 
-def first_words(error: BaseException) -> str:
-    """The first line of what a library complains about."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
 def file_documents(
     path: str,
     text_column: str | None = None,
     separator: str | None = None,
     encoding_errors: str = "strict",
     in_pieces: bool = False,
-    seen: Callable[[int], None] = lambda count: None,
+    reporter: Reporter = SILENT,
     keep_broken: bool = False,
 ) -> Iterator[dict]:
     """The documents of one file, in its order.
 
-    `in_pieces`: a text file of more than decoding.LONG bytes comes as a `LongText`, which nobody holds. `seen` is called with
-    the bytes of the file that were read. `replaced` in a document: faults of its UTF-8 that encoding_errors="replace" took out.
+    `in_pieces`: a text file of more than decoding.LONG bytes comes as a `LongText`, which nobody holds. `reporter` hears of
+    the bytes of the file that are read. `replaced` in a document: faults of its UTF-8 that encoding_errors="replace" took out.
     `keep_broken`: see `row_document`.
     """
     ending = ending_of(path)
@@ -89,8 +82,8 @@ def file_documents(
     def document_of(row: dict, origin: str) -> dict:
         return row_document(row, text_column, origin, keep_broken)
 
-    source = TextFile(path, encoding_errors, seen)
-    with _read_errors(path):
+    source = TextFile(path, encoding_errors, reporter)
+    with read_errors(path):
         if Path(path).stat().st_size == 0:
             raise _empty(path)
         if ending == ".parquet":
@@ -140,35 +133,42 @@ def _as_json(row: dict) -> str:
         return "(nested too deeply to be written)"
 
 
-@contextlib.contextmanager
-def _read_errors(path: str):
-    """What opening and decompressing may raise, as one line."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({first_words(error)})", "a sound, readable file was wanted", "check the file"
-        ) from error
-
-
 def _empty(path: str) -> UsageError:
     return UsageError(f"{path} is empty", "text was wanted", "check the file")
 
 
 def _text(source: TextFile, in_pieces: bool) -> Iterator[dict]:
-    first = TextFile(source.path) if in_pieces else source  # a long one is read again
-    with first.open() as file:
-        source.refuse_other_kinds(file.peek(8)[:8])
-        data = source.up_to(file, decoding.LONG) if in_pieces else source.whole(file)
-    if in_pieces and len(data) > decoding.LONG:
-        text = LongText(source)
-    else:
-        text = source.decode(data, source.path, lines=0)
-        if in_pieces:
-            source.seen(Path(source.path).stat().st_size)
-    if not len(text):
+    text = _long_text(source) if in_pieces else None
+    if text is None:
+        with source.open() as file:
+            source.refuse_other_kinds(file.peek(8)[:8])
+            text = source.decode(source.whole(file), source.path, lines=0)
+    elif source.encoding_errors != "strict":  # what was replaced in it is told with it
+        len(text)
+        source.replaced += text.survey.replaced
+    if isinstance(text, str) and not text:
         raise _empty(source.path)
     yield {"text": text, "origin": source.path}
+
+
+def _long_text(source: TextFile) -> LongText | None:
+    """The text of a file that unpacks to more than decoding.LONG bytes, which nobody holds; of others None."""
+    if not source.is_packed:
+        return LongText(source) if Path(source.path).stat().st_size > decoding.LONG else None
+    first = TextFile(source.path)
+    with first.open() as file:
+        first.refuse_other_kinds(file.peek(8)[:8])
+        return LongText(source) if len(first.up_to(file, decoding.LONG)) > decoding.LONG else None
+
+
+def long_text(path: str, separator: str | None, encoding_errors: str, reporter: Reporter) -> LongText | None:
+    """The text of a file that `file_documents` would give in pieces, before its length is known; of others None."""
+    ending = ending_of(path)
+    if ending in TABLES | LINES or (separator is not None and ending in TEXTS):
+        return None
+    with read_errors(path):
+        found = _long_text(TextFile(path, encoding_errors, reporter))
+    return None if found is None or found.is_surveyed else found
 
 
 def _parts(source: TextFile, separator: str) -> Iterator[dict]:
@@ -284,7 +284,7 @@ def _parquet(source: TextFile, text_column: str | None, document_of: Callable) -
     path, count, told = source.path, 0, 0
     size = Path(path).stat().st_size
     try:
-        if path.lower().endswith(ARCHIVES):
+        if source.is_packed:
             with source.open() as file:
                 table = parquet.ParquetFile(pyarrow.BufferReader(source.whole(file)))
         else:
@@ -301,8 +301,8 @@ def _parquet(source: TextFile, text_column: str | None, document_of: Callable) -
                 yield document_of(row, f"{path}, row {count}")
                 count += 1
             position = size * count // max(table.metadata.num_rows, 1)
-            if not path.lower().endswith(ARCHIVES):
-                source.seen(position - told)
+            if not source.is_packed:
+                source.reporter.read(path, position - told)
             told = position
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UsageError(

@@ -9,7 +9,6 @@ holds is told in formats.py; where files are looked for, in discovery.py.
 import itertools
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,8 +16,10 @@ from urllib.parse import urlparse
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.reading.decoding import first_words
 from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_endings
-from tinygpt_hf.reading.formats import file_documents, first_words, row_document
+from tinygpt_hf.reading.formats import file_documents, row_document
+from tinygpt_hf.reading.reporter import SILENT, Reporter
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
 
@@ -147,10 +148,10 @@ def all_sources(data: DataArguments, seed: int = 0) -> list[Source]:
 
 def settled(source: Source) -> Source:
     """The source with its files looked for now: what appears later is none of them."""
-    return source if source.dataset_name or source.remote else replace(source, found=tuple(_files(source)))
+    return source if source.dataset_name or source.remote else replace(source, found=tuple(files_of(source)))
 
 
-def fingerprint(source: Source) -> dict:
+def fingerprint(source: Source, hash_of: Callable[[str], str] = lambda path: storage.file_hash(Path(path))) -> dict:
     """What decides the documents, as JSON: for files, and those of a local dataset, their names, sizes and sha256; for other
     datasets their full name. Of what is streamed, and so read when it is used, not before, only names and sizes. No secrets.
     """
@@ -163,21 +164,20 @@ def fingerprint(source: Source) -> dict:
         paths = sorted(files_below(source.dataset_name))
         files = [(path, os.path.relpath(path, source.dataset_name)) for path in paths]
     else:
-        files = [(path, name if name != path else Path(path).name) for path, name, _ in _files(source)]
+        files = [(path, name if name != path else Path(path).name) for path, name, _ in files_of(source)]
     if source.streaming and files:
         named = [{"name": name, "size": os.path.getsize(path) if path else None} for path, name in files]
         facts |= {"files": named[:LISTED], "num_files": len(named), "listing": storage.value_hash(named)}
     elif files:
         facts["files"] = [
-            {"name": name, "size": os.path.getsize(path), "sha256": storage.file_hash(Path(path))}
-            for path, name in files
+            {"name": name, "size": os.path.getsize(path), "sha256": hash_of(path)} for path, name in files
         ]
     return redacted(facts)
 
 
 def remarks(found: list[Source]) -> list[str]:
     """What was not read, or not as it should be, in words."""
-    lines = [file.note for source in found for file in _files(source) if file.note]
+    lines = [file.note for source in found for file in files_of(source) if file.note]
     others = skipped(found)
     if others:
         words = ", ".join(f"{ending} ({number})" for ending, number in others.items())
@@ -190,7 +190,8 @@ def skipped(found: list[Source]) -> dict[str, int]:
     return skipped_endings(name for source in found if not source.dataset_name for name in source.files)
 
 
-def _files(source: Source) -> Iterable[File]:
+def files_of(source: Source) -> Iterable[File]:
+    """The files of a source; none of a dataset, or of one that is read over the network."""
     if source.dataset_name or source.remote:
         return ()
     return find_files(source.files) if source.found is None else source.found
@@ -200,40 +201,34 @@ def total_bytes(found: list[Source]) -> int | None:
     """The size of the files behind the sources; None where they do not tell how far the reading is."""
     if any(source.dataset_name or source.max_samples or source.remote for source in found):
         return None
-    return sum(os.path.getsize(file.path) for source in found for file in _files(source))
+    return sum(os.path.getsize(file.path) for source in found for file in files_of(source))
 
 
 def documents(
     source: Source,
     in_pieces: bool = False,
-    seen: Callable[[int], None] = lambda count: None,
+    reporter: Reporter = SILENT,
     keep_broken: bool = False,
     begin: Place = Place(),
-    note: Callable[[Place], None] = lambda place: None,
-    say: Callable[[str], None] = lambda line: None,
-    wait: Callable[[float], None] = time.sleep,
     opened: bool = False,
 ) -> Iterator[dict]:
-    """All documents of a source, in an order that is always the same; `in_pieces`, `seen` and `keep_broken` as `file_documents`.
+    """All documents of a source, in an order that is always the same; `in_pieces` and `keep_broken` as `file_documents`.
 
-    `note` is called in front of a document at which another call may `begin`. `say` is told when a network fails, and `wait`
-    called before it is tried again. `opened`: it could be opened before, so that it cannot now is the network's fault.
+    A document may have a `place` at which another call may `begin`. `opened`: the source could be opened before, so that it
+    cannot now is the network's fault.
     """
     if source.dataset_name == "toyland":
         found = _toyland(source)
     elif source.dataset_name or source.remote:
-        found = _dataset(source, keep_broken, begin, note, say, wait, opened)
+        found = _dataset(source, keep_broken, begin, reporter, opened)
     else:
-        found = itertools.chain.from_iterable(
-            _file(file, source, in_pieces, seen, keep_broken) for file in _files(source)
-        )
+        how = source.text_column, source.document_separator, source.encoding_errors, in_pieces, reporter, keep_broken
+        found = (_named(document, file) for file in files_of(source) for document in file_documents(file.path, *how))
     return itertools.islice(found, None if source.max_samples is None else max(0, source.max_samples - begin.rows))
 
 
-def _file(file: File, source: Source, in_pieces: bool, seen: Callable, keep_broken: bool) -> Iterator[dict]:
-    how = source.text_column, source.document_separator, source.encoding_errors, in_pieces, seen, keep_broken
-    for document in file_documents(file.path, *how):
-        yield {**document, "origin": file.name + document["origin"].removeprefix(file.path)}
+def _named(document: dict, file: File) -> dict:
+    return {**document, "origin": file.name + document["origin"].removeprefix(file.path)}
 
 
 def _toyland(source: Source) -> Iterator[dict]:
@@ -256,11 +251,9 @@ def _toyland(source: Source) -> Iterator[dict]:
         yield {**document, "origin": f"toyland:{document['id']}"}
 
 
-def _dataset(
-    source: Source, keep_broken: bool, begin: Place, note: Callable, say: Callable, wait: Callable, opened: bool
-) -> Iterator[dict]:
+def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
     """The rows of a dataset. Streamed, one that breaks off is opened again where it was, after WAITS."""
-    name, number, rows = source.name, begin.rows, None
+    name, number, rows, place = source.name, begin.rows, None, {}
     waits = iter(WAITS)
     while True:
         try:
@@ -269,7 +262,7 @@ def _dataset(
                 rows, opened = itertools.islice(rows, number - begin.rows, None), True
             if source.streaming and number >= begin.rows + NOTED_EVERY:
                 begin = Place(number, dataset.state_dict())
-                note(begin)
+                place = {"place": begin}
             row = next(rows, None)
         except Exception as error:  # the libraries below raise a dozen classes for a name that is not there
             if not opened:
@@ -282,14 +275,14 @@ def _dataset(
             reason = f"the dataset {name!r} broke off after {number} rows ({first_words(error)})"
             if seconds is None:
                 raise RunError(reason) from error
-            say(f"note: {reason}; trying again in {seconds:g} s")
-            wait(seconds)
+            reporter.say(f"note: {reason}; trying again in {seconds:g} s")
+            reporter.rest(seconds)
             rows = None
             continue
         if row is None:
             return
-        yield row_document(row, source.text_column, f"{name}, row {number}", keep_broken)
-        number, waits = number + 1, iter(WAITS)
+        yield row_document(row, source.text_column, f"{name}, row {number}", keep_broken) | place
+        number, waits, place = number + 1, iter(WAITS), {}
 
 
 def _opened(source: Source, begin: Place):

@@ -4,27 +4,26 @@ A document's fate hangs on a hash of its content, not on its place, so it stays 
 or is read in another order, and copies of one document cannot land on both sides.
 """
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 
-from tinygpt_hf.reading.decoding import pieces_of
+from tinygpt_hf.reading.decoding import LongText, fraction, salted_hash
 
 FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tail of each document is held out instead
 
 
 def content_hash(document: dict, salt: str = "") -> float:
     """A number in [0, 1) that depends on the content of the document only: its text, or the role and content of its messages."""
-    if "text" in document:
-        content = document["text"]
-    else:
+    content = document.get("text")
+    if isinstance(content, LongText):
+        return content.hash(salt)
+    if content is None:
         said = [{name: message[name] for name in ("content", "role")} for message in document["messages"]]
         content = json.dumps(said, sort_keys=True, default=str)
-    digest = hashlib.blake2b(digest_size=8, key=salt.encode())
-    for piece in pieces_of(content, tell=False):
-        digest.update(piece.encode())
-    return int.from_bytes(digest.digest(), "big") / 2**64
+    digest = salted_hash(salt)
+    digest.update(content.encode())
+    return fraction(digest)
 
 
 def repetitions(document: dict, weight: float) -> int:
@@ -38,10 +37,17 @@ def is_held_out(document: dict, percentage: float) -> bool:
     return content_hash(document, "validation") < percentage / 100
 
 
-def cut_tail(text: str, percentage: float) -> tuple[str, str]:
-    """(training part, validation part) of one text: its last `percentage` percent of characters are held out."""
-    border = int(len(text) * (1 - percentage / 100))
-    return text[:border], text[border:]
+def tail_border(length: int, percentage: float) -> int:
+    """Where the tail begins that is held out of a text of so many characters."""
+    return int(length * (1 - percentage / 100))
+
+
+def border(document: dict, how: str, percentage: float) -> int:
+    """How many characters of a text, from its first on, are for training."""
+    length = len(document["text"])
+    if percentage > 0 and how == "tail":
+        return tail_border(length, percentage)
+    return 0 if percentage > 0 and is_held_out(document, percentage) else length
 
 
 def choose_split(documents: Iterator[dict], wanted: str | None) -> tuple[str, Iterator[dict]]:
@@ -57,7 +63,9 @@ def split(documents: Iterable[dict], how: str, percentage: float) -> Iterator[tu
         if percentage <= 0:
             yield "train", document
         elif how == "tail" and "text" in document:
-            head, tail = cut_tail(document["text"], percentage)
+            text = document["text"]
+            cut = tail_border(len(text), percentage)
+            head, tail = text[:cut], text[cut:]
             if head:
                 yield "train", {**document, "text": head}
             if tail:

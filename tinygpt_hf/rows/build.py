@@ -5,7 +5,7 @@ and the longest document; a text file longer than decoding.LONG is never held. A
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,9 @@ import numpy as np
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.reading import sources
-from tinygpt_hf.reading import split as corpus
 from tinygpt_hf.reading.changes import changes
-from tinygpt_hf.reading.decoding import LongText, pieces_of
+from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.reading.decoding import LongText
 from tinygpt_hf.rows import journal
 from tinygpt_hf.rows.store import IGNORED, Rows, RowWriter
 from tinygpt_hf.settings.arguments import DataArguments
@@ -66,18 +65,10 @@ class Prepared:
         return found + self.notes
 
 
-def row_facts(data: DataArguments, tokenizer, seed: int) -> dict:
+def row_facts(corpus: Corpus, tokenizer) -> dict:
     """What decides the rows, as JSON: kept in their manifests, so that stale rows are noticed and the change is named."""
-    facts: dict[str, Any] = {
-        "sources": [sources.fingerprint(source) for source in sources.training_sources(data, seed)]
-    }
-    if data.validation_file:
-        facts["validation"] = sources.fingerprint(sources.validation_source(data))
-    else:
-        facts["split"] = {"how": data.validation_split, "percentage": data.validation_split_percentage}
-    facts["tokenizer"] = tokenizer_hash(tokenizer)
-    facts["block_size"] = data.block_size  # it decides where conversations are cut
-    return facts
+    # the row length decides where conversations are cut
+    return {**corpus.facts, "tokenizer": tokenizer_hash(tokenizer), "block_size": corpus.data.block_size}
 
 
 def open_rows(folder: Path) -> Prepared:
@@ -95,26 +86,16 @@ def changed_facts(folder: Path, facts: dict, missing: bool = True) -> list[str]:
     return changes(known, facts, [name for name in names if missing or (name in known and name in facts)])
 
 
-def prepare_rows(
-    data: DataArguments,
-    tokenizer,
-    folder: Path,
-    seed: int = 0,
-    progress: Callable[[int, int, float | None], None] = lambda done, tokens, share: None,
-) -> Prepared:
-    """Tokenize the text that `data` names into `folder`/train and `folder`/validation, both complete or neither.
+def prepare_rows(corpus: Corpus, tokenizer, folder: Path) -> Prepared:
+    """Tokenize a corpus into `folder`/train and `folder`/validation, both complete or neither.
 
-    `progress(bytes of text done, tokens so far, share of the files that was read or None)` is called after every batch. A
-    killed call leaves a temporary folder, with which the next one goes on; the rows are the same, byte for byte, and do not
-    depend on `data.num_proc` either.
+    A killed call leaves a temporary folder, with which the next one goes on; the rows are the same, byte for byte, and do not
+    depend on `num_proc` either.
     """
-    facts = row_facts(data, tokenizer, seed)
+    data, reporter = corpus.data, corpus.reporter
+    facts = row_facts(corpus, tokenizer)
     decided_by = {**facts, "format": journal.FORMAT, "vocab_size": len(tokenizer)}
-    read, total = [0], _total_bytes(data, seed)
-
-    def seen(count: int) -> None:
-        read[0] += count
-
+    reporter.stage("tokenizing", corpus.size)
     with storage.new_folder(folder, resumable=True) as tmp:
         known = journal.read_journal(tmp, decided_by) or {"items": 0, "writers": {}}
         writers = {
@@ -122,7 +103,7 @@ def prepare_rows(
             for part in PARTS
         }
         with writers["train"], writers["validation"]:
-            items = itertools.islice(long_items(_parts(data, seed, seen), tokenizer), known["items"], None)
+            items = itertools.islice(long_items(corpus.documents(), tokenizer), known["items"], None)
             done, marked = known["items"], 0
             batches = encode_all(
                 batched(items), lambda batch: [d for _, d in batch], tokenizer, data.block_size + 1, data.num_proc
@@ -136,11 +117,11 @@ def prepare_rows(
                 if size - marked >= MARK_BYTES:
                     journal.write_journal(tmp, decided_by, done, writers)
                     marked = size
-                progress(size, tokens, min(1.0, read[0] / total) if total else None)
+                reporter.encoded(size, tokens)
         check_parts(writers, data)
         (tmp / journal.JOURNAL).unlink(missing_ok=True)
     size, tokens = _size(writers)
-    progress(size, tokens, 1.0)
+    reporter.encoded(size, tokens)
     return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=tokens)
 
 
@@ -169,10 +150,6 @@ def count_document(facts: dict, document: dict, encoded: Encoded) -> None:
         counts["too_long"] += encoded.too_long
     if document.get("replaced"):
         facts["replaced"] = facts.get("replaced", 0) + document["replaced"]
-
-
-def _total_bytes(data: DataArguments, seed: int) -> int | None:
-    return sources.total_bytes(sources.all_sources(data, seed))
 
 
 def long_items(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple[str, dict]]:
@@ -239,46 +216,6 @@ def check_parts(writers: Mapping[str, RowWriter], data: DataArguments) -> None:
             raise UsageError(
                 f"no token of the {part} data may be learnt", "assistant turns were wanted", "check the messages"
             )
-
-
-def _parts(
-    data: DataArguments, seed: int, seen: Callable[[int], None] = lambda count: None
-) -> Iterator[tuple[str, dict]]:
-    """("train" | "validation", document) of everything that is to become rows, repeated by weight."""
-    for source in sources.training_sources(data, seed):
-        found, how = sources.documents(source, in_pieces=True, seen=seen), data.validation_split
-        if not data.validation_file:
-            how, found = corpus.choose_split(found, how)
-        for document in found:
-            yield from parts_of(document, how, data, source.weight)
-    if data.validation_file:
-        for document in sources.documents(sources.validation_source(data), in_pieces=True, seen=seen):
-            yield "validation", document
-
-
-def parts_of(document: dict, how: str | None, data: DataArguments, weight: float) -> Iterator[tuple[str, dict]]:
-    """("train" | "validation", document or a part of it), as often as its source's weight says."""
-    percentage = 0 if data.validation_file else data.validation_split_percentage
-    for part, piece in corpus.split([document], how, percentage):
-        times = corpus.repetitions(piece, weight)
-        for _ in range(min(times, 1) if part == "validation" else times):
-            yield part, piece
-
-
-def training_texts(data: DataArguments, seed: int = 0) -> Iterator[str]:
-    """The text a tokenizer may learn from: the training part, conversations turn by turn with their roles."""
-    return (text for part, document in _parts(data, seed) if part == "train" for text in _as_texts(document))
-
-
-def validation_texts(data: DataArguments, seed: int = 0) -> Iterator[str]:
-    """The text it has not seen."""
-    return (text for part, document in _parts(data, seed) if part == "validation" for text in _as_texts(document))
-
-
-def _as_texts(document: dict) -> Iterator[str]:
-    if "text" in document:
-        return pieces_of(document["text"])
-    return iter(["\n".join(f"{message['role']}\n{message['content']}" for message in document["messages"])])
 
 
 def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:

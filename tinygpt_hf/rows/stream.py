@@ -12,13 +12,13 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import sources
-from tinygpt_hf.reading import split as corpus
 from tinygpt_hf.reading.changes import changes
+from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.rows import build as packing
 from tinygpt_hf.rows.build import Prepared
 from tinygpt_hf.rows.store import Rows, RowWriter, rows_per_epoch
@@ -35,7 +35,6 @@ from tinygpt_hf.rows.windows import (
 )
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.tokenizing.parallel import encode_all
-from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 
 WINDOW_TOKENS = 1 << 22  # rows are shuffled among so many tokens: 8 MB, and some seconds of tokenizing
 KEPT = AHEAD + 3  # windows on the disk when space is bounded: the first, the one or two of a step, and those ahead
@@ -58,52 +57,34 @@ def check_window(data: DataArguments, rows_per_step: int) -> None:
         )
 
 
-def the_source(data: DataArguments, seed: int) -> sources.Source:
+def the_source(corpus: Corpus) -> sources.Source:
     """The one source of these settings."""
-    found = sources.training_sources(data, seed)
-    if len(found) > 1:
+    if len(corpus.sources) > 1:
         raise UsageError(
-            f"--streaming is set for {len(found)} sources",
+            f"--streaming is set for {len(corpus.sources)} sources",
             "one was wanted: they would be shown one after another",
             "leave --streaming out: then all rows are shuffled",
         )
-    return found[0]
+    return corpus.sources[0]
 
 
-def stream_facts(data: DataArguments, tokenizer, seed: int) -> dict:
+def stream_facts(corpus: Corpus, tokenizer) -> dict:
     """What decides the windows, as JSON: kept in the manifest of each."""
-    facts: dict[str, Any] = {"sources": [sources.fingerprint(the_source(data, seed))]}
-    if data.validation_file:
-        facts["validation"] = sources.fingerprint(sources.validation_source(data))
-    else:
-        facts["split"] = {"how": data.validation_split, "percentage": data.validation_split_percentage}
-    return facts | {
-        "tokenizer": tokenizer_hash(tokenizer),
-        "block_size": data.block_size,
-        "window_rows": window_rows(data),
-    }
+    return packing.row_facts(corpus, tokenizer) | {"window_rows": window_rows(corpus.data)}
 
 
-def open_stream(
-    data: DataArguments,
-    tokenizer,
-    folder: Path,
-    seed: int,
-    reading: bool,
-    closing: contextlib.ExitStack,
-    say: Callable[[str], None] = lambda line: None,
-    progress: Callable[[int, int, float | None], None] = lambda done, tokens, share: None,
-) -> Prepared:
+def open_stream(corpus: Corpus, tokenizer, folder: Path, reading: bool, closing: contextlib.ExitStack) -> Prepared:
     """The rows in `folder`, once those of the first window and of the validation are there. `reading`: make them, and the
     windows that follow, until `closing` closes; the other processes of a run do not.
     """
+    the_source(corpus)
     known = window_manifest(folder / "train", 0)
     if known is None and (folder / "train" / storage.MANIFEST).is_file():
         raise UsageError(
             f"the rows in {folder} were made without --streaming", "rows that grow were wanted", "leave --streaming out"
         )
     if known is not None:
-        facts = stream_facts(data, tokenizer, seed)
+        facts = stream_facts(corpus, tokenizer)
         changed = ["stream_window" if name == "window_rows" else name for name in changes(known, facts, facts)]
         if changed:
             raise UsageError(
@@ -113,15 +94,15 @@ def open_stream(
             )
     reader = None
     if reading:
-        reader = StreamReader(data, tokenizer, folder, seed, say, progress)
+        reader = StreamReader(corpus, tokenizer, folder)
         (folder / "train").mkdir(parents=True, exist_ok=True)
         for place in (folder, folder / "train"):
             storage.remove_temporary(place)
         closing.callback(reader.close)
         reader.wait_for_first()
-    train = StreamedRows(folder, data.block_size, reader)
+    train = StreamedRows(folder, corpus.data.block_size, reader)
     prepared = Prepared(train, Rows(folder / "validation"), encoded=None if known else train.first.num_tokens)
-    prepared.notes = sources.remarks(sources.all_sources(data, seed)) if reading else []
+    prepared.notes = corpus.remarks if reading else []
     return prepared
 
 
@@ -143,14 +124,14 @@ class StreamedRows(WindowedRows):
         return self._reader.wait_for(self, first, count, asked) if self._reader else None
 
 
-class StreamReader:
-    """The thread that reads, and what the thread that trains tells it."""
+class StreamReader(Reporter):
+    """The thread that reads, and what the thread that trains tells it. Until the first window is there, the bar is its own."""
 
-    def __init__(self, data: DataArguments, tokenizer, folder: Path, seed: int, say, progress):
-        self._data, self._tokenizer, self._folder, self._seed = data, tokenizer, folder, seed
-        self._train, self._say, self._progress = folder / "train", say, progress
-        self._source = the_source(data, seed)
-        self._facts = stream_facts(data, tokenizer, seed)
+    def __init__(self, corpus: Corpus, tokenizer, folder: Path):
+        self._corpus, self._data, self._tokenizer, self._folder = corpus, corpus.data, tokenizer, folder
+        self._train, self._reporter = folder / "train", corpus.reporter
+        self._source = the_source(corpus)
+        self._facts = stream_facts(corpus, tokenizer)
         self._changed = threading.Condition()
         self._wanted = range(1)  # from the window that is shown to the last one needed now, counted on over the epochs
         self.sound: set[int] = set()  # windows that were made or checked by this process, and are there
@@ -164,10 +145,11 @@ class StreamReader:
     def wait_for_first(self) -> None:
         """Return when the first window and the validation are there."""
         if not self._is_sound(0):
+            self._reporter.stage("tokenizing", self._corpus.size)
             self._start(range(1))
             with self._changed:
                 self._changed.wait_for(lambda: self._error or 0 in self.sound)
-        self._progress = lambda done, tokens, share: None
+        self._reporter = Reporter()
         if self._error:
             raise self._error
 
@@ -279,7 +261,7 @@ class StreamReader:
         folder = window_folder(self._train, window)
         damage = storage.damage(folder)
         if damage and not damage.endswith(".bin is missing") and folder.is_dir():
-            self._say(f"note: {folder} is damaged ({damage}): it is made anew")
+            self.say(f"note: {folder} is damaged ({damage}): it is made anew")
             storage.remove_tree(folder)
         if damage is None:
             self.sound.add(window)
@@ -325,7 +307,7 @@ class StreamReader:
                         packing.write_document(validation, document, encoded)
                 if self._closed:
                     return
-                self._progress(writer.writer.facts.get("num_bytes", 0), writer.writer.num_tokens, None)
+                self._reporter.encoded(writer.writer.facts.get("num_bytes", 0), writer.writer.num_tokens)
             yield from made(writer.finish())
         finally:
             batches.close()  # and with them the processes
@@ -338,8 +320,7 @@ class StreamReader:
         known = window_manifest(self._train, 0)
         if known is not None:
             return known["how"]
-        documents = sources.documents(self._source, say=self._say, wait=self._rest)
-        return corpus.choose_split(documents, self._data.validation_split)[0]
+        return self._corpus.chosen_split(sources.documents(self._source, reporter=self))[0]
 
     def _validation(self, facts: dict) -> RowWriter | None:
         """Where held-out documents go, the whole validation file already in it; None where the validation is there."""
@@ -351,8 +332,8 @@ class StreamReader:
         writer = RowWriter(folder, len(self._tokenizer), dict(facts))
         writer.__enter__()
         try:
-            if self._data.validation_file:
-                documents = sources.documents(sources.validation_source(self._data), in_pieces=True)
+            if self._corpus.validation:
+                documents = sources.documents(self._corpus.validation, in_pieces=True)
                 items = packing.long_items((("validation", document) for document in documents), self._tokenizer)
                 for batch, found in self._encoded(items):
                     for (_, document), encoded in zip(batch, found, strict=True):
@@ -370,30 +351,30 @@ class StreamReader:
 
     def _items(self, how: str, begin: dict) -> Iterator[tuple[str, dict, dict]]:
         """(part, document or part of one, where it is found again) from the place `begin` on."""
-        first = last_noted = sources.Place(begin["rows"], begin["state"])
+        first = last = sources.Place(begin["rows"], begin["state"])
         since = 0  # documents since the place noted last
-
-        def note(place: sources.Place) -> None:
-            nonlocal last_noted, since
-            last_noted, since = place, 0
-
         opened = window_manifest(self._train, 0) is not None
-        documents = sources.documents(
-            self._source, in_pieces=True, begin=first, note=note, say=self._say, wait=self._rest, opened=opened
-        )
-        for document in documents:
+        for document in sources.documents(self._source, in_pieces=True, reporter=self, begin=first, opened=opened):
+            if place := document.pop("place", None):
+                last, since = place, 0
             number, since = since, since + 1
-            again = last_noted is first and number <= begin["documents"]  # was read before
+            again = last is first and number <= begin["documents"]  # was read before
             if again and number < begin["documents"]:
                 continue
-            where = {"rows": last_noted.rows, "state": last_noted.state, "documents": number}
-            parts = packing.parts_of(document, how, self._data, self._source.weight)
+            where = {"rows": last.rows, "state": last.state, "documents": number}
+            parts = self._corpus.parts_of(document, how, self._source)
             for index, (part, item) in enumerate(packing.long_items(parts, self._tokenizer)):
                 if not again or index >= begin["items"]:
                     skip = begin["skip"] if again and index == begin["items"] else 0
                     yield part, item, {**where, "items": index, "skip": skip}
 
-    def _rest(self, seconds: float) -> None:
+    def say(self, line: str) -> None:
+        self._corpus.reporter.say(line)
+
+    def read(self, path: str, count: int, data=None) -> None:
+        self._reporter.read(path, count)
+
+    def rest(self, seconds: float) -> None:
         """Wait, unless the run ends."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed, timeout=seconds)

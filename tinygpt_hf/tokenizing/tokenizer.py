@@ -27,7 +27,6 @@ from tinygpt_hf.tokenizing.chat_template import (
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SMALLEST_BPE = 256 + len(SPECIAL_TOKENS)
-PIECE_CHARACTERS = 1 << 14  # a longer text is sampled in pieces, so that it weighs what its length is
 
 
 def train_tokenizer(
@@ -154,39 +153,6 @@ def tokenizer_hash(tokenizer) -> str:
     core = json.loads(tokenizer.backend_tokenizer.to_str())
     core["truncation"] = core["padding"] = None  # left behind by whoever called the tokenizer last
     return hashlib.sha256(f"{json.dumps(core)}\n{tokenizer.chat_template}".encode()).hexdigest()
-
-
-def sample_evenly(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
-    """Texts worth about `max_bytes`, spread evenly over a source whose length nobody knows, in one pass and bounded memory.
-
-    Keeps every text until the budget is full, then every second one, every fourth, and so on: the kept ones always lie
-    evenly from the first text to the latest. Long texts count as many short ones, so that none can fill the budget.
-    """
-    length = max(1, min(PIECE_CHARACTERS, max_bytes // 256))
-    pieces = (text[k : k + length] for text in texts for k in range(0, len(text), length))
-    kept: list[tuple[int, str]] = []
-    size, step = 0, 1
-    for number, piece in enumerate(pieces):
-        if number % step:
-            continue
-        kept.append((number, piece))
-        size += len(piece.encode())
-        while size > max_bytes and len(kept) > 1:
-            step *= 2
-            kept = [(n, p) for n, p in kept if n % step == 0]
-            size = sum(len(p.encode()) for _, p in kept)
-    for _, piece in kept:
-        yield piece
-
-
-def beginning(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
-    """The first texts, until they come to `max_bytes`."""
-    size = 0
-    for text in texts:
-        yield text
-        size += len(text.encode())
-        if size >= max_bytes:
-            return
 
 
 def bytes_per_token(tokenizer, texts: list[str]) -> float:

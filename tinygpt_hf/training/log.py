@@ -4,21 +4,22 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import Listener, presentable, redacted
+from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.storage import format_size
 
 SECONDS_BETWEEN_LINES = 10
+TOLD_EVERY = 1 << 20  # bytes read between two moves of a bar
 CORE = 4e10  # operations a second of one core in training, as measured; what a core does differs threefold
 PAUSES = ("evaluation", "saving", "final_evaluation")
 
 
-class Console:
+class Console(Reporter):
     """Lines and bars on stderr; a bar only where a person watches. Silent on processes other than the first.
 
     Training does not depend on who listens: a stderr that is missing, closed or full, or whose reader left, raises nothing.
@@ -29,6 +30,9 @@ class Console:
         self.live = enabled and Listener(sys.stderr).isatty()
         self._bar: Any = None  # rich is imported where a bar is shown
         self._last_line, self._title = time.monotonic(), ""
+        self._total: int | None = None  # bytes of the files that a stage reads
+        self._read, self._told, self._words = 0, 0, ""
+        self._first: tuple | None = None  # what was encoded and read when the stage was first heard of
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -69,25 +73,33 @@ class Console:
             self._bar.stop()
             self._bar = None
 
+    def stage(self, title: str, total: int | None) -> None:
+        """Begin the bar of a stage that reads so many bytes of files."""
+        self.bar(title, total or None)
+        self._total, self._read, self._told, self._first, self._words = total, 0, 0, None, ""
 
-def tokenizing_bar(console: Console, clock: Callable[[], float] = time.perf_counter) -> Callable:
-    """Begin a bar; returns what moves it: (bytes of text done, tokens so far, share of the files that was read or None)."""
-    console.bar("tokenizing", 1.0)
-    first: list[float] = []
+    def read(self, path: str, count: int, data=None) -> None:
+        """Move the bar of a stage; a call that goes on has read what was done already in an instant."""
+        self._read += count
+        if self._read - self._told >= TOLD_EVERY:
+            self._told = self._read
+            self.advance(min(self._read, self._total or 0), self._words or f"{self._read / 1e6:.1f} MB")
 
-    def progress(done: int, tokens: int, share: float | None) -> None:
-        if not first:  # a call that goes on begins with what is done already
-            first.extend((done, share or 0.0, clock()))
-        speed = 0.0
-        if clock() > first[2]:
-            speed = (done - first[0]) / 1e6 / (clock() - first[2])
-        words = [f"{done / 1e6:.1f} MB", f"{speed:.1f} MB/s", f"{tokens} tokens"]
-        if share and share > first[1]:
-            left = (1 - share) / (share - first[1]) * (clock() - first[2])
+    def encoded(self, size: int, tokens: int) -> None:
+        """Say beside the bar what the text came to."""
+        now = time.perf_counter()
+        self._first = self._first or (size, self._read, now)
+        size_before, read_before, since = self._first
+        words = [
+            f"{size / 1e6:.1f} MB",
+            f"{(size - size_before) / 1e6 / max(now - since, 1e-9):.1f} MB/s",
+            f"{tokens} tokens",
+        ]
+        if self._total and self._read > read_before:
+            left = max(self._total - self._read, 0) / (self._read - read_before) * (now - since)
             words.append(f"{timedelta(seconds=round(left))} left")
-        console.advance(share or 0.0, ", ".join(words))
-
-    return progress
+        self._words = ", ".join(words)
+        self.advance(min(self._read, self._total or 0), self._words)
 
 
 class RunLog:

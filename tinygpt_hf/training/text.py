@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.build import shown_rows
 from tinygpt_hf.rows.preparation import (
@@ -15,7 +16,7 @@ from tinygpt_hf.rows.preparation import (
 )
 from tinygpt_hf.rows.stream import open_stream
 from tinygpt_hf.tokenizing.chat_template import add_chat_format
-from tinygpt_hf.training.log import Console, tokenizing_bar
+from tinygpt_hf.training.log import Console
 
 
 def prepare(
@@ -33,23 +34,22 @@ def prepare(
     A tokenizer without a chat template is given one for conversations; its new tokens are what it lacked. Streamed, the rows
     are those of the first window; the main process reads on until `closing` closes.
     """
-    tok = find_tokenizer(folder / "tokenizer", data, tokenizer, model.model_name_or_path, training.seed)
+    corpus = Corpus(data, training.seed, console)
+    tok = find_tokenizer(folder / "tokenizer", corpus, tokenizer, model.model_name_or_path)
     report, new_tokens = None, []
-    if tok is not None and not tok.chat_template and holds_conversations(data, folder / "rows", training.seed):
+    if tok is not None and not tok.chat_template and holds_conversations(corpus, folder / "rows"):
         new_tokens = add_chat_format(tok)
         words = ", ".join(tok.convert_ids_to_tokens(new_tokens)) or "none"
         console.say(f"the tokenizer has no chat template: it is given ChatML; new tokens: {words}")
     if tok is None:
-        console.bar("training the tokenizer", None)
-        tok, report = make_tokenizer(data, tokenizer, training.seed)
+        tok, report = make_tokenizer(corpus, tokenizer)
         console.say(
             f"tokenizer: {len(tok)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
         )
-    progress = tokenizing_bar(console)
     if data.streaming:
-        rows = open_stream(data, tok, folder / "rows", training.seed, is_main, closing, console.say, progress)
+        rows = open_stream(corpus, tok, folder / "rows", is_main, closing)
     else:
-        rows = find_rows(data, tok, folder / "rows", training.seed, progress)
+        rows = find_rows(corpus, tok, folder / "rows")
     console.close()
     if report is not None:
         save_tokenizer(tok, report, folder / "tokenizer")
