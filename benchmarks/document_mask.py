@@ -20,6 +20,7 @@ from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.store import Rows, RowWriter
+from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.training.recipe import micro_batch_loss
 
 VARIANTS = [("wrap", False), ("wrap", True), ("bestfit", False), ("bestfit", True)]
@@ -37,7 +38,7 @@ def step_time(model, rows: Rows, step: int, mask: bool, args) -> tuple[float, in
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
-    steps = StepBatches(rows, args.batch, 10**6, args.block_size, False, 0, document_mask=mask)
+    steps = StepBatches(RowView(rows, args.block_size, seed=0), args.batch, 10**6, document_mask=mask)
     began = clock()
     (batch,), tokens = steps.at(step, args.batch)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16):

@@ -26,11 +26,12 @@ def read_rows(folder: Path, packing: str, count: int) -> tuple[np.ndarray, np.nd
     from tinygpt_hf.rows.batches import StepBatches
     from tinygpt_hf.rows.bestfit import BestFitRows
     from tinygpt_hf.rows.store import Rows
+    from tinygpt_hf.rows.view import RowView
     from tinygpt_hf.rows.windows import WindowedRows
 
     kinds = {"wrap": lambda: Rows(folder / "train"), "bestfit": lambda: BestFitRows(folder / "train", 64)}
     rows = (kinds | {"streamed": lambda: WindowedRows(folder, 64)})[packing]()
-    steps = StepBatches(rows, count, count, 64, packing == "wrap", 42, document_mask=True)
+    steps = StepBatches(RowView(rows, 64, packing == "wrap", 42), count, count, document_mask=True)
     (batch,), _ = steps.at(0, count)
     return tuple(part.numpy() for part in batch)
 
@@ -39,8 +40,10 @@ def row_ids(count: int, size: int | None, window: int | None, seed: int) -> np.n
     """The rows at the first `count` positions, permuted as a whole or, with a `window`, window by window."""
     from tinygpt_hf.rows import order
 
-    pieces = order.windowed_rows_at(0, count, size, window, seed) if window else order.rows_at(0, count, size, seed)
-    return np.concatenate([rows for _, rows in pieces])
+    if not window:
+        return order.rows_at(np.arange(count), size, seed)[1]
+    borders = np.append(np.arange(0, size or count, window), size or -(-count // window) * window)
+    return order.windowed_rows_at(np.arange(count), borders, seed, ended=size is not None)[1]
 
 
 def toyland():

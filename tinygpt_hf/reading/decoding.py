@@ -83,7 +83,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, path: str, reporter: Reporter):
         self.path, self.size = path, 0
-        self.file = _Heard(path, reporter)
+        self.file: Any = _Heard(path, reporter)
         ending = os.path.splitext(path)[1].lower()
         if ending == ".gz":
             self.stream: Any = gzip.GzipFile(fileobj=self.file, mode="rb")

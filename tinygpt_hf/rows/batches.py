@@ -1,43 +1,39 @@
 """The micro-batches of a step, for one process: a pure function of the step, read ahead by threads where that is wanted.
 
-steps = StepBatches(rows, rows_per_step=64, total_rows=6400, block_size=256, shift_rows=True, seed=42)
+steps = StepBatches(RowView(rows, 256, shift=True, seed=42), rows_per_step=64, total_rows=6400)
 batches, tokens = steps.at(step, size=16)          # 4 pairs (input_ids, labels), each (16, 256); their supervised tokens
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
 import torch
 
 from tinygpt_hf.rows import order
-from tinygpt_hf.rows.store import IGNORED, Rows
+from tinygpt_hf.rows.store import IGNORED
+from tinygpt_hf.rows.view import RowView
 
 # input_ids and labels, labels already shifted, and with a document mask position_ids: all (B, T)
 Batch = tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class StepBatches:
-    """Which rows a step shows, cut for process `process` of `processes`; `workers` threads read that many steps ahead.
+    """Which rows of `view` a step shows, cut for one process of several: `place` is (its number, how many there are).
 
-    Nothing here has a state that could be lost: the rows of a step follow from its number alone.
+    `workers` threads read that many steps ahead. Nothing here has a state that could be lost: the rows of a step follow from
+    its number alone.
     """
 
     def __init__(
         self,
-        rows: Rows,
+        view: RowView,
         rows_per_step: int,
         total_rows: int,
-        block_size: int,
-        shift_rows: bool,
-        seed: int,
-        processes: int = 1,
-        process: int = 0,
+        place: tuple[int, int] = (0, 1),
         workers: int = 0,
         document_mask: bool = False,
     ):
-        self._rows, self._per_step, self._total = rows, rows_per_step, total_rows
-        self._block_size, self._shift, self._seed = block_size, shift_rows, seed
-        self._processes, self._process = processes, process
+        self.view, self._per_step, self._total = view, rows_per_step, total_rows
+        self._process, self._processes = place
         self._workers, self._document_mask = workers, document_mask
         self._pool = ThreadPoolExecutor(workers) if workers else None
         self._ahead: dict[int, Future] = {}
@@ -65,7 +61,7 @@ class StepBatches:
 
     def row_ids(self, step: int) -> list[int]:
         """The numbers of the rows a step shows, of all processes."""
-        return [int(row) for _, rows in self._pieces(step) for row in rows]
+        return self.view.row_ids(self._ids(step))
 
     def span(self, step: int) -> tuple[int, int]:
         """The positions a step shows: (the first, how many)."""
@@ -74,22 +70,19 @@ class StepBatches:
 
     def covered(self, step: int, shown: int | None = None) -> bool:
         """Are the rows of a step there, and do they stay while those of step `shown` are shown?"""
-        return self._rows.covers(*self.span(step), None if shown is None else self.span(shown)[0])
+        return self.view.covers(*self.span(step), None if shown is None else self.span(shown)[0])
 
-    def _pieces(self, step: int) -> list[tuple[int, np.ndarray]]:
-        return self._rows.at(*self.span(step), self._block_size, self._shift, self._seed)
+    def _ids(self, step: int) -> range:
+        first, count = self.span(step)
+        return range(first, first + count)
 
     def _read(self, step: int) -> Batch:
-        parts = []
-        for epoch, rows in self._pieces(step):
-            offset = order.epoch_offset(self._block_size, self._seed, epoch) if self._shift else 0
-            part = self._rows.batch(rows, self._block_size, offset)
-            if self._document_mask:
-                part = *part, self._rows.position_ids(rows, self._block_size, offset)
-            parts.append(part)
-        return tuple(torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+        parts = self.view.batch(self._ids(step))
+        if self._document_mask:
+            parts = *parts, self.view.position_ids(self._ids(step))
+        return tuple(map(torch.from_numpy, parts))
 
     def _nothing(self) -> Batch:
-        empty = torch.zeros((1, self._block_size), dtype=torch.long)
+        empty = torch.zeros((1, self.view.block_size), dtype=torch.long)
         nothing = empty, torch.full_like(empty, IGNORED)
         return (*nothing, empty) if self._document_mask else nothing

@@ -62,37 +62,33 @@ def epoch_offset(block_size: int, seed: int, epoch: int) -> int:
     return 1 + mix(seed, epoch, 0x0FF5E7) % block_size
 
 
-def rows_at(first: int, count: int, size: int, seed: int) -> list[tuple[int, np.ndarray]]:
-    """Positions [first, first + count) of the stream over `size` rows, as (epoch, row indices) pieces in order.
+def rows_at(positions: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(epoch, row) at each of these positions of the stream over `size` rows."""
+    epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), size)
+    rows = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        rows[here] = permuted(places[here], size, seed, int(epoch))
+    return epochs, rows
 
-    More than one piece comes back only where a batch crosses from one epoch into the next.
+
+def windowed_rows_at(
+    positions: np.ndarray, borders: np.ndarray, seed: int, ended: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `rows_at`, but the rows of each window are permuted among themselves, one window after another.
+
+    Window k holds rows borders[k] to borders[k + 1] - 1. Not `ended`: the end of the text is not known yet, and there is one
+    epoch, without an end.
     """
-    pieces = []
-    position, end = first, first + count
-    while position < end:
-        epoch, start = divmod(position, size)
-        stop = min(size, start + end - position)
-        pieces.append((epoch, permuted(np.arange(start, stop), size, seed, epoch)))
-        position += stop - start
-    return pieces
-
-
-def windowed_rows_at(first: int, count: int, size: int | None, window: int, seed: int) -> list[tuple[int, np.ndarray]]:
-    """As `rows_at`, but each `window` rows of the text are permuted among themselves, one window after another.
-
-    `size` None: the end of the text is not known yet; the positions must then lie in windows that are full.
-    """
-    pieces = []
-    position, end = first, first + count
-    while position < end:
-        epoch, row = divmod(position, size) if size else (0, position)
-        number, start = divmod(row, window)
-        length = min(window, size - number * window) if size else window
-        stop = min(length, start + end - position)
-        rows = permuted(np.arange(start, stop), length, seed, mix(epoch, number))
-        pieces.append((epoch, number * window + rows))
-        position += stop - start
-    return pieces
+    positions = np.asarray(positions, dtype=np.int64)
+    epochs, places = np.divmod(positions, borders[-1]) if ended else (np.zeros_like(positions), positions)
+    windows = np.searchsorted(borders, places, side="right") - 1
+    rows = np.empty_like(places)
+    for epoch, window in np.unique(np.stack([epochs, windows]), axis=1).T.tolist():
+        here = (epochs == epoch) & (windows == window)
+        begin, end = int(borders[window]), int(borders[window + 1])
+        rows[here] = begin + permuted(places[here] - begin, end - begin, seed, mix(epoch, window))
+    return epochs, rows
 
 
 def share(first: int, count: int, parts: int, part: int) -> tuple[int, int]:

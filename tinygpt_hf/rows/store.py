@@ -222,9 +222,9 @@ class Rows:
         """How many rows one epoch has."""
         return rows_per_epoch(self.num_tokens, block_size, shifted)
 
-    def at(self, first: int, count: int, block_size: int, shifted: bool, seed: int) -> list[tuple[int, np.ndarray]]:
-        """The rows at positions [first, first + count) of training, as (epoch, row indices) pieces in order."""
-        return order.rows_at(first, count, self.count(block_size, shifted), seed)
+    def at(self, positions: np.ndarray, block_size: int, shifted: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """(epoch, row) at each of these positions of training."""
+        return order.rows_at(positions, self.count(block_size, shifted), seed)
 
     def covers(self, first: int, count: int, shown: int | None = None) -> bool:
         """Are the rows at these positions there, and do they stay while the row at position `shown` is shown? Of a text that is

@@ -125,9 +125,13 @@ class WindowedRows:
         folder = window_folder(self.folder, number)
         return known is not None and all((folder / name).is_file() for name in known["files"])
 
-    def at(self, first: int, count: int, block_size: int, shifted: bool, seed: int) -> list[tuple[int, np.ndarray]]:
+    def at(self, positions: np.ndarray, block_size: int, shifted: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """As `Rows.at`: each window's rows are permuted among themselves."""
-        return order.windowed_rows_at(first, count, self.size, self.window_rows, seed)
+        end = self.size or int(np.max(positions)) + 1
+        borders = np.arange(0, end + self.window_rows, self.window_rows)
+        if self.size:
+            borders[-1] = self.size
+        return order.windowed_rows_at(positions, borders, seed, ended=self.size is not None)
 
     def batch(self, indices, block_size: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """As `Rows.batch`."""

@@ -11,6 +11,7 @@ from tinygpt_hf.inference.generation import continue_prompts, encode_prompt
 from tinygpt_hf.model.loading import open_pretrained
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows.store import Rows
+from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
 from tinygpt_hf.training.precision import exact_dtype
 
@@ -20,7 +21,7 @@ EVALUATION = -1  # stands where an epoch does: the rows of a part are drawn as n
 @torch.no_grad()
 def evaluate(
     forward,
-    rows: Rows,
+    view: RowView,
     data: DataArguments,
     training: TrainingArguments,
     micro_batch: int,
@@ -34,7 +35,7 @@ def evaluate(
     """
     forward.eval()
     size = training.per_device_eval_batch_size or micro_batch
-    processes, total = accelerator.num_processes, rows.count(data.block_size)
+    processes, total = accelerator.num_processes, len(view)
     chosen = np.arange(total)
     if part is not None:
         chosen = np.sort(order.permuted(np.arange(part), total, training.seed, EVALUATION))
@@ -47,8 +48,8 @@ def evaluate(
     for start in range(first, first + most, size):
         inside = range(start, min(start + size, first + count))
         shown = chosen[inside or [first]]
-        input_ids, labels = (torch.from_numpy(part) for part in rows.batch(shown, data.block_size))
-        positions = torch.from_numpy(rows.position_ids(shown, data.block_size)) if data.document_mask else None
+        input_ids, labels = (torch.from_numpy(part) for part in view.batch(shown))
+        positions = torch.from_numpy(view.position_ids(shown)) if data.document_mask else None
         with accelerator.autocast():
             batch = batch_sums(forward, input_ids, labels, positions)
         sums += batch if inside else MetricSums()
@@ -57,7 +58,8 @@ def evaluate(
         parts = torch.tensor(sums.to_list(), dtype=exact_dtype(accelerator), device=accelerator.device)
         sums = MetricSums.from_list(accelerator.reduce(parts, "sum"))
     if part is not None and not sums.tokens:  # rows of conversations may hold no target
-        return evaluate(forward, rows, data, training, micro_batch, accelerator)
+        return evaluate(forward, view, data, training, micro_batch, accelerator)
+    rows = view.rows
     sums.bytes = rows.num_bytes if part is None else round(rows.num_bytes * sums.tokens / max(rows.num_targets, 1))
     return {
         "eval_loss": sums.loss,

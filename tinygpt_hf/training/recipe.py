@@ -36,6 +36,7 @@ from tinygpt_hf.planning.plan import Plan, check_room, effective_batch, estimate
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows.batches import Batch, StepBatches
 from tinygpt_hf.rows.stream import check_window
+from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import to_yaml
@@ -197,24 +198,21 @@ def train(
         if not resumed or training.eval_rows is not None:  # else it goes on with the rows that its best loss is of
             state.eval_rows = share.rows
         steps = StepBatches(
-            rows.train,
+            RowView(rows.train, data.block_size, data.sliding, training.seed),
             plan.rows_per_step,
             plan.total_rows,
-            data.block_size,
-            data.sliding,
-            training.seed,
-            accelerator.num_processes,
-            accelerator.process_index,
+            (accelerator.process_index, accelerator.num_processes),
             training.dataloader_num_workers,
             data.document_mask,
         )
+        held_out_view = RowView(rows.validation, data.block_size)
         fitting = Fitting(state, accelerator, console.say)
         log = RunLog(folder / run_folder.LOG, state.step) if accelerator.is_main_process else None
         meter = Meter(console, plan.max_steps, state.step, state.unlogged)
         about = {"settings": storage.value_hash(to_yaml(settings)), "versions": run_folder.versions()}
 
         def measure(network, part: int | None = None) -> dict:
-            return evaluate(network, rows.validation, data, training, state.micro_batch, accelerator, part)
+            return evaluate(network, held_out_view, data, training, state.micro_batch, accelerator, part)
 
         # The loop.
         interruption.hold()
