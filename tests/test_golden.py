@@ -26,11 +26,12 @@ def read_rows(folder: Path, packing: str, count: int) -> tuple[np.ndarray, np.nd
     from tinygpt_hf.rows.batches import StepBatches
     from tinygpt_hf.rows.bestfit import BestFitRows
     from tinygpt_hf.rows.store import Rows
+    from tinygpt_hf.rows.stream import StreamedRows
     from tinygpt_hf.rows.view import RowView
-    from tinygpt_hf.rows.windows import WindowedRows
+    from tinygpt_hf.settings.arguments import DataArguments
 
     kinds = {"wrap": lambda: Rows(folder / "train"), "bestfit": lambda: BestFitRows(folder / "train", 64)}
-    rows = (kinds | {"streamed": lambda: WindowedRows(folder, 64)})[packing]()
+    rows = (kinds | {"streamed": lambda: StreamedRows(folder, DataArguments(block_size=64))})[packing]()
     steps = StepBatches(RowView(rows, 64, packing == "wrap", 42), count, count, document_mask=True)
     (batch,), _ = steps.at(0, count)
     return tuple(part.numpy() for part in batch)
@@ -43,7 +44,7 @@ def row_ids(count: int, size: int | None, window: int | None, seed: int) -> np.n
     if not window:
         return order.rows_at(np.arange(count), size, seed)[1]
     borders = np.append(np.arange(0, size or count, window), size or -(-count // window) * window)
-    return order.windowed_rows_at(np.arange(count), borders, seed, ended=size is not None)[1]
+    return order.windowed_rows_at(np.arange(count), borders, seed, size)[1]
 
 
 def toyland():

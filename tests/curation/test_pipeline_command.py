@@ -172,7 +172,7 @@ def test_training_reads_the_corpus_and_one_yaml_serves_both_commands(tmp_path, c
     card = (run / "README.md").read_text()
     assert "80 of 82 documents stayed" in card and "Documents dropped: `exact_duplicate` 1, `length` 1;" in card
     assert "its license, as stated there: `cc0-1.0`" in card and "the run does not say" not in card
-    assert json.loads((run / "rows" / "train" / "manifest.json").read_text())["num_documents"] == sum(
+    assert json.loads((run / "rows" / "train" / "shard-000000" / "manifest.json").read_text())["num_documents"] == sum(
         not is_held_out({"text": text}, 5.0) for text in texts
     )
 

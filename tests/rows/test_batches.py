@@ -7,6 +7,7 @@ import torch
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.store import IGNORED, Rows, RowWriter
+from tinygpt_hf.rows.view import RowView
 
 T, SEED = 8, 3
 
@@ -27,8 +28,8 @@ def slowly(rows, step: int, per_step: int, total: int, shift: bool) -> list[int]
     """One position of the stream after the other."""
     found = []
     for position in range(step * per_step, min((step + 1) * per_step, total)):
-        ((epoch, index),) = order.rows_at(position, 1, rows.count(T, shift), SEED)
-        _, labels = rows.batch(index, T, order.epoch_offset(T, SEED, epoch) if shift else 0)
+        epochs, index = order.rows_at(np.array([position]), rows.count(T, shift), SEED)
+        _, labels = rows.batch(index, T, order.epoch_offset(T, SEED, int(epochs[0])) if shift else 0)
         found += [int(label) for label in labels[0] if label != IGNORED]
     return found
 
@@ -38,7 +39,7 @@ def slowly(rows, step: int, per_step: int, total: int, shift: bool) -> list[int]
 @pytest.mark.parametrize("processes,size", [(1, 6), (1, 4), (2, 3), (3, 1)])
 def test_a_step_shows_its_rows_once_however_it_is_cut(rows, processes, size, shift, workers):
     total = 100  # the last step is short: 100 = 16 * 6 + 4
-    makers = [StepBatches(rows, 6, total, T, shift, SEED, processes, k, workers) for k in range(processes)]
+    makers = [StepBatches(RowView(rows, T, shift, SEED), 6, total, (k, processes), workers) for k in range(processes)]
     for step in [0, 1, 2, 9, 3, 16]:  # a resumed run jumps
         got = [maker.at(step, size) for maker in makers]
         expected = slowly(rows, step, 6, total, shift)
@@ -49,14 +50,14 @@ def test_a_step_shows_its_rows_once_however_it_is_cut(rows, processes, size, shi
 
 
 def test_reading_ahead_gives_the_same_tensors_and_repeats_a_step(rows):
-    plain, ahead = (StepBatches(rows, 6, 60, T, True, SEED, workers=workers) for workers in (0, 2))
+    plain, ahead = (StepBatches(RowView(rows, T, True, SEED), 6, 60, workers=workers) for workers in (0, 2))
     for step in (0, 0, 1, 2, 2, 3):
         for (a, b), (c, d) in zip(plain.at(step, 4)[0], ahead.at(step, 4)[0], strict=True):
             assert torch.equal(a, c) and torch.equal(b, d)
 
 
 def test_row_ids_are_those_of_the_step(rows):
-    steps = StepBatches(rows, 6, 100, T, False, SEED)
+    steps = StepBatches(RowView(rows, T, False, SEED), 6, 100)
     labels = {tuple(rows.batch([row], T)[1][0]) for row in steps.row_ids(5)}
     assert labels == {tuple(line.tolist()) for _, part in steps.at(5, 2)[0] for line in part}
     assert len(steps.row_ids(16)) == 4

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.bestfit import BestFitRows, best_fit
 from tinygpt_hf.rows.store import IGNORED, Rows, RowWriter
+from tinygpt_hf.rows.view import RowView
 
 END = 0
 # words are 1 and up, every document ends with the separator, and some are conversations: little of them is learnt
@@ -139,7 +140,7 @@ def test_an_epoch_shows_every_token_once_on_any_number_of_processes(
     ids = [id for words, _ in corpus for id in [*words, END]]
     wanted = Counter(id for id, bit in zip(ids[1:], bits_of(corpus)[1:], strict=True) if bit)
     steps = [
-        StepBatches(rows, per_step, 2 * epoch, T, sliding, 5, processes, k, document_mask=True)
+        StepBatches(RowView(rows, T, sliding, 5), per_step, 2 * epoch, (k, processes), document_mask=True)
         for k in range(processes)
     ]
     seen, shown = Counter(), []

@@ -13,6 +13,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import split as corpus
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows import build as packing
+from tinygpt_hf.rows import placed
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.store import IGNORED
@@ -102,7 +103,7 @@ def test_the_rows_do_not_depend_on_the_batches_nor_on_what_the_tokenizer_did_bef
     data = DataArguments(train_file=texts, block_size=32)
     first = prepare_rows(Corpus(data), tokenizer, tmp_path / "first")
     tokenizer("some words", truncation=True, max_length=1, padding="max_length")
-    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 70)
+    monkeypatch.setattr(placed, "BATCH_CHARACTERS", 70)
     second = prepare_rows(Corpus(data), tokenizer, tmp_path / "second")
     assert first.train.manifest == second.train.manifest
     assert first.validation.manifest == second.validation.manifest
@@ -392,7 +393,7 @@ def only_blanks(tmp_path):
 )
 def test_a_failure_leaves_nothing_on_disk(tiny_tokenizer, tmp_path, monkeypatch, case):
     settings, words = case(tmp_path)
-    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 500)
+    monkeypatch.setattr(placed, "BATCH_CHARACTERS", 500)
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(UsageError) as caught:

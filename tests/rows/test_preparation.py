@@ -221,7 +221,7 @@ def test_rows_named_by_hand_must_fit_the_tokenizer(text, tmp_path, tiny_tokenize
 
 def test_damaged_rows_are_named(text, tmp_path, tiny_tokenizer):
     find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
-    (tmp_path / "rows" / "train" / "tokens.bin").write_bytes(b"12")
+    (tmp_path / "rows" / "train" / "shard-000000" / "tokens.bin").write_bytes(b"12")
     assert "tokens.bin has 2 bytes" in refused(
         find_rows, Corpus(text), tiny_tokenizer, tmp_path / "rows", kind=RunError
     )

@@ -93,7 +93,7 @@ def test_documents_come_back_as_they_went_in(tmp_path):
     documents = [[1, 2, 3], [4], [5, 6]]
     rows = write(tmp_path / "r", documents)
     assert [rows.document(k).tolist() for k in range(rows.num_documents)] == documents
-    assert rows.mask is None and rows.manifest["note"] == "kept"
+    assert not rows.is_masked and rows.manifest["note"] == "kept"
 
 
 def test_a_folder_appears_complete_or_not_at_all(tmp_path):

@@ -28,15 +28,16 @@ from tinygpt_hf.cli import main
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.corpus import Corpus
-from tinygpt_hf.rows import build as packing
-from tinygpt_hf.rows import order
+from tinygpt_hf.rows import order, placed
 from tinygpt_hf.rows import stream as streaming
 from tinygpt_hf.rows.batches import StepBatches
+from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.preparation import holds_conversations
+from tinygpt_hf.rows.shards import delete_shard, read_end, shard_folder, shard_manifest
 from tinygpt_hf.rows.store import IGNORED
 from tinygpt_hf.rows.stream import open_stream
-from tinygpt_hf.rows.windows import delete_window, read_end, window_folder, window_manifest
+from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.arguments import DataArguments
 
 T = 16
@@ -157,6 +158,72 @@ def test_a_stream_is_cut_into_the_rows_of_tokenize_also_inside_a_long_text(tmp_p
     assert np.array_equal(streamed.validation.tokens, whole.validation.tokens)
 
 
+# What a stream takes beside one source that is wrapped.
+
+
+@pytest.mark.parametrize("as_chats", [False, True])
+@pytest.mark.parametrize("bound", [None, 6 * 20 * T])
+def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, monkeypatch, as_chats, bound):
+    """Every target once an epoch, what fits a row never cut, the same rows whenever and by whomever they are made."""
+    window_rows(monkeypatch, 20)
+    found = [{"messages": chat} for chat in chats(150)] if as_chats else [{"text": text} for text in texts(150)]
+    held_out = written(tmp_path / "v.jsonl", found[:3])
+    data = DataArguments(
+        train_file=written(tmp_path / "d.jsonl", found), validation_file=held_out, block_size=T, num_proc=1
+    )
+    whole = prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "whole").train
+    data = dataclasses.replace(data, streaming=True, packing="bestfit", stream_window=bound)
+    shown, targets = [], []
+    with stream(data, tiny_tokenizer, tmp_path / "rows") as rows:
+        first = 0
+        while rows.train.size is None or first < rows.train.size:
+            assert rows.train.lacking(first, 1) is None
+            if rows.train.size is None or first < rows.train.size:
+                shown.append(RowView(rows.train, T, seed=3).row_ids([first])[0])
+                targets.append(rows.train.batch(shown[-1:], T)[1][0])
+                assert (rows.train.position_ids(shown[-1:], T) >= 0).all()
+            first += 1
+        train = rows.train.folder
+    assert sorted(shown) == list(range(rows.train.size))
+    learnt = np.concatenate(targets)
+    expected = whole.tokens[1:] if whole.is_target is None else whole.tokens[1:][whole.is_target[1:]]
+    assert sorted(learnt[learnt != IGNORED].tolist()) == sorted(expected.tolist())
+    sizes = [BestFitRows(f, T).count(T) for f in sorted(train.glob("shard-*")) if (f / "tokens.bin").exists()]
+    assert bound or sum(sizes) == rows.train.size
+    with stream(
+        data, tiny_tokenizer, tmp_path / "rows"
+    ) as again:  # what is there is known, and what was deleted is made anew
+        for first in range(0, rows.train.size, 7):
+            assert again.train.lacking(first, 1) is None
+            row = RowView(again.train, T, seed=3).row_ids([first])
+            assert row == shown[first : first + 1]
+            assert np.array_equal(again.train.batch(row, T)[1][0], targets[first])
+
+
+def test_a_weighted_mixture_shows_its_sources_in_turns(tmp_path, tiny_tokenizer, monkeypatch):
+    window_rows(monkeypatch, 10)
+    sources_ = [
+        {"train_file": written(tmp_path / "a.jsonl", [{"text": f"a{k}"} for k in range(200)]), "weight": 2.0},
+        {"train_file": written(tmp_path / "b.jsonl", [{"text": f"b{k} {k}"} for k in range(60)]), "weight": 0.5},
+        {"train_file": written(tmp_path / "c.jsonl", [{"text": "c " * 900}])},
+    ]
+    held_out = written(tmp_path / "v.jsonl", [{"text": "held out"}])
+    data = DataArguments(sources=sources_, validation_file=held_out, block_size=T, num_proc=1)
+    whole = prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "whole").train
+    data = dataclasses.replace(data, streaming=True, stream_window=6 * 10 * T)
+    rows = read_all(dataclasses.replace(data, stream_window=None), tiny_tokenizer, tmp_path / "kept").train
+    labels = rows.batch(range(rows.size), T)[1]
+    words = tiny_tokenizer.decode([rows.first.tokens[0], *labels[labels != IGNORED]]).split("<|endoftext|>")[:-1]
+    documents = [tiny_tokenizer.decode(whole.document(k)[:-1]) for k in range(whole.num_documents)]
+    assert sorted(words) == sorted(documents)  # those of `tokenize`, each as often
+    letters = "".join(word[0] for word in words)
+    assert letters.startswith("aa") and {"a", "b", "c"} <= set(letters[:12]) and set(letters[-20:]) == {"a"}
+    with stream(data, tiny_tokenizer, tmp_path / "rows") as bounded:  # any shard can be made again, of all its sources
+        for first in (0, rows.size - 1, 5, rows.size // 2):
+            assert bounded.train.lacking(first, 1) is None
+            assert np.array_equal(bounded.train.batch([first], T)[1], rows.batch([first], T)[1])
+
+
 @pytest.fixture
 def corpus(tmp_path) -> DataArguments:
     files = written(tmp_path / "d.jsonl", [{"text": text} for text in texts(150)])
@@ -170,8 +237,8 @@ def test_a_window_that_is_gone_is_made_again_to_the_byte(tmp_path, tiny_tokenize
     windows = read_end(train)["windows"]
     assert windows > 10
     for number in (0, 1, 2, 40, windows - 1):
-        for way in (delete_window, lambda train, k: shutil.rmtree(window_folder(train, k)), damaged):
-            if number == 0 and way is delete_window:
+        for way in (delete_shard, lambda train, k: shutil.rmtree(shard_folder(train, k)), damaged):
+            if number == 0 and way is delete_shard:
                 continue  # never deleted
             way(train, number)
             with stream(corpus, tiny_tokenizer, tmp_path / "rows") as again:
@@ -181,7 +248,7 @@ def test_a_window_that_is_gone_is_made_again_to_the_byte(tmp_path, tiny_tokenize
 
 
 def damaged(train: Path, number: int) -> None:
-    path = window_folder(train, number) / "tokens.bin"
+    path = shard_folder(train, number) / "tokens.bin"
     data = bytearray(path.read_bytes())
     data[3] ^= 1
     path.write_bytes(data)
@@ -196,7 +263,7 @@ def made(tmp_path, tiny_tokenizer, corpus, monkeypatch) -> Path:
 
 def test_text_that_changed_is_noticed_and_the_old_text_goes_on(tmp_path, tiny_tokenizer, corpus, made):
     before, old = bytes_of(made), Path(corpus.train_file[0]).read_text()
-    delete_window(made, 3)
+    delete_shard(made, 3)
     Path(corpus.train_file[0]).write_text(old.replace("dog", "cat"))  # names and sizes are the same
     for _ in range(2):  # as often as it is tried
         with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
@@ -209,12 +276,12 @@ def test_text_that_changed_is_noticed_and_the_old_text_goes_on(tmp_path, tiny_to
 
 @pytest.mark.parametrize("lines", [100, 200])
 def test_text_that_became_shorter_or_longer_changes_no_end(tmp_path, tiny_tokenizer, corpus, made, monkeypatch, lines):
-    end, facts = read_end(made), window_manifest(made, 0)["sources"][0]
+    end, facts = read_end(made), shard_manifest(made, 0)["sources"][0]
     monkeypatch.setattr(sources, "fingerprint", lambda source, hash_of: facts)
     written(Path(corpus.train_file[0]), [{"text": text} for text in texts(lines)])
     last = end["windows"] - 1
     for number in range(last if lines == 200 else 40, last + 1):
-        delete_window(made, number)
+        delete_shard(made, number)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
         failed = rows.train.lacking(10 * last, 1)
     assert "the text has" in str(failed) and read_end(made) == end
@@ -226,21 +293,21 @@ def test_a_bound_holds_where_the_first_window_is_lost(tmp_path, tiny_tokenizer, 
         for first in range(0, 300, 6):
             assert rows.train.lacking(first, 6) is None
         train = rows.train.folder
-    (window_folder(train, 0) / "tokens.bin").unlink()
+    (shard_folder(train, 0) / "tokens.bin").unlink()
     with stream(bounded, tiny_tokenizer, tmp_path / "rows") as rows:
         assert rows.train.lacking(300, 6) is None
-        there = sorted(int(path.parent.name[-6:]) for path in train.glob("window-*/tokens.bin"))
+        there = sorted(int(path.parent.name[-6:]) for path in train.glob("shard-*/tokens.bin"))
     assert there[0] == 0 and 50 in there and len(there) <= 6
 
 
 @pytest.mark.parametrize("number", [0, 3])
 @pytest.mark.parametrize("text", [None, "[]", "{", '{"next": null}'])
 def test_a_window_without_a_sound_manifest_is_made_again(tmp_path, tiny_tokenizer, corpus, made, number, text):
-    before, manifest = bytes_of(made), window_folder(made, number) / "manifest.json"
+    before, manifest = bytes_of(made), shard_folder(made, number) / "manifest.json"
     manifest.unlink() if text is None else manifest.write_text(text)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
         assert rows.train.lacking(number * 10, 1) is None
-    assert bytes_of(made) == before and window_manifest(made, number)["window"] == number
+    assert bytes_of(made) == before and shard_manifest(made, number)["window"] == number
 
 
 @pytest.mark.parametrize("text", [None, "[]", '{"windows": 3, "rows": 30}'])
@@ -334,12 +401,10 @@ def test_space_is_bounded_and_the_order_is_not_changed_by_it(tmp_path, tiny_toke
         assert rows.train.window_rows == 6
         for step in range(5 * kept.size // 8):  # two and a half epochs: the text is read again
             assert rows.train.lacking(step * 4, 4) is None
-            for (_, a), (_, b) in zip(
-                rows.train.at(step * 4, 4, T, False, 9), kept.at(step * 4, 4, T, False, 9), strict=True
-            ):
-                assert np.array_equal(a, b)
-                assert np.array_equal(rows.train.batch(a, T)[1], kept.batch(b, T)[1])
-            there = [window_folder(rows.train.folder, k) / "tokens.bin" for k in range(kept.size // 6 + 1)]
+            one, other = (RowView(some, T, seed=9) for some in (rows.train, kept))
+            assert one.row_ids(range(step * 4, step * 4 + 4)) == other.row_ids(range(step * 4, step * 4 + 4))
+            assert np.array_equal(*(some.batch(range(step * 4, step * 4 + 4))[1] for some in (one, other)))
+            there = [shard_folder(rows.train.folder, k) / "tokens.bin" for k in range(kept.size // 6 + 1)]
             most = max(most, sum(path.stat().st_size for path in there if path.exists()) // 2)
     assert 6 * 6 * T // 2 < most <= 6 * (6 * T + 1)  # windows share an id
 
@@ -347,17 +412,17 @@ def test_space_is_bounded_and_the_order_is_not_changed_by_it(tmp_path, tiny_toke
 @pytest.mark.parametrize("window", [1, 3, 7, 50, 1000])
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_every_row_is_shown_once_an_epoch_by_one_process(window, processes):
-    class Numbered:
-        def at(self, first, count, block_size, shifted, seed):
-            return order.windowed_rows_at(first, count, 103, window, seed)
+    borders = np.append(np.arange(0, 103, window), 103)
 
-        def covers(self, first, count):
-            return True
+    class Numbered:
+        def at(self, positions, block_size, shifted, seed):
+            return order.windowed_rows_at(positions, borders, seed, 103)
 
         def batch(self, indices, block_size, offset):
             return np.zeros((len(indices), T), dtype=np.int64), np.repeat(np.asarray(indices)[:, None], T, axis=1)
 
-    makers = [StepBatches(Numbered(), 6, 206, T, False, 5, processes, rank) for rank in range(processes)]
+    view = RowView(Numbered(), T, seed=5)
+    makers = [StepBatches(view, 6, 206, (rank, processes)) for rank in range(processes)]
     by_process = [[], [], []]
     for step in range(-(-206 // 6)):
         for rank, maker in enumerate(makers):
@@ -365,19 +430,17 @@ def test_every_row_is_shown_once_an_epoch_by_one_process(window, processes):
             by_process[rank] += [int(row[0]) for _, labels in batches for row in labels if int(row[0]) != IGNORED]
     together = sorted(by_process[0] + by_process[1] + by_process[2])
     assert together == sorted(2 * list(range(103)))  # disjoint, and nothing is left out
-    one = [int(row) for _, rows in order.windowed_rows_at(0, 103, 103, window, 5) for row in rows]
-    unknown = order.windowed_rows_at(0, 103 // window * window, None, window, 5)  # before the end is known
-    assert [int(row) for _, rows in unknown for row in rows] == one[: 103 // window * window]
+    one, whole = view.row_ids(range(103)), 103 // window * window
+    unknown = order.windowed_rows_at(np.arange(whole), borders, 5, None)[1]  # before the end is known
+    assert unknown.tolist() == one[:whole]
     for begin in range(0, 103, window):
         assert sorted(one[begin : begin + window]) == list(range(begin, min(begin + window, 103)))
 
 
 def test_mistakes_are_told_before_anything_is_written(tmp_path, tiny_tokenizer, corpus):
-    two = dataclasses.replace(corpus, train_file=[], sources=[{"train_file": corpus.train_file}] * 2)
     small = dataclasses.replace(corpus, max_train_samples=1, validation_split="hash", validation_split_percentage=99.9)
     none = dataclasses.replace(corpus, validation_split="hash", validation_split_percentage=0.001)
     for data, words in (
-        (two, "--streaming is set for 2 sources"),
         (small, "training text has 0 tokens"),
         (none, "none of the"),
     ):
@@ -389,7 +452,7 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path, tiny_tokenizer, 
 
 def test_a_mistake_in_the_middle_of_the_text_ends_the_rows_there(tmp_path, tiny_tokenizer, corpus, monkeypatch):
     window_rows(monkeypatch, 10)
-    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 500)
+    monkeypatch.setattr(placed, "BATCH_CHARACTERS", 500)
     with open(corpus.train_file[0], "a") as file:
         file.write('{"text": 5}\n')
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
@@ -430,9 +493,9 @@ PROGRAM = """
 import os, sys
 import datasets
 datasets.config.STREAMING_READ_MAX_RETRIES, datasets.config.STREAMING_READ_RETRY_INTERVAL = 1, 0.01
-from tinygpt_hf.rows import build as packing
+from tinygpt_hf.rows import placed
 from tinygpt_hf.reading import sources
-packing.BATCH_CHARACTERS = 2000
+placed.BATCH_CHARACTERS = 2000
 sources.WAITS = tuple(map(float, os.environ["WAITS"].split()))
 sources.NOTED_EVERY = 37
 from tinygpt_hf import storage
@@ -465,7 +528,7 @@ def train(server, folder: Path, waits: str = "0.1 0.1") -> tuple[int, str]:
         patch.setattr(datasets.config, "STREAMING_READ_RETRY_INTERVAL", 0.01)
         patch.setattr(sources, "WAITS", tuple(map(float, waits.split())))
         patch.setattr(sources, "NOTED_EVERY", 37)
-        patch.setattr(packing, "BATCH_CHARACTERS", 2000)
+        patch.setattr(placed, "BATCH_CHARACTERS", 2000)
         return main(words_of(server, folder)), said.getvalue()
 
 

@@ -18,6 +18,7 @@ from tinygpt_hf.model.loading import build_model, load_model
 from tinygpt_hf.reading import sources
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.build import open_rows
+from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.tokenizing.chat_template import CHAT_TEMPLATE, control_tokens, encode_chat
@@ -99,7 +100,7 @@ def test_every_end_of_turn_is_learnt_once_an_epoch_wherever_rows_are_cut(base, m
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     turns = sum(int((rows.document(k)[rows.targets(k)] == end).sum()) for k in range(rows.num_documents))
     assert turns > rows.num_documents  # one for every turn of the assistant, none for those of the user
-    batches = StepBatches(rows, 8, 8 * 200, block_size, True, seed=1)
+    batches = StepBatches(RowView(rows, block_size, True, seed=1), 8, 8 * 200)
     epoch, seen = rows.count(block_size, True), 0
     found = [labels for step in range(200) for batch in [batches.at(step, 8)[0]] for _, labels in batch]
     for row in torch.cat(found)[:epoch]:

@@ -134,7 +134,7 @@ def log(home) -> list[dict]:
 
 def test_the_first_loss_is_the_stock_models_own(home):
     rows = packing.open_rows(home / "run" / "rows").train
-    ((_, indices),) = order.rows_at(0, BATCH, rows.count(BLOCK), SEED)
+    _, indices = order.rows_at(range(BATCH), rows.count(BLOCK), SEED)
     ids, labels = (torch.from_numpy(part) for part in rows.batch(indices, BLOCK))
     stock = AutoModelForCausalLM.from_pretrained(home / "stock").eval()
     with torch.no_grad():

@@ -28,6 +28,7 @@ from tinygpt_hf.evaluation.memorization import copies, opening_texts
 from tinygpt_hf.model.conversion import equal_architecture
 from tinygpt_hf.model.validation import weights_in
 from tinygpt_hf.reading.discovery import CORPUS
+from tinygpt_hf.rows.store import shard_folders
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.hub import check_repository
 from tinygpt_hf.settings.parsing import load_yaml
@@ -213,11 +214,11 @@ def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = Non
     that text is counted. Nothing is asked over the network: the license of a dataset, and which commit of it or of `base_model`
     was read, the Hub's own cache knows.
     """
-    train = sorted((rows / "train").glob("window-*")) or [rows / "train"]  # windows: the text was streamed
-    manifests = [storage.read_json(part / "manifest.json") for part in (*train, rows / "validation")]
-    known, run = manifests[0], Run(folder)
+    shards = {part: shard_folders(rows / part) for part in ("train", "validation")}
+    manifests = {part: [storage.read_json(f / "manifest.json") for f in found] for part, found in shards.items()}
+    known, run = manifests["train"][0], Run(folder)
     sources = known.get("sources", ())
-    text: dict[str, Any] = {"train": _sizes(manifests[:-1]), "validation": _sizes(manifests[-1:])}
+    text: dict[str, Any] = {part: _sizes(found) for part, found in manifests.items()}
     text |= {"sources": [described(source) for source in sources], "split": known.get("split")}
     if known.get("validation"):
         text["validation_source"] = described(known["validation"])
@@ -226,7 +227,10 @@ def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = Non
     samples = [sample["text"] for sample in run.evaluation["samples"]]
     if samples:
         held_out = opening_texts(tokenizer, rows / "validation")
-        facts["copies"] = copies(samples, held_out, tokenizer, train[0]) | {"tokens": text["train"]["num_tokens"]}
+        searched = (
+            shards["train"][0] if "window_rows" in known else rows / "train"
+        )  # of a stream the first may be all there is
+        facts["copies"] = copies(samples, held_out, tokenizer, searched) | {"tokens": text["train"]["num_tokens"]}
     if base_model:
         on_hub = is_on_hub(base_model)
         facts["base_model"] = {"name": base_model if on_hub else Path(base_model).name, "hub": on_hub}
@@ -235,7 +239,7 @@ def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = Non
 
 
 def _sizes(manifests: list[dict]) -> dict:
-    """Sum what rows hold, those of windows taken together: each begins with the last id of the one before."""
+    """Sum what rows hold, their shards taken together: each begins with the last id of the one before."""
     sizes = {name: manifests[0].get(name) for name in SIZES}
     for more in manifests[1:]:
         again = {"num_documents": 1, "num_tokens": 1, "num_target_tokens": int("mask.bin" not in more["files"])}

@@ -8,11 +8,12 @@ shorter ones recur in any text; the share of held-out text tells how much recurs
 (`tokens.bin`, `documents.bin`) piece by piece, so memory is bounded; of more than ten million tokens an even part is searched.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+from tinygpt_hf.rows.store import Rows
 
 LENGTH = 32  # a power of two
 MOST_TOKENS = 10_000_000
@@ -32,7 +33,7 @@ def copies(texts: list[str], held_out: list[str], tokenizer, rows: Path) -> dict
     short = {text for text in map(_clean, texts) if 0 < len(text) < LENGTH}
     sequences = {"": _sequences(texts), "held_out_": _sequences(held_out)}
     wanted = {sequence for found in sequences.values() for sequence in found}
-    found, searched, tokens = _search(wanted, short, tokenizer, rows)
+    found, searched, tokens = _search(wanted, short, tokenizer, Rows(rows))
     counts = {"length": LENGTH, "tokens": tokens, "searched_tokens": searched}
     counts |= {"short": len(short), "short_copied": len(short & found)}
     for name, every in sequences.items():
@@ -42,7 +43,7 @@ def copies(texts: list[str], held_out: list[str], tokenizer, rows: Path) -> dict
 
 def opening_texts(tokenizer, rows: Path, characters: int = HELD_OUT_CHARACTERS) -> list[str]:
     """The first documents of a row folder as text."""
-    piece = next(_pieces(tokenizer, rows, 1)[0], "")
+    piece = next(_pieces(tokenizer, Rows(rows), 1)[0], "")
     return piece[:characters].split(BETWEEN)
 
 
@@ -54,9 +55,9 @@ def _clean(text: str) -> str:
     return " ".join(text.replace(BETWEEN, "").split())
 
 
-def _search(wanted: set[str], short: set[str], tokenizer, rows: Path) -> tuple[set[str], int, int]:
+def _search(wanted: set[str], short: set[str], tokenizer, rows: Rows) -> tuple[set[str], int, int]:
     """(those of `wanted` and `short` that stand in the rows, tokens searched, tokens there are)."""
-    tokens = json.loads((rows / "manifest.json").read_text(encoding="utf-8"))["num_tokens"]
+    tokens = rows.num_tokens
     if not wanted | short:
         return set(), 0, tokens
     hashes = np.unique(_hashes("".join(sorted(wanted)))[::LENGTH])
@@ -89,19 +90,15 @@ def _hashes(text: str) -> np.ndarray:
     return (value ^ value >> np.uint64(29)) * np.uint64(_FACTOR)  # the filter looks at the upper bits
 
 
-def _pieces(tokenizer, rows: Path, every: int) -> tuple[Iterator[str], list[int]]:
+def _pieces(tokenizer, rows: Rows, every: int) -> tuple[Iterator[str], list[int]]:
     """Every `every`-th piece of the rows as text, documents divided by BETWEEN; and the tokens of each."""
-    manifest = json.loads((rows / "manifest.json").read_text(encoding="utf-8"))
-    tokens = np.memmap(rows / "tokens.bin", dtype=np.dtype(manifest["dtype"]), mode="r")
-    starts = np.memmap(rows / "documents.bin", dtype=np.uint64, mode="r")
-    begins = range(0, len(tokens), PIECE_TOKENS * every)
+    begins = range(0, rows.num_tokens, PIECE_TOKENS * every)
 
     def read() -> Iterator[str]:
         for begin in begins:
-            end = min(begin + PIECE_TOKENS + OVERLAP, len(tokens))
-            first, last = np.searchsorted(starts, np.array([begin, end], dtype=np.uint64))
-            borders = np.asarray(starts[first:last]).astype(np.int64) - begin
-            parts = [part.tolist() for part in np.split(np.asarray(tokens[begin:end]), borders[borders > 0])]
+            end = min(begin + PIECE_TOKENS + OVERLAP, rows.num_tokens)
+            borders = rows.documents_between(begin, end) - begin
+            parts = [part.tolist() for part in np.split(rows.between(begin, end), borders[borders > 0])]
             yield BETWEEN.join(tokenizer.batch_decode(parts, skip_special_tokens=True))
 
-    return read(), [min(PIECE_TOKENS, len(tokens) - begin) for begin in begins]
+    return read(), [min(PIECE_TOKENS, rows.num_tokens - begin) for begin in begins]

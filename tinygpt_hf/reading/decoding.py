@@ -20,7 +20,7 @@ import lzma
 import os
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import psutil
 
@@ -83,7 +83,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, path: str, reporter: Reporter):
         self.path, self.size = path, 0
-        self.file: Any = _Heard(path, reporter)
+        self.file = cast(Any, _Heard(path, reporter))
         ending = os.path.splitext(path)[1].lower()
         if ending == ".gz":
             self.stream: Any = gzip.GzipFile(fileobj=self.file, mode="rb")

@@ -38,33 +38,9 @@ class BestFitRows(Rows):
         if block_size < 1 or window < 1:
             raise ValueError(f"block_size {block_size} and window {window} must be 1 or more")
         self.block_size = block_size
-        begins, lengths, counts = [], [], []
-        for first in range(0, self.num_documents, window):
-            for found, part in zip((begins, lengths, counts), self._packed(first, window), strict=True):
-                found.append(part)
-        self._begins = np.concatenate(begins or [np.zeros(0, np.int64)])  # (pieces,) where its inputs lie in the ids
-        self._lengths = np.concatenate(lengths or [np.zeros(0, np.int32)])  # (pieces,)
-        self._rows = np.concatenate([[0], *counts]).cumsum()  # (rows + 1,) the first piece of each row
-
-    def _packed(self, first: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The pieces of one window of documents, row by row: begins, lengths, and pieces per row."""
-        T, last = self.block_size, min(first + window, self.num_documents)
-        begins = self.first_inputs(first, min(last + 1, self.num_documents))
-        if last == self.num_documents:
-            begins = np.append(begins, self.num_tokens - 1)  # the last id is no input
-        begins, lengths = begins[:-1], np.diff(begins)
-
-        full = lengths // T  # pieces that fill a row
-        full_begins = np.repeat(begins, full) + ranges(np.zeros_like(full), full) * T
-        rests = np.flatnonzero(lengths % T)
-        rest_begins, rest_lengths = (begins + full * T)[rests], (lengths % T)[rests]
-        rows = best_fit(rest_lengths, T)
-        order = np.argsort(rows, kind="stable")
-        return (
-            np.concatenate([full_begins, rest_begins[order]]),
-            np.concatenate([np.full(len(full_begins), T), rest_lengths[order]]).astype(np.int32),
-            np.concatenate([np.ones(len(full_begins), np.int64), np.bincount(rows)]),
-        )
+        begins = np.append(self.first_inputs(0, self.num_documents), self.num_tokens - 1)  # the last id is no input
+        # (pieces,) where its inputs lie in the ids; (pieces,); (rows + 1,) the first piece of each row
+        self._begins, self._lengths, self._rows = packed(begins, block_size, window)
 
     @property
     def padding(self) -> int:
@@ -102,6 +78,25 @@ class BestFitRows(Rows):
     def _check(self, block_size: int, offset: int) -> None:
         if block_size != self.block_size or offset:
             raise ValueError(f"packed for rows of {self.block_size} without offset, not {block_size} at {int(offset)}")
+
+
+def packed(borders: np.ndarray, T: int, window: int = WINDOW) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The plan for documents of inputs between these places: where each piece begins, its length, and the first piece of each
+    row and, at the end, how many there are. Documents are packed `window` at a time."""
+    begins, lengths, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    for first in range(0, len(borders) - 1, window):
+        here = borders[first : first + window + 1]
+        size = np.diff(here)
+        full = size // T  # pieces that fill a row
+        full_begins = np.repeat(here[:-1], full) + ranges(np.zeros_like(full), full) * T
+        rests = np.flatnonzero(size % T)
+        rest_begins, rest_lengths = (here[:-1] + full * T)[rests], (size % T)[rests]
+        rows = best_fit(rest_lengths, T)
+        order = np.argsort(rows, kind="stable")
+        begins += [full_begins, rest_begins[order]]
+        lengths += [np.full(len(full_begins), T, np.int32), rest_lengths[order].astype(np.int32)]
+        counts += [np.ones(len(full_begins), np.int64), np.bincount(rows)]
+    return np.concatenate(begins), np.concatenate(lengths), np.concatenate(counts).cumsum()
 
 
 def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:

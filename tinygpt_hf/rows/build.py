@@ -1,11 +1,14 @@
-"""Documents -> token ids -> rows, with nothing lost: every token lands in exactly one row.
+"""Documents -> token ids -> shards, with nothing lost: every token lands in exactly one row.
 
 `<|endoftext|>` follows every document. Text is encoded on all cores (parallel.py); memory is bounded by some megabytes per core
-and the longest document; a text file longer than decoding.LONG is never held. After a kill it goes on (journal.py).
+and the longest document; a text file longer than decoding.LONG is never held.
+
+    making = Making(corpus, tokenizer, folder, facts, capacity=SHARD_IDS)
+    for number in making.shards(0): ...       # folder/train/shard-000000 is final, and what was held out beside it
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,19 +17,19 @@ import numpy as np
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.reading.corpus import Corpus
-from tinygpt_hf.reading.decoding import LongText
-from tinygpt_hf.rows import journal
-from tinygpt_hf.rows.store import IGNORED, Rows, RowWriter
+from tinygpt_hf.reading.reporter import Reporter
+from tinygpt_hf.rows.placed import BEGINNING, PlacedDocuments, batched, long_items
+from tinygpt_hf.rows.shards import ShardWriter, shard_manifest
+from tinygpt_hf.rows.store import IGNORED, Rows, shard_folders
 from tinygpt_hf.settings.arguments import DataArguments
-from tinygpt_hf.tokenizing.encode import Encoded, cut_long
 from tinygpt_hf.tokenizing.parallel import encode_all
 from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 
-BATCH_CHARACTERS = 1 << 20  # per call of the tokenizer, or per message to a process
-MARK_BYTES = 1 << 26  # of text between two entries of the journal
-PARTS = ("train", "validation")
+SHARD_IDS = 1 << 24  # of a shard that nobody waits for: about 70 MB of text, which a kill may lose
+UNBOUNDED = 1 << 62
 
 
 @dataclass
@@ -51,16 +54,16 @@ class Prepared:
     @property
     def remarks(self) -> list[str]:
         """What was not taken as it stood, in words."""
-        manifests = [rows.manifest for rows in (self.train, self.validation) if rows]
-        count = lambda name: sum(m.get("conversations", {}).get(name, 0) for m in manifests)  # noqa: E731
+        parts = [rows for rows in (self.train, self.validation) if rows]
+        count = lambda *names: sum(rows.total(*names) for rows in parts)  # noqa: E731
         found = []
-        if count("cut"):
+        if cut := count("conversations", "cut"):
             found.append(
-                f"{count('cut')} over-long conversations cut behind an answer ({count('turns_cut')} turns left out)"
+                f"{cut} over-long conversations cut behind an answer ({count('conversations', 'turns_cut')} turns left out)"
             )
-        if count("too_long"):
-            found.append(f"{count('too_long')} conversations are longer than a row all the same")
-        if replaced := sum(m.get("replaced", 0) for m in manifests):
+        if too_long := count("conversations", "too_long"):
+            found.append(f"{too_long} conversations are longer than a row all the same")
+        if replaced := count("replaced"):
             found.append(f"{replaced} faults of the encoding replaced")
         return found + self.notes
 
@@ -74,6 +77,11 @@ def row_facts(corpus: Corpus, tokenizer) -> dict:
 def open_rows(folder: Path) -> Prepared:
     """Rows made earlier."""
     validation = folder / "validation"
+    if "window_rows" in (shard_manifest(folder / "train", 0) or {}):
+        wanted = "rows of a text that was read to its end were wanted"
+        raise UsageError(
+            f"the rows in {folder} were made with --streaming", wanted, "make them with `tinygpt tokenize`"
+        )
     return Prepared(Rows(folder / "train"), Rows(validation) if validation.exists() else None)
 
 
@@ -81,138 +89,165 @@ def changed_facts(folder: Path, facts: dict, missing: bool = True) -> list[str]:
     """What differs between the rows in `folder` and `facts`, in words; empty where nothing does. Not `missing`: a fact that only
     one of them states is no difference.
     """
-    known = Rows(folder / "train").manifest
-    names = ["sources", "validation", "split", "tokenizer", *(["block_size"] if "conversations" in known else [])]
-    return changes(known, facts, [name for name in names if missing or (name in known and name in facts)])
+    rows = Rows(folder / "train")
+    chats = any("conversations" in manifest for manifest in rows.manifests)
+    names = ["sources", "validation", "split", "tokenizer", *(["block_size"] if chats else [])]
+    return changes(rows.manifest, facts, [n for n in names if missing or (n in rows.manifest and n in facts)])
 
 
 def prepare_rows(corpus: Corpus, tokenizer, folder: Path) -> Prepared:
     """Tokenize a corpus into `folder`/train and `folder`/validation, both complete or neither.
 
-    A killed call leaves a temporary folder, with which the next one goes on; the rows are the same, byte for byte, and do not
-    depend on `num_proc` either.
+    A killed call leaves a temporary folder, with whose shards the next one goes on; the rows are the same, byte for byte, and do
+    not depend on `num_proc` either.
     """
-    data, reporter = corpus.data, corpus.reporter
     facts = row_facts(corpus, tokenizer)
-    decided_by = {**facts, "format": journal.FORMAT, "vocab_size": len(tokenizer)}
-    reporter.stage("tokenizing", corpus.size)
+    corpus.reporter.stage("tokenizing", corpus.size)
     with storage.new_folder(folder, resumable=True) as tmp:
-        known = journal.read_journal(tmp, decided_by) or {"items": 0, "writers": {}}
-        writers = {
-            part: journal.ResumableWriter(tmp / part, len(tokenizer), dict(facts), known["writers"].get(part))
-            for part in PARTS
-        }
-        with writers["train"], writers["validation"]:
-            items = itertools.islice(long_items(corpus.documents(), tokenizer), known["items"], None)
-            done, marked = known["items"], 0
-            batches = encode_all(
-                batched(items), lambda batch: [d for _, d in batch], tokenizer, data.block_size + 1, data.num_proc
-            )
-            for batch, found in batches:
-                for (part, document), encoded in zip(batch, found, strict=True):
-                    write_document(writers[part], document, encoded)
-                done += len(batch)
-                size, tokens = _size(writers)
-                marked = marked or size
-                if size - marked >= MARK_BYTES:
-                    journal.write_journal(tmp, decided_by, done, writers)
-                    marked = size
-                reporter.encoded(size, tokens)
-        check_parts(writers, data)
-        (tmp / journal.JOURNAL).unlink(missing_ok=True)
-    size, tokens = _size(writers)
-    reporter.encoded(size, tokens)
-    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=tokens)
+        making = Making(corpus, tokenizer, tmp, facts, SHARD_IDS)
+        for _ in making.shards(making.shards_there()):
+            pass
+        check_parts(_manifests(tmp / "train"), _manifests(tmp / "validation"), corpus.data)
+    corpus.reporter.encoded(making.size, making.tokens)
+    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=making.tokens)
 
 
-def _size(writers: Mapping[str, RowWriter]) -> tuple[int, int]:
-    """(bytes of text, tokens) so far."""
-    return (
-        sum(w.facts.get("num_bytes", 0) for w in writers.values()),
-        sum(w.num_tokens for w in writers.values()),
-    )
+def _manifests(folder: Path) -> list[dict]:
+    return [storage.read_json(shard / storage.MANIFEST) for shard in shard_folders(folder)]
 
 
-def write_document(writer: RowWriter, document: dict, encoded: Encoded) -> None:
-    """Add an encoded document, or a part of one, to rows."""
-    writer.add(encoded.ids, encoded.mask, document.get("begins", True))
-    count_document(writer.facts, document, encoded)
+class Making:
+    """Makes the shards of a corpus in `folder`. Where `facts` say how many rows a window has, they are streamed: sources are read
+    in turns, and what is held out later than the first shard is left out, since validation has begun by then."""
 
+    def __init__(self, corpus: Corpus, tokenizer, folder: Path, facts: dict, capacity: int):
+        self.corpus, self.data, self.tokenizer, self.folder, self.facts = corpus, corpus.data, tokenizer, folder, facts
+        self.capacity, self.reporter = capacity, corpus.reporter
+        self.streamed = "window_rows" in facts
+        self.size = self.tokens = 0  # bytes of text and tokens of all that was encoded
 
-def count_document(facts: dict, document: dict, encoded: Encoded) -> None:
-    """Add what a document, or a part of one, is to the facts of the rows it goes into."""
-    facts["num_bytes"] = facts.get("num_bytes", 0) + encoded.num_bytes
-    if "messages" in document:
-        counts = facts.setdefault("conversations", {"count": 0, "cut": 0, "turns_cut": 0, "too_long": 0})
-        counts["count"] += 1
-        counts["cut"] += encoded.turns_cut > 0
-        counts["turns_cut"] += encoded.turns_cut
-        counts["too_long"] += encoded.too_long
-    if document.get("replaced"):
-        facts["replaced"] = facts.get("replaced", 0) + document["replaced"]
-
-
-def long_items(documents: Iterable[tuple[str, dict]], tokenizer) -> Iterator[tuple[str, dict]]:
-    """The documents, a long text as several: `begins` and `ends` say which is the first and the last."""
-    for part, document in documents:
-        if not isinstance(document.get("text"), LongText):
-            yield part, document
-            continue
-        pieces = cut_long(document["text"], tokenizer)
-        piece = next(pieces)
-        for begins in itertools.chain([True], itertools.repeat(False)):
-            following = next(pieces, None)
-            item = {"text": piece, "origin": document["origin"], "begins": begins, "ends": following is None}
-            yield part, item | ({"replaced": document["replaced"]} if begins and "replaced" in document else {})
-            if following is None:
+    def shards_there(self) -> int:
+        """How many shards an earlier call has finished. Those of other text or settings are removed."""
+        train, number = self.folder / "train", 0
+        while (known := shard_manifest(train, number)) and all(
+            known.get(name) == self.facts[name] for name in self.facts
+        ):
+            if known["next"] is None or storage.damage(train / f"shard-{number:06d}"):
                 break
-            piece = following
+            number += 1
+        for path in self.folder.iterdir():
+            if path.name not in ("train", "validation") or not number:
+                storage.remove_tree(path) if path.is_dir() else storage.system.remove(path)
+        for shard in self.folder.glob("*/*"):
+            if not shard.name.startswith("shard-") or int(shard.name[-6:]) >= number:
+                storage.remove_tree(shard)
+        for rows in (Rows(place) for place in self.folder.iterdir() if shard_folders(place)):
+            self.size, self.tokens = self.size + rows.num_bytes, self.tokens + rows.num_tokens
+        return number
+
+    def shards(self, number: int, reporter: Reporter | None = None) -> Generator[int]:
+        """Make shards from this one on; yields the number of each one that became final."""
+        self.reporter = reporter or self.reporter
+        before = shard_manifest(self.folder / "train", number - 1) if number else None
+        documents = PlacedDocuments(self.corpus, before, self.reporter, self.streamed)
+        packed = self.data.block_size if self.streamed and self.data.packing == "bestfit" else None
+        train = ShardWriter(self.folder / "train", number, self.capacity, self.facts, len(self.tokenizer), packed)
+        held_out = self._held_out(number)
+        try:
+            with contextlib.closing(self._encoded(documents)) as encoded:
+                for part, document, place, found in encoded:
+                    if part == "train":
+                        yield from self._final(train.add(document, found, place), train, held_out, documents)
+                    elif held_out and not (self.streamed and train.number > 0):
+                        yield from held_out.add(document, found, BEGINNING)
+            yield from self._final(train.finish(), train, held_out, documents)
+        finally:
+            train.abandon()
+            if held_out:
+                held_out.abandon()
+
+    def _final(
+        self, found: Iterator[int], train: ShardWriter, held_out: ShardWriter | None, documents: PlacedDocuments
+    ) -> Iterator[int]:
+        """The shards that `train` names before they are final, when they are: first what was held out beside them."""
+        for number in found:
+            if held_out and not (self.streamed and number > 0):
+                if self.streamed:
+                    self._check_first(train, held_out, [reading.how for reading in documents.readings])
+                if held_out.manifests:
+                    held_out.number = number
+                    held_out.publish(None)
+            next(found, None)
+            yield number
+
+    def _check_first(self, train: ShardWriter, held_out: ShardWriter, hows: list) -> None:
+        """What was held out before the first shard of a stream is final is all that ever will be."""
+        if "tail" in hows and sum(m["num_tokens"] for m in held_out.manifests) < 2:
+            raise UsageError(
+                "the text is a few long documents, and longer than the first window",
+                "validation is the tail of each, which is read last",
+                "give --validation_file, or leave --streaming out",
+            )
+        check_parts(train.manifests, held_out.manifests, self.data)
+
+    def _held_out(self, number: int) -> ShardWriter | None:
+        """Where held-out documents go, the whole validation files already in it; None where all of it is there."""
+        folder = self.folder / "validation"
+        if self.streamed and shard_folders(folder) and shard_manifest(self.folder / "train", 0) is not None:
+            return None
+        if self.streamed and folder.is_dir():  # the process was killed before the first shard was final
+            storage.remove_tree(folder)
+        facts = {name: value for name, value in self.facts.items() if name != "window_rows"}
+        writer = ShardWriter(folder, number, UNBOUNDED, facts, len(self.tokenizer))
+        if self.corpus.validation and number == 0:
+            documents = sources.documents(self.corpus.validation, in_pieces=True, reporter=self.reporter)
+            try:
+                items = ((("validation", document), BEGINNING) for document in documents)
+                for _, document, place, found in self._encoded(items):
+                    list(writer.add(document, found, place))
+            except BaseException:
+                writer.abandon()
+                raise
+        return writer
+
+    def _encoded(self, documents: Iterable) -> Generator[tuple]:
+        """(part, document or a part of one, where it is found again, what it is encoded to), in order."""
+        items = long_items(documents, self.tokenizer)
+        documents_of = lambda batch: [document for _, document, _ in batch]  # noqa: E731
+        longest, processes = self.data.block_size + 1, self.data.num_proc
+        for batch, encoded in encode_all(batched(items), documents_of, self.tokenizer, longest, processes):
+            for (part, document, place), found in zip(batch, encoded, strict=True):
+                self.size += 0 if place["skip"] else found.num_bytes
+                self.tokens += len(found.ids) - place["skip"]
+                yield part, document, place, found
+            self.reporter.encoded(self.size, self.tokens)
 
 
-def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:
-    """The same (part, document, ...) tuples in lists that are worth a call of the tokenizer."""
-    batch: list[tuple] = []
-    characters = 0
-    for item in items:
-        batch.append(item)
-        document = item[1]
-        texts = [document["text"]] if "text" in document else [m["content"] for m in document["messages"]]
-        characters += sum(map(len, texts)) + 64
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def check_parts(writers: Mapping[str, RowWriter], data: DataArguments) -> None:
-    """Refuse rows for training or validation that are too few to be of use."""
-    train, validation = writers["train"], writers["validation"]
-    needed = data.block_size + 1
-    if train.num_tokens < needed:
+def check_parts(train: list[dict], validation: list[dict], data: DataArguments) -> None:
+    """Refuse rows for training or validation, known by their manifests, that are too few to be of use."""
+    count = lambda manifests, name: sum(manifest[name] for manifest in manifests)  # noqa: E731
+    needed, documents = data.block_size + 1, count(train, "num_documents")
+    if count(train, "num_tokens") < needed:
         raise UsageError(
-            f"the training text has {train.num_tokens} tokens",
+            f"the training text has {count(train, 'num_tokens')} tokens",
             f"one row needs {needed}",
             "use more text or a smaller --block_size",
         )
-    if data.validation_file and validation.num_tokens < 2:
+    held_out = count(validation, "num_tokens")
+    if data.validation_file and held_out < 2:
         raise UsageError(
-            f"the validation text has {validation.num_tokens} tokens",
-            "at least 2 were wanted",
-            "use more --validation_file",
+            f"the validation text has {held_out} tokens", "at least 2 were wanted", "use more --validation_file"
         )
-    if validation.num_tokens < 2:
-        chats = train.facts.get("conversations", {}).get("count", 0)  # they have no tail
-        tail = (
-            ", use --validation_split tail," if chats < train.num_documents and data.validation_split != "tail" else ""
-        )
+    if held_out < 2:
+        chats = sum(manifest.get("conversations", {}).get("count", 0) for manifest in train)  # they have no tail
+        tail = ", use --validation_split tail," if chats < documents and data.validation_split != "tail" else ""
         raise UsageError(
-            f"none of the {train.num_documents} documents fell into the {data.validation_split_percentage:g} % held out",
+            f"none of the {documents} documents fell into the {data.validation_split_percentage:g} % held out",
             "validation needs some text",
             f"raise --validation_split_percentage{tail} or give --validation_file",
         )
-    for part, writer in writers.items():
-        if writer.num_tokens == writer.num_masked:
+    for part, manifests in (("train", train), ("validation", validation)):
+        if count(manifests, "num_target_tokens") == 0:
             raise UsageError(
                 f"no token of the {part} data may be learnt", "assistant turns were wanted", "check the messages"
             )
@@ -225,7 +260,7 @@ def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:
         filled = int((rows.places([index], block_size) >= 0).sum())  # behind them is padding
         input_ids, labels = (array[0, :filled] for array in rows.batch([index], block_size))
         learnt = labels != IGNORED
-        if rows.mask is None:
+        if not rows.is_masked:
             text = tokenizer.decode(input_ids)
         else:
             ids = np.append(input_ids, labels[-1:][learnt[-1:]])

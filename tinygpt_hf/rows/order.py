@@ -73,15 +73,15 @@ def rows_at(positions: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np
 
 
 def windowed_rows_at(
-    positions: np.ndarray, borders: np.ndarray, seed: int, ended: bool = True
+    positions: np.ndarray, borders: np.ndarray, seed: int, size: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `rows_at`, but the rows of each window are permuted among themselves, one window after another.
 
-    Window k holds rows borders[k] to borders[k + 1] - 1. Not `ended`: the end of the text is not known yet, and there is one
+    Window k holds rows borders[k] to borders[k + 1] - 1. `size` None: the end of the text is not known yet, and there is one
     epoch, without an end.
     """
     positions = np.asarray(positions, dtype=np.int64)
-    epochs, places = np.divmod(positions, borders[-1]) if ended else (np.zeros_like(positions), positions)
+    epochs, places = np.divmod(positions, size) if size else (np.zeros_like(positions), positions)
     windows = np.searchsorted(borders, places, side="right") - 1
     rows = np.empty_like(places)
     for epoch, window in np.unique(np.stack([epochs, windows]), axis=1).T.tolist():

@@ -8,7 +8,8 @@ from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows import build as packing
-from tinygpt_hf.rows.windows import window_folder, window_manifest
+from tinygpt_hf.rows.shards import shard_manifest
+from tinygpt_hf.rows.store import shard_folders
 from tinygpt_hf.settings.arguments import TokenizerArguments
 from tinygpt_hf.settings.defaults import VOCABULARY
 from tinygpt_hf.tokenizing.tokenizer import (
@@ -99,11 +100,11 @@ def make_tokenizer(corpus: Corpus, settings: TokenizerArguments):
 def holds_conversations(corpus: Corpus, folder: Path) -> bool:
     """Are there conversations in the rows of these settings, or, before they are made, at the beginning of a source?"""
     made = Path(corpus.data.rows) if corpus.data.rows else folder
-    if (made / "train" / storage.MANIFEST).is_file():
-        return packing.open_rows(made).train.mask is not None
-    if first := window_manifest(made / "train", 0):
-        return "mask.bin" in first["files"]
-    return corpus.holds_conversations()
+    if not shard_folders(made / "train"):
+        return corpus.holds_conversations()
+    if "window_rows" not in (first := shard_manifest(made / "train", 0) or {}):
+        return packing.open_rows(made).train.is_masked
+    return "mask.bin" in first["files"]
 
 
 def save_tokenizer(tokenizer, report: dict | None, folder: Path) -> None:
@@ -181,7 +182,7 @@ def find_rows(corpus: Corpus, tokenizer, folder: Path) -> packing.Prepared:
                 "make them anew with `tinygpt tokenize`, or restore the settings",
             )
         return prepared
-    if window_folder(folder / "train", 0).is_dir():
+    if "window_rows" in (shard_manifest(folder / "train", 0) or {}):
         raise UsageError(f"the rows in {folder} were made with --streaming", "it was left out now", "add --streaming")
     if (folder / "train").is_dir():
         changed = packing.changed_facts(folder, packing.row_facts(corpus, tokenizer))

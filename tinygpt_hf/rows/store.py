@@ -1,11 +1,17 @@
-"""Rows: the training data at rest, and the one way it is read.
+"""Rows: the training data at rest.
 
-After preparation, text is a finite list of fixed-length rows addressed by one integer. At rest it is a folder:
+After preparation, text is a finite list of fixed-length rows addressed by one integer. At rest it is shards, one after another:
 
-    tokens.bin      all token ids, end to end            uint16 if the vocabulary fits, else uint32
-    documents.bin   where each document begins           uint64, one per document, and the end
-    mask.bin        may this token be a target?          one bit per token; absent when every token may
-    manifest.json   counts, dtype, vocabulary, hashes of source, tokenizer and options; size and sha256 of the files
+    shard-000000/       as many ids as a shard holds (build.py, stream.py)
+        tokens.bin      token ids, end to end                uint16 if the vocabulary fits, else uint32
+        documents.bin   where each document begins           uint64, one per document, and the end
+        mask.bin        may this token be a target?          one bit per token; absent when every token may
+        manifest.json   counts, dtype, vocabulary, hashes of source, tokenizer and options; size and sha256 of the files
+    shard-000001/       its first id is the last of the shard before, so that every id is a target inside one shard; that id, and
+                        what of its document follows, are the shard's first document
+
+A shard is final once it has its name, so it is its own journal (shards.py). Rows of before there were shards are one such
+folder with nothing around it.
 
 Row i of T tokens is the T+1 ids from i*T on. It is fed as inputs and targets, shifted by one, so rows share one id with
 their neighbour and every id but the very first is a target exactly once:
@@ -25,14 +31,14 @@ borders, and `position_ids` restart at them: the attention of a row may stay ins
 
     with RowWriter(folder, vocab_size=512) as writer:
         writer.add([5, 6, 7, 0])
-    rows = Rows(folder)
+    rows = Rows(folder)                                   # of one shard, or of the folder that holds several
     input_ids, labels = rows.batch([0, 2], block_size=128)                     # two arrays (B, T) int64
     position_ids = rows.position_ids([0, 2], block_size=128)                   # (B, T), 0 where a document begins
 """
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +48,7 @@ from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.rows import order
 
 FORMAT = 1
+OPEN = 64  # shards held open
 PART = 1 << 20  # of the documents, looked at together
 IGNORED = -100  # the label PyTorch's cross entropy leaves out
 
@@ -112,6 +119,19 @@ class RowWriter:
         self._pending_mask = bits[whole:]
         self.num_tokens += len(ids)
 
+    @property
+    def manifest(self) -> dict:
+        """What is known of the rows now."""
+        return {
+            "format": FORMAT,
+            "dtype": self._dtype.name,
+            "vocab_size": self.vocab_size,
+            "num_tokens": self.num_tokens,
+            "num_documents": self.num_documents,
+            "num_target_tokens": self.num_tokens - self.num_masked,
+            **self.facts,
+        }
+
     def __exit__(self, kind, error, trace) -> None:
         files = (self._tokens, self._starts, self._mask)
         if kind is not None:
@@ -127,29 +147,15 @@ class RowWriter:
                 file.close()
             if self.num_masked == 0:
                 os.unlink(self._tmp / "mask.bin")
-            storage.write_manifest(
-                self._tmp,
-                {
-                    "format": FORMAT,
-                    "dtype": self._dtype.name,
-                    "vocab_size": self.vocab_size,
-                    "num_tokens": self.num_tokens,
-                    "num_documents": self.num_documents,
-                    "num_target_tokens": self.num_tokens - self.num_masked,
-                    **self.facts,
-                },
-            )
+            storage.write_manifest(self._tmp, self.manifest)
         except BaseException as failure:
             self.__exit__(type(failure), failure, failure.__traceback__)
             raise
         self._transaction.__exit__(None, None, None)
 
 
-class Rows:
-    """A row folder, memory-mapped: opening is instant whatever its size, and a batch is one gather.
-
-    The files are checked for their sizes on opening; `verify()` reads everything and checks the hashes.
-    """
+class Shard:
+    """One folder of rows, memory-mapped: opening is instant whatever its size. Its files are checked for their sizes."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -198,25 +204,131 @@ class Rows:
             return np.zeros(0, dtype=dtype)  # an empty file cannot be mapped
         return np.memmap(path, dtype=dtype, mode="r")
 
+    def ids(self, places: np.ndarray) -> np.ndarray:
+        """The ids at these places, as int64."""
+        found = self.tokens[places].astype(np.int64)
+        if found.size and found.max() >= self.manifest["vocab_size"]:
+            raise RunError(
+                f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them anew"
+            )
+        return found
+
+    def may_be_target(self, places: np.ndarray) -> np.ndarray:
+        """May the ids at these places be learnt?"""
+        if self.mask is None:
+            return np.ones(places.shape, dtype=bool)
+        return (self.mask[places >> 3] >> (7 - (places & 7)).astype(np.uint8) & 1).astype(bool)
+
+    def is_target(self, begin: int, end: int) -> np.ndarray:
+        """The same of the places `begin` to `end` - 1."""
+        if self.mask is None:
+            return np.ones(end - begin, dtype=bool)
+        return np.unpackbits(self.mask[begin >> 3 : (end + 7) >> 3])[begin & 7 :][: end - begin].view(bool)
+
+    def document_of(self, places: np.ndarray) -> np.ndarray:
+        """The document whose part the ids at these places are, as targets: an unlearnt first id is predicted by none, so it
+        counts to the document before."""
+        places_ = places.astype(np.uint64)  # of the type of `starts`, which would be copied as a whole otherwise
+        document = np.searchsorted(self.starts, places_, side="right") - 1
+        return document - ((self.starts[document] == places_) & ~self.may_be_target(places))
+
+
+def shard_folders(folder: Path) -> list[Path]:
+    """Where the shards of rows lie, in order; `window` is what a shard of streamed rows was called."""
+    if (folder / storage.MANIFEST).is_file():
+        return [folder]
+    return sorted(folder.glob("shard-*")) or sorted(folder.glob("window-*"))
+
+
+class Rows:
+    """Rows that are there as a whole: one shard after another, read as one list of ids. A batch is a gather.
+
+    `verify()` reads everything and checks the hashes.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.shards = shard_folders(self.folder) or [self.folder]  # which says what is missing
+        self._open: dict[int, Shard] = {}
+        self.manifests = [self.shard(number).manifest for number in range(len(self.shards))]
+        self.manifest: dict = self.manifests[0]  # the first stands for all where it says what decided the rows
+        tokens = np.array([manifest["num_tokens"] for manifest in self.manifests])
+        documents = np.array([manifest["num_documents"] for manifest in self.manifests])
+        self.firsts = np.cumsum(np.append(0, tokens[:-1] - 1))  # where each shard begins in the list of ids
+        self._documents = np.cumsum(np.append(0, documents[:-1] - 1))  # the number of each one's first document
+        self.num_tokens, self.num_documents = (
+            int(self.firsts[-1] + tokens[-1]),
+            int(self._documents[-1] + documents[-1]),
+        )
+
+    def shard(self, number: int) -> Shard:
+        """A shard, which stays open for a while."""
+        found = self._open.pop(number, None) or Shard(self.shards[number])
+        while len(self._open) >= OPEN:
+            self._open.pop(next(iter(self._open)))
+        self._open[number] = found
+        return found
+
     @property
-    def num_documents(self) -> int:
-        return self.manifest["num_documents"]
+    def files(self):
+        """The hashes of all files, as JSON: what the rows are."""
+        found = [manifest["files"] for manifest in self.manifests]
+        return found[0] if len(found) == 1 else found
+
+    @property
+    def is_masked(self) -> bool:
+        """Are there tokens that may not be learnt? Only conversations have them."""
+        return any("mask.bin" in manifest["files"] for manifest in self.manifests)
 
     @property
     def num_targets(self) -> int:
         """How many tokens are predicted in one epoch."""
-        first_counts = self.num_tokens > 0 and bool(self._may_be_target(np.zeros(1, dtype=np.int64))[0])
-        return self.manifest["num_target_tokens"] - int(first_counts)
-
-    @property
-    def is_target(self) -> np.ndarray | None:
-        """(num_tokens,) bools: may the token be a target? None where every token may."""
-        return None if self.mask is None else np.unpackbits(self.mask, count=self.num_tokens).view(bool)
+        firsts = np.zeros(
+            1, dtype=np.int64
+        )  # of each shard; of all but the first shard it is counted as another's last
+        again = sum(int(self.shard(k).may_be_target(firsts)[0]) for k in range(len(self.shards)) if self.num_tokens)
+        return sum(manifest["num_target_tokens"] for manifest in self.manifests) - again
 
     @property
     def num_bytes(self) -> int:
         """UTF-8 bytes of the text behind the targets; 0 where nobody counted."""
-        return self.manifest.get("num_bytes", 0)
+        return self.total("num_bytes")
+
+    def total(self, *names: str) -> int:
+        """What the manifests count under a name, added up."""
+        found: list = self.manifests
+        for name in names[:-1]:
+            found = [manifest.get(name, {}) for manifest in found]
+        return sum(manifest.get(names[-1], 0) for manifest in found)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """All ids: mapped where there is one shard, else in memory."""
+        return self.shard(0).tokens if len(self.shards) == 1 else self.between(0, self.num_tokens)
+
+    def latest(self, count: int) -> np.ndarray:
+        """The last `count` ids."""
+        return self.between(max(0, self.num_tokens - count), self.num_tokens)
+
+    @property
+    def is_target(self) -> np.ndarray | None:
+        """(num_tokens,) bools: may the token be a target? None where every token may."""
+        return self._gathered(0, self.num_tokens, Shard.is_target) if self.is_masked else None
+
+    def between(self, start: int, stop: int) -> np.ndarray:
+        """The ids at places `start` to `stop` - 1."""
+        return self._gathered(start, stop, lambda shard, begin, end: np.asarray(shard.tokens[begin:end]))
+
+    def _gathered(self, start: int, stop: int, of) -> np.ndarray:
+        parts = [np.zeros(0, dtype=self.manifest["dtype"])]
+        first = max(0, int(np.searchsorted(self.firsts, start, side="right")) - 1)
+        for number in range(first, len(self.shards)):
+            begin = int(self.firsts[number])
+            end = min(stop, begin + self.manifests[number]["num_tokens"])
+            if start < end:
+                parts.append(of(self.shard(number), start - begin, end - begin))
+                start = end
+        return np.concatenate(parts[1:] or parts)
 
     def count(self, block_size: int, shifted: bool = False) -> int:
         """How many rows one epoch has."""
@@ -227,19 +339,28 @@ class Rows:
         return order.rows_at(positions, self.count(block_size, shifted), seed)
 
     def covers(self, first: int, count: int, shown: int | None = None) -> bool:
-        """Are the rows at these positions there, and do they stay while the row at position `shown` is shown? Of a text that is
-        still being read they may not be."""
+        """As RowView.covers: all is there."""
         return True
 
-    def _may_be_target(self, positions: np.ndarray) -> np.ndarray:
-        if self.mask is None:
-            return np.ones(positions.shape, dtype=bool)
-        return (self.mask[positions >> 3] >> (7 - (positions & 7)).astype(np.uint8) & 1).astype(bool)
+    def documents_between(self, start: int, stop: int) -> np.ndarray:
+        """Where documents begin at places `start` to `stop` - 1."""
+        found = [np.zeros(0, dtype=np.int64)]
+        for number, first in enumerate(self.firsts.tolist()):
+            if first < stop and start < first + self.manifests[number]["num_tokens"]:
+                starts = self.shard(number).starts[int(number > 0) : -1].astype(np.int64) + first
+                found.append(starts[np.searchsorted(starts, start) : np.searchsorted(starts, stop)])
+        return np.concatenate(found)
 
     def first_inputs(self, begin: int, end: int) -> np.ndarray:
         """Where the documents `begin` to `end` - 1 begin as inputs (int64): at the separator before, or at their own first id."""
-        first = self.starts[begin:end].astype(np.int64)
-        return np.maximum(first - self._may_be_target(first), 0)
+        parts = [np.zeros(0, dtype=np.int64)]
+        for number, first in enumerate(self._documents.tolist()):
+            here = range(max(begin, first + (number > 0)), min(end, first + self.manifests[number]["num_documents"]))
+            if here:
+                shard = self.shard(number)
+                starts = shard.starts[here.start - first : here.stop - first].astype(np.int64)
+                parts.append(int(self.firsts[number]) + np.maximum(starts - shard.may_be_target(starts), 0))
+        return np.concatenate(parts)
 
     def places(self, indices, block_size: int, offset: int = 0) -> np.ndarray:
         """Where the inputs of the rows `indices` lie in the ids, (B, T) int64; -1 for padding. The target is the id behind."""
@@ -256,22 +377,25 @@ class Rows:
         places = starts[:, None] + slots  # (B, T)
         return np.where((places < self.num_tokens - 1) & (slots < lengths[:, None]), places, -1)
 
+    def _by_shard(self, places: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(shard, which of these places lie in it, and where in it), padding left out."""
+        numbers = np.where(places < 0, -1, np.searchsorted(self.firsts, places, side="right") - 1)
+        for number in np.unique(numbers[numbers >= 0]).tolist():
+            here = numbers == number
+            yield number, here, places[here] - self.firsts[number]
+
     def batch(self, indices, block_size: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The rows `indices` as (input_ids, labels), both (B, T) int64; labels are already shifted, -100 where no target.
 
         `offset` (0 to block_size) cuts the ids anew, see above. Padding is id 0 on the input side.
         """
         places = self.places(indices, block_size, offset)
-        inside = places >= 0
-        places = np.where(inside, places, 0)
-        behind = places + inside  # padding points at the first id
-        input_ids = np.where(inside, self.tokens[places].astype(np.int64), 0)
-        targets = self.tokens[behind].astype(np.int64)
-        if targets.size and max(input_ids.max(), targets.max()) >= self.manifest["vocab_size"]:
-            raise RunError(
-                f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them anew"
-            )
-        return input_ids, np.where(inside & self._may_be_target(behind), targets, IGNORED)
+        input_ids, labels = np.zeros_like(places), np.full_like(places, IGNORED)
+        for number, here, inside in self._by_shard(places):
+            shard = self.shard(number)
+            input_ids[here] = shard.ids(inside)
+            labels[here] = np.where(shard.may_be_target(inside + 1), shard.ids(inside + 1), IGNORED)
+        return input_ids, labels
 
     def position_ids(self, indices, block_size: int, offset: int = 0) -> np.ndarray:
         """(B, T) int64: how far each input of the rows lies behind the beginning of its document, or of the row's part of it.
@@ -280,22 +404,33 @@ class Rows:
         positions confine attention to the document; with a cache they do not.
         """
         places = self.places(indices, block_size, offset)
-        behind = (places + 1).astype(np.uint64)  # of the type of `starts`, which would be copied as a whole otherwise
-        document = np.searchsorted(self.starts, behind, side="right") - 1
-        first = self.starts[document] == behind  # predicts the first id of a document, or is padding
-        document -= first & ~self._may_be_target(behind.astype(np.int64))  # unlearnt: still the document before
+        document = np.full_like(places, -1)
+        for number, here, inside in self._by_shard(places):
+            document[here] = self.shard(number).document_of(inside + 1) + self._documents[number]
         begins = np.ones(places.shape, dtype=bool)
         begins[:, 1:] = (document[:, 1:] != document[:, :-1]) | (places[:, 1:] != places[:, :-1] + 1)
         slots = np.arange(block_size)
         return slots - np.maximum.accumulate(np.where(begins, slots, 0), axis=1)
 
+    def _bounds(self, index: int) -> tuple[int, int]:
+        """Where a document begins and ends."""
+        number = int(np.searchsorted(self._documents, index, side="left")) - 1 if index else 0
+        shard, inside = self.shard(number), index - int(self._documents[number])
+        begin = int(self.firsts[number] + shard.starts[inside])
+        while inside + 1 == len(shard.starts) - 1 and number + 1 < len(
+            self.shards
+        ):  # it goes on in the shard that follows
+            number, inside = number + 1, 0
+            shard = self.shard(number)
+        return begin, int(self.firsts[number] + shard.starts[inside + 1])
+
     def document(self, index: int) -> np.ndarray:
         """The ids of one document."""
-        return np.asarray(self.tokens[int(self.starts[index]) : int(self.starts[index + 1])])
+        return self.between(*self._bounds(index))
 
     def targets(self, index: int) -> np.ndarray:
         """Which tokens of one document may be targets, as bools."""
-        return self._may_be_target(np.arange(int(self.starts[index]), int(self.starts[index + 1])))
+        return self._gathered(*self._bounds(index), Shard.is_target)
 
     def opening(self, index: int, length: int = 12) -> np.ndarray:
         """How a document begins: its first `length` ids; of a conversation, everything before the assistant's first word."""
@@ -304,7 +439,7 @@ class Rows:
         return ids[: max(1, min(end, len(ids) - 1))]
 
     def verify(self) -> None:
-        """Read everything and compare with the manifest's hashes; `RunError` names the damaged file."""
-        damage = storage.damage(self.folder)
-        if damage:
-            raise RunError(f"the rows in {self.folder} are damaged: {damage}; make them anew")
+        """Read everything and compare with the manifests' hashes; `RunError` names the damaged file."""
+        for folder in self.shards:
+            if damage := storage.damage(folder):
+                raise RunError(f"the rows in {folder} are damaged: {damage}; make them anew")

@@ -1,90 +1,77 @@
-"""`--streaming`: a thread reads and tokenizes the text a few windows ahead of training (windows.py tells what it writes).
+"""`--streaming`: a thread reads and tokenizes the text a few shards ahead of training; the shards are those of shards.py.
 
-Nothing depends on when it does what: a window is waited for, and what is in it follows from the text alone. A network that
-fails is tried again (sources.py); if it fails for good, training goes on to the last row that is there, saves, and ends.
+Training shows one shard, a window of the text, after another, the rows of each in an order of its own
+(order.windowed_rows_at). Nothing depends on when the thread does what: a shard is waited for, and what is in it follows from the
+text alone. A network that fails is tried again (sources.py); if it fails for good, training goes on to the last row that is
+there, saves, and ends.
 
     with contextlib.ExitStack() as closing:
-        rows = open_stream(data, tokenizer, folder, seed, reading=True, closing=closing)    # the first window is there
-        rows.train.covers(first, count) or rows.train.lacking(first, count)                 # waits for these rows
+        rows = open_stream(corpus, tokenizer, folder, reading=True, closing=closing)    # the first shard is there
+        rows.train.covers(first, count) or rows.train.lacking(first, count)             # waits for these rows
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.reporter import Reporter
-from tinygpt_hf.rows import build as packing
-from tinygpt_hf.rows.build import Prepared
-from tinygpt_hf.rows.store import Rows, RowWriter, rows_per_epoch
-from tinygpt_hf.rows.windows import (
-    AHEAD,
-    WindowedRows,
-    WindowWriter,
-    abandon,
-    delete_window,
-    read_end,
-    window_folder,
-    window_manifest,
-    write_end,
-)
+from tinygpt_hf.rows import order
+from tinygpt_hf.rows.bestfit import BestFitRows
+from tinygpt_hf.rows.build import Making, Prepared, row_facts
+from tinygpt_hf.rows.shards import delete_shard, read_end, shard_folder, shard_manifest, write_end
+from tinygpt_hf.rows.store import IGNORED, Rows, rows_per_epoch, shard_folders
 from tinygpt_hf.settings.arguments import DataArguments
-from tinygpt_hf.tokenizing.parallel import encode_all
 
 WINDOW_TOKENS = 1 << 22  # rows are shuffled among so many tokens: 8 MB, and some seconds of tokenizing
-KEPT = AHEAD + 3  # windows on the disk when space is bounded: the first, the one or two of a step, and those ahead
+AHEAD = 3  # shards made before they are wanted; they stay until they have been shown
+OPEN = 2  # shards held open: a step may lie across two
+KEPT = AHEAD + 3  # shards on the disk when space is bounded: the first, the one or two of a step, and those ahead
 LEAVING = 10.0  # seconds a reader that waits for the network is given to end
 
 
 def window_rows(data: DataArguments) -> int:
-    """Rows in a window."""
+    """Rows in a shard."""
     tokens = min(WINDOW_TOKENS, data.stream_window // KEPT) if data.stream_window else WINDOW_TOKENS
     return max(1, tokens // data.block_size)
 
 
 def check_window(data: DataArguments, rows_per_step: int) -> None:
-    """Refuse a bound on the disk that a step does not leave room for."""
-    if data.stream_window is not None and rows_per_step > window_rows(data):
+    """Refuse a bound on the disk that a step does not leave room for: it may lie across two shards, not across three. Shards of
+    whole documents may be a quarter shorter."""
+    share = 4 / 3 if data.packing == "bestfit" else 1
+    if data.stream_window is not None and rows_per_step * share > window_rows(data):
         raise UsageError(
             f"--stream_window is {data.stream_window}, which makes windows of {window_rows(data)} rows",
             f"a step has {rows_per_step}",
-            f"use {KEPT * rows_per_step * data.block_size} or more",
+            f"use {KEPT * -int(-rows_per_step * share // 1) * data.block_size} or more",
         )
-
-
-def the_source(corpus: Corpus) -> sources.Source:
-    """The one source of these settings."""
-    if len(corpus.sources) > 1:
-        raise UsageError(
-            f"--streaming is set for {len(corpus.sources)} sources",
-            "one was wanted: they would be shown one after another",
-            "leave --streaming out: then all rows are shuffled",
-        )
-    return corpus.sources[0]
 
 
 def stream_facts(corpus: Corpus, tokenizer) -> dict:
-    """What decides the windows, as JSON: kept in the manifest of each."""
-    return packing.row_facts(corpus, tokenizer) | {"window_rows": window_rows(corpus.data)}
+    """What decides the shards, as JSON: kept in the manifest of each."""
+    packed = {"packing": "bestfit"} if corpus.data.packing == "bestfit" else {}
+    return row_facts(corpus, tokenizer) | {"window_rows": window_rows(corpus.data)} | packed
 
 
 def open_stream(corpus: Corpus, tokenizer, folder: Path, reading: bool, closing: contextlib.ExitStack) -> Prepared:
     """The rows in `folder`, once those of the first window and of the validation are there. `reading`: make them, and the
     windows that follow, until `closing` closes; the other processes of a run do not.
     """
-    the_source(corpus)
-    known = window_manifest(folder / "train", 0)
-    if known is None and (folder / "train" / storage.MANIFEST).is_file():
+    known = shard_manifest(folder / "train", 0)
+    if (folder / "train" / storage.MANIFEST).is_file() or (known is not None and "window_rows" not in known):
         raise UsageError(
             f"the rows in {folder} were made without --streaming", "rows that grow were wanted", "leave --streaming out"
         )
     if known is not None:
         facts = stream_facts(corpus, tokenizer)
+        facts |= {"packing": corpus.data.packing} if "packing" in known else {}
         changed = ["stream_window" if name == "window_rows" else name for name in changes(known, facts, facts)]
         if changed:
             raise UsageError(
@@ -96,26 +83,92 @@ def open_stream(corpus: Corpus, tokenizer, folder: Path, reading: bool, closing:
     if reading:
         reader = StreamReader(corpus, tokenizer, folder)
         (folder / "train").mkdir(parents=True, exist_ok=True)
-        for place in (folder, folder / "train"):
+        for place in (folder, folder / "train", folder / "validation"):
             storage.remove_temporary(place)
         closing.callback(reader.close)
         reader.wait_for_first()
-    train = StreamedRows(folder, corpus.data.block_size, reader)
+    train = StreamedRows(folder, corpus.data, reader)
     prepared = Prepared(train, Rows(folder / "validation"), encoded=None if known else train.first.num_tokens)
     prepared.notes = corpus.remarks if reading else []
     return prepared
 
 
-class StreamedRows(WindowedRows):
-    """Windows that are being made: by the `reader` of this process, or by that of another one."""
+class StreamedRows:
+    """The shards in `folder`/train, read as one list of rows that grows: by the `reader` of this process, or by that of another
+    one. Row numbers count from the beginning of the text."""
 
-    def __init__(self, folder: Path, block_size: int, reader: "StreamReader | None"):
-        super().__init__(folder, block_size)
+    def __init__(self, folder: Path, data: DataArguments, reader: "StreamReader | None" = None):
+        self.folder, self._block_size, self._packed = folder / "train", data.block_size, data.packing == "bestfit"
         self._reader = reader
+        self._open: dict[int, Rows] = {}
+        self.first = self._shard(0)  # stands for all
+        self.manifest, self.files, self.is_masked = self.first.manifest, self.first.files, self.first.is_masked
+        self.num_tokens, self.num_documents, self.tokens = (
+            self.first.num_tokens,
+            self.first.num_documents,
+            self.first.tokens,
+        )
+        self.window_rows: int = self.manifest["window_rows"]
+        self._borders = [0]  # of whole documents, how many rows there are up to each shard
+        self._end: dict | None = None
+
+    @property
+    def size(self) -> int | None:
+        """How many rows there are; None until the text has ended."""
+        self._end = self._end or read_end(self.folder)
+        return self._end["rows"] if self._end else None
+
+    def latest(self, count: int) -> np.ndarray:
+        """As `Rows.latest`, of the first shard."""
+        return self.first.latest(count)
+
+    def total(self, *names: str) -> int:
+        """As `Rows.total`, of the first shard."""
+        return self.first.total(*names)
+
+    def count(self, block_size: int, shifted: bool = False) -> int:
+        """Rows in one epoch; before the end is known, in the first shard."""
+        return self.size or self.first.count(block_size)
+
+    def borders(self, behind: int) -> np.ndarray:
+        """The first row of each shard up to the one of row `behind`, and where that ends; to the end of the text once it is
+        known. Of whole documents those that are there are known, and the one that will be made next."""
+        size = self.size
+        if self._packed:
+            while (size or behind + 1) > self._borders[-1] and (
+                known := shard_manifest(self.folder, len(self._borders) - 1)
+            ):
+                self._borders.append(known["rows"])
+            missing = [] if size == self._borders[-1] else [max(behind, self._borders[-1]) + 1]
+            return np.array([*self._borders, *missing])
+        found = np.arange(0, (size or behind + 1) + self.window_rows, self.window_rows)
+        return np.append(found[:-1], size) if size else found
+
+    def windows_of(self, first: int, count: int) -> list[tuple[int, int]]:
+        """(epoch, shard) of the rows at positions [first, first + count), in order; in epoch 0 the last may not exist."""
+        positions = np.arange(first, first + count)
+        epochs, places = np.divmod(positions, self.size) if self.size else (np.zeros_like(positions), positions)
+        windows = np.searchsorted(self.borders(int(places.max())), places, side="right") - 1
+        return [(int(e), int(w)) for e, w in np.unique(np.stack([epochs, windows]), axis=1).T]
+
+    def counted(self, first: int, count: int) -> range:
+        """As `windows_of`, the shards counted on over the epochs."""
+        found = self.windows_of(first, count)
+        whole = self._end["windows"] if self._end else 0
+        return range(found[0][0] * whole + found[0][1], found[-1][0] * whole + found[-1][1] + 1)
+
+    def covers(self, first: int, count: int, shown: int | None = None) -> bool:
+        """As RowView.covers."""
+        if shown is not None and self.counted(first, count)[-1] > self.counted(shown, 1)[0] + AHEAD:
+            return False
+        return all(self.is_there(number) for _, number in self.windows_of(first, count))
 
     def is_there(self, number: int) -> bool:
-        """Is this window there, and sound? Where another process reads, it has said so."""
-        return number in self._reader.sound if self._reader else super().is_there(number)
+        """Is this shard there, and sound? Where another process reads, it has said so."""
+        if self._reader:
+            return number in self._reader.sound
+        known, folder = shard_manifest(self.folder, number), shard_folder(self.folder, number)
+        return known is not None and all((folder / name).is_file() for name in known["files"])
 
     def lacking(self, first: int, count: int, asked: Callable[[], bool] = lambda: False) -> Exception | None:
         """Wait for the rows at these positions: None once they are there, or where `asked` to wait no longer; else why they
@@ -123,19 +176,62 @@ class StreamedRows(WindowedRows):
         """
         return self._reader.wait_for(self, first, count, asked) if self._reader else None
 
+    def at(self, positions: np.ndarray, block_size: int, shifted: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `Rows.at`: each shard's rows are permuted among themselves."""
+        borders = self.borders(int(np.max(positions)))
+        return order.windowed_rows_at(positions, borders, seed, self.size)
+
+    def batch(self, indices, block_size: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """As `Rows.batch`."""
+        input_ids = np.zeros((len(indices), block_size), dtype=np.int64)
+        labels = np.full_like(input_ids, IGNORED)
+        for place, rows, inside in self._by_shard(indices):
+            input_ids[place], labels[place] = rows.batch(inside, block_size)
+        return input_ids, labels
+
+    def position_ids(self, indices, block_size: int, offset: int = 0) -> np.ndarray:
+        """As `Rows.position_ids`."""
+        found = np.zeros((len(indices), block_size), dtype=np.int64)
+        for place, rows, inside in self._by_shard(indices):
+            found[place] = rows.position_ids(inside, block_size)
+        return found
+
+    def _by_shard(self, indices):
+        """(places in `indices`, the shard's rows, their numbers in it) for each shard."""
+        indices = np.asarray(indices, dtype=np.int64)
+        borders = self.borders(int(indices.max()))
+        numbers = np.searchsorted(borders, indices, side="right") - 1
+        for number in np.unique(numbers):
+            place = np.flatnonzero(numbers == number)
+            yield place, self._shard(int(number)), indices[place] - borders[number]
+
+    def _shard(self, number: int) -> Rows:
+        folder, known = shard_folder(self.folder, number), self._open.pop(number, None)
+        rows = known or (BestFitRows(folder, self._block_size) if self._packed else Rows(folder))
+        self._open = {**dict(list(self._open.items())[-OPEN + 1 :]), number: rows}
+        return rows
+
+    def forget(self, number: int) -> None:
+        """Hold a shard open no longer: it is deleted."""
+        self._open.pop(number, None)
+
+    def verify(self) -> None:
+        """Who reads the text checks each shard before it is used."""
+
 
 class StreamReader(Reporter):
     """The thread that reads, and what the thread that trains tells it. Until the first window is there, the bar is its own."""
 
     def __init__(self, corpus: Corpus, tokenizer, folder: Path):
-        self._corpus, self._data, self._tokenizer, self._folder = corpus, corpus.data, tokenizer, folder
+        self._corpus, self._data, self._folder = corpus, corpus.data, folder
         self._train, self._reporter = folder / "train", corpus.reporter
-        self._source = the_source(corpus)
         self._facts = stream_facts(corpus, tokenizer)
+        capacity = corpus.data.block_size * self._facts["window_rows"] + 1
+        self._making = Making(corpus, tokenizer, folder, self._facts, capacity)
         self._changed = threading.Condition()
         self._wanted = range(1)  # from the window that is shown to the last one needed now, counted on over the epochs
         self.sound: set[int] = set()  # windows that were made or checked by this process, and are there
-        self._found = {int(path.parent.name.rpartition("-")[2]) for path in self._train.glob("window-*/tokens.bin")}
+        self._found = {int(path.parent.name[-6:]) for path in self._train.glob("*/tokens.bin")}
         self._error: Exception | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -153,7 +249,7 @@ class StreamReader(Reporter):
         if self._error:
             raise self._error
 
-    def wait_for(self, rows: WindowedRows, first: int, count: int, asked: Callable[[], bool]) -> Exception | None:
+    def wait_for(self, rows: StreamedRows, first: int, count: int, asked: Callable[[], bool]) -> Exception | None:
         """See `StreamedRows.lacking`."""
         while True:
             wanted = rows.counted(first, count)
@@ -170,7 +266,7 @@ class StreamReader(Reporter):
                     return RunError(str(self._error)) if isinstance(self._error, UsageError) else self._error
                 self._changed.wait(0.2)
 
-    def _give_back(self, rows: WindowedRows, wanted: range) -> None:
+    def _give_back(self, rows: StreamedRows, wanted: range) -> None:
         """Delete the windows that are not wanted soon, where space is bounded; the first one stays."""
         found, self._found = self._found, set()
         if self._data.stream_window is None:
@@ -181,7 +277,7 @@ class StreamReader(Reporter):
         for number in (self.sound | found) - kept:
             self.sound.discard(number)
             rows.forget(number)
-            delete_window(self._train, number)
+            delete_shard(self._train, number)
 
     def close(self) -> None:
         """End the thread; what is not final is removed."""
@@ -190,7 +286,7 @@ class StreamReader(Reporter):
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(LEAVING)
-        for folder in (self._train, self._folder):
+        for folder in (self._train, self._folder / "validation", self._folder):
             with contextlib.suppress(OSError):
                 folder.rmdir()  # where nothing came of it
 
@@ -225,9 +321,9 @@ class StreamReader(Reporter):
                 number += 1
                 self._tell()
                 continue
-            while window and window_manifest(self._train, window - 1) is None:
+            while window and shard_manifest(self._train, window - 1) is None:
                 number, window = number - 1, window - 1  # where it begins is not known
-            with contextlib.closing(self._made(window)) as made:
+            with contextlib.closing(self._making.shards(window, self)) as made:
                 for window in made:
                     self.sound.add(window)
                     self._tell()
@@ -239,14 +335,14 @@ class StreamReader(Reporter):
         """Is window `number` behind those that are wanted, and known where these begin?"""
         start, end = self._wanted.start, read_end(self._train)
         before = (start % end["windows"] if end else start) - 1
-        return number < start and (before < 0 or window_manifest(self._train, before) is not None)
+        return number < start and (before < 0 or shard_manifest(self._train, before) is not None)
 
     def _end(self, number: int) -> dict | None:
         """Where the text ends; written again from the last window where that is known of it alone."""
-        before = window_manifest(self._train, number - 1) if number else None
+        before = shard_manifest(self._train, number - 1) if number else None
         if before is not None and before["next"] is None and read_end(self._train) is None:
             rows = rows_per_epoch(before["num_tokens"], self._data.block_size)
-            write_end(self._train, number, (number - 1) * self._facts["window_rows"] + rows)
+            write_end(self._train, number, before.get("rows") or (number - 1) * self._facts["window_rows"] + rows)
         return read_end(self._train)
 
     def _tell(self) -> None:
@@ -256,9 +352,9 @@ class StreamReader(Reporter):
     def _is_sound(self, window: int) -> bool:
         if window in self.sound:
             return True
-        if window == 0 and not (self._folder / "validation").is_dir():
+        if window == 0 and not shard_folders(self._folder / "validation"):
             return False
-        folder = window_folder(self._train, window)
+        folder = shard_folder(self._train, window)
         damage = storage.damage(folder)
         if damage and not damage.endswith(".bin is missing") and folder.is_dir():
             self.say(f"note: {folder} is damaged ({damage}): it is made anew")
@@ -267,112 +363,17 @@ class StreamReader(Reporter):
             self.sound.add(window)
         return damage is None
 
-    def _made(self, window: int) -> Generator[int]:
-        """Make windows from this one on; yields the number of each one that became final."""
-        place = {"rows": 0, "state": None, "documents": 0, "items": 0, "skip": 0}
-        if window:
-            place = window_manifest(self._train, window - 1)["next"]
-        how = self._how()
-        facts = {**self._facts, "how": how}
-        writer = WindowWriter(self._train, window, self._data.block_size, facts, len(self._tokenizer))
-        validation = self._validation(facts) if window == 0 else None
-        batches = self._encoded(self._items(how, place))
-
-        def made(found: Iterator[int]) -> Iterator[int]:
-            """The windows that the writer names before they are final, when they are."""
-            nonlocal validation
-            for number in found:
-                if validation is not None:  # never changed once there is a window
-                    if how == "tail" and validation.num_tokens < 2:
-                        raise UsageError(
-                            "the text is a few long documents, and longer than the first window",
-                            "validation is the tail of each, which is read last",
-                            "give --validation_file, or leave --streaming out",
-                        )
-                    packing.check_parts({"train": writer.writer, "validation": validation}, self._data)
-                    published, validation = validation, None
-                    published.__exit__(None, None, None)
-                next(found, None)
-                yield number
-
-        try:
-            for batch, found in batches:
-                for (part, document, where), encoded in zip(batch, found, strict=True):
-                    if part == "train":
-                        if where["skip"] == 0:
-                            packing.count_document(writer.writer.facts, document, encoded)
-                        begins = document.get("begins", True)
-                        yield from made(writer.add(encoded.ids, encoded.mask, begins, where))
-                    elif validation is not None:
-                        packing.write_document(validation, document, encoded)
-                if self._closed:
-                    return
-                self._reporter.encoded(writer.writer.facts.get("num_bytes", 0), writer.writer.num_tokens)
-            yield from made(writer.finish())
-        finally:
-            batches.close()  # and with them the processes
-            writer.abandon()
-            if validation is not None:
-                abandon(validation)
-
-    def _how(self) -> str:
-        """How documents are held out: as the first window's were, as is wanted, or as many as there are."""
-        known = window_manifest(self._train, 0)
-        if known is not None:
-            return known["how"]
-        return self._corpus.chosen_split(sources.documents(self._source, reporter=self))[0]
-
-    def _validation(self, facts: dict) -> RowWriter | None:
-        """Where held-out documents go, the whole validation file already in it; None where the validation is there."""
-        folder = self._folder / "validation"
-        if folder.is_dir() and window_manifest(self._train, 0) is not None:
-            return None
-        if folder.is_dir():  # the process was killed before the first window was final
-            storage.remove_tree(folder)
-        writer = RowWriter(folder, len(self._tokenizer), dict(facts))
-        writer.__enter__()
-        try:
-            if self._corpus.validation:
-                documents = sources.documents(self._corpus.validation, in_pieces=True)
-                items = packing.long_items((("validation", document) for document in documents), self._tokenizer)
-                for batch, found in self._encoded(items):
-                    for (_, document), encoded in zip(batch, found, strict=True):
-                        packing.write_document(writer, document, encoded)
-        except BaseException:
-            abandon(writer)
-            raise
-        return writer
-
-    def _encoded(self, items: Iterator[tuple]) -> Generator[tuple]:
-        """(batch of items, what they are encoded to), in order."""
-        documents_of = lambda batch: [document for _, document, *_ in batch]  # noqa: E731
-        longest, processes = self._data.block_size + 1, self._data.num_proc
-        return encode_all(packing.batched(items), documents_of, self._tokenizer, longest, processes)
-
-    def _items(self, how: str, begin: dict) -> Iterator[tuple[str, dict, dict]]:
-        """(part, document or part of one, where it is found again) from the place `begin` on."""
-        first = last = sources.Place(begin["rows"], begin["state"])
-        since = 0  # documents since the place noted last
-        opened = window_manifest(self._train, 0) is not None
-        for document in sources.documents(self._source, in_pieces=True, reporter=self, begin=first, opened=opened):
-            if place := document.pop("place", None):
-                last, since = place, 0
-            number, since = since, since + 1
-            again = last is first and number <= begin["documents"]  # was read before
-            if again and number < begin["documents"]:
-                continue
-            where = {"rows": last.rows, "state": last.state, "documents": number}
-            parts = self._corpus.parts_of(document, how, self._source)
-            for index, (part, item) in enumerate(packing.long_items(parts, self._tokenizer)):
-                if not again or index >= begin["items"]:
-                    skip = begin["skip"] if again and index == begin["items"] else 0
-                    yield part, item, {**where, "items": index, "skip": skip}
-
     def say(self, line: str) -> None:
         self._corpus.reporter.say(line)
 
     def read(self, path: str, count: int, data=None) -> None:
         self._reporter.read(path, count)
+
+    def encoded(self, size: int, tokens: int) -> None:
+        """Told after every batch: nothing is made any more once the run has ended."""
+        if self._closed:
+            raise RunError("the run has ended")
+        self._reporter.encoded(size, tokens)
 
     def rest(self, seconds: float) -> None:
         """Wait, unless the run ends."""

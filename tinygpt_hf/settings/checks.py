@@ -205,14 +205,6 @@ def _data(data: DataArguments) -> list[UsageError]:
                 "--validation_split_percentage is 0", "validation needs some text", "raise it or give --validation_file"
             )
         )
-    if data.streaming and data.packing != "wrap":
-        errors.append(
-            UsageError(
-                f"--packing is {data.packing} with --streaming",
-                "it needs all documents at once",
-                "use --packing wrap, or leave --streaming out",
-            )
-        )
     if data.streaming and data.rows:
         errors.append(
             UsageError("--rows is given with --streaming", "rows that are there need no reading", "remove one of them")

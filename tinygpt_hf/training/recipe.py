@@ -28,7 +28,7 @@ from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
 from tinygpt_hf.errors import Interrupted, RunError
-from tinygpt_hf.evaluation.baselines import baselines
+from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
 from tinygpt_hf.hub.uploader import Uploads
 from tinygpt_hf.model.loading import build_model, check_model, stop_at
 from tinygpt_hf.planning import plan as planning
@@ -134,7 +134,7 @@ def train(
                 part.verify()
         net = build_model(model, data, tok, training.seed, new_tokens).train()
         size, base = net.num_parameters(), None
-        chats = rows.train.mask is not None  # tokens are masked in conversations only
+        chats = rows.train.is_masked  # tokens are masked in conversations only
         control, turn_end = control_tokens(tok) if chats else ([], None)
         if turn_end is not None:
             stop_at(net, turn_end)
@@ -169,7 +169,9 @@ def train(
             tokens = None if data.streaming else rows.train.num_tokens
             console.say(announcement(net, plan, state, tokens, data.block_size, accelerator))
             held_out = rows.validation
-            beaten = baselines(rows.train.tokens, held_out.tokens, len(tok), held_out.num_bytes, held_out.is_target)
+            beaten = baselines(
+                rows.train.latest(MOST_TRAIN_TOKENS), held_out.tokens, len(tok), held_out.num_bytes, held_out.is_target
+            )
             console.say(to_beat(beaten))
 
         # What trains it. Only the model and the optimizer go through Accelerate: the rows need no loader.
@@ -330,7 +332,7 @@ def run_facts(net, rows, tok, data: DataArguments, training: TrainingArguments, 
     shape = net.config.to_diff_dict()
     lora = {name: getattr(training, name) for name in ("lora_r", "lora_alpha", "lora_dropout")}
     return {
-        "data": storage.value_hash([rows.train.manifest["files"], rows.validation.manifest["files"]]),
+        "data": storage.value_hash([rows.train.files, rows.validation.files]),
         "tokenizer": tokenizer_hash(tok),
         "model": {
             k: v for k, v in shape.items() if k not in ("auto_map", "architectures", "transformers_version", "dtype")

@@ -74,12 +74,13 @@ def prepare(
             f"one row needs {data.block_size + 1}",
             "use more text or a smaller --block_size",
         )
-    if data.packing == "bestfit":
+    if data.packing == "bestfit" and not data.streaming:
         rows.train = BestFitRows(rows.train.folder, data.block_size)
-        if data.document_mask:
-            rows.validation = BestFitRows(rows.validation.folder, data.block_size)
-        console.say(rows.train.description)
+    if data.packing == "bestfit" and data.document_mask:
+        rows.validation = BestFitRows(rows.validation.folder, data.block_size)
     shown = rows.train.first if data.streaming else rows.train
+    if data.packing == "bestfit":
+        console.say(shown.description)
     for line in shown_rows(shown, tok, data.show_rows, data.block_size):
         console.say(line)
     return tok, rows, new_tokens

@@ -1,0 +1,133 @@
+"""The training text as items that are encoded together, each with the place where it is found again: so a shard can begin anywhere.
+
+for (part, document), place in PlacedDocuments(corpus, before, reporter, turns): ...
+for batch in batched(long_items(documents, tokenizer)): ...     # lists of (part, document or a part of one, place)
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from tinygpt_hf.reading import sources
+from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.reading.decoding import LongText
+from tinygpt_hf.reading.reporter import Reporter
+from tinygpt_hf.tokenizing.encode import cut_long
+
+BATCH_CHARACTERS = 1 << 20  # per call of the tokenizer, or per message to a process
+BEGINNING: dict = {"rows": 0, "state": None, "documents": 0, "items": 0, "skip": 0}
+
+
+class PlacedDocuments:
+    """The training text from behind a shard on, whose manifest is `before`: ((part, document), where it is found again).
+
+    In `turns` each source gives a document in turn, as long as it has one; else they come one after the other. A place says how
+    far each source was read, whose turn it was, which of the document's parts it is (`items`, counted by `long_items`), and how
+    many of that one's ids were shown.
+    """
+
+    def __init__(self, corpus: Corpus, before: dict | None, reporter: Reporter, turns: bool):
+        place = before["next"] if before else {}
+        begins = place.get("sources") or [place or BEGINNING] * len(corpus.sources)  # one source needs no list
+        how = before.get("how") if before else None  # where a place did not say it yet
+        pairs = zip(corpus.sources, begins, strict=True)
+        self.readings = [Reading(corpus, source, {"how": how, **begin}, reporter) for source, begin in pairs]
+        self.corpus, self._turns, self._turn = corpus, turns, place.get("turn", 0)
+        self._again = (place["items"], place["skip"]) if before else None
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, dict], dict]]:
+        left = len(self.readings)
+        while left:
+            reading = self.readings[self._turn]
+            if (document := reading.next()) is not None:
+                left = len(self.readings)
+                places = [each.place for each in self.readings]
+                places[self._turn] |= {"documents": places[self._turn]["documents"] - 1}  # this one is shown again
+                place = places[0] if len(places) == 1 else {"sources": places, "turn": self._turn}
+                again, self._again = self._again, None
+                place |= {"items": 0, "skip": 0, **({"from": again} if again else {})}
+                for part in self.corpus.parts_of(document, reading.how, reading.source):
+                    yield part, place
+            else:
+                left -= 1
+            if self._turns or document is None:
+                self._turn = (self._turn + 1) % len(self.readings)
+                if not self._turns and self._turn == 0:
+                    return
+
+
+class Reading:
+    """A source that is read from a place on, once it is its turn."""
+
+    def __init__(self, corpus: Corpus, source: sources.Source, begin: dict, reporter: Reporter):
+        self.source, self.how, self._corpus = source, begin["how"], corpus
+        self._place, self._since, self._skip = sources.Place(begin["rows"], begin["state"]), 0, begin["documents"]
+        opened = source.streaming and self.how is not None
+        self._documents = sources.documents(source, True, reporter, begin=self._place, opened=opened)
+
+    @property
+    def place(self) -> dict:
+        """Where the next document is found again."""
+        known = {"rows": self._place.rows, "state": self._place.state, "how": self.how}
+        return known | {"documents": self._since + self._skip}
+
+    def next(self) -> dict | None:
+        """The next document; None behind the last one."""
+        if self.how is None:
+            self.how, self._documents = self._corpus.chosen_split(self._documents)
+        document = None
+        for _ in range(self._skip + 1):
+            document = next(self._documents, None)
+            if document is not None:
+                if place := document.pop("place", None):
+                    self._place, self._since = place, 0
+                self._since += 1
+        self._skip = 0
+        return document
+
+
+def long_items(placed: Iterable[tuple[tuple[str, dict], dict]], tokenizer) -> Iterator[tuple[str, dict, dict]]:
+    """(part, document, place) of everything, a long text as several: `begins` and `ends` say which is the first and the last.
+
+    `items` in a place counts them from the beginning of their document; of one that is shown again those that were shown are
+    left out.
+    """
+    last, number = None, 0
+    for (part, document), place in placed:
+        number, last = (number if place is last else 0), place
+        items, skip = place.get("from") or (0, 0)
+        for item in _pieces(document, tokenizer):
+            where = {name: value for name, value in place.items() if name != "from"} | {"items": number}
+            if number >= items:
+                yield part, item, where | ({"skip": skip} if number == items else {})
+            number += 1
+
+
+def _pieces(document: dict, tokenizer) -> Iterator[dict]:
+    if not isinstance(document.get("text"), LongText):
+        yield document
+        return
+    pieces = cut_long(document["text"], tokenizer)
+    piece = next(pieces)
+    for begins in itertools.chain([True], itertools.repeat(False)):
+        following = next(pieces, None)
+        item = {"text": piece, "origin": document["origin"], "begins": begins, "ends": following is None}
+        yield item | ({"replaced": document["replaced"]} if begins and "replaced" in document else {})
+        if following is None:
+            break
+        piece = following
+
+
+def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:
+    """The same (part, document, ...) tuples in lists that are worth a call of the tokenizer."""
+    batch: list[tuple] = []
+    characters = 0
+    for item in items:
+        batch.append(item)
+        document = item[1]
+        texts = [document["text"]] if "text" in document else [m["content"] for m in document["messages"]]
+        characters += sum(map(len, texts)) + 64
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
