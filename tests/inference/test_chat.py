@@ -65,7 +65,7 @@ def test_a_conversation_with_its_commands(model, tokenizer, tmp_path):
     assert "[the answer ends here: max_new_tokens were made]" in err
     assert "/save FILE" in err and "temperature 0.5" in err and "min_p 0.05" in err
     assert json.loads((tmp_path / "a b.jsonl").read_text())["messages"][0]["content"] == "the cat"
-    assert "error: there is no command /rest; did you mean /reset?" in err
+    assert "error: there is no command /rest (expected a command of /help, or // before" in err
     assert [m["content"] for m in talker.messages[::2]] == ["/slash"]
     assert talker.messages[1]["content"] in out and "never" not in out
 
