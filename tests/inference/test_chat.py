@@ -127,7 +127,7 @@ def test_mistakes_do_not_end_the_conversation(model, tokenizer):
     ]  # fmt: skip
     _, _, err = talk(talker, InputLines(mistakes + ["the mat", "/top 0", "/top " + "9" * 5000]))
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == len(mistakes) + 2 and all(line.count("; ") >= 2 for line in errors)
+    assert len(errors) == len(mistakes) + 2 and all(" (expected " in line for line in errors)
     assert talker.messages[0]["content"] == "the mat" and len(talker.messages) == 2
 
 

@@ -333,7 +333,7 @@ def too_short(tmp_path):
     return {
         "train_file": [str(tmp_path / "t.txt")],
         "block_size": 5000,
-    }, "tokens; one row needs 5001; use more text or a smaller"
+    }, "tokens (expected at least 5001 for one row). Use more text or a smaller"
 
 
 def nothing_held_out(tmp_path):
