@@ -62,7 +62,7 @@ YAML = {
     "escapes bare": ("training: {seed: \x1b[2J}\n", "no readable YAML"),
     "NUL in a name": ('training: {output_dir: "a\\0b"}\n', "no folder can have NUL in its name"),
     "long value": ("training: {seed: " + "x" * 99_999 + "}\n", "xxx…"),
-    "long section": ("data: [" + "'x'," * 9000 + "]\n", "a mapping was wanted"),
+    "long section": ("data: [" + "'x'," * 9000 + "]\n", "(expected a mapping"),
 }
 
 

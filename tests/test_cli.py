@@ -55,7 +55,7 @@ def test_the_words_of_the_shell_are_the_default(monkeypatch, capsys):
 
 def test_an_unknown_command_gets_the_nearest_name(capsys):
     assert cli.main(["trian"]) == 2
-    assert one_line(capsys) == "error: unknown command 'trian'; did you mean train?; see tinygpt --help"
+    assert one_line(capsys).startswith("error: unknown command 'trian' (expected one of")
     assert cli.main(["\x1b[31mzz"]) == 2
     line = one_line(capsys)
     assert "one of quickstart, prepare-corpus, train-tokenizer," in line and "\x1b" not in line
@@ -64,7 +64,7 @@ def test_an_unknown_command_gets_the_nearest_name(capsys):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (UsageError("seen", "wanted", "do"), 2, "error: seen; wanted; do"),
+        (UsageError("seen", "wanted", "do"), 2, "error: seen (expected wanted). Do."),
         (RunError("the disk broke"), 1, "error: the disk broke"),
         (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device"),
         (MemoryError(), 1, "error: MemoryError"),
@@ -83,7 +83,7 @@ def test_every_end_has_its_status_and_one_line(command, capsys, error, status, l
 def test_several_mistakes_are_a_line_each(command, capsys):
     command(failing(UsageErrors([UsageError("a\nb", "c", "d"), UsageError("e", "f", "g")])))
     assert cli.main(["fake"]) == 2
-    assert capsys.readouterr().err == "error: a\\nb; c; d\nerror: e; f; g\n"
+    assert capsys.readouterr().err == "error: a\\nb (expected c). D.\nerror: e (expected f). G.\n"
 
 
 def test_names_from_files_cannot_drive_the_terminal(command, capsys):
@@ -92,7 +92,7 @@ def test_names_from_files_cannot_drive_the_terminal(command, capsys):
     assert cli.main(["fake"]) == 2
     line = one_line(capsys)
     assert line.isprintable()
-    assert line == r"error: a\x1b[2J\r\n\x07\u202e\x9b\udcff é四 does not exist; a file; check it"
+    assert line == r"error: a\x1b[2J\r\n\x07\u202e\x9b\udcff é四 does not exist (expected a file). Check it."
 
 
 def test_a_status_of_a_command_is_passed_on(command):
@@ -126,7 +126,10 @@ def test_settings_reach_the_command(command):
         (["train"], "error: there is no --output_dir"),
         (["train", "--output_dir", "x", "--max_steps", "1", "--vocab_size", "300"], "error: there is no text to read"),
         (["train", "--output_dir", "x"], "error: there is no text to read"),
-        (["train", "--lerning_rate", "1"], "error: unknown setting --lerning_rate; did you mean --learning_rate?"),
+        (
+            ["train", "--lerning_rate", "1"],
+            "--lerning_rate (expected one that --help lists). Did you mean --learning_rate?",
+        ),
         (["train", "--config", "none.yaml"], "error: --config none.yaml does not exist"),
         (["train-tokenizer", "--train_file", "none.txt", "--output_dir", "x"], "error: none.txt does not exist"),
         (

@@ -99,8 +99,8 @@ def run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(COMMANDS)}"
-        raise UsageError(f"unknown command {printable(name)!r}", hint, "see tinygpt --help")
+        hint = f"did you mean {close[0]}?" if close else "see tinygpt --help"
+        raise UsageError(f"unknown command {printable(name)!r}", f"one of {', '.join(COMMANDS)}", hint)
     command = COMMANDS[name]
     if "--help" in rest or "-h" in rest:
         print(

@@ -116,7 +116,7 @@ def tokenize(settings: Settings) -> None:
     data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
     check_settings(data, tokenizer)
     if data.rows:
-        raise UsageError("--rows is given", "tokenize makes rows", "name their folder with --output_dir")
+        raise UsageError("--rows is given", "text: tokenize makes rows", "name their folder with --output_dir")
     name_output(settings, OutputArguments)
     folder = Path(output.output_dir)
     console = Console()
@@ -246,12 +246,10 @@ def name_output(settings: Settings, group: type, inside: str = "") -> None:
     if output.output_dir is None:
         named = Path("runs") / Path(settings.config).stem if settings.config else run_folder(settings[DataArguments])
         if named is None:
-            raise UsageError(
-                "there is no --output_dir", "a folder for the results was wanted", "e.g. --output_dir runs/mine"
-            )
+            raise UsageError("there is no --output_dir", "a folder for the results", "try --output_dir runs/mine")
         output.output_dir = str(Path(named) / inside)
     if "\0" in output.output_dir:
-        raise UsageError(f"--output_dir is {output.output_dir!r}", "no folder can have NUL in its name", "rename it")
+        raise UsageError(f"--output_dir is {output.output_dir!r}", "a name without NUL", "rename it")
 
 
 TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)

@@ -40,15 +40,16 @@ _SECRET = re.compile(
 
 
 class UsageError(Exception):
-    """A mistake a user can make and mend: what was seen; what was wanted; what to do.
+    """Report a mistake a user can make and fix: the problem, what was expected, what to do. Parts carry no final period.
 
-    >>> str(UsageError("--block_size is 0", "it must be at least 1", "try --block_size 128"))
-    '--block_size is 0; it must be at least 1; try --block_size 128'
+    >>> str(UsageError("--block_size is 0", "at least 1", "try --block_size 128"))
+    '--block_size is 0 (expected at least 1). Try --block_size 128.'
     """
 
-    def __init__(self, seen: str, wanted: str, what_to_do: str):
-        self.seen, self.wanted, self.what_to_do = seen, wanted, what_to_do
-        super().__init__(f"{seen}; {wanted}; {what_to_do}")
+    def __init__(self, problem: str, expected: str, action: str):
+        self.problem, self.expected, self.action = problem, expected, action
+        end = "" if action.endswith("?") else "."
+        super().__init__(f"{problem} (expected {expected}). {action[:1].upper()}{action[1:]}{end}")
 
 
 class UsageErrors(UsageError):

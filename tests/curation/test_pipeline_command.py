@@ -416,7 +416,7 @@ def test_languages_are_told_apart_counted_and_named_on_the_card(tmp_path):
 def test_languages_that_nobody_knows_and_a_detector_that_is_not_there(tmp_path, monkeypatch):
     data = {"train_file": [write_jsonl(tmp_path / "in.jsonl", [story(1)])]}
     line = error_of(tmp_path / "out", data, languages=["en", "enn"])
-    assert line.startswith("--languages names 'enn'; codes of ISO 639 were wanted") and "did you mean" in line
+    assert line.startswith("--languages names 'enn' (expected codes of ISO 639") and "Did you mean" in line
     languages._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     line = error_of(tmp_path / "out", data, languages=["en"])
@@ -533,7 +533,7 @@ def test_the_table_of_rules_in_the_documentation_is_that_of_the_presets():
     def shown(value) -> str:
         return "off" if value in (None, False) else "on" if value is True else f"{value:,}"
 
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text()
     rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.M)}
     assert {name for preset in PRESETS.values() for name in preset} | set(OFF) <= set(rows)
     for name, cells in rows.items():
@@ -564,7 +564,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     line = error_of(out, {"train_file": [source]}, min_characters=2)
     assert "(mean_word took 2, length took 1)" in line
     line = error_of(out, {"train_file": [source], "text_column": "body"})
-    assert "has the columns text; the column 'body' was wanted" in line
+    assert "has the columns text (expected the column 'body'" in line
     (tmp_path / "in.json").write_text("[]")
     line = error_of(out, {"train_file": [str(tmp_path / "in.json")]})
     assert line.startswith("there is no document in the text; a corpus needs some;")

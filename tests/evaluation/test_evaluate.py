@@ -48,5 +48,5 @@ def test_an_unknown_setting_is_named(folder):
 
 
 def test_settings_are_checked_as_on_the_command_line():
-    with pytest.raises(UsageError, match="^--dtype is 'fp16'; one of auto, float32, bfloat16, float16 was wanted"):
+    with pytest.raises(UsageError, match=r"^--dtype is 'fp16' \(expected one of auto, float32, bfloat16, float16"):
         tinygpt_hf.evaluate("nowhere", "text.txt", dtype="fp16")

@@ -277,8 +277,8 @@ def test_where_float32_itself_is_further_off_twice_that_is_the_bound(
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["{m}", "--to", "quen3"], "did you mean qwen3?"),
-        (["{m}", "--to", "pickle"], "one of qwen3, llama, gpt2, onnx, gguf was wanted"),
+        (["{m}", "--to", "quen3"], "Did you mean --to qwen3?"),
+        (["{m}", "--to", "pickle"], "(expected one of qwen3, llama, gpt2, onnx, gguf"),
         (["{m}"], "there is no --to"),
         (["--to", "qwen3"], "no MODEL is given"),
         (["{m}", "--to", "qwen3", "--output_dir", "{m}"], "is the model itself"),
@@ -308,7 +308,7 @@ def test_a_missing_package_is_named_with_its_remedy(source, monkeypatch, capsys,
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None if name == package else find(name))
     assert main(["export", str(source), "--to", to]) == 2
     line = one_line(capsys)
-    assert f"{package} is not installed" in line and "pip install 'tinygpt_hf[export]'" in line
+    assert f"{package} is not installed" in line and "Run pip install 'tinygpt_hf[export]'" in line
 
 
 def test_it_goes_by_the_name_of_its_source(source, prover, tmp_path):
@@ -321,7 +321,7 @@ def test_it_goes_by_the_name_of_its_source(source, prover, tmp_path):
 
 def test_python_callers_get_the_same_words(source):
     assert FORMATS == ("qwen3", "llama", "gpt2", "onnx", "gguf")
-    with pytest.raises(exporting.UsageError, match="did you mean --to gguf?"):
+    with pytest.raises(exporting.UsageError, match=r"Did you mean --to gguf\?"):
         check_request(str(source), "ggfu", None)
 
 

@@ -45,8 +45,8 @@ BAD = [
     (["a/b/c"], {}, "--hub_model_id is 'a/b/c'"),
     (["../evil"], {}, "--hub_model_id is '../evil'"),
     (["me/my model"], {}, "--hub_model_id is 'me/my model'"),
-    (["alice/tiny", "--revision", "a..b"], {}, "a branch was wanted"),
-    (["alice/tiny", "--also", "weights"], {}, "dataset, tokenizer, exports were wanted"),
+    (["alice/tiny", "--revision", "a..b"], {}, "(expected a branch"),
+    (["alice/tiny", "--also", "weights"], {}, "(expected dataset, tokenizer, exports"),
     (["alice/tiny"], {"link": "README.md"}, "README.md is a link"),
     (["alice/tiny"], {"link": "model.safetensors"}, "model.safetensors is a link"),
     (["alice/tiny"], {"pickle": True}, "such files can run code"),
@@ -80,7 +80,7 @@ def test_a_folder_is_wanted_that_is_there(client, hub):
     for words, line in (
         (["a/b/c"], "MODEL is 'a/b/c'"),
         ([], "there is no MODEL"),
-        (["alice/tiny", "--revision", "a..b"], "a branch, tag or commit was wanted"),
+        (["alice/tiny", "--revision", "a..b"], "(expected a branch, tag or commit"),
         (["alice/tiny", "--output_dir", "."], "is the current folder"),
     ):
         assert line in client.run("pull", *words).failed(2)
@@ -123,7 +123,7 @@ def test_push_push_again_and_pull(client, hub, model):
     assert all((folder / name).read_bytes() == (model / name).read_bytes() for name in client.SENT)
     assert json.loads((folder / "hub.json").read_text())["pulled"]["alice/tiny@main"]["commit"] == commit
     again = client.run("pull", "alice/tiny")
-    assert "tiny exists already; a new or empty folder was wanted" in again.failed(2)
+    assert "tiny exists already (expected a new or empty folder" in again.failed(2)
 
 
 def test_a_model_that_changed_takes_its_old_files_away(client, hub, model):

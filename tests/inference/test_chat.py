@@ -65,7 +65,7 @@ def test_a_conversation_with_its_commands(model, tokenizer, tmp_path):
     assert "[the answer ends here: max_new_tokens were made]" in err
     assert "/save FILE" in err and "temperature 0.5" in err and "min_p 0.05" in err
     assert json.loads((tmp_path / "a b.jsonl").read_text())["messages"][0]["content"] == "the cat"
-    assert "error: there is no command /rest; did you mean /reset?" in err
+    assert "error: there is no command /rest (expected a command of /help, or // before" in err
     assert [m["content"] for m in talker.messages[::2]] == ["/slash"]
     assert talker.messages[1]["content"] in out and "never" not in out
 
@@ -127,7 +127,7 @@ def test_mistakes_do_not_end_the_conversation(model, tokenizer):
     ]  # fmt: skip
     _, _, err = talk(talker, InputLines(mistakes + ["the mat", "/top 0", "/top " + "9" * 5000]))
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == len(mistakes) + 2 and all(line.count("; ") >= 2 for line in errors)
+    assert len(errors) == len(mistakes) + 2 and all(" (expected " in line for line in errors)
     assert talker.messages[0]["content"] == "the mat" and len(talker.messages) == 2
 
 

@@ -277,7 +277,7 @@ def test_a_terminal_is_guarded_and_a_file_gets_the_text_itself(folder, tmp_path)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "the prompt is empty; some text to continue was wanted; give --prompt or --prompt_file"),
+        ({}, "the prompt is empty (expected some text to continue). Give --prompt or --prompt_file"),
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": "a", "prompt_file": "b"}, "both given"),
         ({"prompt_file": "no/such/file"}, "--prompt_file no/such/file cannot be read"),
@@ -298,7 +298,7 @@ def test_mistakes_are_named_and_nothing_is_written(folder, options, words):
 
 def test_a_prompt_file_must_be_text(folder, tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(UsageError, match="latin.txt cannot be read.*a UTF-8 text file was wanted"):
+    with pytest.raises(UsageError, match=r"latin.txt cannot be read.*\(expected a UTF-8 text file"):
         run(folder, prompt_file=str(tmp_path / "latin.txt"))
     (tmp_path / "empty.txt").touch()
     with pytest.raises(UsageError, match="the prompt is empty"):

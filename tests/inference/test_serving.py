@@ -275,4 +275,4 @@ def test_mistakes_are_one_line_before_anything_is_loaded(talker, tmp_path, capsy
     (endless / "chat_template.jinja").write_text(rounds)
     assert "chat template" in failing(capsys, endless, "--port", 0)
     monkeypatch.setattr("transformers.utils.import_utils.is_serve_available", lambda: False)
-    assert "pip install 'tinygpt_hf[serve]'" in failing(capsys, talker.folder)
+    assert "Run pip install 'tinygpt_hf[serve]'" in failing(capsys, talker.folder)

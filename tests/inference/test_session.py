@@ -419,9 +419,9 @@ def test_settings_follow_the_rules_of_the_command_line(model, tokenizer):
     assert (talker.arguments.temperature, talker.arguments.max_new_tokens) == (0.0, 3)
     assert talker.arguments.stop == ["a b", "c"]
     for name, words, message in [
-        ("temprature", ["1"], "did you mean temperature?"),
+        ("temprature", ["1"], "Did you mean temperature?"),
         ("model", ["x"], "there is no setting 'model'"),
-        ("top_k", ["many"], "/set top_k is 'many'; a whole number was wanted"),
+        ("top_k", ["many"], "/set top_k is 'many' (expected a whole number"),
         ("top_p", ["7"], "top_p is 7"),
         ("top_k", [], "has 0 values"),
         ("max_new_tokens", ["0"], "max_new_tokens is 0"),

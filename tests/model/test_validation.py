@@ -264,7 +264,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def one_line(error: UsageError) -> bool:
-    return "\n" not in str(error) and str(error).count("; ") >= 2 and len(str(error)) < 700
+    return "\n" not in str(error) and " (expected " in str(error) and len(str(error)) < 700
 
 
 def refused(folder: Path, words: str, ways) -> None:

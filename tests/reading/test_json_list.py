@@ -80,7 +80,7 @@ def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, e
         ('[{"text": "a"},\n"b', "entry 1 is no JSON (Unterminated string starting at, line 2)"),
         ('[{"text": "a"},\n' + "[" * 10**6, "entry 1 is no JSON (maximum recursion depth exceeded"),
         ('[{"text": "a"}, ' + "9" * 10**5, "entry 1 is no JSON (Exceeds the limit"),
-        ('[{"text": "a"}, null]', "entry 1 holds a NoneType; a JSON object was wanted"),
+        ('[{"text": "a"}, null]', "entry 1 holds a NoneType (expected a JSON object"),
         ("[]", None),
     ],
 )

@@ -206,9 +206,7 @@ def test_a_conversation_written_as_a_string_is_no_text(tmp_path, text):
                 parquet.write_table(pyarrow.table({column: [text]}), path)
             with pytest.raises(UsageError) as caught:
                 list(file_documents(str(path), chosen))
-            assert str(caught.value).startswith(
-                f"{path}, row 0 holds a string under {column}; a conversation was wanted"
-            )
+            assert str(caught.value).startswith(f"{path}, row 0 holds a string under {column} (expected a conversation")
     with pytest.raises(UsageError, match="^x holds a string under prompt"):
         row_document({"prompt": text, "completion": "b"}, None, "x")
     kept = row_document({"messages": text}, None, "x", keep_broken=True)

@@ -47,7 +47,7 @@ def refused(*files, **options) -> str:
     with pytest.raises(UsageError) as caught:
         read(*files, **options)
     line = str(caught.value)
-    assert line.count("; ") >= 2 and "\n" not in line
+    assert " (expected " in line and "\n" not in line
     return line
 
 
@@ -133,9 +133,9 @@ def test_columns(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"content": "c", "body": "b"}) + "\n")
     assert read(path) == ["c"] and read(path, text_column="body") == ["b"]
-    assert "has the columns content, body; the column 'x' was wanted" in refused(path, text_column="x")
+    assert "has the columns content, body (expected the column 'x'" in refused(path, text_column="x")
     path.write_text('{"body": "b"}\n')
-    assert "instruction with output, text, content was wanted; name one with --text_column" in refused(path)
+    assert "instruction with output, text, content). Name one with --text_column" in refused(path)
     path.write_text('{"text": 3}\n')
     assert "holds a int under text" in refused(path)
     path.write_text('{"text": null}\n')
@@ -189,7 +189,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
-    assert "pipe.txt is a pipe, device or socket; a file was wanted" in refused(tmp_path / "pipe.txt")
+    assert "pipe.txt is a pipe, device or socket (expected a file" in refused(tmp_path / "pipe.txt")
     assert "/dev/zero is a pipe, device or socket" in refused("/dev/zero")
     for name in ("loop.txt", "gone.txt"):
         assert f"{name} is a link that leads nowhere" in refused(tmp_path / name)
@@ -263,7 +263,7 @@ def test_a_file_that_is_not_what_its_ending_says(tmp_path):
             (tmp_path / name).write_bytes(data)
             assert words in refused(tmp_path / name)
     (tmp_path / "t.parquet").write_text("only text, but longer than a footer")
-    assert "a .parquet file was wanted" in refused(tmp_path / "t.parquet")
+    assert "(expected a .parquet file" in refused(tmp_path / "t.parquet")
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
@@ -347,18 +347,18 @@ def test_bad_files_are_one_line(tmp_path, ending):
         ("t.txt", b"\xff\xfea\x00", "iconv -f UTF-16"),
         ("t.txt", b"a\x00b", "NUL bytes"),
         ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is no JSON"),
-        ("t.jsonl", b'{"text": "a"}\n"just text"\n', "line 2 holds a str; a JSON object was wanted"),
+        ("t.jsonl", b'{"text": "a"}\n"just text"\n', "line 2 holds a str (expected a JSON object"),
         ("t.jsonl", b'{"text": "\\ud83d"}\n', "half of a surrogate pair"),
         ("t.jsonl", b"[" * 100_000, "is no JSON"),
         ("t.json", b'[{"text": "a"}, 3]', "entry 1 holds a int"),
         ("t.json", b'[{"text": "a"}', "is no JSON"),
-        ("t.csv", b"text,n\na,1\nb\n", "line 3 has 1 cells; 2 were wanted"),
+        ("t.csv", b"text,n\na,1\nb\n", "line 3 has 1 cells (expected 2"),
         ("t.csv", b'text\n"never ends\n', "is broken (unexpected end of data)"),
         ("t.csv", b"text\na\x00b\n", "binary"),
         ("t.csv", b"text\ncaf\xe9\n", "no UTF-8"),
         ("t.csv", b"\n\n", "is empty"),
         ("t.csv", b"body\nx\n", "has the columns body; one of messages, conversations"),
-        ("t.parquet", b"PAR1 nothing PAR1", "a .parquet file was wanted"),
+        ("t.parquet", b"PAR1 nothing PAR1", "(expected a .parquet file"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path, name, data, words):
@@ -411,7 +411,7 @@ def test_a_weighted_mix(tmp_path):
         ({"sources": [{"train_file": "a"}, {"train_file": "a", "weight": 0}]}, "entry 2: weight is 0; above 0"),
         ({"sources": [{"train_file": "a", "weight": 1e9}]}, "weight is 1e+09"),
         ({"sources": [{"train_file": "a", "weight": float("nan")}]}, "weight is nan"),
-        ({"sources": [{"train_file": "a", "weight": "much"}]}, "weight is 'much'; a number was wanted"),
+        ({"sources": [{"train_file": "a", "weight": "much"}]}, "weight is 'much' (expected a number"),
         ({"sources": [{"train_file": "a", "max_train_samples": "few"}]}, "max_train_samples is 'few'"),
         ({"sources": ["a.txt"]}, "entry 1: 'a.txt'"),
         ({"sources": [{"weight": 1}]}, "there is no text to read"),
@@ -419,7 +419,7 @@ def test_a_weighted_mix(tmp_path):
     ],
 )
 def test_contradictions_are_refused(settings, words):
-    with pytest.raises(UsageError, match="; ") as caught:
+    with pytest.raises(UsageError, match="expected") as caught:
         training_sources(DataArguments(**settings))
     assert words in str(caught.value)
 

@@ -37,7 +37,7 @@ def problems(argv, groups=TRAINING) -> list[str]:
         parse(groups, argv)
     error = caught.value
     lines = [str(e) for e in error.errors] if isinstance(error, UsageErrors) else [str(error)]
-    assert all(line.count("; ") >= 2 and "\n" not in line for line in lines)
+    assert all(" (expected " in line and "\n" not in line for line in lines)
     return lines
 
 
@@ -193,8 +193,11 @@ def test_a_setting_or_config_given_twice_is_an_error(config):
 
 
 def test_unknown_flags_get_the_nearest_name():
-    assert "unknown setting --learning-rat; did you mean --learning_rate?" in problems(["--learning-rat", "1"])[0]
-    assert "did you mean --n_layer?" in problems(["--n_layers=2"])[0]
+    assert (
+        "unknown setting --learning-rat (expected one that --help lists). Did you mean --learning_rate?"
+        in problems(["--learning-rat", "1"])[0]
+    )
+    assert "Did you mean --n_layer?" in problems(["--n_layers=2"])[0]
     assert "no setting has a name like it" in problems(["--zzzz"])[0]
     assert problems(["--zzzz", "a", "b", "--seed", "x"]) == problems(["--zzzz"]) + problems(["--seed", "x"])
 
@@ -210,14 +213,14 @@ def test_every_problem_of_file_and_flags_is_told_at_once(config):
     lines = problems(["--config", path, "--wieght_decay", "0.1"])
     told = "\n".join(lines)
     for words in (
-        "unknown setting --wieght_decay; did you mean --weight_decay?",
-        "model.hiden_size is no setting; did you mean hidden_size?",
+        "unknown setting --wieght_decay (expected one that --help lists). Did you mean --weight_decay?",
+        "model.hiden_size is no setting (expected a setting of `model:`). Did you mean hidden_size?",
         "learning_rate belongs under `training:`",
         "`data` is 7",
-        "unknown section `trainig`; did you mean training?",
+        "unknown section `trainig` (expected one of",
         "unknown section `seed`; seed belongs under `training:`",
         "training.max_steps is 'many'",
-        "training.optim is 'adam'; one of muon, adamw was wanted",
+        "training.optim is 'adam' (expected one of muon, adamw",
     ):
         assert words in told
     assert len(lines) == 8
@@ -233,7 +236,7 @@ def test_a_training_config_serves_train_tokenizer_too(config):
         read = parse(COMMANDS[name].groups, ["--config", path])
         assert read[DataArguments].block_size == 64 and read[TokenizerArguments].vocab_size == 300
     assert (
-        "did you mean seed?"
+        "Did you mean seed?"
         in problems(["--config", config("training: {sed: 1}")], COMMANDS["train-tokenizer"].groups)[0]
     )
 
@@ -397,7 +400,7 @@ def test_fine_settings_pass():
         (ModelArguments(hidden_size=10**9 + 7, num_attention_heads=7), "e.g. --num_attention_heads 1,"),
         (ModelArguments(num_attention_heads=8, num_key_value_heads=3), "e.g. --num_key_value_heads 2"),
         (ModelArguments(num_attention_heads=8, num_key_value_heads=-3), "--num_key_value_heads is -3"),
-        (ModelArguments(hidden_size=-5), "--hidden_size is -5; at least 1 was wanted"),
+        (ModelArguments(hidden_size=-5), "--hidden_size is -5 (expected at least 1"),
         (ModelArguments(num_attention_heads=0), "--num_attention_heads is 0"),
         (ModelArguments(hidden_dropout=1.0), "--hidden_dropout is 1.0; less than 1"),
         (ModelArguments(rms_norm_eps=0), "--rms_norm_eps is 0"),
@@ -417,7 +420,7 @@ def test_fine_settings_pass():
         (TrainingArguments(max_steps=1, num_train_epochs=1), "--max_steps 1 and --num_train_epochs 1"),
         (TrainingArguments(num_train_epochs=-1.0), "--num_train_epochs is -1.0"),
         (TrainingArguments(max_steps=1, save_total_limit=1), "use 2 or more"),
-        (TrainingArguments(max_steps=1, min_learning_rate_ratio=2.0), "0 to 1 was wanted"),
+        (TrainingArguments(max_steps=1, min_learning_rate_ratio=2.0), "(expected 0 to 1"),
         (TrainingArguments(max_steps=1, adam_beta2=1.0), "--adam_beta2 is 1.0"),
         (TrainingArguments(max_steps=1, muon_momentum=-0.1), "--muon_momentum is -0.1"),
         (TrainingArguments(max_steps=1, learning_rate=-1.0), "--learning_rate is -1.0"),
@@ -427,40 +430,40 @@ def test_fine_settings_pass():
 )
 def test_one_impossible_setting_is_one_line(group, words):
     (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in FINE))
-    assert words in line and line.count("; ") >= 2
+    assert words in line and " (expected " in line
 
 
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        (TrainingArguments(max_steps=1, optim="sgd"), "--optim is 'sgd'; one of muon, adamw was wanted"),
+        (TrainingArguments(max_steps=1, optim="sgd"), "--optim is 'sgd' (expected one of muon, adamw"),
         (TrainingArguments(max_steps=1, mixed_precision="fp32"), "--mixed_precision is 'fp32'; one of auto, no, bf16,"),
-        (TrainingArguments(max_steps=True), "--max_steps is True; a whole number was wanted"),
-        (TrainingArguments(max_steps=2.5), "--max_steps is 2.5; a whole number was wanted"),
-        (TrainingArguments(max_steps=[3]), "--max_steps is [3]; one int was wanted"),
-        (TrainingArguments(max_steps=1, muon_learning_rate=None), "--muon_learning_rate is empty; float was wanted"),
-        (TrainingArguments(max_steps=1, learning_rate=False), "--learning_rate is False; a number was wanted"),
-        (TrainingArguments(max_steps=1, learning_rate=float("inf")), "--learning_rate is inf; a number was wanted"),
-        (TrainingArguments(max_steps=1, overwrite=2), "--overwrite is 2; true or false was wanted"),
-        (TrainingArguments(max_steps=1, optim=None), "--optim is empty; one of muon, adamw was wanted"),
-        (TrainingArguments(max_steps=1, output_dir=5), "--output_dir is 5; text was wanted"),
-        (TrainingArguments(max_steps=1, output_dir=b"x"), "--output_dir is b'x'; text was wanted"),
+        (TrainingArguments(max_steps=True), "--max_steps is True (expected a whole number"),
+        (TrainingArguments(max_steps=2.5), "--max_steps is 2.5 (expected a whole number"),
+        (TrainingArguments(max_steps=[3]), "--max_steps is [3] (expected one int"),
+        (TrainingArguments(max_steps=1, muon_learning_rate=None), "--muon_learning_rate is empty (expected float"),
+        (TrainingArguments(max_steps=1, learning_rate=False), "--learning_rate is False (expected a number"),
+        (TrainingArguments(max_steps=1, learning_rate=float("inf")), "--learning_rate is inf (expected a number"),
+        (TrainingArguments(max_steps=1, overwrite=2), "--overwrite is 2 (expected true or false"),
+        (TrainingArguments(max_steps=1, optim=None), "--optim is empty (expected one of muon, adamw"),
+        (TrainingArguments(max_steps=1, output_dir=5), "--output_dir is 5 (expected text"),
+        (TrainingArguments(max_steps=1, output_dir=b"x"), "--output_dir is b'x' (expected text"),
         (
             TrainingArguments(max_steps=1, resume_from_checkpoint=True),
-            "--resume_from_checkpoint is True; text was wanted",
+            "--resume_from_checkpoint is True (expected text",
         ),
-        (DataArguments(train_file=5), "--train_file is 5; text was wanted"),
-        (DataArguments(train_file={"a.txt"}), "--train_file is {'a.txt'}; text was wanted"),
-        (DataArguments(train_file=["a.txt", None]), "--train_file is empty; str was wanted"),
+        (DataArguments(train_file=5), "--train_file is 5 (expected text"),
+        (DataArguments(train_file={"a.txt"}), "--train_file is {'a.txt'} (expected text"),
+        (DataArguments(train_file=["a.txt", None]), "--train_file is empty (expected str"),
         (DataArguments(sources=["a.txt"]), "--sources is 'a.txt'; a mapping"),
         (ModelArguments(rope_parameters=[1]), "--rope_parameters is [1]; a mapping"),
-        (ModelArguments(hidden_size="wide"), "--hidden_size is 'wide'; a whole number was wanted"),
-        (TokenizerArguments(tokenizer_type="word"), "--tokenizer_type is 'word'; one of bpe, char, byte was wanted"),
+        (ModelArguments(hidden_size="wide"), "--hidden_size is 'wide' (expected a whole number"),
+        (TokenizerArguments(tokenizer_type="word"), "--tokenizer_type is 'word' (expected one of bpe, char, byte"),
     ],
 )
 def test_python_is_checked_like_the_command_line(group, words):
     (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in FINE))
-    assert words in line and line.count("; ") >= 2
+    assert words in line and " (expected " in line
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def refusal(tokenizer, template: str) -> str:
     with pytest.raises(UsageError) as caught:
         encode_chat(tokenizer, TALK)
     line = str(caught.value)
-    assert line.count("; ") >= 2 and "\n" not in line and len(line) < 600
+    assert " (expected " in line and "\n" not in line and len(line) < 600
     return line
 
 

@@ -368,7 +368,7 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
         ({"model": {"model_name_or_path": "/nowhere"}, "tokenizer": TOKENIZER}, "cannot be loaded"),
         (
             {"optim": "sgd", "data": {"dataset_name": None, "train_file": "/nowhere.txt"}},
-            "^--optim is 'sgd'; one of muon, adamw was wanted; choose one of them$",
+            r"^--optim is 'sgd' \(expected one of muon, adamw\). Choose one of them$",
         ),
     ],
 )

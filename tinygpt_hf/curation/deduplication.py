@@ -47,7 +47,7 @@ def check_datasketch() -> None:
         import datasketch  # noqa: F401
     except ImportError:
         raise UsageError(
-            "datasketch is not installed", "near duplicates are found with it", "pip install 'tinygpt_hf[data]', "
+            "datasketch is not installed", "it, to find near duplicates", "run pip install 'tinygpt_hf[data]', "
             "or --near_duplicates off"
         ) from None  # fmt: skip
 

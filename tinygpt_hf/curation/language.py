@@ -2,7 +2,7 @@
 
     language_scores("Der Hund lief nach Hause.")        # {"de": 0.93, "lb": 0.02, ...}: they sum to 1
 
-Langid.py (Lui and Baldwin 2012), trained anew and maintained by A. Barbaresi. docs/data.md says how often it is right.
+Langid.py (Lui and Baldwin 2012), retrained and maintained by A. Barbaresi. docs/corpus.md says how often it is right.
 """
 
 import difflib
@@ -32,15 +32,15 @@ def check_languages(wanted: list[str]) -> None:
         known = _detector().labels
     except ImportError:
         raise UsageError(
-            "py3langid is not installed", "--languages asks it", "pip install 'tinygpt_hf[data]', or use --scripts"
+            "py3langid is not installed", "it, for --languages", "run pip install 'tinygpt_hf[data]', or use --scripts"
         ) from None
     for code in wanted:
         if code not in known:
             near = difflib.get_close_matches(code, known, 3, 0.5)
             raise UsageError(
                 f"--languages names {code!r}",
-                f"codes of ISO 639 were wanted, of {len(known)} that are known",
-                f"did you mean {' or '.join(near)}?" if near else "e.g. --languages en de",
+                f"codes of ISO 639, of {len(known)} that are known",
+                f"did you mean {' or '.join(near)}?" if near else "try --languages en de",
             )
 
 

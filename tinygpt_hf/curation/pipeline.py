@@ -50,10 +50,10 @@ def prepare_corpus(
     check_corpus(corpus)
     settings = corpus.resolved()
     if not corpus.output_dir:
-        raise UsageError("there is no --output_dir", "a new folder was wanted", "e.g. --output_dir corpora/mine")
+        raise UsageError("there is no --output_dir", "a new folder", "try --output_dir corpora/mine")
     target = Path(corpus.output_dir)
     if target.exists():
-        raise UsageError(f"{target} exists", "a new folder was wanted", "choose another --output_dir")
+        raise UsageError(f"{target} exists", "a new folder", "choose another --output_dir")
     if settings.near_duplicates != "off":
         check_datasketch()
     check_languages(settings.languages)
@@ -281,13 +281,13 @@ class Output:
 
 def _refuse_nothing(facts: Facts) -> None:
     if not facts.read:
-        raise UsageError("there is no document in the text", "a corpus needs some", "name files that hold some")
+        raise UsageError("there is no document in the text", "at least one", "name files that hold some")
     if not facts.kept:
         took = sorted(facts.dropped.items(), key=lambda entry: -entry[1][0])
         words = ", ".join(f"{rule} took {number}" for rule, (number, _) in took)
         raise UsageError(
             f"of {facts.read} documents none is left ({words})",
-            "a corpus needs some",
+            "at least one",
             "loosen that rule, or choose another --preset",
         )
 

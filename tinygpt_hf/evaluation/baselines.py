@@ -51,7 +51,7 @@ def baselines(train_ids, validation_ids, vocab_size: int, num_bytes: int, scored
     validation = np.asarray(validation_ids).astype(np.int64)
     if len(validation) < 2 or len(train) < 3:
         seen = f"there are {len(train)} training and {len(validation)} validation tokens"
-        raise UsageError(seen, "at least 3 and 2 were wanted", "use more text")
+        raise UsageError(seen, "at least 3 and 2", "use more text")
     unigram, trigram = ngram_nats(train, validation, vocab_size)
     uniform = np.full(len(validation) - 1, math.log(vocab_size))
     found = []
@@ -109,7 +109,7 @@ def xz_bits_per_byte(validation: bytes, train: bytes = b"") -> float:
     the validation text compressed alone.
     """
     if not validation:
-        raise UsageError("the validation text is empty", "some text was wanted", "use more text")
+        raise UsageError("the validation text is empty", "some text", "use more text")
     train = train[-XZ_PREFIX:]
     added = _xz_size(train + validation) - (_xz_size(train) if train else 0)
     return added * 8 / len(validation)

@@ -28,7 +28,7 @@ def evaluate(model: str, data: str | Path, **settings) -> dict:
     """
     names = {field.name for field in fields(EvaluateArguments)}
     if unknown := sorted(set(settings) - names):
-        raise UsageError(f"evaluate() got {unknown[0]!r}", f"one of {', '.join(sorted(names))} was wanted", "remove it")
+        raise UsageError(f"evaluate() got {unknown[0]!r}", f"one of {', '.join(sorted(names))}", "remove it")
     return measure(EvaluateArguments(model=str(model), data=str(data), **settings))
 
 
@@ -39,7 +39,7 @@ def measure(arguments: EvaluateArguments) -> dict:
     """
     check_settings(arguments)
     if not arguments.data:
-        raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
+        raise UsageError("there is no --data", "a UTF-8 text file", "try --data my.txt")
     if arguments.quantization:
         check_quantization(arguments.quantization)
     if arguments.output_file:

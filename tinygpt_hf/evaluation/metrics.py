@@ -173,7 +173,7 @@ def load_metric(name: str):
     import evaluate
 
     if name not in METRICS:
-        raise UsageError(f"there is no metric {name!r}", f"the metrics are {', '.join(METRICS)}", "check the spelling")
+        raise UsageError(f"there is no metric {name!r}", f"one of {', '.join(METRICS)}", "check the spelling")
     return evaluate.load(str(Path(__file__).parent / "metric_modules" / name))
 
 
@@ -183,19 +183,19 @@ def read_text(path: str | Path) -> str:
         data = Path(path).read_bytes()
     except OSError as error:
         seen = f"--data {path} cannot be read ({error.strerror})"
-        raise UsageError(seen, "a text file was wanted", "check the path") from None
+        raise UsageError(seen, "a text file", "check the path") from None
     if not data:
-        raise UsageError(f"--data {path} is empty", "a text of two tokens or more was wanted", "use another file")
+        raise UsageError(f"--data {path} is empty", "a text of two tokens or more", "use another file")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UsageError(f"--data {path} is UTF-16", "UTF-8 was wanted", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
+        raise UsageError(f"--data {path} is UTF-16", "UTF-8", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"--data {path} is no UTF-8 text (byte {error.start})", "a UTF-8 text file was wanted", "check the encoding"
+            f"--data {path} is no UTF-8 text (byte {error.start})", "a UTF-8 text file", "check the encoding"
         ) from None
     if "\0" in text:
-        raise UsageError(f"--data {path} holds zero bytes", "a text file was wanted, no binary one", "check the path")
+        raise UsageError(f"--data {path} holds zero bytes", "text", "check the path")
     return text.removeprefix("\ufeff")
 
 
@@ -238,7 +238,7 @@ def _window(model, block_size: int | None) -> int:
     if block_size is None:
         return min(context or LONGEST_WINDOW, LONGEST_WINDOW)
     if block_size < 1 or (context and block_size > context):
-        wanted = f"1 to {context} tokens were wanted" if context else "at least 1 token was wanted"
+        wanted = f"1 to {context} tokens" if context else "at least 1 token"
         raise UsageError(f"--block_size is {block_size}", wanted, "leave --block_size out")
     return block_size
 
@@ -249,11 +249,11 @@ def _batches(model, ids, block_size, stride, batch_size) -> Iterator[tuple[np.nd
     T = _window(model, block_size)
     stride = T if stride is None else stride
     if not 1 <= stride <= T:
-        raise UsageError(f"--stride is {stride}", f"1 to {T}, the window, was wanted", "leave --stride out")
+        raise UsageError(f"--stride is {stride}", f"1 to {T}, the window", "leave --stride out")
     if batch_size < 1:
-        raise UsageError(f"--per_device_eval_batch_size is {batch_size}", "at least 1 was wanted", "try 8")
+        raise UsageError(f"--per_device_eval_batch_size is {batch_size}", "at least 1", "try 8")
     if len(ids) < 2:
-        raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more was wanted", "use more text")
+        raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more", "use more text")
     targets = len(ids) - 1
     vocabulary = model.config.get_text_config().vocab_size
     batch_size = max(1, min(batch_size, MOST_LOGITS // (T * vocabulary)))

@@ -66,18 +66,18 @@ def check_request(source: str | None, to: str | None, output_dir: str | Path | N
         close = difflib.get_close_matches(str(to), FORMATS, n=1)
         hint = f"did you mean --to {close[0]}?" if close else "choose one of them"
         seen = "there is no --to" if to is None else f"--to is {to!r}"
-        raise UsageError(seen, f"one of {', '.join(FORMATS)} was wanted", hint)
+        raise UsageError(seen, f"one of {', '.join(FORMATS)}", hint)
     if source is None:
-        raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
+        raise UsageError("no MODEL is given", "a model folder or a Hub id", "try runs/quickstart")
     missing = [name for name in NEEDS.get(to, ()) if importlib.util.find_spec(name) is None]
     if missing:
-        wanted = f"--to {to} needs {', '.join(NEEDS[to])}"
-        raise UsageError(f"{', '.join(missing)} is not installed", wanted, "pip install 'tinygpt_hf[export]'")
+        wanted = f"{', '.join(NEEDS[to])} for --to {to}"
+        raise UsageError(f"{', '.join(missing)} is not installed", wanted, "run pip install 'tinygpt_hf[export]'")
     home = Path(source).expanduser()
     if output_dir is None:
         if not home.is_dir():
-            example = f"e.g. --output_dir {home.name}-{to}"
-            raise UsageError(f"{source} is no folder here", "a model from the Hub needs --output_dir", example)
+            example = f"try --output_dir {home.name}-{to}"
+            raise UsageError(f"{source} is no folder here", "--output_dir, for a model from the Hub", example)
         output_dir = home / INSIDE_SOURCE / to
     target = Path(output_dir).expanduser()
     _check_target(target, home)
@@ -138,7 +138,7 @@ def report_lines(report: Report, to: str) -> list[str]:
 
 def _check_target(target: Path, home: Path) -> None:
     """`target` must be new, lie outside the model (but in its exports/), and in a place that can be written to."""
-    wanted, place, inside = "a new folder was wanted", target.resolve(), home.resolve()
+    wanted, place, inside = "a new folder", target.resolve(), home.resolve()
     if home.is_dir() and place == inside:
         raise UsageError(f"--output_dir {target} is the model itself", wanted, "choose another --output_dir")
     if home.is_dir() and place.is_relative_to(inside):
@@ -151,7 +151,7 @@ def _check_target(target: Path, home: Path) -> None:
     above = next(path for path in place.parents if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         fault = "cannot be written to" if above.is_dir() else "is a file"
-        raise UsageError(f"{above} {fault}", "a place for --output_dir was wanted", "choose another --output_dir")
+        raise UsageError(f"{above} {fault}", "a place for --output_dir", "choose another --output_dir")
 
 
 def _check_model(model, source: str, to: str) -> None:
@@ -159,14 +159,14 @@ def _check_model(model, source: str, to: str) -> None:
 
     kind = model.config.model_type
     if getattr(model.config, "quantization_config", None) is not None:
-        raise UsageError(f"{source} is quantised", "whole weights were wanted", "export the model it was made from")
+        raise UsageError(f"{source} is quantized", "whole weights", "export the model it was made from")
     if to in STOCK and kind != "tinygpt":
         hint = "use it as it is: it needs nothing of ours"
-        raise UsageError(f"{source} is a {kind} already", f"--to {to} takes a TinyGPT model", hint)
+        raise UsageError(f"{source} is a {kind} already", f"a TinyGPT model for --to {to}", hint)
     if to in STOCK:
         equal_architecture(model.config, to, "--to ")
     if kind not in ("tinygpt", *STOCK):
-        wanted = f"--to {to} takes TinyGPT, {', '.join(STOCK)}"
+        wanted = f"TinyGPT, {', '.join(STOCK)} for --to {to}"
         raise UsageError(f"{source} is a {kind}", wanted, "export a model of these kinds")
 
 
@@ -210,7 +210,7 @@ def _prove(command: list[str], report: Report, rounding: Callable[[], float]) ->
     if difference is not None and not difference < LARGEST_DIFFERENCE:
         report.rounding = rounding()
         if not difference < 2 * report.rounding:
-            faults.append(f"the logits differ by {difference:.2g}, below {LARGEST_DIFFERENCE:.0e} was wanted")
+            faults.append(f"the logits differ by {difference:.2g}, below {LARGEST_DIFFERENCE:.0e}")
     report.proved = not faults
     return ", and ".join(faults) or None
 

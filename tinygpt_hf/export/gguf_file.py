@@ -61,25 +61,27 @@ def check(model, tokenizer) -> str:
     if activation not in ACTIVATIONS[architecture]:
         raise UsageError(
             f"the activation is {activation}",
-            f"llama.cpp computes {architecture} with {ACTIVATIONS[architecture][0]} only",
+            f"{ACTIVATIONS[architecture][0]}, which llama.cpp computes {architecture} with",
             f"use --to {architecture} or onnx",
         )
     rope = getattr(config, "rope_parameters", None) or {}
     if architecture != "gpt2" and (kind := rope.get("rope_type", "default")) not in ROPE_TYPES[architecture]:
         raise UsageError(
             f"rope_parameters has rope_type {kind}",
-            f"a GGUF file of {architecture} can say {', '.join(ROPE_TYPES[architecture])}",
+            f"{', '.join(ROPE_TYPES[architecture])} in a GGUF file of {architecture}",
             f"use --to {architecture}",
         )
     unusual = [name for name in YARN_DETAILS if rope.get(name) is not None]
     if unusual:
         raise UsageError(
             f"rope_parameters has {', '.join(unusual)}",
-            "llama.cpp computes yarn with the usual values only",
+            "the usual values: llama.cpp computes no others",
             f"use --to {architecture}",
         )
     if architecture == "qwen3" and config.attention_bias:
-        raise UsageError("attention_bias is true", "llama.cpp computes qwen3 without biases", "use --to qwen3 or onnx")
+        raise UsageError(
+            "attention_bias is true", "no biases: llama.cpp computes qwen3 without", "use --to qwen3 or onnx"
+        )
     vocabulary(tokenizer, config.vocab_size)
     return f"{FILE} ({architecture}, {str(next(model.parameters()).dtype).removeprefix('torch.')})"
 
@@ -229,7 +231,7 @@ def _renamed(name: str, architecture: str) -> str:
     pattern = stem[: layer.start(1)] + "*" + stem[layer.end(1) :] if layer else stem
     if pattern not in NAMES[architecture]:
         raise UsageError(
-            f"the weight {name}", f"llama.cpp has no place for it in {architecture}", "export without adapters"
+            f"the weight {name}", f"weights that llama.cpp has a place for in {architecture}", "export without adapters"
         )
     new = NAMES[architecture][pattern]
     return f"{new.replace('*', layer.group(1)) if layer else new}.{ending}"
@@ -265,11 +267,11 @@ def _architecture(model) -> str:
     kind = model.config.model_type
     if kind == "tinygpt":
         return equal_architecture(model.config)
-    wanted = f"a GGUF file is written of TinyGPT, {', '.join(STOCK_CLASSES.values())}"
+    wanted = f"TinyGPT, {', '.join(STOCK_CLASSES.values())}"
     if STOCK_CLASSES.get(kind) != type(model).__name__:
         raise UsageError(f"the model is a {type(model).__name__}", wanted, "export one of these")
     for name, value in STOCK_MUST_HOLD[kind].items():
         if getattr(model.config, name, value) != value:
             seen = f"the model is a {kind} with {name} {getattr(model.config, name)}"
-            raise UsageError(seen, f"llama.cpp computes it with {name} {value}", "use it where it is")
+            raise UsageError(seen, f"{name} {value}, which llama.cpp computes", "use it where it is")
     return kind

@@ -74,7 +74,7 @@ def vocabulary(tokenizer, size: int) -> Vocabulary:
     if obstacles:
         raise UsageError(
             f"the tokenizer ({'; '.join(obstacles)})",
-            "llama.cpp runs byte-level BPE with the pattern of GPT-2, SmolLM, Qwen or Llama 3, bytes, and characters",
+            "byte-level BPE with the pattern of GPT-2, SmolLM, Qwen or Llama 3, bytes, or characters: llama.cpp runs no others",
             "export with --to qwen3, llama, gpt2 or onnx, which carry any tokenizer, or train one with "
             "--tokenizer_type bpe, char or byte",
         )

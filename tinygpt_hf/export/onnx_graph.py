@@ -28,7 +28,7 @@ def check(model, tokenizer) -> str:
     if rope_type in GROWING_ROPE:
         raise UsageError(
             f"rope_parameters has rope_type {rope_type}",
-            "ONNX has one graph for all lengths, and this type has angles that change with the length",
+            "angles that do not change with the length: ONNX has one graph for all",
             "use --to qwen3 or llama, or a rope_type such as yarn",
         )
     return f"an ONNX graph of {_architecture(model)} in float32"

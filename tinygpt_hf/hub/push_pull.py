@@ -61,10 +61,10 @@ def push(wanted: PushArguments, say: Say) -> list[Sent]:
     repository = check_repository(wanted.hub_model_id, "--hub_model_id")
     branch, also = check_revision(wanted.revision, branch=True), check_also(wanted.also)
     if wanted.model is None:
-        raise UsageError("no MODEL is given", "a model folder was wanted", "e.g. runs/quickstart")
+        raise UsageError("no MODEL is given", "a model folder", "try runs/quickstart")
     folder = Path(wanted.model).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"the folder {wanted.model} does not exist", "a model folder was wanted", "check the path")
+        raise UsageError(f"the folder {wanted.model} does not exist", "a model folder", "check the path")
     if not wanted.dry_run:
         check_login()
         with contextlib.suppress(OSError):  # where nothing can be written the folder goes as it is
@@ -286,7 +286,7 @@ def _is_fetched(name: str) -> bool:
 
 
 def _check_target(target: Path) -> None:
-    wanted = "a new or empty folder was wanted"
+    wanted = "a new or empty folder"
     if target.resolve() == Path.cwd():  # it is renamed over: whoever stands in it would stand nowhere
         raise UsageError(f"{target} is the current folder", wanted, "choose another --output_dir")
     if target.is_symlink() or target.exists() and (not target.is_dir() or any(target.iterdir())):

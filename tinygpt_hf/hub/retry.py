@@ -53,10 +53,10 @@ def check_login() -> None:
     from huggingface_hub import constants, get_token
 
     if constants.is_offline_mode():
-        wanted = "a push goes to the Hub"
+        wanted = "a network for a push"
         raise UsageError("offline mode is on (HF_HUB_OFFLINE)", wanted, "unset it, and push when there is a network")
     if get_token() is None:
-        raise UsageError("you are not logged in to the Hub", "a token that may write was wanted", LOGIN)
+        raise UsageError("you are not logged in to the Hub", "a token that may write", LOGIN)
 
 
 def quiet_client(watched: bool) -> None:

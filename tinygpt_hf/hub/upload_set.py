@@ -113,7 +113,7 @@ def check_secrets(parcel: Parcel) -> None:
         if seen is None and path.suffix != ".safetensors" and _holds(path, known):
             seen = "it is a token or password that this process knows"
         if seen is not None:
-            wanted = "a file without secrets was wanted: the Hub is for others to read"
+            wanted = "a file without secrets: the Hub is for others to read"
             raise UsageError(f"{parcel.home / name} holds a secret ({seen})", wanted, "take it out, and revoke it")
 
 
@@ -129,7 +129,7 @@ def parcel_of(folder: Path, repository: str, names: re.Pattern, kind: str = "mod
                 left_out.append(printable(name))
     _refuse_links(files)
     if not files:
-        raise UsageError(f"{folder} holds nothing to send", "the files of a model were wanted", "check the path")
+        raise UsageError(f"{folder} holds nothing to send", "the files of a model", "check the path")
     return Parcel(repository, folder, files, kind, left_out)
 
 
@@ -137,9 +137,7 @@ def _refuse_links(files: dict[str, Path]) -> None:
     for path in files.values():
         if path.is_symlink() or not path.is_file():
             what = "is a link" if path.is_symlink() else "is no file"
-            raise UsageError(
-                f"{path} {what}", "a file was wanted: a link may lead anywhere", "put the file in its place"
-            )
+            raise UsageError(f"{path} {what}", "a file: a link may lead anywhere", "put the file in its place")
 
 
 def _corpus_of(folder: Path) -> Path | None:

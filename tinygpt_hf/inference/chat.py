@@ -52,7 +52,7 @@ def chat(
     read_sampling(arguments)
     if arguments.prompt is not None:
         if not arguments.prompt.strip():
-            raise UsageError("the prompt is empty", "a message was wanted", "give --prompt some text, or leave it out")
+            raise UsageError("the prompt is empty", "a message", "give --prompt some text, or leave it out")
         check_prompt(arguments.prompt)
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     session = Session(model, tokenizer, arguments, chats=knows_turns(arguments.model, tokenizer))
@@ -107,7 +107,7 @@ class Conversation:
                 interrupted = True
                 self._note("\n[stopped; Ctrl-C again leaves]")
         if not anything and not self.interactive:
-            raise UsageError("standard input is empty", "a message on a line was wanted", "or give --prompt")
+            raise UsageError("standard input is empty", "a message on a line", "or give --prompt")
         return 0
 
     def say_what_it_is(self) -> None:
@@ -144,13 +144,13 @@ class Conversation:
     def _command(self, line: str) -> None:
         word, *rest = line.strip().split(maxsplit=1)
         if rest and word in ALONE:
-            raise UsageError(f"{word} is given {rest[0]}", "nothing was wanted behind it", f"write {word} alone")
+            raise UsageError(f"{word} is given {rest[0]}", "nothing behind it", f"write {word} alone")
         if word not in self._commands:
             near = difflib.get_close_matches(word, [*self._commands, "/exit"], 1)
             raise UsageError(
                 f"there is no command {word}",
+                "a command of /help, or // before a line that begins with /",
                 f"did you mean {near[0]}?" if near else "see /help",
-                "to send a line that begins with /, write //",
             )
         self._commands[word](rest[0] if rest else "")
 
@@ -170,7 +170,7 @@ class Conversation:
         try:
             words = shlex.split(rest)
         except ValueError:
-            raise UsageError(f"/set {rest} has an open quote", "NAME VALUE was wanted", "close the quotes") from None
+            raise UsageError(f"/set {rest} has an open quote", "NAME VALUE", "close the quotes") from None
         if words:
             self.session.set(words[0], words[1:])
         for name in words[:1] or SETTABLE:
@@ -191,10 +191,10 @@ class Conversation:
     def _top(self, rest: str) -> None:
         steps = list(enumerate(self.session.steps, 1))
         if not steps:
-            raise UsageError("there is no answer to look at", "an answer made here was wanted", "ask something")
+            raise UsageError("there is no answer to look at", "an answer made here", "ask something")
         if rest:
             if not (rest.isascii() and rest.isdigit() and len(rest) < 9 and int(rest)):
-                raise UsageError(f"/top is given {rest}", "a number of tokens was wanted", "e.g. /top 5")
+                raise UsageError(f"/top is given {rest}", "a number of tokens", "try /top 5")
             most = sorted(steps, key=lambda numbered: -numbered[1].surprise)[: int(rest)]
             steps = sorted(most, key=lambda numbered: numbered[0])
         for position, step in steps:
@@ -217,7 +217,7 @@ class Conversation:
             self.session.save(path)
         except OSError as error:
             seen = f"{path} cannot be written ({error.strerror})"
-            raise UsageError(seen, "a new file was wanted", "try another") from None
+            raise UsageError(seen, "a new file", "try another") from None
         self._note(f"[saved to {path}]")
 
     def _load(self, rest: str) -> None:
@@ -228,7 +228,7 @@ class Conversation:
 
     def _file(self, command: str, rest: str) -> Path:
         if not rest:
-            raise UsageError(f"{command} names no file", "a file was wanted", f"e.g. {command} talk.jsonl")
+            raise UsageError(f"{command} names no file", "a file", f"try {command} talk.jsonl")
         return Path(os.path.expanduser(rest))  # where there is no such user, ~user stays and is no folder
 
     def _out_of_reach(self) -> str:
@@ -256,7 +256,7 @@ class Conversation:
         return line.rstrip("\r\n") if line else None
 
     def _not_utf8(self) -> UsageError:
-        return UsageError("a line of standard input is no UTF-8", "text was wanted", "check the encoding")
+        return UsageError("a line of standard input is no UTF-8", "text", "check the encoding")
 
     def _write(self, text: str) -> None:
         # what a script reads is the plain text: only a terminal needs guarding

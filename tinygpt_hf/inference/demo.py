@@ -75,7 +75,7 @@ def demo(arguments: DemoArguments, started: Callable[[str, str, bool], None]) ->
     try:
         import gradio
     except ImportError:
-        raise UsageError("gradio is not installed", "it was wanted", "pip install 'tinygpt_hf[demo]'") from None
+        raise UsageError("gradio is not installed", "the demo extra", "run pip install 'tinygpt_hf[demo]'") from None
     with contextlib.closing(listening(arguments.host, arguments.port)) as place:
         host, port = place.getsockname()[:2]  # it is free; Gradio opens it itself
     with ended_by_sigterm():
@@ -256,7 +256,7 @@ def built_page(gradio, new_session: Callable[[], Session]):
         visit = visits.of(request.session_hash)
         session = chosen(visit, temperature, top_k, top_p, max_new_tokens)
         if not text.strip():
-            raise UsageError("the message is empty", "some text was wanted", "write something")
+            raise UsageError("the message is empty", "some text", "write something")
         steps = session.ask(text)
         yield from drawn(answered(visit, steps, session.messages, text))
 

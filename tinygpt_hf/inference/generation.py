@@ -81,11 +81,11 @@ class Step:
 def check_prompt(text: str) -> None:
     """Refuse what no model can continue, before one is loaded."""
     if not text:
-        raise UsageError("the prompt is empty", "some text to continue was wanted", "give --prompt or --prompt_file")
+        raise UsageError("the prompt is empty", "some text to continue", "give --prompt or --prompt_file")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError("the prompt is no valid UTF-8", "text was wanted", "check the terminal's encoding") from None
+        raise UsageError("the prompt is no valid UTF-8", "text", "check the terminal's encoding") from None
 
 
 def encode_prompt(tokenizer, text: str) -> list[int]:
@@ -95,7 +95,7 @@ def encode_prompt(tokenizer, text: str) -> list[int]:
     if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1 and ids[-1] != tokenizer.bos_token_id:
         ids = ids[:-1]  # a tokenizer that ends every text would leave nothing to continue
     if not ids:
-        raise UsageError("the prompt has no tokens", "some text to continue was wanted", "give another prompt")
+        raise UsageError("the prompt has no tokens", "some text to continue", "give another prompt")
     return list(ids)
 
 
@@ -107,7 +107,7 @@ def room_for_answer(model, prompt_tokens: int) -> int | None:
     if prompt_tokens >= context:
         raise UsageError(
             f"the prompt has {prompt_tokens} tokens",
-            f"the model's context is {context}, so at most {context - 1} and one new token fit",
+            f"at most {context - 1}, and one new token, in the model's context of {context}",
             f"shorten the prompt by {prompt_tokens - context + 1} tokens or more",
         )
     return context - prompt_tokens
@@ -188,7 +188,7 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
     sampling, prompt = read_sampling(arguments), _read_prompt(arguments)
     for name in ("num_return_sequences", "show_candidates"):
         if getattr(arguments, name) < 1:
-            raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1 was wanted", f"leave --{name} out")
+            raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1", f"leave --{name} out")
     if arguments.output_file:
         check_output(Path(arguments.output_file))
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
@@ -259,7 +259,7 @@ def read_sampling(arguments) -> Sampling:
 def check_length(max_new_tokens: int) -> None:
     """Refuse an answer without a token."""
     if max_new_tokens < 1:
-        raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1 was wanted", "try 200")
+        raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1", "try 200")
 
 
 class Reader:
@@ -343,7 +343,7 @@ def quoted(text: str) -> str:
 
 def _read_prompt(arguments: GenerateArguments) -> str:
     if arguments.prompt is not None and arguments.prompt_file is not None:
-        raise UsageError("--prompt and --prompt_file are both given", "one prompt was wanted", "remove one")
+        raise UsageError("--prompt and --prompt_file are both given", "one prompt", "remove one")
     if arguments.prompt_file is not None:
         try:
             prompt = Path(arguments.prompt_file).read_bytes().decode("utf-8")
@@ -351,7 +351,7 @@ def _read_prompt(arguments: GenerateArguments) -> str:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(
                 f"--prompt_file {arguments.prompt_file} cannot be read ({reason})",
-                "a UTF-8 text file was wanted",
+                "a UTF-8 text file",
                 "check the path and the encoding",
             ) from None
     else:
@@ -364,7 +364,7 @@ def check_output(path: Path) -> None:
     """Refuse an --output_file that cannot be one, before it takes long to fill."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
-        raise UsageError(f"--output_file {path} {what}", "a file to write was wanted", "choose another path")
+        raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
 
 
 def _joined(samples: list[str], several: bool) -> str:

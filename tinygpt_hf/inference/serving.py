@@ -39,7 +39,7 @@ def serve(
         Serve = None
     if Serve is None or not is_serve_available():
         raise UsageError(
-            "the parts of a web server are not installed", "they were wanted", "pip install 'tinygpt_hf[serve]'"
+            "the parts of a web server are not installed", "the serve extra", "run pip install 'tinygpt_hf[serve]'"
         )
 
     class Unstarted(Serve):
@@ -129,7 +129,7 @@ def listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:  # the last: a host that can be no name
         raise UsageError(
             f"{host} port {port} cannot be served on ({getattr(error, 'strerror', None) or error})",
-            "a free port on an address of this machine was wanted",
+            "a free port on an address of this machine",
             "choose another --port, or end the program that holds it",
         ) from None
 

@@ -129,7 +129,7 @@ def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
     if STOCK_CLASSES.get(architecture) != type(model).__name__:
         raise UsageError(
             f"a {type(model).__name__} ({architecture})",
-            f"conversion reads {', '.join(STOCK_CLASSES.values())}",
+            f"one of {', '.join(STOCK_CLASSES.values())}",
             "load the checkpoint with AutoModelForCausalLM and give that",
         )
     refuse_other_arithmetic(model.config)
@@ -159,19 +159,17 @@ def equal_architecture(config: Any, architecture: str | None = None, flag: str =
     `flag` is what the caller names an architecture by.
     """
     if architecture is not None and architecture not in DIALECTS:
-        raise UsageError(
-            f"architecture is {architecture!r}", f"it must be one of {', '.join(DIALECTS)}", "leave it out to choose"
-        )
+        raise UsageError(f"architecture is {architecture!r}", f"one of {', '.join(DIALECTS)}", "leave it out to choose")
     obstacles = {name: _obstacles(config, name) for name in DIALECTS}
     for name in [architecture] if architecture else DIALECTS:
         if not obstacles[name]:
             return name
     equal = [name for name, found in obstacles.items() if not found]
-    wanted = "; ".join(f"{name} needs {', '.join(obstacles[name])}" for name in obstacles if obstacles[name])
+    wanted = "; ".join(f"{', '.join(obstacles[name])} for {name}" for name in obstacles if obstacles[name])
     if architecture:
-        wanted = f"{architecture} needs {', '.join(obstacles[architecture])}"
-    what_to_do = f"use {flag}{equal[0]}, which it is equal to" if equal else "train with the fields of one"
-    raise UsageError(f"a TinyGPT configuration with {_dialect(config)}", wanted, what_to_do)
+        wanted = f"{', '.join(obstacles[architecture])} for {architecture}"
+    action = f"use {flag}{equal[0]}, which it is equal to" if equal else "train with the fields of one"
+    raise UsageError(f"a TinyGPT configuration with {_dialect(config)}", wanted, action)
 
 
 def refuse_other_arithmetic(config: Any) -> None:
@@ -181,19 +179,19 @@ def refuse_other_arithmetic(config: Any) -> None:
         if getattr(config, name, value) != value:
             raise UsageError(
                 f"{architecture} with {name} {getattr(config, name)}",
-                f"TinyGPT computes only {name} {value}",
+                f"{name} {value}: TinyGPT computes no other",
                 "convert a model without it",
             )
     if "sliding_attention" in (getattr(config, "layer_types", None) or []):
         raise UsageError(
             f"{architecture} with sliding attention in layer_types",
-            "TinyGPT computes only full attention",
+            "full attention: TinyGPT computes no other",
             "convert a model without it",
         )
     if architecture == "gpt2" and config.embd_pdrop != config.resid_pdrop:
         raise UsageError(
             f"embd_pdrop is {config.embd_pdrop} and resid_pdrop is {config.resid_pdrop}",
-            "TinyGPT has one hidden_dropout for both",
+            "one value: TinyGPT has one hidden_dropout for both",
             "set model.config.embd_pdrop = model.config.resid_pdrop before converting",
         )
 
@@ -289,7 +287,7 @@ def _renamed(name: str, table: Mapping[str, Any], architecture: str) -> tuple[st
     if pattern not in table:
         raise UsageError(
             f"the weight {name}",
-            f"{architecture} has no weight of that name that can be converted",
+            f"the weights of a plain {architecture}",
             "convert a plain model without adapters or extra heads",
         )
     found = (table[pattern],) if isinstance(table[pattern], str) else table[pattern]

@@ -40,7 +40,7 @@ def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "aut
     if len(tokenizer) > rows:
         raise UsageError(
             f"the tokenizer of {name} has {len(tokenizer)} tokens and its model knows {rows}",
-            "a model that knows every token of its tokenizer was wanted",
+            "a model that knows every token of its tokenizer",
             "put the tokenizer the model was trained with beside it",
         )
     return model.to(device).eval(), tokenizer
@@ -59,7 +59,7 @@ def open_pretrained(name: str, local_only: bool = False, **options):
     if missing:
         raise UsageError(
             f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
-            "the complete weights of a causal LM were wanted",
+            "the complete weights of a causal LM",
             "get the folder again, or name a text-generation model",
         )
     return folder, model
@@ -82,7 +82,9 @@ def choose_device(requested: str) -> str:
         return next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available.get(requested):
         there = ", ".join(name for name, yes in available.items() if yes)
-        raise UsageError(f"--device is {requested}", f"this machine has: {there}", "choose one of those, or auto")
+        raise UsageError(
+            f"--device is {requested}", f"a device of this machine: {there}", "choose one of those, or auto"
+        )
     return requested
 
 
@@ -98,15 +100,13 @@ def check_model(model: ModelArguments, data: DataArguments) -> None:
         with _loading_errors(name):
             config = AutoConfig.from_pretrained(checked_folder(name), trust_remote_code=False)
         if config.model_type not in CONTINUED:
-            wanted = f"training goes on from {', '.join(CONTINUED)}"
+            wanted = f"one of {', '.join(CONTINUED)}, which training goes on from"
             raise UsageError(f"{name} is a {config.model_type}", wanted, "name a model of these kinds")
         if config.model_type != "tinygpt":
             refuse_other_arithmetic(config)
         open_pretrained(name, device_map="meta")  # names and shapes only: nothing is read yet
     elif model.hidden_act is not None and model.hidden_act not in ACT2FN:
-        raise UsageError(
-            f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)} was wanted", "choose one of them"
-        )
+        raise UsageError(f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)}", "choose one of them")
     else:
         config_for(model, data, vocab_size=256)
 
@@ -124,7 +124,7 @@ def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **to
     except Exception as error:  # the strict dataclass wraps ValueErrors in several types of its own
         reason = " ".join(str(error.__cause__ or error).split())
         raise UsageError(
-            f"the model's shape is impossible ({reason})", "see model: in the settings", "mend it"
+            f"the model's shape is impossible ({reason})", "a shape that TinyGPTConfig takes", "fix it"
         ) from error
 
 
@@ -145,13 +145,13 @@ def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int
         if len(tokenizer) - len(new_tokens) > known:
             raise UsageError(
                 f"the tokenizer has {len(tokenizer)} tokens",
-                f"{model.model_name_or_path} knows {known}",
+                f"at most the {known} of {model.model_name_or_path}",
                 "use the model's own tokenizer",
             )
         if data.block_size > longest:
             raise UsageError(
                 f"--block_size is {data.block_size}",
-                f"the context of {model.model_name_or_path} is {longest}",
+                f"at most {longest}, the context of {model.model_name_or_path}",
                 "use a smaller one",
             )
         if new_tokens:
@@ -193,7 +193,7 @@ def stop_at(net, token: int) -> None:
 def _locate(name_or_path: str | None) -> tuple[str, bool]:
     """(folder or Hub id, must the network be left alone?), checked as far as that goes without loading."""
     if not name_or_path:
-        raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
+        raise UsageError("no MODEL is given", "a model folder or a Hub id", "try runs/quickstart")
     folder = Path(os.path.expanduser(name_or_path))  # Path.expanduser fails where there is no such user
     if folder.is_dir():
         if (folder / "adapter_config.json").exists():
@@ -201,20 +201,20 @@ def _locate(name_or_path: str | None) -> tuple[str, bool]:
         if not (folder / "config.json").is_file():
             inside = sorted(folder.glob("checkpoint-*"))
             hint = f"try {inside[-1]}" if inside else "name the --output_dir of a training run, or a downloaded model"
-            raise UsageError(f"{folder} is no model folder: it holds no config.json", "a model was wanted", hint)
+            raise UsageError(f"{folder} is no model folder: it holds no config.json", "a model", hint)
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
             # asked here because AutoTokenizer makes up an empty tokenizer for some model types
             raise UsageError(
                 f"{folder} holds no tokenizer",
-                "a model folder has its tokenizer beside the weights",
+                "a tokenizer beside the weights",
                 "copy the tokenizer the model was trained with (tokenizer.json, tokenizer_config.json) into it",
             )
         return str(folder), True
     if folder.exists():
-        raise UsageError(f"{folder} is a file", "a model folder or a Hub id was wanted", "name the folder it lies in")
+        raise UsageError(f"{folder} is a file", "a model folder or a Hub id", "name the folder it lies in")
     path_like = name_or_path.startswith((".", "/", "~", "runs/")) or "\\" in name_or_path or name_or_path.count("/") > 1
     if path_like:
-        raise UsageError(f"the folder {name_or_path} does not exist", "a model folder was wanted", "check the path")
+        raise UsageError(f"the folder {name_or_path} does not exist", "a model folder", "check the path")
     return name_or_path, _hub_unreachable(name_or_path)
 
 
@@ -226,7 +226,7 @@ def _hub_unreachable(name: str) -> bool:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    wanted = "a model folder or a Hub id (user/name) was wanted"
+    wanted = "a model folder or a Hub id (user/name)"
     try:
         HfApi().model_info(name, timeout=10)
         return False
@@ -259,9 +259,7 @@ def _loading_errors(name: str):
         )
         if "trust_remote_code" in str(error) or "custom code" in str(error):
             reason, action = "it needs code of its own, which is not run", "use an architecture that Transformers has"
-        raise UsageError(
-            f"{name} cannot be loaded ({reason})", "a causal LM of Transformers was wanted", action
-        ) from error
+        raise UsageError(f"{name} cannot be loaded ({reason})", "a causal LM of Transformers", action) from error
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def check_folder(folder: Path) -> None:
     if (folder / "adapter_config.json").exists():
         raise UsageError(
             f"{folder} holds an adapter (adapter_config.json)",
-            "a whole model was wanted",
+            "a whole model",
             "merge it into its base model with PEFT (merge_and_unload) and save that",
         )
     files = {name: folder / name for name in LARGEST if (folder / name).exists()}
@@ -100,10 +100,10 @@ def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
         if others:
             raise UsageError(
                 f"the weights of {folder} are in {others[0]}, which is not read: such files can run code",
-                f"{WEIGHTS} was wanted",
+                f"{WEIGHTS}",
                 "get the model in safetensors, or convert it on a machine that trusts it (save_pretrained)",
             )
-        raise UsageError(f"{folder} holds no weights", f"{WEIGHTS} was wanted", "get the folder again")
+        raise UsageError(f"{folder} holds no weights", f"{WEIGHTS}", "get the folder again")
     table = read_strictly(index).get("weight_map")
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise _damaged(index, "has no weight_map of tensor and file names")
@@ -206,19 +206,19 @@ def _check_promise(folder: Path, config: dict, tensors: dict[str, tuple[str, lis
     sizes, hint = _sizes(config), "get the folder again: config.json and weights belong together"
     if sizes["layers"] > len(tensors):
         seen = f"config.json of {folder} promises {sizes['layers']} layers"
-        raise UsageError(seen, f"the weights beside it are {len(tensors)} tensors", hint)
+        raise UsageError(seen, f"at most as many as the {len(tensors)} tensors beside it", hint)
     across = ("vocab", "width", "inner", "heads", "key heads", "head") + (("positions",) if _learned(config) else ())
     largest = max(across, key=sizes.get)
     if sizes[largest] > widest:
         seen = f"config.json of {folder} promises {SIZES[largest][0]} {sizes[largest]}"
-        raise UsageError(seen, f"no tensor beside it is wider than {widest}", hint)
+        raise UsageError(seen, f"at most {widest}, the widest tensor beside it", hint)
     promised = matrix_elements(config) if config["model_type"] in KNOWN else _elements_of_another(folder)
     if promised > 2 * there:  # where a few are missing, loading names them
         seen = f"config.json of {folder} promises {promised} weights or more"
-        raise UsageError(seen, f"{there} are beside it", hint)
+        raise UsageError(seen, f"about the {there} beside it", hint)
     memory = machine_memory()
     if size > memory:
-        wanted = f"this machine has {memory / 1e9:.1f} GB of memory"
+        wanted = f"at most {memory / 1e9:.1f} GB, this machine's memory"
         hint = "use a larger machine or a smaller model"
         raise UsageError(f"the weights of {folder} are {size / 1e9:.1f} GB", wanted, hint)
 
@@ -277,5 +277,5 @@ def _learned(config: dict) -> bool:
     return config["model_type"] == "gpt2" or config.get("position_embedding_type") == "learned"
 
 
-def _damaged(path: Path, what: str, what_to_do: str = "get the folder again") -> UsageError:
-    return UsageError(f"{path} {what}", "a complete model in safetensors was wanted", what_to_do)
+def _damaged(path: Path, what: str, action: str = "get the folder again") -> UsageError:
+    return UsageError(f"{path} {what}", "a complete model in safetensors", action)

@@ -84,6 +84,4 @@ class JsonList:
 
     def _fault(self, words: str, line: int) -> UsageError:
         where = f"{self._source.path}, entry {self._entry}"
-        return UsageError(
-            f"{where} is no JSON ({words}, line {line})", "a list of JSON objects was wanted", "mend or remove it"
-        )
+        return UsageError(f"{where} is no JSON ({words}, line {line})", "a list of JSON objects", "fix or remove it")

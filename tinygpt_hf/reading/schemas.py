@@ -56,13 +56,13 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
     if names is None and present:
         empty = next(name for name in present[0] if row[name] is None)
         kind = BrokenConversation if present[0] in CONVERSATIONS else UsageError
-        raise kind(f"{origin} holds nothing under {empty}", "text was wanted", "name another --text_column")
+        raise kind(f"{origin} holds nothing under {empty}", "text", "name another --text_column")
     if names is None:
         known = ", ".join(" with ".join(names) for names in SHAPES)
         wanted = f"the column {text_column!r}" if text_column else f"one of {known}"
         raise UsageError(
             f"{origin} has the columns {', '.join(map(str, row))[:300]}",
-            f"{wanted} was wanted",
+            wanted,
             "name one with --text_column",
         )
     if len(names) == 1 and isinstance(row[names[0]], str):
@@ -73,7 +73,7 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
     try:
         return _messages(row, names, origin)
     except UsageError as error:
-        raise BrokenConversation(error.seen, error.wanted, error.what_to_do) from None
+        raise BrokenConversation(error.problem, error.expected, error.action) from None
 
 
 def check_messages(messages, where: str) -> None:
@@ -98,8 +98,8 @@ def check_messages(messages, where: str) -> None:
     if fault:
         raise UsageError(
             f"{where}: {fault}",
-            'conversations look like {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}',
-            "mend the line or remove it",
+            '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}',
+            "fix the line or remove it",
         )
 
 
@@ -144,7 +144,7 @@ def _refuse_written(text: str, name: str, origin: str, chosen: bool) -> None:
 def _written(name: str, origin: str) -> UsageError:
     return BrokenConversation(
         f"{origin} holds a string under {name}",
-        "a conversation was wanted, as a list of messages",
+        "a conversation, as a list of messages",
         "store it as a list, in .jsonl or .parquet (plain text: name its column with --text_column)",
     )
 
@@ -153,7 +153,7 @@ def _lost(origin: str, where: str, names: list[str]) -> UsageError:
     fields = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
     return UsageError(
         f"{origin}: {where} has {fields}",
-        "only role and content of each turn are read, and nothing that means something may be lost",
+        "only role and content in each turn: nothing else would be read",
         "write it into the turns (a system prompt is the first message) or remove it; prepare-corpus drops and counts such rows",
     )
 
@@ -173,9 +173,7 @@ def _means_something(value) -> bool:
 
 
 def _no_text(value, name: str, origin: str) -> UsageError:
-    return UsageError(
-        f"{origin} holds a {type(value).__name__} under {name}", "text was wanted", "name another --text_column"
-    )
+    return UsageError(f"{origin} holds a {type(value).__name__} under {name}", "text", "name another --text_column")
 
 
 def _said(value, role: str, name: str, origin: str) -> list[dict]:
@@ -184,7 +182,7 @@ def _said(value, role: str, name: str, origin: str) -> list[dict]:
     if not isinstance(value, str):
         raise _no_text(value, name, origin)
     if not value.strip():
-        raise UsageError(f"{origin}: `{name}` is empty", "no turn may be empty", "fill the row or remove it")
+        raise UsageError(f"{origin}: `{name}` is empty", "text in every turn", "fill the row or remove it")
     return [{"role": role, "content": value}]
 
 
@@ -200,9 +198,7 @@ def _turns(value: list, origin: str) -> list[dict]:
         return value
     for number, turn in enumerate(value, 1):
         if not isinstance(turn.get("value"), str):
-            raise UsageError(
-                f"{origin}: message {number} has no text under `value`", "text was wanted", "mend or remove it"
-            )
+            raise UsageError(f"{origin}: message {number} has no text under `value`", "text", "fix or remove it")
     return [{"role": _speaker(turn), "content": turn["value"]} for turn in value]
 
 

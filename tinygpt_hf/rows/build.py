@@ -78,7 +78,7 @@ def open_rows(folder: Path) -> Prepared:
     """Rows made earlier."""
     validation = folder / "validation"
     if "window_rows" in (shard_manifest(folder / "train", 0) or {}):
-        wanted = "rows of a text that was read to its end were wanted"
+        wanted = "rows of a text that was read to its end"
         raise UsageError(
             f"the rows in {folder} were made with --streaming", wanted, "make them with `tinygpt tokenize`"
         )
@@ -185,7 +185,7 @@ class Making:
         if "tail" in hows and sum(m["num_tokens"] for m in held_out.manifests) < 2:
             raise UsageError(
                 "the text is a few long documents, and longer than the first window",
-                "validation is the tail of each, which is read last",
+                "validation text early in the stream: the tail of each is read last",
                 "give --validation_file, or leave --streaming out",
             )
         check_parts(train.manifests, held_out.manifests, self.data)
@@ -230,27 +230,23 @@ def check_parts(train: list[dict], validation: list[dict], data: DataArguments) 
     if count(train, "num_tokens") < needed:
         raise UsageError(
             f"the training text has {count(train, 'num_tokens')} tokens",
-            f"one row needs {needed}",
+            f"at least {needed} for one row",
             "use more text or a smaller --block_size",
         )
     held_out = count(validation, "num_tokens")
     if data.validation_file and held_out < 2:
-        raise UsageError(
-            f"the validation text has {held_out} tokens", "at least 2 were wanted", "use more --validation_file"
-        )
+        raise UsageError(f"the validation text has {held_out} tokens", "at least 2", "use more --validation_file")
     if held_out < 2:
         chats = sum(manifest.get("conversations", {}).get("count", 0) for manifest in train)  # they have no tail
         tail = ", use --validation_split tail," if chats < documents and data.validation_split != "tail" else ""
         raise UsageError(
             f"none of the {documents} documents fell into the {data.validation_split_percentage:g} % held out",
-            "validation needs some text",
+            "some text for validation",
             f"raise --validation_split_percentage{tail} or give --validation_file",
         )
     for part, manifests in (("train", train), ("validation", validation)):
         if count(manifests, "num_target_tokens") == 0:
-            raise UsageError(
-                f"no token of the {part} data may be learnt", "assistant turns were wanted", "check the messages"
-            )
+            raise UsageError(f"no token of the {part} data may be learnt", "assistant turns", "check the messages")
 
 
 def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:

@@ -49,7 +49,7 @@ def check_window(data: DataArguments, rows_per_step: int) -> None:
     if data.stream_window is not None and rows_per_step * share > window_rows(data):
         raise UsageError(
             f"--stream_window is {data.stream_window}, which makes windows of {window_rows(data)} rows",
-            f"a step has {rows_per_step}",
+            f"at least the {rows_per_step} rows of a step",
             f"use {KEPT * -int(-rows_per_step * share // 1) * data.block_size} or more",
         )
 
@@ -67,7 +67,7 @@ def open_stream(corpus: Corpus, tokenizer, folder: Path, reading: bool, closing:
     known = shard_manifest(folder / "train", 0)
     if (folder / "train" / storage.MANIFEST).is_file() or (known is not None and "window_rows" not in known):
         raise UsageError(
-            f"the rows in {folder} were made without --streaming", "rows that grow were wanted", "leave --streaming out"
+            f"the rows in {folder} were made without --streaming", "rows that grow", "leave --streaming out"
         )
     if known is not None:
         facts = stream_facts(corpus, tokenizer)
@@ -76,7 +76,7 @@ def open_stream(corpus: Corpus, tokenizer, folder: Path, reading: bool, closing:
         if changed:
             raise UsageError(
                 f"the rows in {folder} were made from other {', '.join(changed)}",
-                "the data of the run so far was wanted",
+                "the data of the run so far",
                 "restore it, or start afresh with --overwrite or another --output_dir",
             )
     reader = None

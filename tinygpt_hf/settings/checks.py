@@ -65,7 +65,7 @@ def check_settings(*groups) -> None:
             errors.append(
                 UsageError(
                     "--lora_r is given without --model_name_or_path",
-                    "adapters need a base that is trained already",
+                    "a trained base for the adapters",
                     "name one, or leave --lora_r out to train all weights",
                 )
             )
@@ -74,7 +74,7 @@ def check_settings(*groups) -> None:
             errors.append(
                 UsageError(
                     "--num_train_epochs is given with --streaming",
-                    "how many rows there are is known only when all is read",
+                    "a length in steps or tokens: how many rows there are is known only at the end",
                     "use --max_steps or --max_train_tokens",
                 )
             )
@@ -85,7 +85,7 @@ def check_settings(*groups) -> None:
             errors.append(
                 UsageError(
                     f"--block_size is {data.block_size}",
-                    f"the model's context (--max_position_embeddings) is {longest}",
+                    f"at most {longest}, the model's context (--max_position_embeddings)",
                     f"use --block_size {longest} or less, or leave --max_position_embeddings out",
                 )
             )
@@ -120,7 +120,7 @@ def _typed(value, annotation, where: str):
         )
     if kind is str:
         if not isinstance(value, str):
-            raise UsageError(f"{where} is {shown(value)}", "text was wanted", "put it in quotes")
+            raise UsageError(f"{where} is {shown(value)}", "text", "put it in quotes")
         return value
     return convert(_plain(value), annotation, where)
 
@@ -142,13 +142,13 @@ def _ranges(group) -> list[UsageError]:
 
     for name in AT_LEAST_ONE.get(type(group), ()):
         if getattr(group, name) is not None and getattr(group, name) < 1:
-            complain(name, "at least 1 was wanted")
+            complain(name, "at least 1")
     for name in NOT_NEGATIVE.get(type(group), ()):
         if getattr(group, name) is not None and getattr(group, name) < 0:
-            complain(name, "0 or more was wanted")
+            complain(name, "0 or more")
     for name in BELOW_ONE.get(type(group), ()):
         if getattr(group, name) is not None and getattr(group, name) >= 1:
-            complain(name, "less than 1 was wanted")
+            complain(name, "less than 1")
     return errors
 
 
@@ -157,14 +157,14 @@ def _model(model: ModelArguments) -> list[UsageError]:
     model = shaped(model)
     heads, key_heads = model.num_attention_heads, model.num_key_value_heads
     if model.rms_norm_eps <= 0:
-        errors.append(UsageError(f"--rms_norm_eps is {model.rms_norm_eps:g}", "more than 0 was wanted", "e.g. 1e-6"))
+        errors.append(UsageError(f"--rms_norm_eps is {model.rms_norm_eps:g}", "more than 0", "try 1e-6"))
     rope = model.rope_parameters or {}
     if rope.get("rope_type", "default") not in ROPE_TYPES:
         seen = f"--rope_parameters has the rope_type {rope['rope_type']!r}"
-        errors.append(UsageError(seen, f"one of {', '.join(ROPE_TYPES)} was wanted", "choose one of them"))
+        errors.append(UsageError(seen, f"one of {', '.join(ROPE_TYPES)}", "choose one of them"))
     theta = rope.get("rope_theta", 10_000)
     if not isinstance(theta, (int, float)) or not 0 < theta < float("inf"):
-        errors.append(UsageError(f"--rope_parameters has the rope_theta {theta!r}", "above 0 was wanted", "e.g. 10000"))
+        errors.append(UsageError(f"--rope_parameters has the rope_theta {theta!r}", "above 0", "try 10000"))
     if heads is None or model.hidden_size is None:
         return errors  # of the weights it goes on from
     if min(heads, model.hidden_size, key_heads or 1) < 1:
@@ -174,16 +174,16 @@ def _model(model: ModelArguments) -> list[UsageError]:
         errors.append(
             UsageError(
                 f"--hidden_size {model.hidden_size} is no multiple of --num_attention_heads {heads}",
-                "heads of equal width were wanted",
-                f"e.g. --num_attention_heads {nearest}, or give --head_dim",
+                "heads of equal width",
+                f"try --num_attention_heads {nearest}, or give --head_dim",
             )
         )
     if key_heads and heads % key_heads:
         errors.append(
             UsageError(
                 f"--num_attention_heads {heads} is no multiple of --num_key_value_heads {key_heads}",
-                "every key/value head serves the same number of heads",
-                f"e.g. --num_key_value_heads {next(k for k in range(min(key_heads, heads), 0, -1) if heads % k == 0)}",
+                "a multiple: every key/value head serves the same number of heads",
+                f"try --num_key_value_heads {next(k for k in range(min(key_heads, heads), 0, -1) if heads % k == 0)}",
             )
         )
     return errors
@@ -195,34 +195,36 @@ def _data(data: DataArguments) -> list[UsageError]:
         errors.append(
             UsageError(
                 f"--validation_split_percentage is {data.validation_split_percentage:g}",
-                "0 to below 100 was wanted",
-                "e.g. 5",
+                "0 to below 100",
+                "try 5",
             )
         )
     if data.validation_split_percentage == 0 and not data.validation_file and not data.rows:
         errors.append(
             UsageError(
-                "--validation_split_percentage is 0", "validation needs some text", "raise it or give --validation_file"
+                "--validation_split_percentage is 0", "some text for validation", "raise it or give --validation_file"
             )
         )
     if data.streaming and data.rows:
         errors.append(
-            UsageError("--rows is given with --streaming", "rows that are there need no reading", "remove one of them")
+            UsageError(
+                "--rows is given with --streaming",
+                "one of them: rows that are there need no reading",
+                "remove one of them",
+            )
         )
     if data.stream_window is not None and not data.streaming:
-        errors.append(UsageError("--stream_window is given without --streaming", "both or none", "add --streaming"))
+        errors.append(UsageError("--stream_window is given without --streaming", "both or neither", "add --streaming"))
     if data.stream_window is not None and data.stream_window < SMALLEST_STREAM * data.block_size:
         errors.append(
             UsageError(
                 f"--stream_window is {data.stream_window}",
-                f"at least {SMALLEST_STREAM} rows of {data.block_size} tokens were wanted",
+                f"at least {SMALLEST_STREAM} rows of {data.block_size} tokens",
                 f"use {SMALLEST_STREAM * data.block_size} or more",
             )
         )
     if data.document_separator == "":
-        errors.append(
-            UsageError("--document_separator is empty", "`blank_line` or a marker was wanted", "leave it out")
-        )
+        errors.append(UsageError("--document_separator is empty", "`blank_line` or a marker", "leave it out"))
     return errors
 
 
@@ -231,7 +233,7 @@ def _tokenizer(tokenizer: TokenizerArguments) -> list[UsageError]:
         return [
             UsageError(
                 "--tokenizer_name is given beside --tokenizer_type or --vocab_size",
-                "either an existing tokenizer or one to train",
+                "an existing tokenizer or one to train",
                 "remove one of them",
             )
         ]
@@ -240,7 +242,7 @@ def _tokenizer(tokenizer: TokenizerArguments) -> list[UsageError]:
             return [
                 UsageError(
                     f"--vocab_size is {tokenizer.vocab_size}",
-                    f"byte-level BPE has 256 bytes and 4 special tokens before its first merge, and at most {LARGEST_BPE}",
+                    f"{SMALLEST_BPE} to {LARGEST_BPE}: 256 bytes and 4 special tokens come before the first merge",
                     f"use at least {SMALLEST_BPE}, e.g. 4096, or --tokenizer_type byte",
                 )
             ]
@@ -248,7 +250,7 @@ def _tokenizer(tokenizer: TokenizerArguments) -> list[UsageError]:
         return [
             UsageError(
                 f"--vocab_size is given for a {tokenizer.tokenizer_type} tokenizer",
-                "its vocabulary follows from the text",
+                "no --vocab_size: it follows from the text",
                 "remove --vocab_size or use --tokenizer_type bpe",
             )
         ]
@@ -259,39 +261,35 @@ def _training(training: TrainingArguments) -> list[UsageError]:
     errors = []
     given = [f"--{name} {getattr(training, name)}" for name in LENGTHS if getattr(training, name) is not None]
     if len(given) > 1:
-        wanted = f"at most one of {', '.join(f'--{name}' for name in LENGTHS)} was wanted"
+        wanted = f"at most one of {', '.join(f'--{name}' for name in LENGTHS)}"
         errors.append(UsageError(" and ".join(given), wanted, "remove the others"))
     if training.num_train_epochs is not None and training.num_train_epochs <= 0:
-        errors.append(
-            UsageError(f"--num_train_epochs is {training.num_train_epochs}", "more than 0 was wanted", "e.g. 3")
-        )
+        errors.append(UsageError(f"--num_train_epochs is {training.num_train_epochs}", "more than 0", "try 3"))
     if training.save_total_limit < 2:
         errors.append(
             UsageError(
                 f"--save_total_limit is {training.save_total_limit}",
-                "two checkpoints are the fewest that survive a damaged newest one",
+                "2 or more, so that a damaged newest checkpoint loses nothing",
                 "use 2 or more",
             )
         )
     if training.lora_r and importlib.util.find_spec("peft") is None:
-        errors.append(UsageError("peft is not installed", "--lora_r needs it", "pip install 'tinygpt_hf[tune]'"))
+        errors.append(UsageError("peft is not installed", "it, for --lora_r", "run pip install 'tinygpt_hf[tune]'"))
     if training.lora_alpha is not None and training.lora_alpha <= 0:
-        errors.append(UsageError(f"--lora_alpha is {training.lora_alpha:g}", "more than 0 was wanted", "e.g. 16"))
+        errors.append(UsageError(f"--lora_alpha is {training.lora_alpha:g}", "more than 0", "try 16"))
     for name in ("lora_alpha", "lora_dropout", "lora_merge"):
         if getattr(training, name) and training.lora_r is None:
-            errors.append(UsageError(f"--{name} is given without --lora_r", "both or none", "e.g. --lora_r 8"))
+            errors.append(UsageError(f"--{name} is given without --lora_r", "both or neither", "try --lora_r 8"))
     kind, _, number = training.nonfinite.partition(":")
     if training.nonfinite != "stop" and not (kind == "skip" and number.isascii() and number.isdigit()):
-        errors.append(
-            UsageError(f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N` was wanted", "e.g. skip:10")
-        )
+        errors.append(UsageError(f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N`", "try skip:10"))
     if training.license is not None and not LICENSE.fullmatch(training.license):
-        wanted = "an identifier of the Hub was wanted, in small letters"
-        errors.append(UsageError(f"--license is {training.license!r}", wanted, "e.g. apache-2.0, mit, cc-by-4.0"))
+        wanted = "an identifier of the Hub, in small letters"
+        errors.append(UsageError(f"--license is {training.license!r}", wanted, "try apache-2.0, mit, cc-by-4.0"))
     for language in training.language:
         if not LANGUAGE.fullmatch(language):
-            wanted = "ISO 639 codes were wanted, `code` or `multilingual`"
-            errors.append(UsageError(f"--language is {language!r}", wanted, "e.g. --language en"))
+            wanted = "ISO 639 codes, `code` or `multilingual`"
+            errors.append(UsageError(f"--language is {language!r}", wanted, "try --language en"))
     try:
         if training.push_to_hub or training.hub_model_id is not None:
             check_repository(training.hub_model_id, "--hub_model_id")
@@ -299,12 +297,10 @@ def _training(training: TrainingArguments) -> list[UsageError]:
         errors.append(error)
     if not training.push_to_hub and (training.hub_model_id is not None or training.hub_private_repo):
         name = "hub_model_id" if training.hub_model_id is not None else "hub_private_repo"
-        errors.append(UsageError(f"--{name} is given without --push_to_hub", "both or none", "add --push_to_hub"))
+        errors.append(UsageError(f"--{name} is given without --push_to_hub", "both or neither", "add --push_to_hub"))
     if training.min_learning_rate_ratio > 1:
         errors.append(
-            UsageError(
-                f"--min_learning_rate_ratio is {training.min_learning_rate_ratio:g}", "0 to 1 was wanted", "e.g. 0.1"
-            )
+            UsageError(f"--min_learning_rate_ratio is {training.min_learning_rate_ratio:g}", "0 to 1", "try 0.1")
         )
     return errors
 

@@ -131,18 +131,18 @@ def check_corpus(corpus: CorpusArguments) -> None:
     whole = ("shard_megabytes", "sample_documents", "sample_bytes", "sample_tokens")
     for name in whole:
         if getattr(corpus, name) is not None and getattr(corpus, name) < 1:
-            complain(name, "at least 1 was wanted", f"see --help for --{name}")
+            complain(name, "at least 1", f"see --help for --{name}")
     for name in vars(corpus):
         value = getattr(corpus, name)
         if name.startswith(("min_", "max_")) and value not in (None, "off") and value < 0:
-            complain(name, "0 or more was wanted", f"see --help for --{name}")
+            complain(name, "0 or more", f"see --help for --{name}")
     if not 0 < corpus.near_duplicate_threshold <= 1:
-        complain("near_duplicate_threshold", "above 0, at most 1 was wanted", "e.g. 0.75")
+        complain("near_duplicate_threshold", "above 0, at most 1", "try 0.75")
     if corpus.min_language_score > 1:
-        complain("min_language_score", "at most 1 was wanted", "e.g. 0.3")
+        complain("min_language_score", "at most 1", "try 0.3")
     unknown = [kind for kind in corpus.mask if kind not in KINDS]
     if unknown and corpus.mask != ["all"]:
-        complain("mask", f"some of {', '.join(KINDS)}, or all, were wanted", "e.g. --mask email phone")
+        complain("mask", f"some of {', '.join(KINDS)}, or all", "try --mask email phone")
     samples = [name for name in whole[1:] if getattr(corpus, name) is not None]
     if len(samples) > 1:
         seen = " and ".join(f"--{name}" for name in samples)

@@ -39,7 +39,7 @@ class PullArguments:
 
 def check_repository(name: str | None, flag: str, owned: bool = True) -> str:
     """`name`, if the Hub can have a repository of that name; `owned`: it must say whose it is."""
-    wanted, example = "a Hub id (user/name) was wanted" if owned else "a Hub id was wanted", "e.g. alice/my-model"
+    wanted, example = "a Hub id (user/name)" if owned else "a Hub id", "try alice/my-model"
     if not name:
         raise UsageError(f"there is no {flag}", wanted, example)
     fits = _ID.fullmatch(name) and len(name) <= LONGEST_ID and ("/" in name or not owned)
@@ -53,10 +53,10 @@ def check_revision(revision: str | None, branch: bool) -> str | None:
     """`revision`, if Git can have one of that name; `branch`: it will be written to, so it can be no commit."""
     if revision is None:
         return None
-    wanted = "a branch was wanted" if branch else "a branch, tag or commit was wanted"
+    wanted = "a branch" if branch else "a branch, tag or commit"
     bad = not _REVISION.fullmatch(revision) or len(revision) > LONGEST_REVISION
     if bad or ".." in revision or revision.endswith((".", ".lock")) or branch and _COMMIT.fullmatch(revision):
-        raise UsageError(f"--revision is {printable(revision)[:120]!r}", wanted, "e.g. --revision main")
+        raise UsageError(f"--revision is {printable(revision)[:120]!r}", wanted, "try --revision main")
     return revision
 
 
@@ -65,5 +65,5 @@ def check_also(words: list[str]) -> list[str]:
     given = [word for part in words for word in part.split(",") if word]
     for word in given:
         if word not in ALSO:
-            raise UsageError(f"--also is {printable(word)!r}", f"{', '.join(ALSO)} were wanted", "choose of them")
+            raise UsageError(f"--also is {printable(word)!r}", f"{', '.join(ALSO)}", "choose of them")
     return [word for word in ALSO if word in given]

@@ -73,7 +73,7 @@ def _refuse_broken_words(argv: list[str]) -> None:
     """Words whose bytes are no UTF-8 could be neither saved nor shown."""
     for word in argv:
         if any("\ud800" <= c <= "\udfff" for c in word):
-            raise UsageError(f"{word!r} is no UTF-8", "text was wanted", "rename the file or retype the word")
+            raise UsageError(f"{word!r} is no UTF-8", "text", "rename the file or retype the word")
 
 
 def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | None]:
@@ -86,7 +86,7 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
             if positional and positional not in flags and not word.startswith("-"):
                 flags[positional] = (word, positional.upper())
             else:
-                errors.append(UsageError(f"unexpected word {word!r}", "settings begin with --", "see --help"))
+                errors.append(UsageError(f"unexpected word {word!r}", "settings, which begin with --", "see --help"))
             continue
         flag, has_value, value = word[2:].partition("=")
         name = flag.replace("-", "_")
@@ -95,24 +95,20 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
         if name == "config" and uses_config:
             value = value if has_value else (words.pop(0) if words and not words[0].startswith("--") else "")
             if not value:
-                errors.append(
-                    UsageError("--config has no value", "a YAML file was wanted", "e.g. --config configs/x.yaml")
-                )
+                errors.append(UsageError("--config has no value", "a YAML file", "try --config configs/x.yaml"))
             elif config:
-                errors.append(
-                    UsageError(f"--config is given twice ({config}, {value})", "one file was wanted", "remove one")
-                )
+                errors.append(UsageError(f"--config is given twice ({config}, {value})", "one file", "remove one"))
             config = value or config
             continue
         if name not in flat and negated in flat and base_type(flat[negated][1].type)[0] is bool:
             if has_value:
                 errors.append(
-                    UsageError(f"{word} has a value", f"--{flag} alone means no", f"write --{negated} {value}")
+                    UsageError(f"{word} has a value", f"--{flag} alone, which means no", f"write --{negated} {value}")
                 )
             name, has_value, value = negated, "=", "false"
         if name not in flat:
             known = ["config", *flat, *aliases] if uses_config else [*flat, *aliases]
-            errors.append(UsageError(f"unknown setting --{flag}", _did_you_mean(name, known, "--"), "see --help"))
+            errors.append(UsageError(f"unknown setting --{flag}", "one that --help lists", _hint(name, known, "--")))
             while words and not words[0].startswith("--"):
                 words.pop(0)  # its values are no words of their own
             continue
@@ -122,7 +118,7 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
             while words and not words[0].startswith("--"):
                 value.append(words.pop(0))
             if not value:
-                errors.append(UsageError(f"--{flag} has no value", "one or more words were wanted", "see --help"))
+                errors.append(UsageError(f"--{flag} has no value", "one or more words", "see --help"))
                 continue
         elif kind is bool and not has_value:
             follows = bool(words) and words[0].lower() in ("true", "false", "yes", "no", "1", "0", "on", "off")
@@ -130,13 +126,11 @@ def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | N
         elif not has_value:
             if not words or words[0].startswith("--"):
                 hint = f"if {words[0]} is meant, write --{flag}={words[0]}" if words else "see --help"
-                errors.append(UsageError(f"--{flag} has no value", "one was wanted", hint))
+                errors.append(UsageError(f"--{flag} has no value", "one", hint))
                 continue
             value = words.pop(0)
         if name in flags:
-            errors.append(
-                UsageError(f"--{flag} is given twice ({flags[name][1]})", "one value was wanted", "remove one")
-            )
+            errors.append(UsageError(f"--{flag} is given twice ({flags[name][1]})", "one value", "remove one"))
         flags[name] = (value, f"--{flag}")
     return flags, config
 
@@ -153,15 +147,13 @@ def load_yaml(path: str, bounded: bool = True) -> dict:
         with open(path, "rb") as file:
             data = file.read(LARGEST_FILE + 1 if bounded else -1)
         if bounded and len(data) > LARGEST_FILE:
-            wanted = f"at most {LARGEST_FILE} bytes were wanted"
+            wanted = f"at most {LARGEST_FILE} bytes"
             raise UsageError(f"--config {path} is no settings file: it is too large", wanted, "check the path")
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise UsageError(f"--config {path} does not exist", "a YAML file was wanted", "check the path") from None
+        raise UsageError(f"--config {path} does not exist", "a YAML file", "check the path") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
-        raise UsageError(
-            f"--config {path} cannot be read ({error})", "a YAML file was wanted", "check the file"
-        ) from None
+        raise UsageError(f"--config {path} cannot be read ({error})", "a YAML file", "check the file") from None
 
     class Loader(yaml.SafeLoader):
         values = 0
@@ -201,18 +193,14 @@ def load_yaml(path: str, bounded: bool = True) -> dict:
         loaded = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader, made stricter
         json.dumps(loaded, ensure_ascii=False).encode()  # "\ud800" could be neither saved nor shown
     except RecursionError:
-        raise UsageError(f"{path} is nested too deeply", "sections with settings were wanted", "see configs/") from None
+        raise UsageError(f"{path} is nested too deeply", "sections with settings", "see configs/") from None
     except (yaml.YAMLError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"{path} is no readable YAML: {line}", "`key: value` lines were wanted", "mend that line"
-        ) from None
+        raise UsageError(f"{path} is no readable YAML: {line}", "`key: value` lines", "fix that line") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise UsageError(
-            f"{path} holds a {type(loaded).__name__}", "a mapping with sections was wanted", "see configs/"
-        )
+        raise UsageError(f"{path} holds a {type(loaded).__name__}", "a mapping with sections", "see configs/")
     return loaded
 
 
@@ -238,17 +226,16 @@ def _read_yaml(path, groups, flat, aliases, errors) -> dict[str, tuple[object, s
     for section, content in loaded.items():
         if section not in sections:
             if section not in all_sections:
-                hint = _did_you_mean(str(section), sorted(all_sections), "")
+                hint = _hint(str(section), sorted(all_sections), "")
                 if section in flat:
-                    hint = f"{section} belongs under `{flat[section][0].section}:`"
-                errors.append(UsageError(f"{path}: unknown section `{section}`", hint, "rename or remove it"))
+                    hint = f"move it under `{flat[section][0].section}:`"
+                known = ", ".join(sorted(all_sections))
+                errors.append(UsageError(f"{path}: unknown section `{section}`", f"one of {known}", hint))
             continue
         if content is None:
             continue
         if not isinstance(content, dict):
-            errors.append(
-                UsageError(f"{path}: `{section}` is {shown(content)}", "a mapping was wanted", "see configs/")
-            )
+            errors.append(UsageError(f"{path}: `{section}` is {shown(content)}", "a mapping", "see configs/"))
             continue
         here = {n for n, (g, _) in flat.items() if g in sections[section]}
         here_old = {old for old, new in aliases.items() if new in here}
@@ -258,10 +245,10 @@ def _read_yaml(path, groups, flat, aliases, errors) -> dict[str, tuple[object, s
             if name not in here:
                 if _known_elsewhere(name, section, arguments):
                     continue
-                hint = _did_you_mean(name, [*here, *here_old], "")
+                hint = _hint(name, [*here, *here_old], "")
                 if name in flat:
-                    hint = f"{name} belongs under `{flat[name][0].section}:`"
-                errors.append(UsageError(f"{where} is no setting", hint, "rename or remove it"))
+                    hint = f"move it under `{flat[name][0].section}:`"
+                errors.append(UsageError(f"{where} is no setting", f"a setting of `{section}:`", hint))
             elif name in values:
                 errors.append(UsageError(f"{where} repeats {values[name][1]}", "one of the two names", "remove one"))
             elif raw is not None:
@@ -278,9 +265,9 @@ def _known_elsewhere(name: str, section: str, arguments) -> bool:
     )
 
 
-def _did_you_mean(name: str, known: list[str], prefix: str) -> str:
+def _hint(name: str, known: list[str], prefix: str) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {prefix}{close[0]}?" if close else "no setting has a name like it"
+    return f"did you mean {prefix}{close[0]}?" if close else "see --help"
 
 
 def shown(value) -> str:
@@ -303,7 +290,7 @@ def _choices(annotation) -> list[str]:
 
 
 def convert(raw, annotation, where: str):
-    """A YAML value or a word of the command line as the type of a field; `UsageError` says what was wanted instead."""
+    """A YAML value or a word of the command line as the type of a field; `UsageError` says what instead."""
     optional = type(None) in typing.get_args(annotation)
     kind, inner = base_type(annotation)
     if optional and (raw is None or (isinstance(raw, str) and raw.lower() in ("none", "null"))):
@@ -311,7 +298,7 @@ def convert(raw, annotation, where: str):
     choices = _choices(annotation)
     if raw is None:
         wanted = f"one of {', '.join(choices)}" if kind is typing.Literal else kind.__name__
-        raise UsageError(f"{where} is empty", f"{wanted} was wanted", "give a value or remove it")
+        raise UsageError(f"{where} is empty", wanted, "give a value or remove it")
     if choices and isinstance(raw, bool):  # YAML reads a bare `no` or `off` as false
         raw = next((word for word in choices if word == ("on" if raw else "off")), "yes" if raw else "no")
     if raw in choices:
@@ -319,7 +306,7 @@ def convert(raw, annotation, where: str):
     if kind is typing.Literal:
         close = difflib.get_close_matches(str(raw), choices, n=1)
         hint = f"did you mean {close[0]}?" if close else "choose one of them"
-        raise UsageError(f"{where} is {shown(raw)}", f"one of {', '.join(choices)} was wanted", hint)
+        raise UsageError(f"{where} is {shown(raw)}", f"one of {', '.join(choices)}", hint)
     if kind is list:
         items = raw if isinstance(raw, list) else [raw]
         if (
@@ -334,25 +321,23 @@ def convert(raw, annotation, where: str):
     if kind is dict:
         return _numbers(_mapping(raw, where))
     if isinstance(raw, (list, dict)):
-        raise UsageError(f"{where} is {shown(raw)}", f"one {kind.__name__} was wanted", "give a single value")
+        raise UsageError(f"{where} is {shown(raw)}", f"one {kind.__name__}", "give a single value")
     if kind is bool:
         words = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
         if str(raw).lower() not in words:
-            raise UsageError(f"{where} is {shown(raw)}", "true or false was wanted", "write true or false")
+            raise UsageError(f"{where} is {shown(raw)}", "true or false", "write true or false")
         return words[str(raw).lower()]
     if kind in (int, float):
         return _number(raw, kind, where)
     if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
-        raise UsageError(f"{where} is {str(raw).lower()}", "text was wanted", "put it in quotes")
+        raise UsageError(f"{where} is {str(raw).lower()}", "text", "put it in quotes")
     return str(raw)
 
 
 def _mapping(raw, where: str) -> dict:
     raw = _json(raw) if isinstance(raw, str) else raw
     if not isinstance(raw, dict):
-        raise UsageError(
-            f"{where} is {shown(raw)}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
-        )
+        raise UsageError(f"{where} is {shown(raw)}", "a mapping (JSON on the command line)", "try '{\"a\": 1}'")
     return raw
 
 
@@ -385,13 +370,13 @@ def _number(raw, kind: type, where: str):
         except ValueError:
             number = math.nan
     if isinstance(number, float) and not math.isfinite(number):
-        raise UsageError(f"{where} is {shown(raw)}", f"{wanted} was wanted", "e.g. 3e-4, 0.1 or 1000")
+        raise UsageError(f"{where} is {shown(raw)}", wanted, "try 3e-4, 0.1 or 1000")
     if kind is int and isinstance(number, float):
         if not number.is_integer():
-            raise UsageError(f"{where} is {shown(raw)}", "a whole number was wanted", f"e.g. {round(number)}")
+            raise UsageError(f"{where} is {shown(raw)}", "a whole number", f"try {round(number)}")
         number = int(number)
     if kind is int and abs(number) > LARGEST:
-        raise UsageError(f"{where} is {shown(raw)}", f"{wanted} up to {LARGEST} was wanted", "give a smaller one")
+        raise UsageError(f"{where} is {shown(raw)}", f"{wanted} up to {LARGEST}", "give a smaller one")
     return number
 
 

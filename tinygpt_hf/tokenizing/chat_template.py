@@ -142,7 +142,7 @@ def _template(tokenizer) -> str:
         template = template.get("default")
     if not isinstance(template, str) or not template:
         raise UsageError(
-            "the tokenizer has no chat template", "a conversation needs one", "use a chat model, or plain text"
+            "the tokenizer has no chat template", "one, for conversations", "use a chat model, or plain text"
         )
     return template
 

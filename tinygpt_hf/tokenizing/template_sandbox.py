@@ -62,7 +62,7 @@ def rendered(
         roles = ", ".join(message["role"] for message in messages[:4])
         raise RefusedError(
             f"the chat template refuses the conversation ({answer['refused']})",
-            f"its roles are {roles}",
+            f"a template that takes the roles {roles}",
             "change the messages or the tokenizer",
         )
     if "fault" in answer:
@@ -74,7 +74,7 @@ def unsound(name: str, fault: str):
     """The `UsageError` for a template that does not do what templates are for."""
     return UsageError(
         f"the chat template of {name or 'the tokenizer'} {fault}",
-        "a template that writes a conversation was wanted",
+        "a template that writes a conversation",
         "use a tokenizer with a sound template",
     )
 

@@ -66,7 +66,7 @@ def train_tokenizer(
         if tokenizer_type == "bpe" and vocab_size < SMALLEST_BPE:
             raise UsageError(
                 f"--vocab_size is {vocab_size}",
-                f"byte-level BPE has 256 bytes and {len(SPECIAL_TOKENS)} special tokens before its first merge",
+                f"at least {SMALLEST_BPE}: 256 bytes and {len(SPECIAL_TOKENS)} special tokens come before the first merge",
                 f"use at least {SMALLEST_BPE}, or --tokenizer_type byte",
             )
         trainer = trainers.BpeTrainer(
@@ -96,7 +96,7 @@ def _not_empty(texts: Iterable[str]) -> Iterator[str]:
     texts = iter(texts)
     first = next(texts, None)
     if first is None:
-        raise UsageError("the text is empty", "a tokenizer is trained on text", "name files that hold some")
+        raise UsageError("the text is empty", "text to train a tokenizer on", "name files that hold some")
     return itertools.chain([first], texts)
 
 
@@ -117,7 +117,7 @@ def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise UsageError(
             f"no tokenizer could be loaded from {name_or_path!r} ({reason})",
-            "a folder with tokenizer.json or a Hub id was wanted",
+            "a folder with tokenizer.json or a Hub id",
             action,
         ) from error
 
@@ -132,17 +132,15 @@ def load_tokenizer(name_or_path: str):
     if largest >= 2 * len(tokenizer) + 1024:
         raise UsageError(
             f"{name_or_path!r} numbers its {len(tokenizer)} tokens up to {largest}",
-            "numbers without large gaps were wanted",
+            "numbers without large gaps",
             "get the tokenizer again",
         )
     if not tokenizer.is_fast:
-        raise UsageError(
-            f"{name_or_path!r} has a slow tokenizer", "a fast one was wanted", "convert it to tokenizer.json"
-        )
+        raise UsageError(f"{name_or_path!r} has a slow tokenizer", "a fast one", "convert it to tokenizer.json")
     if tokenizer.eos_token_id is None:
         raise UsageError(
             f"the tokenizer {name_or_path!r} has no end-of-text token",
-            "documents are separated by it",
+            "one, to separate documents",
             "set eos_token in its tokenizer_config.json",
         )
     return tokenizer

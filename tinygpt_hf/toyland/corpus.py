@@ -58,7 +58,7 @@ def _messages(turns: list[Exchange]) -> list[dict[str, str]]:
 def document(seed: int, index: int, split: str = "train") -> dict:
     """Write document number `index`: {"text", "kind": "story" | "facts", "id"} or {"messages", "kind": "dialogue", "id"}."""
     if split not in SPLITS:
-        raise UsageError(f"split {split!r}", "toyland has the splits train and heldout", 'use split="train"')
+        raise UsageError(f"split {split!r}", "train or heldout", 'use split="train"')
     rng, held_out = _rng(seed, split, index), split == "heldout"
     identity = f"toyland/{split}/{seed}/{index}"
     chance = rng.random()
