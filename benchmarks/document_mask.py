@@ -21,7 +21,7 @@ from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.store import Rows, RowWriter
 from tinygpt_hf.rows.view import RowView
-from tinygpt_hf.training.recipe import micro_batch_loss
+from tinygpt_hf.training.step import micro_batch_loss
 
 VARIANTS = [("wrap", False), ("wrap", True), ("bestfit", False), ("bestfit", True)]
 V = 4096

@@ -39,10 +39,10 @@ class Clock:
 def timed_training(model, data, tokenizer, training):
     """(result, processor and wall time of its micro-batches and updates) of a training."""
     from tinygpt_hf.training import optimizer as optim
-    from tinygpt_hf.training import recipe
+    from tinygpt_hf.training import recipe, step
 
     clock = Clock()
-    timed_parts = (recipe, "gradients"), (recipe, "clipped_norm"), (optim.MuonAdamW, "step")
+    timed_parts = (step, "gradients"), (step, "clipped_norm"), (optim.MuonAdamW, "step")
     originals = [(owner, name, getattr(owner, name)) for owner, name in timed_parts]
 
     def timed(function):

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from tinygpt_hf import cli
-from tinygpt_hf.training import recipe
+from tinygpt_hf.training import precision
 
 
 class Sharding:
@@ -48,7 +48,7 @@ class Sharding:
 
 
 if __name__ == "__main__":
-    whole = recipe.make_accelerator
-    recipe.make_accelerator = lambda training: Sharding(whole(training))
+    whole = precision.make_accelerator
+    precision.make_accelerator = lambda training: Sharding(whole(training))
     torch.set_num_threads(1)
     sys.exit(cli.main(["train", *sys.argv[1:]]))

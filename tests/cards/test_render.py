@@ -25,6 +25,7 @@ from tinygpt_hf.inference.generation import continue_prompts
 from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.training import recipe
+from tinygpt_hf.training import run as run_module
 
 SETTINGS = TrainingArguments(
     max_steps=6,
@@ -262,7 +263,7 @@ def test_a_later_resume_writes_it_anew_and_a_kill_before_it_is_made_good(tmp_pat
         raise SystemExit(9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "write_card", killed)
+        patch.setattr(run_module, "write_card", killed)
         with pytest.raises(SystemExit):
             run(tmp_path / "r", text)
     assert not (tmp_path / "r" / "README.md").exists()

@@ -121,9 +121,9 @@ def install(fault: Fault) -> None:
 
         storage.system = faulty_system(fault)
         return
-    from tinygpt_hf.training import measures, recipe
+    from tinygpt_hf.training import measures, step
 
-    module, name = {"step": (recipe, "micro_batch_loss"), "evaluation": (measures, "batch_sums")}[fault.point]
+    module, name = {"step": (step, "micro_batch_loss"), "evaluation": (measures, "batch_sums")}[fault.point]
     real = getattr(module, name)
 
     def passing(*words):

@@ -18,7 +18,7 @@ from tinygpt_hf.model import conversion
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.store import IGNORED, Rows, RowWriter
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-from tinygpt_hf.training import recipe
+from tinygpt_hf.training import recipe, step
 from tinygpt_hf.training.log import read_log
 
 V, END = 59, 0
@@ -135,9 +135,9 @@ def test_a_document_among_others_is_as_if_alone(tmp_path, packing):
             nats += float(torch.nn.functional.cross_entropy(alone, labels[row, begin:end], reduction="sum"))
             pieces += 1
     assert pieces > len(documents)
-    loss = recipe.micro_batch_loss(model, (ids, labels, positions), rows.num_targets, "cpu")  # what training minimises
+    loss = step.micro_batch_loss(model, (ids, labels, positions), rows.num_targets, "cpu")  # what training minimises
     assert float(loss) == pytest.approx(nats / rows.num_targets, abs=1e-5)
-    assert abs(float(recipe.micro_batch_loss(model, (ids, labels), rows.num_targets, "cpu")) - float(loss)) > 1e-4
+    assert abs(float(step.micro_batch_loss(model, (ids, labels), rows.num_targets, "cpu")) - float(loss)) > 1e-4
 
 
 # --- in a run
@@ -207,7 +207,7 @@ def test_a_run_sees_each_document_by_itself(tmp_path, request, kind):
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one_and_no_other_packing_goes_on(tmp_path, text, monkeypatch):
     run(tmp_path / "whole", text)
-    real, calls = recipe.micro_batch_loss, []
+    real, calls = step.micro_batch_loss, []
 
     def stop_at_the_fifth(*args):
         calls.append(args)
@@ -215,7 +215,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one_and_no_other_packing_go
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(recipe, "micro_batch_loss", stop_at_the_fifth)
+    monkeypatch.setattr(step, "micro_batch_loss", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", text)
     assert all(len(batch) == 3 for _, batch, *_ in calls)

@@ -33,10 +33,9 @@ from tinygpt_hf.rows import stream as streaming
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.build import prepare_rows
-from tinygpt_hf.rows.preparation import holds_conversations
+from tinygpt_hf.rows.preparation import find_rows, holds_conversations
 from tinygpt_hf.rows.shards import delete_shard, read_end, shard_folder, shard_manifest
 from tinygpt_hf.rows.store import IGNORED
-from tinygpt_hf.rows.stream import open_stream
 from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.arguments import DataArguments
 
@@ -66,7 +65,7 @@ def stream(data: DataArguments, tokenizer, folder: Path, seed: int = 0, said: li
     with contextlib.ExitStack() as closing:
         heard = Recorded()
         heard.said = said if said is not None else []
-        yield open_stream(Corpus(data, seed, heard), tokenizer, folder, True, closing)
+        yield find_rows(Corpus(data, seed, heard), tokenizer, folder, closing)
 
 
 def test_the_first_rows_are_shown(tmp_path, capsys):

@@ -14,11 +14,12 @@ from test_recipe import DATA, TRAINING, losses, on_two_processes, run, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.loading import build_model
 from tinygpt_hf.planning import plan as planning
 from tinygpt_hf.settings.arguments import ModelArguments, TokenizerArguments
 from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.settings.parsing import to_yaml
-from tinygpt_hf.training import adapters, precision, recipe
+from tinygpt_hf.training import adapters, checkpoint, precision, recipe, step
 from tinygpt_hf.training import optimizer as optim
 from tinygpt_hf.training.checkpoint import model_tensors, optimizer_tensors
 
@@ -113,7 +114,7 @@ def test_the_adapter_alone_fits_its_base(finished, bases):
 
 @pytest.mark.parametrize("killed_at", [2, 6])
 def test_a_killed_run_ends_bit_identical(finished, bases, tmp_path, monkeypatch, killed_at):
-    real, calls = recipe.gradients, []
+    real, calls = step.gradients, []
 
     def killed(*args):
         calls.append(1)
@@ -122,7 +123,7 @@ def test_a_killed_run_ends_bit_identical(finished, bases, tmp_path, monkeypatch,
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "gradients", killed)
+        patch.setattr(step, "gradients", killed)
         with pytest.raises(SystemExit):
             tune(tmp_path / "r", bases[True])
     tune(tmp_path / "r", bases[True])
@@ -137,7 +138,7 @@ def test_a_killed_run_ends_bit_identical(finished, bases, tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("save", [1, 2])
 def test_a_kill_before_the_adapter_is_published_leaves_no_old_one(finished, bases, tmp_path, monkeypatch, save):
-    real, calls = recipe.checkpoint.publish_adapter, []
+    real, calls = checkpoint.publish_adapter, []
 
     def killed(*args):
         calls.append(1)
@@ -146,7 +147,7 @@ def test_a_kill_before_the_adapter_is_published_leaves_no_old_one(finished, base
         real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe.checkpoint, "publish_adapter", killed)
+        patch.setattr(checkpoint, "publish_adapter", killed)
         with pytest.raises(SystemExit):
             tune(tmp_path / "r", bases[True])
     AutoModelForCausalLM.from_pretrained(tmp_path / "r")
@@ -185,7 +186,7 @@ def test_two_processes_train_as_one(bases, tmp_path):
 
 
 def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(bases):
-    net = recipe.build_model(
+    net = build_model(
         ModelArguments(model_name_or_path=str(bases[True])), DATA, AutoTokenizer.from_pretrained(bases[True]), 0
     )
     before, size = model_tensors(net), net.num_parameters()

@@ -10,7 +10,8 @@ from test_recipe import losses, run, weights
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError
-from tinygpt_hf.training import recipe
+from tinygpt_hf.training import measures, step
+from tinygpt_hf.training import run as run_module
 from tinygpt_hf.training.failures import is_out_of_memory
 from tinygpt_hf.training.log import read_log
 
@@ -25,7 +26,7 @@ def finished(tmp_path_factory):
 
 def out_of_memory_above(monkeypatch, rows: int, error=None) -> list[int]:
     """Every forward with more than `rows` rows fails; returns the sizes that were tried."""
-    real, tried = recipe.micro_batch_loss, []
+    real, tried = step.micro_batch_loss, []
 
     def forward(net, batch, *rest):
         tried.append(len(batch[0]))
@@ -33,7 +34,7 @@ def out_of_memory_above(monkeypatch, rows: int, error=None) -> list[int]:
             raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return real(net, batch, *rest)
 
-    monkeypatch.setattr(recipe, "micro_batch_loss", forward)
+    monkeypatch.setattr(step, "micro_batch_loss", forward)
     return tried
 
 
@@ -61,13 +62,13 @@ def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(finished, tmp
 def test_out_of_memory_changes_no_loss_and_is_remembered(finished, tmp_path, monkeypatch):
     tried = out_of_memory_above(monkeypatch, 3)
     with monkeypatch.context() as patch:
-        real = recipe.save
+        real = run_module.Run.save
 
-        def then_killed(folder, *args):
-            real(folder, *args)
+        def then_killed(self):
+            real(self)
             raise SystemExit(9)
 
-        patch.setattr(recipe, "save", then_killed)
+        patch.setattr(run_module.Run, "save", then_killed)
         with pytest.raises(SystemExit):
             run(tmp_path / "r", model={"hidden_dropout": 0.0})
     assert json.loads((tmp_path / "r/checkpoint-4/state.json").read_text())["micro_batch"] == 2
@@ -96,7 +97,7 @@ def test_another_error_is_no_lack_of_memory(tmp_path, monkeypatch):
 
 def spoil(monkeypatch, step: int, value: float, of: str = "loss") -> None:
     """Make the loss, or only the gradient, of one step `value`."""
-    real, calls = recipe.micro_batch_loss, []
+    real, calls = step.micro_batch_loss, []
 
     class Spoilt(torch.autograd.Function):
         @staticmethod
@@ -112,7 +113,7 @@ def spoil(monkeypatch, step: int, value: float, of: str = "loss") -> None:
         loss = real(*args)
         return Spoilt.apply(loss) if len(calls) == step else loss
 
-    monkeypatch.setattr(recipe, "micro_batch_loss", forward)
+    monkeypatch.setattr(step, "micro_batch_loss", forward)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -138,7 +139,7 @@ def test_a_step_that_is_no_number_stops_the_run_before_its_update(finished, tmp_
 
 
 def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
-    real_step, updates = recipe.make_optimizer, []
+    real_step, updates = run_module.make_optimizer, []
 
     def counting(*args):
         optimizer = real_step(*args)
@@ -146,7 +147,7 @@ def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
         optimizer.step = lambda *a, **k: (updates.append(1), step(*a, **k))[1]
         return optimizer
 
-    monkeypatch.setattr(recipe, "make_optimizer", counting)
+    monkeypatch.setattr(run_module, "make_optimizer", counting)
     spoil(monkeypatch, 3, math.nan)
     run(tmp_path / "r", nonfinite="skip:1", save_steps=4)
     assert len(updates) == 7
@@ -157,15 +158,15 @@ def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
 
 
 def test_more_steps_than_allowed_stop_the_run(tmp_path, monkeypatch):
-    real = recipe.micro_batch_loss
-    monkeypatch.setattr(recipe, "micro_batch_loss", lambda *args: real(*args) * math.nan)
+    real = step.micro_batch_loss
+    monkeypatch.setattr(step, "micro_batch_loss", lambda *args: real(*args) * math.nan)
     with pytest.raises(RunError, match="in step 3 .*skip:10"):
         run(tmp_path / "r", nonfinite="skip:2")
 
 
 def test_an_evaluation_that_is_not_finite_ends_the_run_in_words(tmp_path, monkeypatch):
     spoilt = {name: math.nan for name in ("eval_loss", "eval_perplexity", "eval_bits_per_byte", "eval_accuracy")}
-    monkeypatch.setattr(recipe, "evaluate", lambda *words: spoilt)
+    monkeypatch.setattr(measures, "evaluate", lambda *words: spoilt)
     for _ in range(2):  # and again when it is already finished
         result = run(tmp_path / "r")
         assert result.eval_loss is None and result.best_step is None and result.steps == 8

@@ -16,7 +16,7 @@ from tinygpt_hf.rows.order import share
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.settings.parsing import to_yaml
-from tinygpt_hf.training import recipe
+from tinygpt_hf.training import checkpoint, measures, recipe, step
 from tinygpt_hf.training.log import read_log
 
 MODEL = ModelArguments(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, hidden_dropout=0.1)
@@ -90,7 +90,7 @@ def test_the_same_settings_give_the_same_run(finished, tmp_path):
 
 @pytest.mark.parametrize("killed_at", [2, 6])
 def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed_at):
-    real, calls = recipe.gradients, []
+    real, calls = step.gradients, []
 
     def killed(*args):
         calls.append(1)
@@ -98,10 +98,10 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed
             raise SystemExit(9)
         return real(*args)
 
-    monkeypatch.setattr(recipe, "gradients", killed)
+    monkeypatch.setattr(step, "gradients", killed)
     with pytest.raises(SystemExit):
         run(tmp_path / "r")
-    monkeypatch.setattr(recipe, "gradients", real)
+    monkeypatch.setattr(step, "gradients", real)
     run(tmp_path / "r")
     assert losses(tmp_path / "r") == losses(finished)
     assert losses(tmp_path / "r", "eval_loss") == losses(finished, "eval_loss")
@@ -111,7 +111,7 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed
 
 @pytest.mark.parametrize("save", [1, 2])
 def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finished, tmp_path, monkeypatch, save):
-    real, calls = recipe.checkpoint.publish, []
+    real, calls = checkpoint.publish, []
 
     def killed(folder, *args):
         calls.extend([1] if folder.name == "r" else [])
@@ -120,7 +120,7 @@ def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finishe
         real(folder, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe.checkpoint, "publish", killed)
+        patch.setattr(checkpoint, "publish", killed)
         with pytest.raises(SystemExit):
             run(tmp_path / "r")
     run(tmp_path / "r", max_steps=8)
@@ -129,17 +129,17 @@ def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finishe
 
 
 def test_a_signal_finishes_the_step_saves_and_goes_on(finished, tmp_path, monkeypatch):
-    real = recipe.gradients
+    real = step.gradients
 
     def with_signal(*args):
         os.kill(os.getpid(), 15)
         return real(*args)
 
-    monkeypatch.setattr(recipe, "gradients", with_signal)
+    monkeypatch.setattr(step, "gradients", with_signal)
     with pytest.raises(Interrupted, match="SIGTERM after step 1, saved") as stop:
         run(tmp_path / "r")
     assert stop.value.exit_status == 143 and (tmp_path / "r" / "checkpoint-1").is_dir()
-    monkeypatch.setattr(recipe, "gradients", real)
+    monkeypatch.setattr(step, "gradients", real)
     run(tmp_path / "r")
     assert losses(tmp_path / "r") == losses(finished)
 
@@ -153,8 +153,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over(finished, tmp_path):
     assert result.steps == 8 and not result.already_finished
     assert losses(tmp_path / "r") == losses(finished)
     assert [p.name for p in (tmp_path / "r").glob("checkpoint-8.replaced*")] == ["checkpoint-8.replaced-1"]
-    for checkpoint in ("checkpoint-4", "checkpoint-8"):
-        (tmp_path / "r" / checkpoint / "state.json").write_text("{}")
+    for name in ("checkpoint-4", "checkpoint-8"):
+        (tmp_path / "r" / name / "state.json").write_text("{}")
     with pytest.raises(RunError, match="every checkpoint .* is damaged"):
         run(tmp_path / "r")
 
@@ -261,7 +261,7 @@ def test_validation_is_the_mean_over_every_token_once(finished):
 
 
 def test_a_part_is_evaluated_on_the_way_and_all_of_it_at_the_end(tmp_path, monkeypatch):
-    real = recipe.evaluate
+    real = measures.evaluate
 
     def seen(*words):  # the last weights look worse than the first ones, on the part
         found = real(*words)
@@ -271,7 +271,7 @@ def test_a_part_is_evaluated_on_the_way_and_all_of_it_at_the_end(tmp_path, monke
         return found
 
     parts = []
-    monkeypatch.setattr(recipe, "evaluate", seen)
+    monkeypatch.setattr(measures, "evaluate", seen)
     result = run(tmp_path / "r", eval_rows=3)
     evaluations = [line for line in read_log(tmp_path / "r" / "log.jsonl") if "eval_loss" in line]
     assert [line.get("eval_rows") for line in evaluations] == [3, None] and len(parts) == 2
@@ -324,10 +324,12 @@ def test_every_row_of_an_epoch_is_seen_once_whatever_the_processes(finished):
     for processes in (1, 2):
         plan = make_plan(training, rows.count(64, True), 64, processes)
         seen = counted = 0
-        for step in range(plan.max_steps):
+        for number in range(plan.max_steps):
             for rank in range(processes):
                 view = RowView(rows, DATA.block_size, DATA.shift_rows, training.seed)
-                batches, tokens = StepBatches(view, plan.rows_per_step, plan.total_rows, (rank, processes)).at(step, 3)
+                batches, tokens = StepBatches(view, plan.rows_per_step, plan.total_rows, (rank, processes)).at(
+                    number, 3
+                )
                 seen += sum(int((labels != IGNORED).sum()) for _, labels in batches)
             counted += tokens
         assert seen == counted == rows.num_targets
@@ -359,16 +361,16 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"data": {"block_size": 50_000}}, "one row needs 50001"),
+        ({"data": {"block_size": 50_000}}, "at least 50001 for one row"),
         ({"data": {"dataset_name": None, "train_file": ["/nowhere.txt"]}}, "does not exist"),
         ({"model": {"num_attention_heads": 5}}, "no multiple of --num_attention_heads"),
         ({"model": {"hidden_act": "nonsense"}}, "--hidden_act is 'nonsense'"),
-        ({"mixed_precision": "fp16"}, "fp16 needs a CUDA GPU"),
-        ({"save_total_limit": 1}, "use 2 or more"),
+        ({"mixed_precision": "fp16"}, "expected a CUDA GPU for fp16"),
+        ({"save_total_limit": 1}, "Use 2 or more"),
         ({"model": {"model_name_or_path": "/nowhere"}, "tokenizer": TOKENIZER}, "cannot be loaded"),
         (
             {"optim": "sgd", "data": {"dataset_name": None, "train_file": "/nowhere.txt"}},
-            r"^--optim is 'sgd' \(expected one of muon, adamw\). Choose one of them$",
+            r"^--optim is 'sgd' \(expected one of muon, adamw\). Choose one of them.$",
         ),
     ],
 )
@@ -399,7 +401,7 @@ def test_a_pulled_model_is_not_trained_over(finished, tmp_path):
 
     shutil.copytree(finished, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint-*", "run.json", "rows"))
     before = weights(tmp_path / "r")
-    with pytest.raises(UsageError, match="is a model without its run, .*; go on from it with --model_name_or_path"):
+    with pytest.raises(UsageError, match="is a model without its run, .*Go on from it with --model_name_or_path"):
         run(tmp_path / "r")
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "r").items())
 
@@ -417,7 +419,7 @@ def test_a_failed_overwrite_leaves_the_old_run_where_it_was(finished, tmp_path):
 
     shutil.copytree(finished, tmp_path / "r")
     before = sorted(str(p) for p in tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match="one row needs"):
+    with pytest.raises(UsageError, match="for one row"):
         run(tmp_path / "r", overwrite=True, data={"block_size": 50_000})
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 

@@ -1,5 +1,6 @@
 """The road from text to rows, as one call each for the tokenizer and the rows; a folder that has them already is asked first."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows import build as packing
 from tinygpt_hf.rows.shards import shard_manifest
 from tinygpt_hf.rows.store import shard_folders
+from tinygpt_hf.rows.stream import changed_stream, open_stream
 from tinygpt_hf.settings.arguments import TokenizerArguments
 from tinygpt_hf.settings.defaults import VOCABULARY
 from tinygpt_hf.tokenizing.tokenizer import (
@@ -99,7 +101,7 @@ def make_tokenizer(corpus: Corpus, settings: TokenizerArguments):
 
 def holds_conversations(corpus: Corpus, folder: Path) -> bool:
     """Are there conversations in the rows of these settings, or, before they are made, at the beginning of a source?"""
-    made = Path(corpus.data.rows) if corpus.data.rows else folder
+    made = rows_folder(corpus.data.rows) if corpus.data.rows else folder
     if not shard_folders(made / "train"):
         return corpus.holds_conversations()
     if "window_rows" not in (first := shard_manifest(made / "train", 0) or {}):
@@ -148,50 +150,66 @@ def tokenize(corpus: Corpus, settings: TokenizerArguments, folder: Path):
     return tokenizer, rows, report
 
 
-def find_rows(corpus: Corpus, tokenizer, folder: Path) -> packing.Prepared:
-    """The rows of these settings: those at --rows, those already in `folder` if nothing changed, or new ones made there.
+def find_rows(
+    corpus: Corpus, tokenizer, folder: Path, closing: contextlib.ExitStack | None = None, reading: bool = True
+) -> packing.Prepared:
+    """The rows of these settings: those at --rows, those already in `folder` if nothing changed, or new ones made there; streamed,
+    those of the first window, and more until `closing` closes, where `reading` (stream.py).
 
     Rows that are there are refused where the settings name another text than they were made from, another split, another
     tokenizer, or, for conversations, another length.
     """
-    data = corpus.data
-    if data.rows:
-        folder = rows_folder(data.rows)
-        prepared = packing.open_rows(folder)
-        known = prepared.train.manifest["vocab_size"]
-        if known != len(tokenizer):
-            raise UsageError(
-                f"the rows in {data.rows} were made with a vocabulary of {known}",
-                f"the {len(tokenizer)} of the tokenizer",
-                "use the tokenizer they were made with",
-            )
-        if prepared.train.manifest.get("tokenizer") not in (None, tokenizer_hash(tokenizer)):
-            raise UsageError(
-                f"the rows in {data.rows} were made with another tokenizer",
-                "the same one",
-                "use the one they were made with",
-            )
-        facts = packing.row_facts(corpus, tokenizer) if corpus.is_named else {"block_size": data.block_size}
-        changed = packing.changed_facts(folder, facts, missing=False)
-        if changed:
-            raise UsageError(
-                f"the rows in {data.rows} were made from other {', '.join(changed)}",
-                "rows of these settings",
-                "make them again with `tinygpt tokenize`, or restore the settings",
-            )
-        return prepared
-    if "window_rows" in (shard_manifest(folder / "train", 0) or {}):
+    if corpus.data.rows:
+        return _given_rows(corpus, tokenizer)
+    streaming, train = corpus.data.streaming, folder / "train"
+    first = shard_manifest(train, 0) or {}
+    if "window_rows" in first and not streaming:
         raise UsageError(f"the rows in {folder} were made with --streaming", "--streaming again", "add --streaming")
-    if (folder / "train").is_dir():
-        changed = packing.changed_facts(folder, packing.row_facts(corpus, tokenizer))
-        if changed:
-            raise UsageError(
-                f"the rows in {folder} were made from other {', '.join(changed)}",
-                "the data of the run so far",
-                "restore it, or start afresh with --overwrite or another --output_dir",
-            )
-        prepared = packing.open_rows(folder)
-    else:
-        prepared = packing.prepare_rows(corpus, tokenizer, folder)
+    if streaming and ((train / storage.MANIFEST).is_file() or (first and "window_rows" not in first)):
+        raise UsageError(
+            f"the rows in {folder} were made without --streaming", "rows that grow", "leave --streaming out"
+        )
+    facts = packing.row_facts(corpus, tokenizer)
+    changed = []
+    if streaming and first:
+        changed = changed_stream(first, facts, corpus.data)
+    elif not streaming and train.is_dir():
+        changed = packing.changed_facts(folder, facts)
+    if changed:
+        raise UsageError(
+            f"the rows in {folder} were made from other {', '.join(changed)}",
+            "the data of the run so far",
+            "restore it, or start afresh with --overwrite or another --output_dir",
+        )
+    if streaming:
+        assert closing is not None
+        return open_stream(corpus, tokenizer, folder, reading, closing)
+    prepared = packing.open_rows(folder) if train.is_dir() else packing.prepare_rows(corpus, tokenizer, folder)
     prepared.notes = corpus.remarks
+    return prepared
+
+
+def _given_rows(corpus: Corpus, tokenizer) -> packing.Prepared:
+    """The rows at --rows."""
+    name = corpus.data.rows
+    folder = rows_folder(name)
+    prepared = packing.open_rows(folder)
+    known = prepared.train.manifest["vocab_size"]
+    if known != len(tokenizer):
+        raise UsageError(
+            f"the rows in {name} were made with a vocabulary of {known}",
+            f"the {len(tokenizer)} of the tokenizer",
+            "use the tokenizer they were made with",
+        )
+    if prepared.train.manifest.get("tokenizer") not in (None, tokenizer_hash(tokenizer)):
+        raise UsageError(
+            f"the rows in {name} were made with another tokenizer", "the same one", "use the one they were made with"
+        )
+    facts = packing.row_facts(corpus, tokenizer) if corpus.is_named else {"block_size": corpus.data.block_size}
+    if changed := packing.changed_facts(folder, facts, missing=False):
+        raise UsageError(
+            f"the rows in {name} were made from other {', '.join(changed)}",
+            "rows of these settings",
+            "make them again with `tinygpt tokenize`, or restore the settings",
+        )
     return prepared

@@ -54,10 +54,17 @@ def check_window(data: DataArguments, rows_per_step: int) -> None:
         )
 
 
-def stream_facts(corpus: Corpus, tokenizer) -> dict:
+def stream_facts(facts: dict, data: DataArguments) -> dict:
     """What decides the shards, as JSON: kept in the manifest of each."""
-    packed = {"packing": "bestfit"} if corpus.data.packing == "bestfit" else {}
-    return row_facts(corpus, tokenizer) | {"window_rows": window_rows(corpus.data)} | packed
+    packed = {"packing": "bestfit"} if data.packing == "bestfit" else {}
+    return facts | {"window_rows": window_rows(data)} | packed
+
+
+def changed_stream(first: dict, facts: dict, data: DataArguments) -> list[str]:
+    """What differs from what the first shard, known by its manifest, was made from, in words."""
+    now = {"packing": data.packing, **stream_facts(facts, data)}
+    known = {"packing": "wrap", **first}
+    return ["stream_window" if name == "window_rows" else name for name in changes(known, now, now)]
 
 
 def open_stream(corpus: Corpus, tokenizer, folder: Path, reading: bool, closing: contextlib.ExitStack) -> Prepared:
@@ -65,20 +72,6 @@ def open_stream(corpus: Corpus, tokenizer, folder: Path, reading: bool, closing:
     windows that follow, until `closing` closes; the other processes of a run do not.
     """
     known = shard_manifest(folder / "train", 0)
-    if (folder / "train" / storage.MANIFEST).is_file() or (known is not None and "window_rows" not in known):
-        raise UsageError(
-            f"the rows in {folder} were made without --streaming", "rows that grow", "leave --streaming out"
-        )
-    if known is not None:
-        facts = stream_facts(corpus, tokenizer)
-        facts |= {"packing": corpus.data.packing} if "packing" in known else {}
-        changed = ["stream_window" if name == "window_rows" else name for name in changes(known, facts, facts)]
-        if changed:
-            raise UsageError(
-                f"the rows in {folder} were made from other {', '.join(changed)}",
-                "the data of the run so far",
-                "restore it, or start afresh with --overwrite or another --output_dir",
-            )
     reader = None
     if reading:
         reader = StreamReader(corpus, tokenizer, folder)
@@ -225,7 +218,7 @@ class StreamReader(Reporter):
     def __init__(self, corpus: Corpus, tokenizer, folder: Path):
         self._corpus, self._data, self._folder = corpus, corpus.data, folder
         self._train, self._reporter = folder / "train", corpus.reporter
-        self._facts = stream_facts(corpus, tokenizer)
+        self._facts = stream_facts(row_facts(corpus, tokenizer), corpus.data)
         capacity = corpus.data.block_size * self._facts["window_rows"] + 1
         self._making = Making(corpus, tokenizer, folder, self._facts, capacity)
         self._changed = threading.Condition()

@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 
 
 def setting(default, help: str, **metadata):
-    """A dataclass field with a line of help; lists and dicts get a fresh copy each."""
+    """A dataclass field with a line of help; lists and dicts get a fresh copy each. `free`: a run that goes on may have another
+    value without a word."""
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
     return field(default=default, metadata={"help": help, **metadata})
@@ -113,9 +114,9 @@ class DataArguments:
     document_mask: bool = setting(False, "no attention across the documents of a row; positions restart at each")
     rows: str | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
     num_proc: int | None = setting(
-        None, "processes that tokenize or clean; default one per core; the result is the same"
+        None, "processes that tokenize or clean; default one per core; the result is the same", free=True
     )
-    show_rows: int = setting(0, "print this many rows as text before training")
+    show_rows: int = setting(0, "print this many rows as text before training", free=True)
 
     @property
     def sliding(self) -> bool:
@@ -152,9 +153,9 @@ class OutputArguments:
     section: ClassVar[str] = "training"
 
     output_dir: str | None = setting(
-        None, "folder to write; default runs/<name of the config file, else of the first text>"
+        None, "folder to write; default runs/<name of the config file, else of the first text>", free=True
     )
-    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh")
+    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh", free=True)
     seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout")
 
 
@@ -171,10 +172,12 @@ class TrainingArguments(OutputArguments):
     num_train_epochs: float | None = setting(None, "times to go through the rows")
     max_train_tokens: int | None = setting(None, "tokens to train on")
     per_device_train_batch_size: int | None = setting(
-        None, "rows per micro-batch and process; default 8, with model_name_or_path 16"
+        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", free=True
     )
-    per_device_eval_batch_size: int | None = setting(None, "rows per batch of evaluation; default as in training")
-    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step")
+    per_device_eval_batch_size: int | None = setting(
+        None, "rows per batch of evaluation; default as in training", free=True
+    )
+    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", free=True)
     optim: Literal["muon", "adamw"] = setting(
         "muon", "muon: hidden matrices by Muon, the rest by AdamW; adamw: all by AdamW"
     )
@@ -216,35 +219,46 @@ class TrainingArguments(OutputArguments):
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
         "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train")
-    torch_compile: bool = setting(False, "compile the model (worth its minute of start-up on GPUs and long runs)")
-    gradient_checkpointing: bool = setting(False, "trade time for memory")
-    nonfinite: str = setting(
-        "stop", "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps"
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train", free=True)
+    torch_compile: bool = setting(
+        False, "compile the model (worth its minute of start-up on GPUs and long runs)", free=True
     )
-    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead")
-    logging_steps: int = setting(10, "steps between lines of log.jsonl")
-    eval_steps: int | None = setting(None, "steps between evaluations; default a tenth of the run; 0: at the end only")
+    gradient_checkpointing: bool = setting(False, "trade time for memory", free=True)
+    nonfinite: str = setting(
+        "stop",
+        "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps",
+        free=True,
+    )
+    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", free=True)
+    logging_steps: int = setting(10, "steps between lines of log.jsonl", free=True)
+    eval_steps: int | None = setting(
+        None, "steps between evaluations; default a tenth of the run; 0: at the end only", free=True
+    )
     eval_rows: int | None = setting(
         None,
         "validation rows of an evaluation before the last; default what keeps them below a tenth of the time; 0: all",
+        free=True,
     )
-    save_steps: int | None = setting(None, "steps between checkpoints; default as eval_steps; 0: at the end only")
-    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")
+    save_steps: int | None = setting(
+        None, "steps between checkpoints; default as eval_steps; 0: at the end only", free=True
+    )
+    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)", free=True)
     resume_from_checkpoint: str = setting(
-        "auto", "auto: the newest sound one of the folder; none: start again; or a folder"
+        "auto", "auto: the newest sound one of the folder; none: start again; or a folder", free=True
     )
     sample_prompts: list[str] = setting(
-        [], "continued at every evaluation; default: the beginnings of validation documents"
+        [], "continued at every evaluation; default: the beginnings of validation documents", free=True
     )
     sample_tokens: int | None = setting(
-        None, "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none"
+        None, "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none", free=True
     )
-    license: str | None = setting(None, "licence of the model, for its card: as the Hub calls it, e.g. apache-2.0")
-    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en")
-    data_license: str | None = setting(None, "licence of the training text, for the card, in your words")
+    license: str | None = setting(
+        None, "licence of the model, for its card: as the Hub calls it, e.g. apache-2.0", free=True
+    )
+    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en", free=True)
+    data_license: str | None = setting(None, "licence of the training text, for the card, in your words", free=True)
     push_to_hub: bool = setting(
-        False, "push the last weights while training goes on, and the best to the branch `best`"
+        False, "push the last weights while training goes on, and the best to the branch `best`", free=True
     )
-    hub_model_id: str | None = setting(None, "where to: user/name")
-    hub_private_repo: bool = setting(False, "only you can see it")
+    hub_model_id: str | None = setting(None, "where to: user/name", free=True)
+    hub_private_repo: bool = setting(False, "only you can see it", free=True)

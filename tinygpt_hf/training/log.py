@@ -218,16 +218,17 @@ class Meter:
         self._console.close()
 
 
-def announcement(net, plan, state, num_tokens: int | None, block_size: int, accelerator) -> str:
-    """What is about to be trained, on what, for how long. `num_tokens` None: the text is still being read."""
+def announcement(run) -> str:
+    """What is about to be trained, on what, for how long."""
+    net, plan, state, accelerator, block_size = run.raw, run.plan, run.state, run.accelerator, run.data.block_size
     tokens = plan.rows_per_step * block_size
     where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
     begin = f"from step {state.step} " if state.step else ""
     size, learnt = net.num_parameters(), net.num_parameters(only_trainable=True)
     learnt = f", {learnt / 1e6:.2f}M of them trained," if learnt < size else ""
     epochs = "of text that is read on the way"
-    if num_tokens is not None:
-        epochs = f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {num_tokens} tokens"
+    if not run.data.streaming:
+        epochs = f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {run.rows.train.num_tokens} tokens"
     lines = [
         f"model: {size / 1e6:.2f}M parameters{learnt} on {where}",
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, {epochs}",

@@ -1,8 +1,5 @@
 """What is measured on the way: the loss over the validation set or a part of it, and what the model says now."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -11,54 +8,46 @@ from tinygpt_hf.inference.generation import continue_prompts, encode_prompt
 from tinygpt_hf.model.loading import open_pretrained
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows.store import Rows
-from tinygpt_hf.rows.view import RowView
-from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
+from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.training.precision import exact_dtype
 
 EVALUATION = -1  # stands where an epoch does: the rows of a part are drawn as no epoch's are
 
 
 @torch.no_grad()
-def evaluate(
-    forward,
-    view: RowView,
-    data: DataArguments,
-    training: TrainingArguments,
-    micro_batch: int,
-    accelerator,
-    part: int | None = None,
-) -> dict[str, float | int | None]:
-    """Loss, perplexity, bits per byte and accuracy over the whole validation set, each token once, the same every time.
+def evaluate(run, network, part: int | None = None) -> dict[str, float | int | None]:
+    """Loss, perplexity, bits per byte and accuracy of `network` over the whole validation set of a run, each token once, the
+    same every time.
 
     `part`: over so many of its rows, drawn by the seed. They have `eval_rows` beside them, and the bytes that fall to them.
     A part without a target says nothing: then all rows are taken.
     """
-    forward.eval()
-    size = training.per_device_eval_batch_size or micro_batch
+    network.eval()
+    view, accelerator = run.held_out_view, run.accelerator
+    size = run.training.per_device_eval_batch_size or run.state.micro_batch
     processes, total = accelerator.num_processes, len(view)
     chosen = np.arange(total)
     if part is not None:
-        chosen = np.sort(order.permuted(np.arange(part), total, training.seed, EVALUATION))
+        chosen = np.sort(order.permuted(np.arange(part), total, run.training.seed, EVALUATION))
         total = part
     first, count = order.share(0, total, processes, accelerator.process_index)
     sums = MetricSums()
-    most = -(
-        -total // processes
-    )  # forwards are counted by the largest share: in FSDP every process must take part in each
+    # forwards are counted by the largest share: in FSDP every process must take part in each
+    most = -(-total // processes)
     for start in range(first, first + most, size):
         inside = range(start, min(start + size, first + count))
         shown = chosen[inside or [first]]
-        input_ids, labels = (torch.from_numpy(part) for part in view.batch(shown))
-        positions = torch.from_numpy(view.position_ids(shown)) if data.document_mask else None
+        input_ids, labels = (torch.from_numpy(array) for array in view.batch(shown))
+        positions = torch.from_numpy(view.position_ids(shown)) if run.data.document_mask else None
         with accelerator.autocast():
-            batch = batch_sums(forward, input_ids, labels, positions)
+            batch = batch_sums(network, input_ids, labels, positions)
         sums += batch if inside else MetricSums()
-    forward.train()
-    if accelerator.num_processes > 1:
+    network.train()
+    if processes > 1:
         parts = torch.tensor(sums.to_list(), dtype=exact_dtype(accelerator), device=accelerator.device)
         sums = MetricSums.from_list(accelerator.reduce(parts, "sum"))
     if part is not None and not sums.tokens:  # rows of conversations may hold no target
-        return evaluate(forward, view, data, training, micro_batch, accelerator)
+        return evaluate(run, network)
     rows = view.rows
     sums.bytes = rows.num_bytes if part is None else round(rows.num_bytes * sums.tokens / max(rows.num_targets, 1))
     return {
@@ -70,17 +59,18 @@ def evaluate(
     }
 
 
-def whole_best_loss(state, folder: Path, last, measure: Callable[..., dict], accelerator) -> float | None:
-    """The loss of the best weights, which lie in `folder`, over the whole validation set. `last`: the model as it is now."""
+def whole_best_loss(run) -> float | None:
+    """The loss of the best weights of a run over the whole validation set."""
+    state = run.state
     if state.eval_rows is None or state.best_step is None:
         return state.best_loss
     if state.best_step == state.step:
         return state.last_evaluation["eval_loss"]
-    accelerator.wait_for_everyone()  # the first process may still be writing them
-    _, net = open_pretrained(str(folder), dtype=torch.float32)
-    net.to(accelerator.device)
-    net.set_attn_implementation(last.config._attn_implementation)
-    return measure(net)["eval_loss"]
+    run.accelerator.wait_for_everyone()  # the first process may still be writing them
+    _, net = open_pretrained(str(run.folder / "best"), dtype=torch.float32)
+    net.to(run.accelerator.device)
+    net.set_attn_implementation(run.raw.config._attn_implementation)
+    return evaluate(run, net)["eval_loss"]
 
 
 def sample_prompts(tok, rows: Rows, training: TrainingArguments) -> list[list[int]]:

@@ -15,20 +15,12 @@ from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.settings import defaults
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
 from tinygpt_hf.settings.parsing import load_yaml, to_yaml
+from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
 PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
-FREE_TO_CHANGE = {  # settings that may change at resume without a word
-    "output_dir", "overwrite", "resume_from_checkpoint", "logging_steps", "eval_steps", "eval_rows", "save_steps",
-    "save_total_limit",
-    "per_device_eval_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "sample_prompts",
-    "sample_tokens", "device", "torch_compile", "gradient_checkpointing", "dataloader_num_workers", "nonfinite",
-    "license", "language", "data_license", "push_to_hub", "hub_model_id", "hub_private_repo",
-    "num_proc", "show_rows",
-}  # fmt: skip
-
 LATER_FACTS = {"packing": "wrap", "document_mask": False}  # of checkpoints from before there was a choice
 
 
@@ -79,6 +71,28 @@ def complete(
     ]
     kept = [f"{name} {one}" for name, one, other in pairs if one is not None and other is not None and one != other]
     return *there, f"as the run began, where the settings are silent: {', '.join(kept)}" if kept else None
+
+
+def run_facts(run, base: str | None) -> dict:
+    """What a run is made of. A checkpoint made with other facts cannot go on here. `base`: the hash of frozen weights."""
+    data, training, shape = run.data, run.training, run.raw.config.to_diff_dict()
+    lora = {name: getattr(training, name) for name in ("lora_r", "lora_alpha", "lora_dropout")}
+    return {
+        "data": storage.value_hash([run.rows.train.files, run.rows.validation.files]),
+        "tokenizer": tokenizer_hash(run.tokenizer),
+        "model": {
+            k: v for k, v in shape.items() if k not in ("auto_map", "architectures", "transformers_version", "dtype")
+        },
+        "effective_batch": run.plan.rows_per_step,
+        "block_size": data.block_size,
+        "shift_rows": data.shift_rows,
+        "packing": data.packing,
+        "document_mask": data.document_mask,
+        "optim": training.optim,
+        "seed": training.seed,
+        "lora": lora if training.lora_r else None,
+        "base": base,
+    }
 
 
 def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
@@ -134,10 +148,11 @@ def write_settings(folder: Path, groups: list, say) -> None:
     if path.is_file():
         before = {k: v for section in load_yaml(str(path), bounded=False).values() for k, v in section.items()}
         now = redacted({f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)})
+        free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata.get("free")}
         changed = [
             f"{name} {before.get(name)} -> {value}"
             for name, value in now.items()
-            if name not in FREE_TO_CHANGE and before.get(name) != (value or before.get(name) and value)
+            if name not in free and before.get(name) != (value or before.get(name) and value)
         ]
         if changed:
             say(f"note: resumed with other settings: {', '.join(changed)}")
@@ -163,11 +178,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_facts(folder: Path, device: str, precision: str, facts: dict, result: dict | None) -> None:
+def write_facts(run, facts: dict, result: dict | None) -> None:
     """run.json: versions, hardware, hashes, and, once finished, the results."""
     import torch
 
-    path = folder / FACTS
+    path, device = run.folder / FACTS, run.accelerator.device.type
     started = storage.read_json(path).get("started") if path.is_file() else None
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     storage.write_json(
@@ -184,7 +199,7 @@ def write_facts(folder: Path, device: str, precision: str, facts: dict, result: 
                     "processor": processor(),
                     "threads": torch.get_num_threads(),
                     "processes": int(os.environ.get("WORLD_SIZE", 1)),
-                    "mixed_precision": precision,
+                    "mixed_precision": run.accelerator.mixed_precision,
                 },
                 **facts,
                 "result": result,

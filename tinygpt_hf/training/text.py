@@ -1,12 +1,9 @@
 """The text of a run: the tokenizer and the rows that are there already, or made now, and what is said of it."""
 
-from contextlib import ExitStack
-from pathlib import Path
-
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.bestfit import BestFitRows
-from tinygpt_hf.rows.build import shown_rows
+from tinygpt_hf.rows.build import Prepared, shown_rows
 from tinygpt_hf.rows.preparation import (
     find_rows,
     find_tokenizer,
@@ -14,56 +11,65 @@ from tinygpt_hf.rows.preparation import (
     make_tokenizer,
     save_tokenizer,
 )
-from tinygpt_hf.rows.stream import open_stream
+from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.tokenizing.chat_template import add_chat_format
 from tinygpt_hf.training.log import Console
 
 
-def prepare(
-    folder: Path,
-    model,
-    data,
-    tokenizer,
-    training,
-    console: Console,
-    is_main: bool = True,
-    closing: ExitStack | None = None,
-):
+def prepare_text(run):
     """(tokenizer, rows, new tokens): those that are there already, else trained and tokenized now, into the run folder.
 
     A tokenizer without a chat template is given one for conversations; its new tokens are what it lacked. Streamed, the rows
-    are those of the first window; the main process reads on until `closing` closes.
+    are those of the first window; the main process reads on until the run is closed.
     """
-    corpus = Corpus(data, training.seed, console)
-    tok = find_tokenizer(folder / "tokenizer", corpus, tokenizer, model.model_name_or_path)
+    folder, say, data = run.folder, run.console.say, run.data
+    corpus = Corpus(data, run.training.seed, run.console)
+    fallback = run.model.model_name_or_path
+    tokenizer = find_tokenizer(folder / "tokenizer", corpus, run.tokenizer_settings, fallback)
     report, new_tokens = None, []
-    if tok is not None and not tok.chat_template and holds_conversations(corpus, folder / "rows"):
-        new_tokens = add_chat_format(tok)
-        words = ", ".join(tok.convert_ids_to_tokens(new_tokens)) or "none"
-        console.say(f"the tokenizer has no chat template: it is given ChatML; new tokens: {words}")
-    if tok is None:
-        tok, report = make_tokenizer(corpus, tokenizer)
-        console.say(
-            f"tokenizer: {len(tok)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
-        )
-    if data.streaming:
-        rows = open_stream(corpus, tok, folder / "rows", is_main, closing)
-    else:
-        rows = find_rows(corpus, tok, folder / "rows")
-    console.close()
+    if tokenizer is not None and not tokenizer.chat_template and holds_conversations(corpus, folder / "rows"):
+        new_tokens = add_chat_format(tokenizer)
+        words = ", ".join(tokenizer.convert_ids_to_tokens(new_tokens)) or "none"
+        say(f"the tokenizer has no chat template: it is given ChatML; new tokens: {words}")
+    if tokenizer is None:
+        tokenizer, report = make_tokenizer(corpus, run.tokenizer_settings)
+        size, packed = len(tokenizer), report["bytes_per_token"]
+        say(f"tokenizer: {size} tokens, {packed} bytes per token on held-out text (bytes: 1.0)")
+    rows = find_rows(corpus, tokenizer, folder / "rows", run.closing, run.is_main)
+    run.console.close()
     if report is not None:
-        save_tokenizer(tok, report, folder / "tokenizer")
+        save_tokenizer(tokenizer, report, folder / "tokenizer")
+    tell_rows(rows, data, run.console)
+    check_rows(rows, data)
+    if data.packing == "bestfit" and not data.streaming:
+        rows.train = BestFitRows(rows.train.folder, data.block_size)
+    if data.packing == "bestfit" and data.document_mask:
+        rows.validation = BestFitRows(rows.validation.folder, data.block_size)
+    shown = rows.train.first if data.streaming else rows.train
+    if data.packing == "bestfit":
+        say(shown.description)
+    for line in shown_rows(shown, tokenizer, data.show_rows, data.block_size):
+        say(line)
+    return tokenizer, rows, new_tokens
+
+
+def tell_rows(rows: Prepared, data: DataArguments, console: Console) -> None:
+    """Say what the text came to; of rows that were there only what is found out about the text now."""
     if rows.reused:
         for note in rows.notes:
             console.say(f"note: {note}")
-    elif data.streaming:
+        return
+    if data.streaming:
         kept = f"rows: {rows.train.num_tokens} tokens of {rows.train.num_documents} documents to begin with, "
-        held_out = f"{rows.validation.num_tokens} held out; the text is read on while the model trains"
-        console.say("; ".join([kept + held_out, *rows.remarks]))
+        kept += f"{rows.validation.num_tokens} held out; the text is read on while the model trains"
     else:
         documents = rows.train.num_documents + rows.validation.num_documents
         kept = f"rows: kept {rows.kept} of {rows.encoded} tokens of {documents} documents"
-        console.say("; ".join([kept, *rows.remarks]))
+    console.say("; ".join([kept, *rows.remarks]))
+
+
+def check_rows(rows: Prepared, data: DataArguments) -> None:
+    """Refuse rows that no training can be done with."""
     if rows.validation is None:
         raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one", "make them again")
     if rows.train.num_tokens <= data.block_size:
@@ -72,13 +78,3 @@ def prepare(
             f"at least {data.block_size + 1} for one row",
             "use more text or a smaller --block_size",
         )
-    if data.packing == "bestfit" and not data.streaming:
-        rows.train = BestFitRows(rows.train.folder, data.block_size)
-    if data.packing == "bestfit" and data.document_mask:
-        rows.validation = BestFitRows(rows.validation.folder, data.block_size)
-    shown = rows.train.first if data.streaming else rows.train
-    if data.packing == "bestfit":
-        console.say(shown.description)
-    for line in shown_rows(shown, tok, data.show_rows, data.block_size):
-        console.say(line)
-    return tok, rows, new_tokens

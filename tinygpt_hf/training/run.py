@@ -1,0 +1,381 @@
+"""A run: its settings, folder, text, model, optimizer, plan, state and log, and what is done with them. recipe.py is the story.
+
+Which process does what is known here alone: every process calls every method.
+"""
+
+import contextlib
+import dataclasses
+import math
+from pathlib import Path
+from signal import Signals
+
+import torch
+import transformers
+
+from tinygpt_hf import storage
+from tinygpt_hf.cards.facts import provenance
+from tinygpt_hf.cards.render import write_card
+from tinygpt_hf.errors import Interrupted, RunError
+from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
+from tinygpt_hf.hub.uploader import Uploads
+from tinygpt_hf.model.loading import build_model, check_model, stop_at
+from tinygpt_hf.planning import plan as planning
+from tinygpt_hf.planning.plan import check_room, effective_batch, estimate_needs, is_due
+from tinygpt_hf.rows.batches import StepBatches
+from tinygpt_hf.rows.stream import check_window
+from tinygpt_hf.rows.view import RowView
+from tinygpt_hf.settings.checks import check_settings
+from tinygpt_hf.settings.parsing import to_yaml
+from tinygpt_hf.tokenizing.chat_template import control_tokens
+from tinygpt_hf.training import adapters, checkpoint, log, measures, precision, run_folder, step
+from tinygpt_hf.training.checkpoint import RunState
+from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
+from tinygpt_hf.training.launcher import processes_asked
+from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
+from tinygpt_hf.training.signals import Interruption
+from tinygpt_hf.training.text import prepare_text
+
+NO_MORE_ROWS = 1 << 10  # told from the number of a signal
+
+
+class Run(contextlib.AbstractContextManager):
+    """One training. Inside the `with` block the folder is held; `signal` is the one that asked for the end, if one did."""
+
+    def __init__(self, model, data, tokenizer, training, quiet: bool):
+        check_settings(model, data, tokenizer, training)
+        self.model, self.training, kept = run_folder.complete(model, data, training)
+        self.data, self.tokenizer_settings = data, tokenizer
+        self.folder = Path(self.training.output_dir)
+        transformers.utils.logging.disable_progress_bar()  # the bars are ours
+        check_model(self.model, data)
+        self.accelerator = precision.make_accelerator(self.training)
+        self.is_main = self.accelerator.is_main_process
+        check_window(data, effective_batch(self.training, self.accelerator.num_processes))
+        self.console = log.Console(self.is_main and not quiet)
+        if (processes_asked() or 1) > self.accelerator.num_processes:
+            self.console.say(log.launcher_note(processes_asked(), self.accelerator.num_processes))
+        if kept:
+            self.console.say(kept)
+        self.signal: Signals | None = None
+        self.log: log.RunLog | None = None
+
+    def __enter__(self) -> "Run":
+        with contextlib.ExitStack() as held:
+            self.disk = held.enter_context(DiskErrors(self.folder))
+            held.enter_context(run_folder.opened(self.folder, self.training.overwrite, self.is_main))
+            uploads = Uploads(self.folder, self.training, self.is_main, self.console.say)
+            self.uploads = held.enter_context(uploads)  # waits for the last one
+            self.interruption = held.enter_context(Interruption(self.accelerator))
+            self.closing = held.enter_context(contextlib.ExitStack())  # the thread that reads a stream
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        return self._held.__exit__(*error)
+
+    # Before training.
+
+    def prepare(self) -> None:
+        """The text as rows, the model, how long the run is, and the checkpoint it goes on from."""
+        with self.accelerator.main_process_first():
+            self.tokenizer, self.rows, new_tokens = prepare_text(self)
+        if self.rows.reused and self.is_main:  # a flipped bit would be learnt without a word
+            for part in (self.rows.train, self.rows.validation):
+                part.verify()
+        self.train_view = RowView(self.rows.train, self.data.block_size, self.data.sliding, self.training.seed)
+        self.held_out_view = RowView(self.rows.validation, self.data.block_size)
+        base = self._build_model(new_tokens)
+        self.training, self.plan = planning.settled(
+            self.model, self.data, self.training, len(self.train_view), self.accelerator.num_processes
+        )
+        self.facts = run_folder.run_facts(self, base)
+        self.resumed = run_folder.find_checkpoint(
+            self.folder, self.training.resume_from_checkpoint, self.facts, self.console.say
+        )
+        self.state = checkpoint.read_state(self.resumed) if self.resumed else RunState(facts=self.facts)
+
+    def _build_model(self, new_tokens: list[int]) -> str | None:
+        """The model as it begins; returns the hash of weights that stay as they are beside adapters."""
+        net = build_model(self.model, self.data, self.tokenizer, self.training.seed, new_tokens).train()
+        self.size, base = net.num_parameters(), None
+        self.chats = self.rows.train.is_masked  # tokens are masked in conversations only
+        control, turn_end = control_tokens(self.tokenizer) if self.chats else ([], None)
+        if turn_end is not None:
+            stop_at(net, turn_end)
+        if self.training.lora_r:
+            base = checkpoint.weights_hash(net)
+            adapters.attach(net, self.training, self.model.model_name_or_path, control)
+        mixed = self.accelerator.mixed_precision
+        net.set_attn_implementation(precision.attention_for(self.accelerator.device.type, mixed))
+        if self.training.gradient_checkpointing:
+            net.gradient_checkpointing_enable()
+        self.raw = self.net = net  # as it is, and as Accelerate wraps it
+        return base
+
+    @property
+    def is_finished(self) -> bool:
+        """Is nothing left to do?"""
+        return run_folder.finished_result(self.folder, self.state, self.plan.max_steps) is not None
+
+    def known_result(self) -> dict:
+        """What a finished run reached."""
+        self.console.say(
+            f"{self.folder} is already finished: {self.state.step} steps, "
+            f"validation loss {log.loss_words(self.state.last_evaluation['eval_loss'])}"
+        )
+        if self.is_main:
+            write_card(self.folder)  # the kill may have come before it was written
+        found = run_folder.finished_result(self.folder, self.state, self.plan.max_steps) or {}
+        return {**found, "output_dir": str(self.folder), "already_finished": True}
+
+    def begin_or_resume(self) -> None:
+        """Say what is about to be done, and make everything ready for the next step."""
+        if self.resumed:
+            checkpoint.load_weights(self.resumed, self.raw)
+        if self.is_main:
+            settings = [self.model, self.data, self.tokenizer_settings, self.training]
+            run_folder.write_settings(self.folder, settings, self.console.say)
+            run_folder.write_facts(self, {**self.facts, "chat": self.chats}, result=None)
+            self.console.say(log.announcement(self))
+            held_out, latest = self.rows.validation, self.rows.train.latest(MOST_TRAIN_TOKENS)
+            self.beaten = baselines(
+                latest, held_out.tokens, len(self.tokenizer), held_out.num_bytes, held_out.is_target
+            )
+            self.console.say(log.to_beat(self.beaten))
+        self._make_optimizer()
+        self._begin_steps()
+        if self.is_main:
+            self.log = log.RunLog(self.folder / run_folder.LOG, self.state.step)
+        self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged)
+        self.about = {
+            "settings": storage.value_hash(to_yaml([self.model, self.data, self.tokenizer_settings, self.training])),
+            "versions": run_folder.versions(),
+        }
+        self.saved = self.state.step
+        self.interruption.hold()
+
+    def _make_optimizer(self) -> None:
+        """What trains the model. Only these two go through Accelerate: the rows need no loader."""
+        self.files = checkpoint.model_files(self.raw, self.tokenizer)
+        optimizer = make_optimizer(self.raw, self.training, self.accelerator.mixed_precision)
+        shards = self.accelerator.num_processes if precision.is_sharded(self.accelerator) else 1
+        frozen = sum(p.numel() for p in self.raw.parameters() if not p.requires_grad)
+        needs = self.disk.needs = estimate_needs(
+            self.raw.config, optimizer.param_groups, self.training, self.data.block_size, shards, frozen
+        )
+        if self.is_main:
+            check_room(needs, self.folder, self.training.save_total_limit, self.accelerator.device.type)
+            self.console.say(log.needs_line(needs, self.training.save_total_limit))
+            if self.resumed:  # the run may have died between this checkpoint and its publication
+                self._publish(checkpoint.model_tensors(self.raw))
+        self.net, self.optimizer = self.accelerator.prepare(self.raw, optimizer)
+        if self.resumed:
+            checkpoint.load_optimizer(self.resumed / checkpoint.OPTIMIZER, self.optimizer.optimizer)
+            if self.accelerator.scaler and self.state.scaler:
+                self.accelerator.scaler.load_state_dict(self.state.scaler)
+        self.forward = torch.compile(self.net) if self.training.torch_compile else self.net
+
+    def _begin_steps(self) -> None:
+        """What the steps show, and what evaluations do."""
+        state, training = self.state, self.training
+        prompts = state.sample_prompts or measures.sample_prompts(self.tokenizer, self.rows.validation, training)
+        state.sample_prompts = prompts
+        rows_at_once = training.per_device_train_batch_size
+        state.micro_batch = min(state.micro_batch or rows_at_once, rows_at_once)
+        self.share = planning.evaluation_share(
+            self.plan, training, self.rows.validation, self.data.block_size, len(prompts)
+        )
+        if not self.resumed or training.eval_rows is not None:  # else it goes on with the rows that its best loss is of
+            state.eval_rows = self.share.rows
+        self.steps = StepBatches(
+            self.train_view,
+            self.plan.rows_per_step,
+            self.plan.total_rows,
+            (self.accelerator.process_index, self.accelerator.num_processes),
+            training.dataloader_num_workers,
+            self.data.document_mask,
+        )
+        self.fitting = Fitting(state, self.accelerator, self.console.say)
+
+    # The loop.
+
+    def has_steps_left(self) -> bool:
+        """Is there a step to take? Where its rows are still being read, they are waited for; if they will not come, or a signal
+        asks for the end, what was done is saved, and the run ends."""
+        if self.is_last:
+            return False
+        if self.data.streaming and (ending := self._missing_rows()):
+            self.meter.close()
+            if self.state.step > self.saved:
+                self._save()
+            raise ending
+        return True
+
+    def _missing_rows(self) -> BaseException | None:
+        """Wait for the rows of a step; None, or what every process ends with once all is saved."""
+        at, asked = self.state.step, self.interruption.asked
+        failed = self.rows.train.lacking(*self.steps.span(at), lambda: asked() > 0)
+        number = self.interruption.agreed(NO_MORE_ROWS if failed else 0 if self.steps.covered(at) else asked())
+        after = f"after step {at}, saved; the same command goes on"
+        if number == NO_MORE_ROWS:
+            return RunError(f"{failed or 'the first process got no more text'}; stopped {after}")
+        return Interrupted(f"stopped by {Signals(number).name} {after}", number) if number else None
+
+    @property
+    def is_last(self) -> bool:
+        """Is the last step done?"""
+        return self.state.step >= self.plan.max_steps
+
+    def is_due(self, every: int) -> bool:
+        """Is something that is done every so many steps due after this one?"""
+        return is_due(self.state.step, every, self.is_last)
+
+    def train_step(self) -> None:
+        """Compute the gradient, update the weights, count. A step whose loss is no number is left out, or ends the run."""
+        state, training = self.state, self.training
+        factor = learning_rate_factor(
+            state.step,
+            self.plan.max_steps,
+            training.lr_scheduler_type,
+            training.warmup_steps,
+            training.decay_steps,
+            training.min_learning_rate_ratio,
+        )
+        set_learning_rate(self.optimizer, factor)
+        self.rate = training.learning_rate * factor
+        loss, tokens = self.fitting.gradients(lambda size, synced: step.gradients(self, size, synced), self.net)
+        self.norm = step.clipped_norm(self.net, training.max_grad_norm, self.accelerator)
+        # in fp16 a gradient may overflow: the scaler leaves the step out and scales less
+        if torch.isfinite(loss) and (self.accelerator.scaler or torch.isfinite(self.norm)):
+            self.optimizer.step()
+            self.meter.add(loss, tokens)
+        else:
+            state.skipped.append(state.step + 1)
+            line = spoilt_step(state, loss, self.norm, self.rate, self.steps.row_ids(state.step))
+            self._write(line)
+            check_skips(line, training.nonfinite)
+        state.step += 1
+        state.tokens += tokens
+        self.signal = self.interruption.wanted()
+
+    def log_step(self) -> None:
+        """A line of log.jsonl about the steps since the last one."""
+        if self.meter.has_steps:
+            self._write(self.meter.read(self.state.step, self.state.tokens, self.rate, self.norm))
+
+    def _write(self, line: dict) -> None:
+        if self.log:
+            self.log.write(line)
+
+    def evaluate(self) -> None:
+        """Measure the model, keep the best one, and let it speak."""
+        state = self.state
+        self.meter.pause()
+        metrics = measures.evaluate(self, self.forward, state.eval_rows)
+        if metrics["eval_loss"] < (state.best_loss if state.best_loss is not None else math.inf):
+            state.best_loss, state.best_step = metrics["eval_loss"], state.step
+            weights = checkpoint.model_tensors(self.raw)  # every process: shards are gathered
+            if self.is_main:
+                checkpoint.publish(self.folder / "best", self.files, weights)
+                self.uploads.offer(self.folder / "best", f"Step {state.step}", "best")
+        if self.is_last and state.eval_rows is not None:
+            metrics = measures.evaluate(self, self.forward)
+        state.last_evaluation = log.finite_or_none(metrics)
+        samples = []
+        if self.is_main or precision.is_sharded(self.accelerator):
+            length = self.share.last_tokens if self.is_last else self.share.tokens
+            samples = measures.sample(self.raw, self.tokenizer, state.sample_prompts, length)
+        self._write({"step": state.step, **metrics, "samples": samples})
+        self.console.say(log.evaluation_line(state, metrics, samples))
+        self.signal = self.signal or self.interruption.wanted()
+        self.meter.go_on("final_evaluation" if self.is_last else "evaluation")
+
+    def save(self) -> None:
+        """A checkpoint, then the run folder's own weights, then room for the next one."""
+        self.meter.pause()
+        self._save()
+        self.uploads.offer(self.folder, f"Step {self.state.step}")
+        self.signal = self.signal or self.interruption.wanted()
+        self.meter.go_on("saving")
+
+    def _save(self) -> None:
+        state, self.saved = self.state, self.state.step
+        state.unlogged = self.meter.unlogged
+        # every process: shards are gathered
+        weights = checkpoint.model_tensors(self.raw)
+        memory = checkpoint.optimizer_tensors(self.optimizer.optimizer)
+        if self.is_main:
+            if any(not torch.isfinite(tensor).all() for tensor in weights.values()):
+                raise RunError(
+                    f"a weight is not finite after step {state.step}: nothing saved over the checkpoint before"
+                )
+            state.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
+            lines = self.folder / run_folder.LOG
+            if lines.is_file():  # no loss of power may take lines that come before a checkpoint
+                storage.sync_file(lines)
+            adapter = adapters.parameters(self.raw) if self.training.lora_r else None
+            about = self.about
+            newest = checkpoint.save_checkpoint(self.folder, self.files, weights, memory, state, about, adapter)
+            self._publish(weights)
+            checkpoint.remove_superseded(self.folder, self.training.save_total_limit, newest)
+        self.accelerator.wait_for_everyone()
+
+    def _publish(self, weights) -> None:
+        """Make the run folder the model, and `adapter/` in it the adapter alone."""
+        checkpoint.publish(self.folder, self.files, weights)
+        adapter = self.folder / "adapter"
+        if self.training.lora_r and not self.training.lora_merge:
+            checkpoint.publish_adapter(adapter, self.raw)
+        elif self.training.lora_r and adapter.is_dir():  # from before the setting was given: out of date
+            storage.remove_tree(adapter)
+
+    def stop_if_asked(self) -> None:
+        """End here where a signal asked for it; what was done is saved."""
+        if self.signal and not self.is_last:
+            self.meter.close()
+            raise Interrupted(
+                f"stopped by {self.signal.name} after step {self.state.step}, saved in {self.folder}; "
+                "the same command goes on",
+                self.signal,
+            )
+
+    # After training.
+
+    def results(self) -> dict:
+        """What was reached, once the best weights are measured as the last ones were."""
+        self.meter.close()
+        self.meter.pause()
+        best_loss = measures.whole_best_loss(self)
+        self.meter.go_on("final_evaluation")
+        state = self.state
+        return {
+            "output_dir": str(self.folder),
+            "steps": state.step,
+            "tokens": state.tokens,
+            "parameters": self.size,
+            **{key: state.last_evaluation[key] for key in ("eval_loss", "eval_perplexity", "eval_bits_per_byte")},
+            "best_loss": best_loss,
+            "best_step": state.best_step,
+            "seconds": self.meter.seconds,
+            **{f"{name}_seconds": round(seconds, 3) for name, seconds in self.meter.beside.items()},
+        }
+
+    def finish(self, result) -> None:
+        """Write down what the run was made of and what it reached, and its card."""
+        if self.is_main:
+            origin = provenance(
+                self.folder, self.rows.train.folder.parent, self.tokenizer, self.model.model_name_or_path
+            )
+            beaten = [log.finite_or_none(dataclasses.asdict(baseline)) for baseline in self.beaten]
+            facts = {**self.facts, "chat": self.chats, "baselines": beaten, **origin}
+            run_folder.write_facts(self, facts, result=dataclasses.asdict(result))
+            write_card(self.folder)
+            self.console.say(log.closing_line(result))
+        self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Give everything back. DDP goes before its process group: going last it would hold the interpreter's lock while it waits
+        for a thread that wants it."""
+        self.net = self.raw = self.forward = self.optimizer = None
+        self.accelerator.free_memory()
+        self.accelerator.end_training()

@@ -1,0 +1,49 @@
+"""A training step: the gradient of its loss, from micro-batches as large as memory allows, exact over all processes."""
+
+import contextlib
+import math
+
+import torch
+
+from tinygpt_hf.rows import order
+from tinygpt_hf.rows.batches import Batch
+from tinygpt_hf.training.precision import exact_dtype
+
+
+def gradients(run, size: int, synced: bool) -> tuple[torch.Tensor, int]:
+    """Leave the gradient of a step's loss in the parameters, computed from micro-batches of at most `size` rows.
+
+    The loss is the sum over the supervised tokens of all micro-batches and processes, divided by their number. Without
+    `synced` each process keeps the gradient of its own rows. Returns (loss of this process's rows, supervised tokens of all).
+    """
+    accelerator, step = run.accelerator, run.state.step
+    # Dropout, too, is a function of the step: there is no random state to save.
+    torch.manual_seed(order.mix(run.training.seed, step, accelerator.process_index))
+    run.optimizer.zero_grad()
+    batches, tokens = run.steps.at(step, size)
+    loss = torch.zeros((), device=accelerator.device, dtype=exact_dtype(accelerator))
+    for k, batch in enumerate(batches):
+        with contextlib.nullcontext() if synced and k == len(batches) - 1 else accelerator.no_sync(run.net):
+            part = micro_batch_loss(run.forward, batch, tokens, accelerator.device)
+            accelerator.backward(part * accelerator.num_processes)  # DDP takes the mean over processes; a sum is wanted
+            loss += part.detach()
+    return loss, tokens
+
+
+def micro_batch_loss(forward, batch: Batch, tokens: int, device) -> torch.Tensor:
+    """The micro-batch's part of the loss of its step, which has `tokens` supervised tokens."""
+    input_ids, labels, *positions = (part.to(device, non_blocking=True) for part in batch)
+    return forward(
+        input_ids=input_ids,
+        position_ids=positions[0] if positions else None,
+        labels=labels,
+        shift_labels=labels,
+        num_items_in_batch=max(tokens, 1),
+        use_cache=False,
+    ).loss
+
+
+def clipped_norm(net, max_grad_norm: float, accelerator) -> torch.Tensor:
+    """Clip the gradient to max_grad_norm, where that is not 0; returns its norm before."""
+    norm = accelerator.clip_grad_norm_(net.parameters(), max_grad_norm or math.inf)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
