@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tinygpt_hf.curation.filters import RULES, TextStats, apply_rules, normalize, script_of
 from tinygpt_hf.curation.pii import find_personal_data, luhn, mask_personal_data
-from tinygpt_hf.errors import UsageError
-from tinygpt_hf.settings.corpus import KINDS, OFF, PRESETS, CorpusArguments, check_corpus
+from tinygpt_hf.settings.checks import check_settings
+from tinygpt_hf.settings.corpus import KINDS, OFF, PRESETS, CorpusArguments
 from tinygpt_hf.settings.parsing import parse, to_yaml
 
 PROSE = (
@@ -87,7 +87,7 @@ def test_off_switches_a_rule_off_in_yaml_and_as_a_flag(tmp_path):
                 path.write_text(line or "")
                 words = ["--config", str(path)] if line else [f"--{name}", "off"]
                 given = parse((CorpusArguments,), [*words, "--preset", preset])[CorpusArguments]
-                check_corpus(given)
+                check_settings(given)
                 assert getattr(given.resolved(), name) == OFF.get(name)
                 path.write_text(to_yaml([given]))
                 assert parse((CorpusArguments,), ["--config", str(path)])[CorpusArguments] == given
@@ -199,16 +199,3 @@ def test_scripts_are_named_as_unicode_names_them():
     }
     assert {c: script_of(c) for c in names} == names
     assert script_of("5") is None and script_of(" ") is None
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"shard_megabytes": 0}, {"sample_documents": 0}, {"min_characters": -1}, {"near_duplicate_threshold": 0.0},
-        {"near_duplicate_threshold": 1.5}, {"mask": ["emial"]}, {"sample_bytes": 5, "sample_documents": 5},
-        {"sample_tokens": 5}, {"min_language_score": 1.5}, {"min_language_score": -0.1},
-    ],
-)  # fmt: skip
-def test_settings_that_make_no_sense_are_refused(values):
-    with pytest.raises(UsageError):
-        check_corpus(CorpusArguments(**values))

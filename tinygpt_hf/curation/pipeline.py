@@ -28,7 +28,7 @@ from tinygpt_hf.reading.discovery import CORPUS, FORMAT
 from tinygpt_hf.reading.split import FEW_DOCUMENTS, content_hash, is_held_out, repetitions
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.checks import check_settings
-from tinygpt_hf.settings.corpus import CorpusArguments, check_corpus
+from tinygpt_hf.settings.corpus import CorpusArguments
 from tinygpt_hf.tokenizing.chat_template import encode_texts
 from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
 
@@ -98,8 +98,7 @@ def prepare_corpus(
 
 def _checked(data: DataArguments, corpus: CorpusArguments) -> CorpusArguments:
     """Raise what is wrong before anything is read; return the settings with the preset's values."""
-    check_settings(data)
-    check_corpus(corpus)
+    check_settings(data, corpus)
     settings = corpus.resolved()
     if not corpus.output_dir:
         raise UsageError("there is no --output_dir", "a new folder", "try --output_dir corpora/mine")
