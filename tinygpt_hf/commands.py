@@ -35,9 +35,9 @@ from tinygpt_hf.settings.parsing import Settings
 
 @dataclass(frozen=True)
 class Command:
-    """`example` is a line to copy; `uses_config`: does it read --config, and `default_config`: which where none is named?
+    """Describe a command. `example` is a line to copy; `uses_config`: does it read --config, by default `default_config`?
 
-    `stdout_is_product`: is the standard output all that is wanted? Elsewhere it is a report, and nobody need read it.
+    `stdout_is_product`: is the standard output the product? Elsewhere it is a report, and nobody need read it.
     """
 
     help: str
@@ -69,22 +69,21 @@ def prepare_corpus(settings: Settings) -> None:
     data, corpus = settings[DataArguments], settings[CorpusArguments]
     facts = prepare_corpus(data, corpus, progress)
     read, kept = facts["read"], facts["kept"]
-    tell(f"{corpus.output_dir}: {kept['documents']:,} of {read['documents']:,} documents, "
-         f"{kept['bytes']:,} of {read['bytes']:,} bytes")  # fmt: skip
+    documents = f"{kept['documents']:,} of {read['documents']:,} documents"
+    tell(f"{corpus.output_dir}: {documents}, {kept['bytes']:,} of {read['bytes']:,} bytes")
     for rule, entry in sorted(facts["dropped"].items(), key=lambda e: -e[1]["documents"]):
         tell(f"  {rule:<22} {entry['documents']:>12,} documents {entry['bytes']:>16,} bytes")
     for remark in facts["source_remarks"]:
         tell(f"note: {remark}")
     tell(advice(facts))
-    tell(
-        f"The card: {Path(corpus.output_dir) / 'README.md'}"
-        + ("" if facts["license"] else "; its license is not stated yet")
-    )
+    license_hint = "" if facts["license"] else "; its license is not stated yet"
+    tell(f"The card: {Path(corpus.output_dir) / 'README.md'}{license_hint}")
 
 
 def train_tokenizer(settings: Settings) -> None:
     """Train a tokenizer and print what it achieves."""
     from tinygpt_hf.rows.preparation import write_tokenizer
+    from tinygpt_hf.rows.report import tokenizer_lines
     from tinygpt_hf.settings.checks import check_settings
 
     data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
@@ -93,20 +92,14 @@ def train_tokenizer(settings: Settings) -> None:
     if not settings.given.get("output_dir", "--").startswith("--"):  # the run folder of a training config
         output.output_dir = str(Path(output.output_dir) / "tokenizer")
     report = write_tokenizer(data, tokenizer, Path(output.output_dir), output.overwrite, output.seed)
-    kind = report["trained_with"]["tokenizer_type"]
-    tell(f"{output.output_dir}: {kind} tokenizer, vocabulary {report['vocabulary']}")
-    if report["bytes_per_token"]:
-        tell(
-            f"bytes per token on {report['held_out_bytes']} held-out bytes: {report['bytes_per_token']:.2f}  "
-            f"(byte tokenizer: {report['bytes_per_token_of_byte_tokenizer']:.2f})"
-        )
+    for line in tokenizer_lines(output.output_dir, report):
+        tell(line)
 
 
 def tokenize(settings: Settings) -> None:
     """Turn text into rows that `train --rows` takes."""
-    from tinygpt_hf.rows.bestfit import BestFitRows
-    from tinygpt_hf.rows.build import shown_rows
     from tinygpt_hf.rows.preparation import tokenize
+    from tinygpt_hf.rows.report import rows_lines
     from tinygpt_hf.settings.checks import check_settings
     from tinygpt_hf.training.log import Console, tokenizing_bar
     from tinygpt_hf.training.run_folder import opened
@@ -121,26 +114,8 @@ def tokenize(settings: Settings) -> None:
     with opened(folder, output.overwrite, is_main=True):
         made, rows, report = tokenize(data, tokenizer, folder, output.seed, tokenizing_bar(console))
     console.close()
-    if report:
-        tell(
-            f"tokenizer: {len(made)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
-        )
-    for part in (rows.train, rows.validation):
-        documents, tokens = part.num_documents, part.num_tokens
-        tell(
-            f"{part.folder}: {tokens} tokens of {documents} documents, {part.count(data.block_size)} rows of {data.block_size}"
-        )
-    kept = (
-        f"rows: kept {rows.kept} of {rows.encoded} tokens"
-        if not rows.reused
-        else "rows: there already, nothing changed"
-    )
-    tell("; ".join([kept, *rows.remarks]))
-    if data.show_rows:
-        bestfit = data.packing == "bestfit"
-        shown = BestFitRows(rows.train.folder, data.block_size) if bestfit else rows.train
-        for line in shown_rows(shown, made, data.show_rows, data.block_size):
-            tell(line)
+    for line in rows_lines(made, rows, report, data):
+        tell(line)
 
 
 def generate(settings: Settings) -> None:
@@ -172,11 +147,11 @@ def export(settings: Settings) -> None:
     from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.tokenizing.chat_template import check_template
 
-    wanted = settings[ExportArguments]
-    target = check_request(wanted.model, wanted.to, wanted.output_dir)
-    model, tokenizer = load_model(wanted.model, "cpu", "saved")
+    request = settings[ExportArguments]
+    target = check_request(request.model, request.to, request.output_dir)
+    model, tokenizer = load_model(request.model, "cpu", "saved")
     check_template(tokenizer)
-    for line in report_lines(export(model, tokenizer, wanted.model, wanted.to, target), wanted.to):
+    for line in report_lines(export(model, tokenizer, request.model, request.to, target), request.to):
         tell(line)
 
 
@@ -187,40 +162,40 @@ def serve(settings: Settings) -> None:
 
     def started(address: str, name: str, chats: bool) -> None:
         tell(f"{name} answers at {address}/v1 until Ctrl-C; clients ask for the model by this name. Try:")
-        wanted = {"model": name, "max_tokens": 100}
-        wanted |= {"messages": [{"role": "user", "content": "Hello!"}]} if chats else {"prompt": "Once upon a time"}
+        request = {"model": name, "max_tokens": 100}
+        request |= {"messages": [{"role": "user", "content": "Hello!"}]} if chats else {"prompt": "Once upon a time"}
         route = "chat/completions" if chats else "completions"
         header = "-H 'Content-Type: application/json'"
-        tell(f"curl {address}/v1/{route} {header} -d {shlex.quote(json.dumps(wanted))}")
+        tell(f"curl {address}/v1/{route} {header} -d {shlex.quote(json.dumps(request))}")
         if not chats:
-            tell("It has not learnt to converse: /v1/completions continues texts.")
+            tell("It has not learned to converse: /v1/completions continues texts.")
 
     serve(settings[ServeArguments], check_template, started)
 
 
 def push(settings: Settings) -> None:
-    """Give a model to the Hub."""
+    """Push a model to the Hub."""
     from tinygpt_hf.hub.push_pull import push
 
     push(settings[PushArguments], tell)
 
 
 def pull(settings: Settings) -> None:
-    """Take a model from the Hub."""
+    """Pull a model from the Hub."""
     from tinygpt_hf.hub.push_pull import pull
 
     pull(settings[PullArguments], tell)
 
 
 def demo(settings: Settings) -> None:
-    """A conversation in the browser."""
+    """Serve a conversation in the browser."""
     from tinygpt_hf.inference.demo import demo
 
     demo(settings[DemoArguments], lambda address, name, chats: tell(f"{name} is at {address} until Ctrl-C"))
 
 
 def quickstart(settings: Settings) -> None:
-    """From nothing to a model that talks."""
+    """Go from nothing to a model that talks."""
     from tinygpt_hf.quickstart import quickstart
 
     name_output(settings, TrainingArguments)
@@ -228,13 +203,13 @@ def quickstart(settings: Settings) -> None:
 
 
 def write(text: str) -> None:
-    """Text to the standard output, at once."""
+    """Write text to the standard output, at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def tell(text: str) -> None:
-    """Lines on the standard output, at once, whatever names and model outputs they were made of."""
+    """Print lines to the standard output, at once, whatever names and model outputs they were made of."""
     print(presentable(text), flush=True)
 
 
@@ -329,14 +304,14 @@ COMMANDS = {
         uses_config=False,
     ),
     "push": Command(
-        "give a model to the Hub: its files by a list of names, searched for secrets, checked when they are there",
+        "push a model to the Hub: files are chosen by an allow-list, scanned for secrets, verified by checksum",
         (PushArguments,),
         push,
         "tinygpt push runs/quickstart --hub_model_id alice/quickstart --dry_run",
         uses_config=False,
     ),
     "pull": Command(
-        "take a model from the Hub as a new folder, every byte checked",
+        "pull a model from the Hub into a new folder, every file verified by checksum",
         (PullArguments,),
         pull,
         "tinygpt pull alice/quickstart --output_dir models/quickstart",
