@@ -59,7 +59,7 @@ def test_an_unknown_command_gets_the_nearest_name(capsys):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (UsageError("seen", "wanted", "do"), 2, "error: seen (expected wanted). Do."),
+        (UsageError("a problem", "something", "do it"), 2, "error: a problem (expected something). Do it."),
         (RunError("the disk broke"), 1, "error: the disk broke"),
         (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device"),
         (MemoryError(), 1, "error: MemoryError"),
@@ -163,11 +163,11 @@ for name, (out, err, lines) in json.loads(sys.argv[1]).items():
     child = os.fork()
     if not child:
         os.close(reader)
-        for number, place in ((1, out), (2, err)):
+        for number, kind in ((1, out), (2, err)):
             os.close(number)
-            if place == "pipe":
+            if kind == "pipe":
                 os.dup2(writer, number)
-            elif place == "full":
+            elif kind == "full":
                 os.dup2(os.open("/dev/full", os.O_WRONLY), number)
         os.close(writer)
         sys.stdout = open(1, "w", closefd=False) if out != "closed" else None

@@ -43,7 +43,7 @@ def quickstart(
     }
     rows = rows_folder(data.rows or folder) / "train"
     rows = min(rows.glob("window-*"), default=rows)  # windows: the text was streamed
-    stories, told = measure_stories(model, tokenizer, rows)
+    stories, measures = measure_stories(model, tokenizer, rows)
     say("\nStories it goes on telling from beginnings it has never seen:\n")
     for story in stories[:3]:
         say(f"    {story}\n")
@@ -54,10 +54,14 @@ def quickstart(
     answers = measure_answers(model, tokenizer, heard)
     say("\nMeasured on what it was not trained on:\n")
     say(
-        figure(f"coherent stories, of {STORIES}", told["coherent"], "hero, pronouns and thing stay the same to the end")
+        figure(
+            f"coherent stories, of {STORIES}", measures["coherent"], "hero, pronouns and thing stay the same to the end"
+        )
     )
-    cut = f"; {told['cut_off']} were cut off, and count up to their last full sentence" if told["cut_off"] else ""
-    say(f"{'':49}({told['copied']:.0%} of their sequences of 32 characters stand in the training text{cut})")
+    cut = (
+        f"; {measures['cut_off']} were cut off, and count up to their last full sentence" if measures["cut_off"] else ""
+    )
+    say(f"{'':49}({measures['copied']:.0%} of their sequences of 32 characters stand in the training text{cut})")
     least = f"the right one is likelier than the same with one fault (least: {grammar['hardest']})"
     say(figure(f"grammar, {grammar['pairs']} pairs of sentences", grammar["right"], least))
     copied = f"({answers['heard']:.0%} of the answers were given in the training text too)"

@@ -1,7 +1,7 @@
 """Write files and folders so that no crash can tear them.
 
 A file or folder written here is, at every instant, either the complete old one or the complete new one: it is written under
-a `tmp-*` name beside its place, synced, renamed over, and the folder that holds the name is synced too. A failed fsync is a
+a `tmp-*` name beside it, synced, renamed over, and the folder that holds the name is synced too. A failed fsync is a
 failed write (the kernel may have dropped the pages: trying again on the same file would report success for lost data).
 
     write_json(folder / "run.json", {...})
@@ -295,7 +295,7 @@ def free_name(folder: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone. The lock dies with its owner; a second owner is told who holds it."""
+    """Hold `folder` for this process alone. The lock dies with its owner; a second owner learns who holds it."""
     from filelock import FileLock, Timeout
 
     path = folder / LOCK

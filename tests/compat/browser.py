@@ -1,4 +1,4 @@
-"""A page in headless Chromium, driven over its DevTools protocol: type, press, read what is shown, take a picture."""
+"""A page in headless Chromium, driven over its DevTools protocol: type, press, read its text, take a picture."""
 
 import asyncio
 import base64
@@ -42,9 +42,9 @@ class Page:
                 self.faults.append(str(heard["params"])[:500])
 
     async def value(self, script: str):
-        found = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        result = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     async def until(self, script: str, seconds: float = 90) -> None:
         with contextlib.suppress(TimeoutError):

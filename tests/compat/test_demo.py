@@ -42,7 +42,7 @@ def model(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def shown(folder):
+def running(folder):
     """The address of a demo of this model."""
     if not browser_program():
         pytest.skip("no chromium is installed")
@@ -68,8 +68,8 @@ def shown(folder):
 
 @pytest.fixture(scope="module")
 def address(model):
-    with shown(model[0]) as place:
-        yield place
+    with running(model[0]) as address:
+        yield address
 
 
 @pytest.fixture
@@ -163,8 +163,8 @@ def test_stop_ends_an_answer(model, tmp_path):
     TinyGPTForCausalLM(TinyGPTConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
 
-    async def visit(place):
-        async with opened(place) as page:
+    async def visit(address):
+        async with opened(address) as page:
             await page.type("#box textarea", "Hello!")
             await page.press("#send")
             await page.until("document.querySelector('#status').innerText.endsWith(' tokens')")
@@ -173,5 +173,5 @@ def test_stop_ends_an_answer(model, tmp_path):
             count = int((await page.text("#status")).split()[0])
             assert count == await page.value("document.querySelectorAll('#panel tr').length") - 1 < 200
 
-    with shown(tmp_path) as place:
-        asyncio.run(visit(place))
+    with running(tmp_path) as address:
+        asyncio.run(visit(address))

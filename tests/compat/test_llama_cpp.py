@@ -145,8 +145,8 @@ def token_ids(ask, folder, strings: list[str]) -> list[list[int]]:
 def test_same_token_ids_greedy_text_and_conversation(ask, exported, texts, tokenizer):
     model, folder = exported
     strings = NASTY + strange_strings()
-    found = token_ids(ask, folder, strings)
-    assert [text for text, ids in zip(strings, found, strict=True) if tokenizer(text)["input_ids"] != ids] == []
+    ids_there = token_ids(ask, folder, strings)
+    assert [text for text, ids in zip(strings, ids_there, strict=True) if tokenizer(text)["input_ids"] != ids] == []
 
     question = {"temperature": 0, "top_k": 1, "n_predict": 64, "return_tokens": True, "cache_prompt": False}
     prompts = [text[:20] for text in passages(texts)[::2]]
@@ -176,9 +176,9 @@ def test_the_proof_runs_llama_cpp_where_it_is_installed(llama_python, exported, 
     write_reference(model, tokenizer, tmp_path)
     command = [llama_python, "-P", *gguf_format.proof_command(folder, tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["unequal"] is None
-    assert found["logit_difference"] < max(1e-5, 2 * rounding(model, tmp_path))
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["unequal"] is None
+    assert result["logit_difference"] < max(1e-5, 2 * rounding(model, tmp_path))
 
     reference = json.loads((tmp_path / "reference.json").read_text())
     reference["token_ids"][0].pop()
@@ -215,5 +215,5 @@ def test_every_tokenizer_that_is_accepted_makes_the_same_ids(ask, texts, pre, tm
     gguf_format.check(model, tokenizer)
     gguf_format.write(model, tokenizer, tmp_path)
     strings = [text for text in NASTY + strange_strings() + texts[:100] if "\u2581" not in text]
-    found = token_ids(ask, tmp_path, strings)
-    assert [text for text, ids in zip(strings, found, strict=True) if tokenizer(text)["input_ids"] != ids] == []
+    ids_there = token_ids(ask, tmp_path, strings)
+    assert [text for text, ids in zip(strings, ids_there, strict=True) if tokenizer(text)["input_ids"] != ids] == []

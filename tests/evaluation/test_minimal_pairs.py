@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import UsageError
@@ -43,11 +43,6 @@ def tiny_gpt():
     return TinyGPTForCausalLM(TinyGPTConfig(**shape, max_position_embeddings=8, initializer_range=0.5)).eval()
 
 
-def gpt2():
-    config = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=8, vocab_size=len(WORDS), initializer_range=0.5)
-    return GPT2LMHeadModel(config).eval()
-
-
 class FromTable:
     """A model by hand: the logits of the next token are a function of the one before it."""
 
@@ -62,10 +57,9 @@ class FromTable:
         return SimpleNamespace(logits=self.table[input_ids])  # (B, T, V)
 
 
-@pytest.mark.parametrize("make", [tiny_gpt, gpt2])
-def test_scores_are_those_of_one_token_at_a_time(make):
+def test_scores_are_those_of_one_token_at_a_time():
     torch.manual_seed(0)
-    model, tok = make(), tokenizer()
+    model, tok = tiny_gpt(), tokenizer()
     sentences = [sentence for one in PAIRS for sentence in (one["sentence_good"], one["sentence_bad"])]
     scores = sentence_scores(model, tok, sentences)
     assert set(scores) == set(sentences)
@@ -138,11 +132,6 @@ def test_a_line_that_is_no_pair_is_refused_with_file_and_line(tmp_path, line, pr
     with pytest.raises(UsageError, match=problem) as refused:
         read_pairs(path)
     assert f"{path}, line 3 " in str(refused.value) and "\n" not in str(refused.value)
-
-
-def test_no_pairs_at_all_are_refused(tmp_path):
-    (tmp_path / "empty.jsonl").write_bytes(b"\n")
-    with pytest.raises(UsageError, match="empty.jsonl holds no pairs"):
-        read_pairs(tmp_path / "empty.jsonl")
-    with pytest.raises(UsageError, match="gone.jsonl cannot be read"):
-        read_pairs(tmp_path / "gone.jsonl")
+    path.write_bytes(b"\n")
+    with pytest.raises(UsageError, match="holds no pairs"):
+        read_pairs(path)

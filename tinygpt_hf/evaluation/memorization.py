@@ -30,11 +30,11 @@ def copies(texts: list[str], held_out: list[str], tokenizer, rows: Path) -> dict
     """
     short = {text for text in map(_clean, texts) if 0 < len(text) < LENGTH}
     sequences = {"": _sequences(texts), "held_out_": _sequences(held_out)}
-    found, searched = _search({sequence for every in sequences.values() for sequence in every}, short, tokenizer, rows)
+    copied, searched = _search({sequence for every in sequences.values() for sequence in every}, short, tokenizer, rows)
     counts = {"length": LENGTH, "tokens": storage.read_json(rows / "manifest.json")["num_tokens"]}
-    counts |= {"searched_tokens": searched, "short": len(short), "short_copied": len(short & found)}
+    counts |= {"searched_tokens": searched, "short": len(short), "short_copied": len(short & copied)}
     for name, every in sequences.items():
-        counts |= {f"{name}sequences": len(every), f"{name}copied": sum(sequence in found for sequence in every)}
+        counts |= {f"{name}sequences": len(every), f"{name}copied": sum(sequence in copied for sequence in every)}
     return counts
 
 
@@ -58,17 +58,17 @@ def _search(sequences: set[str], short: set[str], tokenizer, rows: Path) -> tupl
     A sequence covers one of the text's blocks of half its length, wherever it begins: only around blocks that occur in
     some sequence is anything compared.
     """
-    half, found, searched = LENGTH // 2, set[str](), 0
+    half, copied, searched = LENGTH // 2, set[str](), 0
     blocks = {sequence[k : k + half] for sequence in sequences for k in range(half + 1)}
     for size, piece in _pieces(tokenizer, rows) if sequences or short else ():
         text = " ".join(piece.split())
         searched += size
-        found |= {one for one in short - found if one in text}
+        copied |= {one for one in short - copied if one in text}
         for begin in range(0, len(text), half):
             if text[begin : begin + half] in blocks:
                 around = range(max(0, begin - half), begin + 1)
-                found |= sequences.intersection(text[k : k + LENGTH] for k in around)
-    return found, searched
+                copied |= sequences.intersection(text[k : k + LENGTH] for k in around)
+    return copied, searched
 
 
 def _pieces(tokenizer, rows: Path) -> Iterator[tuple[int, str]]:

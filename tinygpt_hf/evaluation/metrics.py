@@ -205,11 +205,11 @@ def predicted_bytes(tokenizer, text: str, ids: np.ndarray) -> int:
 
 
 def _first_token_bytes(tokenizer, text: str, id: int) -> int:
-    shown = tokenizer.decode([id], clean_up_tokenization_spaces=False)
-    if text.startswith(shown) and shown:
-        return len(shown.encode())
+    first = tokenizer.decode([id], clean_up_tokenization_spaces=False)
+    if text.startswith(first) and first:
+        return len(first.encode())
     token = tokenizer.convert_ids_to_tokens(id)
-    if "\ufffd" in shown:  # part of a character: <0xE2> is one byte, and a byte-level token has a letter per byte
+    if "\ufffd" in first:  # part of a character: <0xE2> is one byte, and a byte-level token has a letter per byte
         return 1 if token.startswith("<0x") else len(token)
     head = tokenizer(text[:64], add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
     return len(text[: head["offset_mapping"][0][1]].encode())  # tokenizers that change case or spaces

@@ -1,6 +1,6 @@
 # Copyright 2026 The tinygpt_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of a TinyGPT model: Llama's field names, every derived value filled in one place (`__post_init__`).
+"""Configure a TinyGPT model: Llama's field names, every derived value filled in `__post_init__`.
 
 Two dialects out of a few independent fields. The defaults are Qwen3's arithmetic; GPT-2's is
 
@@ -20,7 +20,7 @@ from transformers.modeling_rope_utils import RopeParameters
 
 @strict
 class TinyGPTConfig(PreTrainedConfig):
-    """Configuration of a TinyGPT model. `n_layer`, `n_head`, `n_embd` and `n_positions` are accepted as aliases.
+    """Hold the shape of a TinyGPT model. `n_layer`, `n_head`, `n_embd` and `n_positions` are accepted as aliases.
 
     Left out, `num_key_value_heads` is `num_attention_heads`; `head_dim` is `hidden_size / num_attention_heads`;
     `intermediate_size` is 8/3 of `hidden_size` rounded up to a multiple of 64 (gated) or 4 times it (plain);

@@ -191,7 +191,7 @@ def _locate(name_or_path: str | None) -> tuple[str, bool]:
             hint = f"try {inside[-1]}" if inside else "name the --output_dir of a training run, or a downloaded model"
             raise UsageError(f"{folder} is no model folder: it holds no config.json", "a model", hint)
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            # asked here because AutoTokenizer makes up an empty tokenizer for some model types
+            # checked here because AutoTokenizer makes up an empty tokenizer for some model types
             raise UsageError(
                 f"{folder} holds no tokenizer",
                 "a tokenizer beside the weights",

@@ -274,7 +274,7 @@ class TinyGPTPreTrainedModel(PreTrainedModel):
         if getattr(module, "writes_residual", False):
             std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
             init.normal_(module.weight, mean=0.0, std=std)
-        # large embeddings tell tokens apart from the first step on: what is to be looked up in the context is found sooner
+        # large embeddings tell tokens apart from the first step on: looking things up in the context is learned sooner
         if isinstance(module, nn.Embedding) and self.config.embedding_initializer_range is not None:
             init.normal_(module.weight, mean=0.0, std=self.config.embedding_initializer_range)
 
