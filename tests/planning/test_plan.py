@@ -101,7 +101,9 @@ def test_a_run_that_cannot_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda folder: free)
     check_room(needs, tmp_path, 2, "cpu")  # activations shrink with the micro-batch
     monkeypatch.setattr(planning, "available_memory", lambda device: 399)
-    with pytest.raises(UsageError, match=r"take 400 bytes \(expected at most 399 bytes, the memory that is free\). Use a smaller model"):
+    with pytest.raises(
+        UsageError, match=r"take 400 bytes \(expected at most 399 bytes, the memory that is free\). Use a smaller model"
+    ):
         check_room(needs, tmp_path, 2, "cpu")
     monkeypatch.setattr(planning, "available_memory", lambda device: 400)
     free.free = 3 * 300 + 3 * 100 - 1

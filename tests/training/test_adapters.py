@@ -262,7 +262,9 @@ def test_bad_settings_are_one_line_and_leave_nothing(bases, tmp_path, change, me
 def test_missing_peft_is_one_line(bases, tmp_path, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
-    with pytest.raises(UsageError, match=r"peft is not installed \(expected it, for --lora_r\). Run pip install 'tinygpt_hf\[tune\]'"):
+    with pytest.raises(
+        UsageError, match=r"peft is not installed \(expected it, for --lora_r\). Run pip install 'tinygpt_hf\[tune\]'"
+    ):
         tune(tmp_path / "r", bases[True])
     assert list(tmp_path.iterdir()) == []
 
