@@ -533,7 +533,7 @@ def test_the_table_of_rules_in_the_documentation_is_that_of_the_presets():
     def shown(value) -> str:
         return "off" if value in (None, False) else "on" if value is True else f"{value:,}"
 
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text()
     rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.M)}
     assert {name for preset in PRESETS.values() for name in preset} | set(OFF) <= set(rows)
     for name, cells in rows.items():

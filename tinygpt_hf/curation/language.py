@@ -2,7 +2,7 @@
 
     language_scores("Der Hund lief nach Hause.")        # {"de": 0.93, "lb": 0.02, ...}: they sum to 1
 
-Langid.py (Lui and Baldwin 2012), trained anew and maintained by A. Barbaresi. docs/data.md says how often it is right.
+Langid.py (Lui and Baldwin 2012), retrained and maintained by A. Barbaresi. docs/corpus.md says how often it is right.
 """
 
 import difflib
