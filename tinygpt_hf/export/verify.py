@@ -12,6 +12,7 @@ import json
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -125,10 +126,12 @@ class Gguf(Stock):
         else:
             merges = [tuple(merge.split(" ")) for merge in fields["merges"] if merge.replace(" ", "", 1) in vocab]
             core = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
-            first = [pre_tokenizers.Split(Regex(SPLITS[pre]), "isolated")] if pre in SPLITS else []
-            first += [pre_tokenizers.Digits(individual_digits=True)] if pre == "smollm" else []
-            bytes_last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in SPLITS)
-            core.pre_tokenizer = pre_tokenizers.Sequence([*first, bytes_last])
+            steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in SPLITS)]
+            if pre in SPLITS:
+                steps.insert(0, pre_tokenizers.Split(Regex(SPLITS[pre]), "isolated"))
+            if pre == "smollm":
+                steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+            core.pre_tokenizer = pre_tokenizers.Sequence(steps)
         for token, kind in zip(tokens, fields["token_type"], strict=True):
             if kind in (CONTROL, USER_DEFINED):
                 core.add_tokens([AddedToken(token, normalized=False, special=kind == CONTROL)])
