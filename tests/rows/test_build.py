@@ -1,7 +1,6 @@
 """Nothing is lost on the way from documents to rows, nothing is learnt that should not be, and a failure leaves nothing behind."""
 
 import json
-import random
 
 import numpy as np
 import pytest
@@ -197,21 +196,6 @@ def test_texts_and_conversations_share_rows(tokenizer, texts, chats, tmp_path):
 # The split.
 
 
-def test_no_document_lies_on_both_sides_and_growth_moves_none(tiny_tokenizer, tmp_path):
-    def sides(name, texts):
-        path = lines(tmp_path / f"{name}.jsonl", [{"text": text} for text in texts])
-        data = DataArguments(train_file=path, block_size=8, validation_split_percentage=10)
-        prepared = prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / name)
-        return [
-            {tiny_tokenizer.decode(d) for d in documents_of(rows)} for rows in (prepared.train, prepared.validation)
-        ]
-
-    train, validation = sides("first", TEXTS[:200])
-    assert not train & validation
-    more_train, more_validation = sides("more", random.Random(0).sample(TEXTS * 2, 600))
-    assert train < more_train and validation < more_validation and not more_train & more_validation
-
-
 def test_the_tail_of_one_document_is_held_out_from_the_exact_character(tokenizer, tmp_path):
     text = "".join(f"line {k} é🙂\r\n" for k in range(200))
     path = tmp_path / "one.txt"
@@ -280,12 +264,6 @@ def test_rows_are_shown_without_their_padding(tokenizer, chats, tmp_path):
     assert all(
         line.partition("learnt: ")[2].startswith(whole) for line in packing.shown_rows(packed, tokenizer, 9, 200)
     )
-
-
-def test_what_may_be_learnt_is_told_for_all_tokens_at_once(tokenizer, chats, tmp_path):
-    rows = prepare_rows(Corpus(DataArguments(train_file=chats, block_size=32)), tokenizer, tmp_path / "rows").train
-    one_by_one = [flag for k in range(rows.num_documents) for flag in rows.targets(k).tolist()]
-    assert rows.is_target.dtype == bool and rows.is_target.tolist() == one_by_one and {*one_by_one} == {True, False}
 
 
 # At rest.

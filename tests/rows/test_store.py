@@ -61,21 +61,6 @@ def test_rows_equal_a_slow_second_implementation(tmp_path_factory, documents, bl
     assert rows.num_targets == sum(bool(b) for b in bits[1:])
 
 
-@pytest.mark.parametrize("offset", [0, 1, 5, 16])
-def test_every_token_but_the_first_is_a_target_exactly_once(tmp_path, offset):
-    stream = np.arange(777)
-    rows = write(tmp_path / "r", [stream[:100], stream[100:]])
-    _, labels = rows.batch(range(rows.count(16, shifted=bool(offset))), 16, offset)
-    assert sorted(labels[labels != IGNORED]) == list(range(1, 777))
-
-
-def test_an_epoch_has_the_same_number_of_rows_at_every_offset(tmp_path):
-    rows = write(tmp_path / "r", [np.arange(100)])
-    for offset in range(1, 17):
-        _, labels = rows.batch(range(rows.count(16, shifted=True)), 16, offset)
-        assert (labels != IGNORED).sum() == 99
-
-
 def test_large_vocabularies_are_stored_in_four_bytes(tmp_path):
     ids = [0, 65_535, 65_536, 99_999]
     rows = write(tmp_path / "r", [ids], vocab_size=100_000)

@@ -11,8 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tinygpt_hf.errors import Interrupted, RunError, UsageError
-from tinygpt_hf.rows.order import share
+from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.settings.parsing import to_yaml
@@ -128,37 +127,6 @@ def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finishe
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
 
 
-def test_a_signal_finishes_the_step_saves_and_goes_on(finished, tmp_path, monkeypatch):
-    real = step.gradients
-
-    def with_signal(*args):
-        os.kill(os.getpid(), 15)
-        return real(*args)
-
-    monkeypatch.setattr(step, "gradients", with_signal)
-    with pytest.raises(Interrupted, match="SIGTERM after step 1, saved") as stop:
-        run(tmp_path / "r")
-    assert stop.value.exit_status == 143 and (tmp_path / "r" / "checkpoint-1").is_dir()
-    monkeypatch.setattr(step, "gradients", real)
-    run(tmp_path / "r")
-    assert losses(tmp_path / "r") == losses(finished)
-
-
-def test_a_damaged_newest_checkpoint_is_passed_over(finished, tmp_path):
-    import shutil
-
-    shutil.copytree(finished, tmp_path / "r")
-    (tmp_path / "r" / "checkpoint-8" / "model.safetensors").write_bytes(b"")
-    result = run(tmp_path / "r")
-    assert result.steps == 8 and not result.already_finished
-    assert losses(tmp_path / "r") == losses(finished)
-    assert [p.name for p in (tmp_path / "r").glob("checkpoint-8.replaced*")] == ["checkpoint-8.replaced-1"]
-    for name in ("checkpoint-4", "checkpoint-8"):
-        (tmp_path / "r" / name / "state.json").write_text("{}")
-    with pytest.raises(RunError, match="every checkpoint .* is damaged"):
-        run(tmp_path / "r")
-
-
 def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
     import shutil
 
@@ -192,22 +160,6 @@ def test_accumulation_does_not_change_the_loss(tmp_path, batch, accumulation):
     a, b = losses(tmp_path / "a"), losses(tmp_path / "b")
     assert a.keys() == b.keys() and max(abs(a[k] - b[k]) for k in a) < 1e-6
     a, b = losses(tmp_path / "a", "grad_norm"), losses(tmp_path / "b", "grad_norm")
-    assert max(abs(a[k] - b[k]) for k in a) < 1e-5
-
-
-def test_another_split_of_the_same_batch_resumes(finished, tmp_path):
-    plain = {"model": {"hidden_dropout": 0.0}}
-    run(tmp_path / "whole", **plain)
-    run(tmp_path / "r", **plain, max_steps=4, lr_scheduler_type="constant")
-    run(tmp_path / "w2", **plain, lr_scheduler_type="constant")
-    run(
-        tmp_path / "r",
-        **plain,
-        lr_scheduler_type="constant",
-        per_device_train_batch_size=2,
-        gradient_accumulation_steps=4,
-    )
-    a, b = losses(tmp_path / "w2"), losses(tmp_path / "r")
     assert max(abs(a[k] - b[k]) for k in a) < 1e-5
 
 
@@ -311,29 +263,6 @@ def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     assert (shape["hidden_size"], shape["num_hidden_layers"], shape["tie_word_embeddings"]) == (128, 3, False)
     assert main(["train", "--train_file", "my.txt"]) == 0
     assert "already finished: 3 steps" in capsys.readouterr().err
-
-
-def test_every_row_of_an_epoch_is_seen_once_whatever_the_processes(finished):
-    from tinygpt_hf.planning.plan import make_plan
-    from tinygpt_hf.rows.batches import StepBatches
-    from tinygpt_hf.rows.store import IGNORED, Rows
-    from tinygpt_hf.rows.view import RowView
-
-    rows = Rows(finished / "rows" / "train")
-    training = dataclasses.replace(TRAINING, max_steps=None, num_train_epochs=1, per_device_train_batch_size=3)
-    for processes in (1, 2):
-        plan = make_plan(training, rows.count(64, True), 64, processes)
-        seen = counted = 0
-        for number in range(plan.max_steps):
-            for rank in range(processes):
-                view = RowView(rows, DATA.block_size, DATA.shift_rows, training.seed)
-                batches, tokens = StepBatches(view, plan.rows_per_step, plan.total_rows, (rank, processes)).at(
-                    number, 3
-                )
-                seen += sum(int((labels != IGNORED).sum()) for _, labels in batches)
-            counted += tokens
-        assert seen == counted == rows.num_targets
-    assert share(0, 7, 2, 0) == (0, 3)
 
 
 def test_epochs_and_tokens_set_the_length(tmp_path):
