@@ -51,7 +51,8 @@ def main() -> None:
         folder = Path(name)
 
         def ours(step: int) -> None:
-            checkpoint.save_checkpoint(folder, files, weights, memory, RunState(step=step), {})
+            parts = {checkpoint.WEIGHTS: weights, checkpoint.OPTIMIZER: memory}
+            checkpoint.save_checkpoint(folder, files, parts, RunState(step=step), {})
 
         def plain(step: int) -> None:
             """The same files by plain writes, each synced."""

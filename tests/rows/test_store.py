@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.rows import store as rows_module
+from tinygpt_hf.rows import shard as rows_module
 from tinygpt_hf.rows.store import IGNORED, Rows, RowWriter, rows_per_epoch
 
 

@@ -34,9 +34,9 @@ from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.preparation import find_rows, holds_conversations
-from tinygpt_hf.rows.shards import delete_shard, read_end, shard_folder, shard_manifest
 from tinygpt_hf.rows.store import IGNORED
 from tinygpt_hf.rows.view import RowView
+from tinygpt_hf.rows.writer import delete_shard, read_end, shard_folder, shard_manifest
 from tinygpt_hf.settings.arguments import DataArguments
 
 T = 16

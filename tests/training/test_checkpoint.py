@@ -35,8 +35,9 @@ def train(model, optimizer, steps):
 
 def save(folder, model, optimizer, step):
     files = {"config.json": model.config.to_json_string().encode(), "tokenizer.json": b"{}"}
-    parts = checkpoint.model_tensors(model), checkpoint.optimizer_tensors(optimizer)
-    return checkpoint.save_checkpoint(folder, files, *parts, RunState(step=step, tokens=step * 10), {"versions": {}})
+    memory = checkpoint.optimizer_tensors(optimizer)
+    parts = {checkpoint.WEIGHTS: checkpoint.model_tensors(model), checkpoint.OPTIMIZER: memory}
+    return checkpoint.save_checkpoint(folder, files, parts, RunState(step=step, tokens=step * 10), {"versions": {}})
 
 
 def test_model_and_optimizer_come_back_exactly(tmp_path):

@@ -22,8 +22,8 @@ from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.rows.placed import BEGINNING, PlacedDocuments, batched, long_items
-from tinygpt_hf.rows.shards import ShardWriter, shard_manifest
 from tinygpt_hf.rows.store import IGNORED, Rows, shard_folders
+from tinygpt_hf.rows.writer import ShardWriter, shard_manifest
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.tokenizing.parallel import encode_all
 from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash

@@ -9,9 +9,9 @@ from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows import build as packing
-from tinygpt_hf.rows.shards import shard_manifest
 from tinygpt_hf.rows.store import shard_folders
 from tinygpt_hf.rows.stream import changed_stream, open_stream
+from tinygpt_hf.rows.writer import shard_manifest
 from tinygpt_hf.settings.arguments import TokenizerArguments
 from tinygpt_hf.settings.defaults import VOCABULARY
 from tinygpt_hf.tokenizing.tokenizer import (

@@ -10,7 +10,7 @@ After preparation, text is a finite list of fixed-length rows addressed by one i
     shard-000001/       its first id is the last of the shard before, so that every id is a target inside one shard; that id, and
                         what of its document follows, are the shard's first document
 
-A shard is final once it has its name, so it is its own journal (shards.py). Rows of before there were shards are one such
+A shard is final once it has its name, so it is its own journal (writer.py). Rows of before there were shards are one such
 folder with nothing around it.
 
 Row i of T tokens is the T+1 ids from i*T on. It is fed as inputs and targets, shifted by one, so rows share one id with
@@ -36,26 +36,19 @@ borders, and `position_ids` restart at them: the attention of a row may stay ins
     position_ids = rows.position_ids([0, 2], block_size=128)                   # (B, T), 0 where a document begins
 """
 
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tinygpt_hf import storage
-from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.errors import RunError
 from tinygpt_hf.rows import order
+from tinygpt_hf.rows.shard import IGNORED, RowWriter, Shard
 
-FORMAT = 1
+__all__ = ["IGNORED", "RowWriter", "Rows", "Shard", "rows_per_epoch", "shard_folders"]
+
 OPEN = 64  # shards held open
-PART = 1 << 20  # of the documents, looked at together
-IGNORED = -100  # the label PyTorch's cross entropy leaves out
-
-
-def token_dtype(vocab_size: int) -> np.dtype:
-    """uint16 when every id fits, else uint32."""
-    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
 def rows_per_epoch(num_tokens: int, block_size: int, shifted: bool = False) -> int:
@@ -63,174 +56,6 @@ def rows_per_epoch(num_tokens: int, block_size: int, shifted: bool = False) -> i
     if num_tokens < 2:
         return 0
     return -(-(num_tokens - 1) // block_size) + (1 if shifted else 0)
-
-
-def _rises(numbers: np.ndarray) -> bool:
-    """Is each number larger than the one before? A part at a time: there may be billions."""
-    parts = (numbers[k : k + PART + 1] for k in range(0, len(numbers), PART))
-    return all(bool(np.all(part[1:] > part[:-1])) for part in parts)
-
-
-class RowWriter:
-    """Write documents of token ids, in order, into a new row folder that appears complete or not at all.
-
-    Memory stays bounded by one document. `facts` (hashes of the source, the tokenizer, the options...) go into the manifest
-    as they are; add to it until the `with` block ends.
-    """
-
-    def __init__(self, folder: Path, vocab_size: int, facts: dict | None = None):
-        self.folder = Path(folder)
-        self.vocab_size = vocab_size
-        self.facts = facts if facts is not None else {}
-        self.num_tokens = 0
-        self.num_documents = 0
-        self._dtype = token_dtype(vocab_size)
-        self.num_masked = 0
-        self._pending_mask = np.zeros(0, dtype=bool)  # fewer than 8 bits, waiting for a full byte
-
-    def __enter__(self) -> "RowWriter":
-        self._transaction: contextlib.AbstractContextManager = storage.new_folder(self.folder)
-        self._tmp = self._transaction.__enter__()
-        self._tokens = open(self._tmp / "tokens.bin", "wb")
-        self._starts = open(self._tmp / "documents.bin", "wb")
-        self._mask = open(self._tmp / "mask.bin", "wb")
-        return self
-
-    def add(
-        self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | np.ndarray | None = None, begins: bool = True
-    ) -> None:
-        """Append one document. `mask[k]` says whether ids[k] may be a target; None means all may. Not `begins`: it goes on."""
-        ids = np.asarray(ids)
-        if ids.size == 0:
-            return
-        if ids.min() < 0 or ids.max() >= self.vocab_size:
-            raise RunError(f"token id {ids.max()} lies outside the vocabulary of {self.vocab_size}")
-        bits = np.ones(len(ids), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
-        if len(bits) != len(ids):
-            raise ValueError(f"{len(ids)} ids but {len(bits)} mask bits")
-        if begins:
-            self._starts.write(np.uint64(self.num_tokens).tobytes())
-            self.num_documents += 1
-        storage.system.write(self._tokens, ids.astype(self._dtype).tobytes())
-        self.num_masked += int(len(bits) - bits.sum())
-        bits = np.concatenate([self._pending_mask, bits])
-        whole = len(bits) // 8 * 8
-        self._mask.write(np.packbits(bits[:whole]).tobytes())
-        self._pending_mask = bits[whole:]
-        self.num_tokens += len(ids)
-
-    @property
-    def manifest(self) -> dict:
-        """What is known of the rows now."""
-        return {
-            "format": FORMAT,
-            "dtype": self._dtype.name,
-            "vocab_size": self.vocab_size,
-            "num_tokens": self.num_tokens,
-            "num_documents": self.num_documents,
-            "num_target_tokens": self.num_tokens - self.num_masked,
-            **self.facts,
-        }
-
-    def __exit__(self, kind, error, trace) -> None:
-        files = (self._tokens, self._starts, self._mask)
-        if kind is not None:
-            for file in files:
-                with contextlib.suppress(OSError):  # there may be no room for what it still holds
-                    file.close()
-            self._transaction.__exit__(kind, error, trace)
-            return
-        try:
-            self._starts.write(np.uint64(self.num_tokens).tobytes())
-            self._mask.write(np.packbits(self._pending_mask).tobytes())
-            for file in files:
-                file.close()
-            if self.num_masked == 0:
-                os.unlink(self._tmp / "mask.bin")
-            storage.write_manifest(self._tmp, self.manifest)
-        except BaseException as failure:
-            self.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._transaction.__exit__(None, None, None)
-
-
-class Shard:
-    """One folder of rows, memory-mapped: opening is instant whatever its size. Its files are checked for their sizes."""
-
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        if not (self.folder / storage.MANIFEST).is_file():
-            raise UsageError(
-                f"{folder} holds no {storage.MANIFEST}", "a folder of rows", "make it with `tinygpt train`"
-            )
-        self.manifest = storage.read_json(self.folder / storage.MANIFEST)
-        known = self.manifest.get("format") if isinstance(self.manifest, dict) else None
-        if known != FORMAT:
-            raise UsageError(f"{folder} has row format {known}", f"format {FORMAT}", "make the rows again")
-        for name, size in self._sizes().items():
-            path = self.folder / name
-            found = path.stat().st_size if path.is_file() else 0
-            if found != size:
-                raise RunError(f"{path} has {found} bytes instead of {size}: the rows are damaged; make them anew")
-        self.num_tokens: int = self.manifest["num_tokens"]
-        self.tokens = self._map("tokens.bin", np.dtype(self.manifest["dtype"]))
-        self.starts = self._map("documents.bin", np.dtype(np.uint64))  # (documents + 1,)
-        self.mask = self._map("mask.bin", np.dtype(np.uint8)) if "mask.bin" in self.manifest["files"] else None
-
-        ends = int(self.starts[0]), int(self.starts[-1])
-        if ends != (0, self.num_tokens) or not _rises(self.starts):
-            raise RunError(f"{self.folder / 'documents.bin'} is out of order: the rows are damaged; make them anew")
-
-    def _sizes(self) -> dict[str, int]:
-        """The size each file must have for what the manifest counts. The counts are checked, so that nobody allocates by them."""
-        kinds = {"num_tokens": int, "num_documents": int, "num_target_tokens": int, "vocab_size": int, "files": dict}
-        for name, kind in kinds.items():
-            if type(self.manifest.get(name)) is not kind or (kind is int and not 0 <= self.manifest[name] < 2**48):
-                raise RunError(
-                    f"{self.folder / storage.MANIFEST} is damaged: it has no sound {name}; make the rows again"
-                )
-        if self.manifest.get("dtype") != token_dtype(self.manifest["vocab_size"]).name:
-            raise RunError(f"{self.folder / storage.MANIFEST} is damaged: the dtype does not fit; make the rows again")
-        tokens = self.manifest["num_tokens"]
-        sizes = {
-            "tokens.bin": tokens * np.dtype(self.manifest["dtype"]).itemsize,
-            "documents.bin": (self.manifest["num_documents"] + 1) * 8,
-        }
-        return sizes | ({"mask.bin": -(-tokens // 8)} if "mask.bin" in self.manifest["files"] else {})
-
-    def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
-        path = self.folder / name
-        if path.stat().st_size == 0:
-            return np.zeros(0, dtype=dtype)  # an empty file cannot be mapped
-        return np.memmap(path, dtype=dtype, mode="r")
-
-    def ids(self, places: np.ndarray) -> np.ndarray:
-        """The ids at these places, as int64."""
-        found = self.tokens[places].astype(np.int64)
-        if found.size and found.max() >= self.manifest["vocab_size"]:
-            raise RunError(
-                f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them anew"
-            )
-        return found
-
-    def may_be_target(self, places: np.ndarray) -> np.ndarray:
-        """May the ids at these places be learnt?"""
-        if self.mask is None:
-            return np.ones(places.shape, dtype=bool)
-        return (self.mask[places >> 3] >> (7 - (places & 7)).astype(np.uint8) & 1).astype(bool)
-
-    def is_target(self, begin: int, end: int) -> np.ndarray:
-        """The same of the places `begin` to `end` - 1."""
-        if self.mask is None:
-            return np.ones(end - begin, dtype=bool)
-        return np.unpackbits(self.mask[begin >> 3 : (end + 7) >> 3])[begin & 7 :][: end - begin].view(bool)
-
-    def document_of(self, places: np.ndarray) -> np.ndarray:
-        """The document whose part the ids at these places are, as targets: an unlearnt first id is predicted by none, so it
-        counts to the document before."""
-        places_ = places.astype(np.uint64)  # of the type of `starts`, which would be copied as a whole otherwise
-        document = np.searchsorted(self.starts, places_, side="right") - 1
-        return document - ((self.starts[document] == places_) & ~self.may_be_target(places))
 
 
 def shard_folders(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""`--streaming`: a thread reads and tokenizes the text a few shards ahead of training; the shards are those of shards.py.
+"""`--streaming`: a thread reads and tokenizes the text a few shards ahead of training; the shards are those of writer.py.
 
 Training shows one shard, a window of the text, after another, the rows of each in an order of its own
 (order.windowed_rows_at). Nothing depends on when the thread does what: a shard is waited for, and what is in it follows from the
@@ -25,8 +25,8 @@ from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.rows import order
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.build import Making, Prepared, row_facts
-from tinygpt_hf.rows.shards import delete_shard, read_end, shard_folder, shard_manifest, write_end
 from tinygpt_hf.rows.store import IGNORED, Rows, rows_per_epoch, shard_folders
+from tinygpt_hf.rows.writer import delete_shard, read_end, shard_folder, shard_manifest, write_end
 from tinygpt_hf.settings.arguments import DataArguments
 
 WINDOW_TOKENS = 1 << 22  # rows are shuffled among so many tokens: 8 MB, and some seconds of tokenizing

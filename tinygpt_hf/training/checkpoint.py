@@ -103,17 +103,17 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def save_checkpoint(
-    folder: Path, files: dict[str, bytes], weights, memory, state: RunState, about: dict, adapter: dict | None = None
+    folder: Path, files: dict[str, bytes], parts: dict[str, dict], state: RunState, about: dict
 ) -> Path:
-    """Write `folder`/checkpoint-<step>: the model's files and weights and the optimizer's memory (tensors by name).
+    """Write `folder`/checkpoint-<step>: the model's files, and `parts`, tensors by file and name: the weights, the optimizer's
+    memory, and an adapter that the weights were merged from.
 
     It appears complete or not at all. Everything is written through `storage`, hashed on the way. `about` (versions, the hash of
-    the settings) goes into the manifest. `adapter`: what `weights` were merged from.
+    the settings) goes into the manifest.
     """
     final = folder / f"checkpoint-{state.step}"
     if final.exists():  # a damaged one of the same step, or the run was resumed from an older one: never written over
         storage.system.rename(final, storage.free_name(folder, f"{final.name}.replaced"))
-    parts = {WEIGHTS: weights, OPTIMIZER: memory} | ({ADAPTER: adapter} if adapter else {})
     contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()}
     # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
     with ThreadPoolExecutor(1) as hashing, storage.new_folder(final) as tmp:

@@ -313,9 +313,10 @@ class Run(contextlib.AbstractContextManager):
             lines = self.folder / run_folder.LOG
             if lines.is_file():  # no loss of power may take lines that come before a checkpoint
                 storage.sync_file(lines)
-            adapter = adapters.parameters(self.raw) if self.training.lora_r else None
-            about = self.about
-            newest = checkpoint.save_checkpoint(self.folder, self.files, weights, memory, state, about, adapter)
+            parts = {checkpoint.WEIGHTS: weights, checkpoint.OPTIMIZER: memory}
+            if self.training.lora_r:
+                parts[checkpoint.ADAPTER] = adapters.parameters(self.raw)
+            newest = checkpoint.save_checkpoint(self.folder, self.files, parts, state, self.about)
             self._publish(weights)
             checkpoint.remove_superseded(self.folder, self.training.save_total_limit, newest)
         self.accelerator.wait_for_everyone()
