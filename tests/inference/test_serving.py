@@ -248,7 +248,7 @@ def test_a_model_that_has_not_learnt_turns_says_so(talker, tmp_path, capsys):
     assert serve_here(folder, signal.SIGINT, visit) == 130 and refusals
     lines = capsys.readouterr().out.splitlines()
     assert "/v1/completions -H" in lines[1] and '"prompt"' in lines[1]
-    assert lines[2] == "It has not learnt to converse: /v1/completions continues texts."
+    assert lines[2] == "It has not learned to converse: /v1/completions continues texts."
 
 
 def failing(capsys, *words) -> str:
