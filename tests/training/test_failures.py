@@ -10,8 +10,9 @@ from test_recipe import losses, run, weights
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError
-from tinygpt_hf.training import measures, step
+from tinygpt_hf.training import measures
 from tinygpt_hf.training import run as run_module
+from tinygpt_hf.training import step as step_module
 from tinygpt_hf.training.failures import is_out_of_memory
 from tinygpt_hf.training.log import read_log
 
@@ -26,7 +27,7 @@ def finished(tmp_path_factory):
 
 def out_of_memory_above(monkeypatch, rows: int, error=None) -> list[int]:
     """Every forward with more than `rows` rows fails; returns the sizes that were tried."""
-    real, tried = step.micro_batch_loss, []
+    real, tried = step_module.micro_batch_loss, []
 
     def forward(net, batch, *rest):
         tried.append(len(batch[0]))
@@ -34,7 +35,7 @@ def out_of_memory_above(monkeypatch, rows: int, error=None) -> list[int]:
             raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return real(net, batch, *rest)
 
-    monkeypatch.setattr(step, "micro_batch_loss", forward)
+    monkeypatch.setattr(step_module, "micro_batch_loss", forward)
     return tried
 
 
@@ -97,7 +98,7 @@ def test_another_error_is_no_lack_of_memory(tmp_path, monkeypatch):
 
 def spoil(monkeypatch, step: int, value: float, of: str = "loss") -> None:
     """Make the loss, or only the gradient, of one step `value`."""
-    real, calls = step.micro_batch_loss, []
+    real, calls = step_module.micro_batch_loss, []
 
     class Spoilt(torch.autograd.Function):
         @staticmethod
@@ -113,7 +114,7 @@ def spoil(monkeypatch, step: int, value: float, of: str = "loss") -> None:
         loss = real(*args)
         return Spoilt.apply(loss) if len(calls) == step else loss
 
-    monkeypatch.setattr(step, "micro_batch_loss", forward)
+    monkeypatch.setattr(step_module, "micro_batch_loss", forward)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -158,8 +159,8 @@ def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
 
 
 def test_more_steps_than_allowed_stop_the_run(tmp_path, monkeypatch):
-    real = step.micro_batch_loss
-    monkeypatch.setattr(step, "micro_batch_loss", lambda *args: real(*args) * math.nan)
+    real = step_module.micro_batch_loss
+    monkeypatch.setattr(step_module, "micro_batch_loss", lambda *args: real(*args) * math.nan)
     with pytest.raises(RunError, match="in step 3 .*skip:10"):
         run(tmp_path / "r", nonfinite="skip:2")
 
