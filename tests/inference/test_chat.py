@@ -85,7 +85,7 @@ def test_what_is_shown_of_a_conversation(model, tokenizer):
     bits = [step.surprise for step in talker.steps]
     position = bits.index(max(bits))
     assert step_table(position + 1, talker.steps[position]).strip() in one and one.count("bits, entropy") == 1
-    assert f"[3 tokens, {sum(bits) / 3:.2f} bits of surprise each on average]" in one
+    assert f"[3 tokens, {sum(bits) / 3:.2f} bits of surprisal each on average]" in one
     assert "surprise" not in out
 
 
