@@ -12,7 +12,8 @@ from typing import ClassVar, Literal
 def setting(default, help: str, **metadata):
     """Make a dataclass field with a line of help; lists and dicts get a fresh copy each.
 
-    `metadata`: bounds of a number (at_least, above, at_most, below: checks.py), or `positional` (parsing.py).
+    `metadata`: bounds of a number (at_least, above, at_most, below: checks.py); `positional` (parsing.py); `free`: a resumed run
+    may have another value (training/).
     """
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
@@ -116,8 +117,10 @@ class DataArguments:
     shift_rows: bool = setting(True, "cut rows at another offset in every epoch (packing wrap, no streaming)")
     document_mask: bool = setting(False, "no attention across the documents of a row; positions restart at each")
     rows: str | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
-    num_proc: int | None = setting(None, "processes that tokenize or clean; default one per core", at_least=1)
-    show_rows: int = setting(0, "print this many rows as text before training", at_least=0)
+    num_proc: int | None = setting(
+        None, "processes that tokenize or clean; default one per core", at_least=1, free=True
+    )
+    show_rows: int = setting(0, "print this many rows as text before training", at_least=0, free=True)
 
     @property
     def sliding(self) -> bool:
@@ -151,8 +154,10 @@ class OutputArguments:
 
     section: ClassVar[str] = "training"
 
-    output_dir: str | None = setting(None, "folder to write; default runs/<name of the config, else of the first text>")
-    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh")
+    output_dir: str | None = setting(
+        None, "folder to write; default runs/<name of the config, else of the first text>", free=True
+    )
+    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh", free=True)
     seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout", at_least=0)
 
 
@@ -170,12 +175,12 @@ class TrainingArguments(OutputArguments):
     num_train_epochs: float | None = setting(None, "times to go through the rows", above=0)
     max_train_tokens: int | None = setting(None, "tokens to train on", at_least=1)
     per_device_train_batch_size: int | None = setting(
-        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1
+        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1, free=True
     )
     per_device_eval_batch_size: int | None = setting(
-        None, "rows per batch of evaluation; default as in training", at_least=1
+        None, "rows per batch of evaluation; default as in training", at_least=1, free=True
     )
-    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1)
+    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1, free=True)
     optim: Literal["muon", "adamw"] = setting("muon", "muon: hidden matrices by Muon, rest by AdamW; adamw: all by it")
     learning_rate: float | None = setting(
         None,
@@ -223,34 +228,50 @@ class TrainingArguments(OutputArguments):
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
         "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train")
-    torch_compile: bool = setting(False, "compile the model (worth its minute of start-up on GPUs and long runs)")
-    gradient_checkpointing: bool = setting(False, "trade time for memory")
-    nonfinite: str = setting(
-        "stop", "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps"
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train", free=True)
+    torch_compile: bool = setting(
+        False, "compile the model (worth its minute of start-up on GPUs and long runs)", free=True
     )
-    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0)
-    logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1)
+    gradient_checkpointing: bool = setting(False, "trade time for memory", free=True)
+    nonfinite: str = setting(
+        "stop",
+        "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps",
+        free=True,
+    )
+    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0, free=True)
+    logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1, free=True)
     eval_steps: int | None = setting(
-        None, "steps between evaluations; default a tenth of the run; 0: only at the end", at_least=0
+        None, "steps between evaluations; default a tenth of the run; 0: only at the end", at_least=0, free=True
     )
     eval_rows: int | None = setting(
         None,
         "validation rows of an evaluation before the last; default what keeps them below a tenth of the time; 0: all",
         at_least=0,
+        free=True,
     )
     save_steps: int | None = setting(
-        None, "steps between checkpoints; default as eval_steps; 0: only at the end", at_least=0
+        None, "steps between checkpoints; default as eval_steps; 0: only at the end", at_least=0, free=True
     )
-    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")
-    resume_from_checkpoint: str = setting("auto", "auto: newest valid one of the folder; none: start again; or a path")
-    sample_prompts: list[str] = setting([], "continued at every evaluation; default: starts of validation documents")
+    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)", free=True)
+    resume_from_checkpoint: str = setting(
+        "auto", "auto: newest valid one of the folder; none: start again; or a path", free=True
+    )
+    sample_prompts: list[str] = setting(
+        [], "continued at every evaluation; default: starts of validation documents", free=True
+    )
     sample_tokens: int | None = setting(
-        None, "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none", at_least=0
+        None,
+        "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none",
+        at_least=0,
+        free=True,
     )
-    license: str | None = setting(None, "license of the model, for its card: as the Hub calls it, e.g. apache-2.0")
-    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en")
-    data_license: str | None = setting(None, "license of the training text, for the card, in your words")
-    push_to_hub: bool = setting(False, "push the last weights during training, and the best to the branch `best`")
-    hub_model_id: str | None = setting(None, "where to: user/name")
-    hub_private_repo: bool = setting(False, "only you can see it")
+    license: str | None = setting(
+        None, "license of the model, for its card: as the Hub calls it, e.g. apache-2.0", free=True
+    )
+    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en", free=True)
+    data_license: str | None = setting(None, "license of the training text, for the card, in your words", free=True)
+    push_to_hub: bool = setting(
+        False, "push the last weights during training, and the best to the branch `best`", free=True
+    )
+    hub_model_id: str | None = setting(None, "where to: user/name", free=True)
+    hub_private_repo: bool = setting(False, "only you can see it", free=True)
