@@ -20,8 +20,8 @@ ROOMS = (
     "planning", "training",
 )  # fmt: skip
 MAY_SPEAK = {"cli.py", "commands.py", "training/log.py", "inference/chat.py"}
-# Programs that run in a process of their own, where our package cannot be imported, and answer with a line of JSON.
-PROVERS = {name for name in NAMES if name.startswith("export/verify_")}
+# A program that runs in a process of its own, where our package cannot be imported, and answers with a line of JSON.
+PROVERS = {"export/verify.py"}
 OWN_PICKLES = {"tokenizing/process_map.py"}  # between a process and those it started, through a pipe nobody else has
 LONGEST = 450
 NO_CONCEPT = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -4,6 +4,7 @@ Run by `make compat-test`. The environment takes half a minute and 250 MB the fi
 """
 
 import json
+import os
 import random
 import subprocess
 import sysconfig
@@ -17,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.export import gguf_file as gguf_format
+from tinygpt_hf.export.export import proof_command
 from tinygpt_hf.export.gguf_vocabulary import PRE_TYPES
 from tinygpt_hf.export.reference import rounding, write_reference
 from tinygpt_hf.model.conversion import DIALECTS
@@ -174,8 +176,9 @@ def test_same_token_ids_greedy_text_and_conversation(ask, exported, texts, token
 def test_the_proof_runs_llama_cpp_where_it_is_installed(llama_python, exported, tokenizer, tmp_path):
     model, folder = exported
     write_reference(model, tokenizer, tmp_path)
-    command = [llama_python, "-P", *gguf_format.proof_command(folder, tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [llama_python, "-P", *proof_command("gguf", folder, tmp_path)]
+    env = os.environ | {"PYTHONPATH": sysconfig.get_paths()["purelib"]}  # torch and transformers are those of the tests
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     result = json.loads(done.stdout.strip().splitlines()[-1])
     assert result["unequal"] is None
     assert result["logit_difference"] < max(1e-5, 2 * rounding(model, tmp_path))
@@ -183,7 +186,7 @@ def test_the_proof_runs_llama_cpp_where_it_is_installed(llama_python, exported, 
     reference = json.loads((tmp_path / "reference.json").read_text())
     reference["token_ids"][0].pop()
     (tmp_path / "reference.json").write_text(json.dumps(reference))
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert "token ids" in json.loads(done.stdout.strip().splitlines()[-1])["unequal"]
 
 

@@ -85,7 +85,7 @@ def test_what_is_shown_of_a_conversation(model, tokenizer):
     bits = [step.surprise for step in talker.steps]
     position = bits.index(max(bits))
     assert step_table(position + 1, talker.steps[position]).strip() in one and one.count("bits, entropy") == 1
-    assert f"[3 tokens, {sum(bits) / 3:.2f} bits of surprise each on average]" in one
+    assert f"[3 tokens, {sum(bits) / 3:.2f} bits of surprisal each on average]" in one
     assert "surprise" not in out
 
 
@@ -335,12 +335,12 @@ def endless(folder, target):
     ("make", "words", "stdin", "message"),
     [
         (None, ["--prompt", ""], b"", "the prompt is empty"),
-        (None, ["--prompt", "the cat " * 90], b"", "the model's context is 96"),
+        (None, ["--prompt", "the cat " * 90], b"", "the model's context of 96"),
         (None, [], b"", "standard input is empty"),
         (None, [], b" \n\n", "standard input is empty"),
         (None, [], b"caf\xe9\n", "a line of standard input is no UTF-8"),
         (None, ["--prompt", "caf\udce9"], b"", "is no UTF-8"),
-        (None, ["--prompt", "hi", "--system", "cat " * 200], b"", "the model's context is 96"),
+        (None, ["--prompt", "hi", "--system", "cat " * 200], b"", "the model's context of 96"),
         (None, [], b"/load /no/such/file\n", "is no file"),
         (lambda *at: bare(*at, "tokenizer*"), [], b"hi\n", "holds no tokenizer"),
         (lambda *at: bare(*at, "config.json"), [], b"hi\n", "is no model folder"),

@@ -265,7 +265,7 @@ def test_mistakes_are_one_line_before_anything_is_loaded(talker, tmp_path, capsy
         port = taken.getsockname()[1]
         line = failing(capsys, tmp_path, "--port", port)
         assert line.startswith(
-            f"error: 127.0.0.1 port {port} cannot be served on (Address already in use); a free port"
+            f"error: 127.0.0.1 port {port} cannot be served on (Address already in use) (expected a free port"
         )
     assert "port 70000 cannot be served on" in failing(capsys, talker.folder, "--port", 70000)
     assert "cannot be served on" in failing(capsys, talker.folder, "--port", 0, "--host", "192.0.2.1")

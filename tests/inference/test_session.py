@@ -90,7 +90,7 @@ def test_a_message_that_cannot_fit_is_refused_and_changes_nothing(model, tokeniz
     talker = session(model, tokenizer)
     say(talker, "the cat")
     before = [dict(m) for m in talker.messages]
-    with pytest.raises(UsageError, match=f"the prompt has .* tokens; the model's context is {CONTEXT}"):
+    with pytest.raises(UsageError, match=f"the prompt has .* tokens .* the model's context of {CONTEXT}"):
         talker.ask("the cat sat " * 60)
     assert talker.messages == before and talker.forgotten == 0
 
@@ -258,7 +258,7 @@ def test_the_system_message_can_be_changed_and_taken_away(model, tokenizer):
         lambda: session(model, tokenizer, chats=False).set_system("be a cat"),
         lambda: session(model, tokenizer, chats=False, system="be a cat"),
     ):
-        with pytest.raises(UsageError, match="a system message is given; a model is a base model"):
+        with pytest.raises(UsageError, match="a system message is given .* a model is a base model"):
             make()
 
 

@@ -1,9 +1,9 @@
-"""The conversation in the terminal: reads lines, shows answers as they are made, obeys commands.
+"""Talk with a model in the terminal: read lines, show answers as they are made, obey commands.
 
     chat(ChatArguments("runs/quickstart"))          # `tinygpt chat runs/quickstart`
 
-The session (session.py) knows what was said. What the model says is shown as it is, Markdown included, and never drives
-the terminal.
+session.py knows what was said. What the model writes is shown as it is, Markdown included, and cannot control the
+terminal.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from tinygpt_hf.settings.inference import ChatArguments
 
 HELP = """\
 /help             this list
-/reset            forget the conversation and begin again
+/reset            forget the conversation and start over
 /system TEXT      open the conversation with another system message; /system "" with none
 /set NAME VALUE   change a setting; /set alone shows them all
 /show             the settings, the context used and the conversation as it stands
-/top [N]          each token of the last answer, its surprise and what else was likely; of the N most surprising only
+/top [N]          each token of the last answer, its surprisal and what else was likely; only the N most surprising
 /retry            another answer to the last question
 /undo             take back the last question and its answer
 /save FILE        write the conversation as a line of JSON, as --train_file reads it
@@ -44,7 +44,7 @@ ALONE = ("/help", "/reset", "/show", "/retry", "/undo", "/exit", "/quit")  # com
 def chat(
     arguments: ChatArguments, stdin: TextIO | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None
 ) -> int:
-    """`tinygpt chat`: one --prompt, the lines of standard input, or a conversation; returns the exit status.
+    """Run `tinygpt chat`: one --prompt, the lines of standard input, or a conversation. Returns the exit status.
 
     Only the answers go to standard output; everything said about them goes to standard error.
     """
@@ -66,12 +66,12 @@ def chat(
 
 
 class Conversation:
-    """One session at a terminal, or over the lines of a script."""
+    """Run one session at a terminal, or over the lines of a script."""
 
     def __init__(self, session: Session, stdin: TextIO, stdout: TextIO, stderr: TextIO, interactive: bool):
         self.session, self.interactive = session, interactive
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
-        self._colour = stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._color = stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._commands = {
             f"/{name}": getattr(self, f"_{name}")
             for name in ("help", "reset", "system", "set", "show", "top", "retry", "undo", "save", "load")
@@ -80,7 +80,7 @@ class Conversation:
         self._editor = _line_editor([*self._commands, "/exit"]) if ours else None
 
     def run(self) -> int:
-        """Until `exit` or the end of input; the exit status, 130 after a second Ctrl-C."""
+        """Read and answer until `exit` or the end of input. Returns the exit status, 130 after a second Ctrl-C."""
         self.say_what_it_is()
         interrupted, anything = False, False
         while True:
@@ -111,7 +111,7 @@ class Conversation:
         return 0
 
     def say_what_it_is(self) -> None:
-        """One line about the model; a script hears it only when the model cannot chat."""
+        """Say in a line what the model is; to a script only when the model cannot chat."""
         name = self.session.arguments.model or "this model"
         if not self.session.chats:
             self._note(f"[{name} is a base model without a chat turn in its training: it continues what you write]")
@@ -159,7 +159,7 @@ class Conversation:
 
     def _reset(self, rest: str) -> None:
         self.session.reset()
-        self._note("[forgotten; we begin again]")
+        self._note("[forgotten; the conversation starts over]")
 
     def _system(self, rest: str) -> None:
         if rest:
@@ -200,7 +200,7 @@ class Conversation:
         for position, step in steps:
             self._note(step_table(position, step).rstrip("\n"))
         mean = sum(step.surprise for step in self.session.steps) / len(self.session.steps)
-        self._note(f"[{len(self.session.steps)} tokens, {mean:.2f} bits of surprise each on average]")
+        self._note(f"[{len(self.session.steps)} tokens, {mean:.2f} bits of surprisal each on average]")
 
     def _retry(self, rest: str) -> None:
         steps = self.session.retry()
@@ -216,8 +216,7 @@ class Conversation:
         try:
             self.session.save(path)
         except OSError as error:
-            seen = f"{path} cannot be written ({error.strerror})"
-            raise UsageError(seen, "a new file", "try another") from None
+            raise UsageError(f"{path} cannot be written ({error.strerror})", "a new file", "try another") from None
         self._note(f"[saved to {path}]")
 
     def _load(self, rest: str) -> None:
@@ -236,7 +235,7 @@ class Conversation:
         return f"the oldest {turns} {'turn' if turns == 1 else 'turns'} no longer reach the model"
 
     def _read(self) -> str | None:
-        """The next line, or lines edited together, without its end; None at the end of input."""
+        """Return the next line, or lines edited together, without its end; None at the end of input."""
         if self._editor:
             try:
                 return self._editor("> ")
@@ -265,7 +264,7 @@ class Conversation:
     def _note(self, text: str) -> None:
         self._stdout.flush()
         text = safe_text(redacted(text))
-        _put(self._stderr, (f"\x1b[2m{text}\x1b[0m" if self._colour and text else text) + "\n")
+        _put(self._stderr, (f"\x1b[2m{text}\x1b[0m" if self._color and text else text) + "\n")
 
 
 def _put(stream: TextIO, text: str) -> None:
@@ -274,9 +273,9 @@ def _put(stream: TextIO, text: str) -> None:
 
 
 def _line_editor(commands: list[str]):
-    """prompt -> what was typed, with editing and a history that stays in memory.
+    """Return a function prompt -> typed line, with editing and a history that stays in memory.
 
-    prompt_toolkit's where it is installed, which also takes several lines; else `input()`, with readline where there is one.
+    It is prompt_toolkit's where that is installed, and takes several lines; else `input()`, with readline where there is one.
     """
     try:
         from prompt_toolkit import PromptSession
