@@ -156,7 +156,7 @@ def test_a_mistake_is_a_message(address):
         async with opened(address) as page:
             await page.type("#box textarea", "word " * 400)
             await page.press("#send")
-            await page.until('document.body.innerText.includes("the model\'s context is 256")')
+            await page.until('document.body.innerText.includes("the model\'s context of 256")')
             assert await page.value("document.querySelectorAll('#talk .said').length") == 0
 
     asyncio.run(visit())
