@@ -4,7 +4,6 @@ import bz2
 import contextlib
 import functools
 import gzip
-import hashlib
 import http.server
 import json
 import lzma
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from hub_server import HubServer, Repository
 from pyarrow import parquet
 from recorded import Recorded
 
@@ -427,55 +427,6 @@ HUB_FILES = {
 }
 
 
-class TinyHub(http.server.BaseHTTPRequestHandler):
-    """Serve as much of the Hub's API as `load_dataset` needs for one public dataset."""
-
-    commit = "1" * 40
-
-    def log_message(self, *args):
-        pass
-
-    def reply(self, code, body=b"{}", **headers):
-        self.send_response(code)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path, api = self.path.partition("?")[0], "/api/datasets/somebody/small"
-        files = "/datasets/somebody/small/resolve/"
-        entries = [
-            {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-            for name, data in HUB_FILES.items()
-        ]
-        if path.startswith(f"{api}/tree/") and path.count("/") == 6:
-            self.reply(200, json.dumps(entries).encode(), Content_Type="application/json")
-        elif path == api or path.startswith(f"{api}/revision/"):
-            facts = {
-                "id": "somebody/small",
-                "sha": self.commit,
-                "siblings": [{"rfilename": name} for name in HUB_FILES],
-            }
-            self.reply(200, json.dumps(facts).encode(), Content_Type="application/json")
-        elif path.startswith(files) and path.rpartition("/")[2] in HUB_FILES:
-            data, code = HUB_FILES[path.rpartition("/")[2]], 200
-            tag = f'"{hashlib.sha1(data).hexdigest()}"'
-            headers = {"ETag": tag, "X-Repo-Commit": self.commit, "Accept-Ranges": "bytes"}
-            if requested := self.headers.get("Range"):
-                begin, _, end = requested.removeprefix("bytes=").partition("-")
-                begin, end = int(begin), min(int(end or len(data) - 1), len(data) - 1)
-                headers["Content-Range"] = f"bytes {begin}-{end}/{len(data)}"
-                data, code = data[begin : end + 1], 206
-            self.reply(code, data, **headers)
-        else:
-            self.reply(404, X_Error_Code="EntryNotFound" if files in path else "RepoNotFound")
-
-
 HUB_READER = """
 import json
 from tinygpt_hf.reading.sources import Source, documents
@@ -494,9 +445,11 @@ for wrong in ({"dataset_name": "somebody/none"}, {"dataset_split": "x"}, {"datas
 
 
 def test_a_dataset_of_the_hub_by_name_whole_and_streamed(tmp_path):
-    with served(TinyHub) as address:
-        offline = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
-        environment = {**os.environ, **offline, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path)}
+    with HubServer() as hub:
+        hub.repositories["datasets", "somebody/small"] = repository = Repository("somebody", private=False)
+        repository.add("main", "put", HUB_FILES)
+        online = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_ENDPOINT": hub.endpoint}
+        environment = {**os.environ, **online, "HF_HOME": str(tmp_path)}
         done = subprocess.run([sys.executable, "-c", HUB_READER], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     small, chats, streamed, streamed_chats, *errors = map(json.loads, done.stdout.splitlines())
