@@ -45,7 +45,6 @@ def test_fine_settings_pass():
         (DataArguments(validation_split_percentage=0), "expected some text for validation"),
         (DataArguments(document_separator=""), "--document_separator is empty"),
         (DataArguments(max_train_samples=0), "--max_train_samples is 0"),
-        (DataArguments(streaming=True, packing="bestfit"), "--packing is bestfit with --streaming"),
         (DataArguments(streaming=True, rows="rows"), "--rows is given with --streaming"),
         (DataArguments(stream_window=9999), "--stream_window is given without --streaming"),
         (DataArguments(streaming=True, stream_window=1535), "--stream_window is 1535 (expected at least 6 rows of 256"),
