@@ -310,7 +310,7 @@ def test_bad_input_leaves_nothing(tmp_path, capsys):
     (tmp_path / "t.txt").write_text("few words")
     words = ["--tokenizer_type", "byte", "--output_dir", tmp_path / "d"]
     assert command("--train_file", tmp_path / "t.txt", *words) == 2
-    assert "one row needs 257" in capsys.readouterr().err and not (tmp_path / "d").exists()
+    assert "at least 257 for one row" in capsys.readouterr().err and not (tmp_path / "d").exists()
     assert command("--train_file", tmp_path / "t.txt", *words, "--rows", "x") == 2
     assert command("--train_file", tmp_path / "t.txt", *words, "--num_proc", 0) == 2
     assert not (tmp_path / "d").exists()
