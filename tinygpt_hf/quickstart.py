@@ -85,7 +85,8 @@ def text_of(document: dict) -> str:
 def measure_stories(model, tokenizer, training_documents: list[dict]) -> tuple[list[str], dict[str, float]]:
     """(stories, measures): continuations of held-out openings, and the share of them that hold together to the end."""
     from tinygpt_hf.evaluation.answers import copy_rate
-    from tinygpt_hf.inference.batched import complete_all
+    from tinygpt_hf.inference.generation import complete_all
+    from tinygpt_hf.inference.sampling import Sampling
     from tinygpt_hf.toyland import corpus as toyland
     from tinygpt_hf.toyland.coherence import incoherence
 
@@ -94,7 +95,7 @@ def measure_stories(model, tokenizer, training_documents: list[dict]) -> tuple[l
         tokenizer.eos_token_id
     ]  # what stands before every document: without it, this could be the end of an answer
     prompts = [before + tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
-    made = complete_all(model, tokenizer, prompts, STORY_TOKENS, temperature=0.7, top_k=50)
+    made = complete_all(model, tokenizer, prompts, Sampling(temperature=0.7, top_k=50), max_new_tokens=STORY_TOKENS)
     stories = [opening + rest for opening, rest in zip(openings, made, strict=True)]
     cut_off = [len(tokenizer(rest, add_special_tokens=False)["input_ids"]) >= STORY_TOKENS for rest in made]
     coherent = [not incoherence(story, cut) for story, cut in zip(stories, cut_off, strict=True)]
@@ -125,7 +126,8 @@ def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[st
     Small tasks ("What is the opposite of big?") recur in any corpus: a question counts only if nobody asked it there.
     """
     from tinygpt_hf.evaluation.answers import is_right
-    from tinygpt_hf.inference.batched import complete_all
+    from tinygpt_hf.inference.generation import complete_all
+    from tinygpt_hf.inference.sampling import Sampling
     from tinygpt_hf.tokenizing.chat_template import encode_chat
     from tinygpt_hf.toyland import corpus as toyland
 
@@ -137,7 +139,8 @@ def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[st
     candidates = toyland.questions(3, 2 * QUESTIONS)
     questions = [q for q in candidates if ("user", q["messages"][0]["content"]) not in heard][:QUESTIONS]
     prompts = [encode_chat(tokenizer, question["messages"], add_generation_prompt=True)[0] for question in questions]
-    answers = [answer.strip() for answer in complete_all(model, tokenizer, prompts, ANSWER_TOKENS)]
+    answers = complete_all(model, tokenizer, prompts, Sampling(temperature=0), max_new_tokens=ANSWER_TOKENS)
+    answers = [answer.strip() for answer in answers]
     right = [
         is_right(answer, q["answer"], q["accept"], " ".join(message["content"] for message in q["messages"]))
         for answer, q in zip(answers, questions, strict=True)

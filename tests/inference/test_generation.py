@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate, generate_steps, sample_text
+from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate_steps, sample_text
+from tinygpt_hf.inference.samples import generate
 from tinygpt_hf.inference.sampling import Sampling, next_token_distribution
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import GenerateArguments

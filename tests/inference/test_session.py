@@ -372,7 +372,7 @@ def test_what_was_read_before_is_not_read_again_and_the_answers_are_the_same(tok
         read.clear()
         for text in ("the cat", "the mat", "who are you?", "RETRY", "UNDO", "naïve", "the mat"):
             if talker is forgets:
-                talker._reader = None
+                talker._engine = None
             if text == "UNDO":
                 talker.undo()
             else:

@@ -9,6 +9,7 @@ The pieces joined are the text of the ids as a continuation of the prompt; speci
 """
 
 import codecs
+import copy
 import json
 import re
 
@@ -42,6 +43,12 @@ class TextDecoder:
         self._byte_level = "ByteLevel" in steps
         self._byte_fallback = "ByteFallback" in steps
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def behind(self, previous_id: int) -> "TextDecoder":
+        """Another decoder with the same tokenizer, for a text that begins behind this token."""
+        other = copy.copy(self)
+        other._previous, other._utf8 = previous_id, codecs.getincrementaldecoder("utf-8")(errors="replace")
+        return other
 
     def bytes_of(self, id: int) -> bytes | None:
         """The bytes a token stands for, or None for a token of text. Special tokens stand for none."""
