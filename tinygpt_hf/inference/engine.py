@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.activations import ACT2FN
 
-from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM, TinyGPTRMSNorm
+from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 
 STEP = 256  # positions the cache grows by
 FIXED_ANGLES = ("default", "linear", "llama3", "yarn")  # kinds of rope whose angles a longer text does not change
@@ -30,14 +30,14 @@ def _is_plainly_ours(model) -> bool:
     """Is it our model as we built it, with nothing hooked, wrapped, sharded or quantized that only its forward knows?"""
     if type(model) is not TinyGPTForCausalLM or model.config._attn_implementation not in ("eager", "sdpa"):
         return False
-    known = (nn.Linear, nn.Embedding, nn.LayerNorm)
-    parts = [part for part in model.modules() if next(part.parameters(recurse=False), None) is not None]
-    rope = model.model.rotary_emb
+    known = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.ModuleList)
+    parts = [part for part in model.modules() if next(part.parameters(), None) is not None]
+    weights, rope = list(model.parameters()), model.model.rotary_emb
     return (
-        all(type(part) in known or isinstance(part, TinyGPTRMSNorm) for part in parts)
+        all(type(part) in known or type(part).__module__ == TinyGPTForCausalLM.__module__ for part in parts)
         and not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
-        and all(type(weight.data) is torch.Tensor and weight.device.type != "meta" for weight in model.parameters())
-        and len({(weight.dtype, weight.device) for weight in model.parameters()}) == 1
+        and all(type(weight.data) is torch.Tensor and weight.device.type != "meta" for weight in weights)
+        and len({(weight.dtype, weight.device) for weight in weights}) == 1
         and (rope is None or rope.rope_type in FIXED_ANGLES)
     )
 
