@@ -9,6 +9,8 @@ steps, and a token passes a handful of kernels a layer. It keeps a second copy o
 made. Any other model is read by `PlainEngine`, through its own forward, one row at a time.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,7 +20,9 @@ from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 
 STEP = 256  # positions the cache grows by
 FIXED_ANGLES = ("default", "linear", "llama3", "yarn")  # kinds of rope whose angles a longer text does not change
-TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")  # names of one function
+ACTIVATIONS = {"silu": F.silu} | dict.fromkeys(  # in one kernel; the last three are names of one function
+    ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), partial(F.gelu, approximate="tanh")
+)
 
 
 def open_engine(model) -> "Engine | PlainEngine":
@@ -48,6 +52,7 @@ class Norm:
     def __init__(self, module: nn.Module, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None):
         self._shape, self._by_head = module.weight.shape, weight is not None
         self._layered = isinstance(module, nn.LayerNorm)
+        self._casts = module.weight.dtype != torch.float and not self._by_head  # asking `to` costs as much as a kernel
         self._weight = weight if self._by_head else module.weight
         self._bias = bias if self._by_head or not self._layered else module.bias
         self._eps = module.eps if self._layered else module.variance_epsilon
@@ -60,7 +65,7 @@ class Norm:
         if not self._layered:
             length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float)
             normed = x / torch.hypot(length, self._eps) * self._weight
-            return normed if self._by_head else normed.to(x.dtype)
+            return normed.to(x.dtype) if self._casts else normed
         if not self._by_head:
             return F.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
         return torch.addcmul(self._bias, F.layer_norm(x.float(), self._shape, eps=self._eps), self._weight)
@@ -126,8 +131,9 @@ class Engine:
     def __init__(self, model: TinyGPTForCausalLM):
         config, core = model.config, model.model
         self._shape = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        self._gated = config.mlp_type == "gated"
-        self._act = _tanh_gelu if config.hidden_act in TANH_GELU else ACT2FN[config.hidden_act]
+        self._gated, self._halves = config.mlp_type == "gated", [config.intermediate_size] * 2
+        self._act = ACTIVATIONS.get(config.hidden_act) or ACT2FN[config.hidden_act]
+        self._half = model.dtype != torch.float
         self._tokens, self._positions, self._angles = core.embed_tokens.weight, core.embed_positions, core.rotary_emb
         self._layers = [Layer(layer, config) for layer in core.layers[: config.num_hidden_layers]]
         self._last_norm, self._head = Norm(core.norm), _beside(model.lm_head)
@@ -207,10 +213,12 @@ class Engine:
             value_slot.copy_(v)
             if layer.head_norm is None:
                 q = q * D**-0.5
-            layer.output.add_to(x, attend(q.to(x.dtype), keys, values, mask).reshape(B * T, H * D))
+            if self._half:
+                q = q.to(x.dtype)
+            layer.output.add_to(x, attend(q, keys, values, mask).reshape(B * T, H * D))
             up = layer.up(layer.mlp_norm(x))
             if self._gated:
-                gate, up = up.view(B * T, 2, -1).unbind(1)
+                gate, up = up.split_with_sizes(self._halves, 1)
                 up = self._act(gate) * up
             else:
                 up = self._act(up)
@@ -242,7 +250,7 @@ class Engine:
     def _embed(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What the first layer is given, (B*T, C), and how far the heads turn, (1 or B, T, 1, D/2)."""
         (B, T), start = ids.shape, self._length
-        x = F.embedding(ids.view(-1), self._tokens)
+        x = self._tokens.index_select(0, ids.view(-1))
         places = slice(start, start + T)
         if self._pads is not None:
             places = (torch.arange(start, start + T, device=ids.device) - self._pads[:, None]).clamp_min(0)  # (B, T)
@@ -283,10 +291,6 @@ class Engine:
             padding = torch.arange(self._cache.shape[4], device=self._pads.device) < self._pads[:, None]
             hidden = torch.zeros_like(padding, dtype=self._tokens.dtype).masked_fill_(padding, float("-inf"))
             self._hidden = hidden.repeat_interleave(K, 0)[:, None].expand(-1, H // K, -1)
-
-
-def _tanh_gelu(x: torch.Tensor) -> torch.Tensor:
-    return F.gelu(x, approximate="tanh")
 
 
 class PlainEngine:

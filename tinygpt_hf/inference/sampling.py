@@ -12,6 +12,8 @@ import torch
 
 from tinygpt_hf.errors import RunError, UsageError, UsageErrors
 
+NEVER = float("-inf")  # the score of what cannot be drawn
+
 
 @dataclass
 class Sampling:
@@ -53,18 +55,17 @@ def next_token_distribution(
         return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
     # the largest at 0, which no temperature moves but one that is 0 in float32
     scores = (scores - scores.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-30)
-    none = scores.new_tensor(float("-inf"))
     if 0 < sampling.top_k < scores.shape[-1]:
-        scores = torch.where(scores < scores.topk(sampling.top_k).values[..., -1:], none, scores)
+        scores = torch.where(scores < scores.topk(sampling.top_k).values[..., -1:], NEVER, scores)
     if sampling.top_p < 1:
         ordered, order = scores.sort()  # rising
         outside = ordered.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
         outside[..., -1] = False
-        scores = torch.where(torch.zeros_like(outside).scatter_(-1, order, outside), none, scores)
+        scores = torch.where(torch.zeros_like(outside).scatter_(-1, order, outside), NEVER, scores)
     if sampling.min_p > 0:
         probabilities = scores.softmax(-1)
         least = sampling.min_p * probabilities.amax(-1, keepdim=True)
-        scores = torch.where(probabilities < least, none, scores)
+        scores = torch.where(probabilities < least, NEVER, scores)
     return scores.softmax(-1)
 
 
