@@ -11,7 +11,7 @@ string, after `max_new_tokens`, or where the model's context is full; the last s
 """
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 
@@ -137,7 +137,6 @@ def generate_steps(
         yield step
 
 
-@torch.no_grad()  # not inference_mode: buffers a model renews in its forward must stay usable in training
 def generate_rows(
     model,
     tokenizer,
@@ -169,7 +168,7 @@ def generate_rows(
                 ids=list(prompts[k]),
                 room=room[k],
                 longest=max_new_tokens,
-                generator=seeded(seed, numbers[k] if numbers else k),
+                chances=seeded(seed, numbers[k] if numbers else k),
                 decoder=first_decoder.behind(prompts[k][-1]),
                 stops=StopStrings(stop or []),
                 ends=ends,
@@ -188,11 +187,11 @@ def _batch(engine, rows: "list[_Row]", sampling: Sampling, num_candidates: int) 
         for own, row in zip(seen, rows, strict=True):
             own[[id for id in row.ids if id < len(own)]] = True
     while True:
-        tokens = draw(logits, sampling, [row.generator for row in rows], seen)
+        tokens = draw(logits, sampling, [row.chances for row in rows], seen)
         for k, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             piece, finish = row.take(token)
             before = None if seen is None else seen[k].clone()
-            measure = partial(_measured, token, logits[k], sampling, before, num_candidates, row.decoder)
+            measure = partial(_measured, token, logits, k, sampling, before, num_candidates, row.decoder)
             yield row.index, Step.unmeasured(token, piece, finish, measure)
         for k in reversed([k for k, row in enumerate(rows) if row.ended]):
             # the last row takes its place
@@ -217,7 +216,7 @@ class _Row:
     ids: list[int]
     room: int | None
     longest: int
-    generator: torch.Generator
+    chances: Iterator[float]
     decoder: TextDecoder
     stops: StopStrings
     ends: set[int]
@@ -297,8 +296,9 @@ def check_length(max_new_tokens: int) -> None:
         raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1 was wanted", "try 200")
 
 
-def _measured(token, logits, sampling, seen, num_candidates, decoder) -> dict:
-    """What there is to see about one choice: the fields of a `Step`."""
+def _measured(token, batch, k, sampling, seen, num_candidates, decoder) -> dict:
+    """What there is to see about the choice in row `k` of a batch of logits: the fields of a `Step`."""
+    logits = batch[k]
     distribution = next_token_distribution(logits, sampling, seen)  # (V,) the token was drawn from it
     alone = logits.float().softmax(0)  # (V,) the model's own distribution
     positive = distribution[distribution > 0]

@@ -6,6 +6,8 @@
 The steps and their order are those of the library's `generate`: repetition penalty, temperature, top-k, top-p, min-p.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -78,23 +80,22 @@ def _penalized(scores: torch.Tensor, penalty: float, seen: list[int] | torch.Ten
     return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
+@torch.no_grad()
 def draw(
-    logits: torch.Tensor, sampling: Sampling, generators: list[torch.Generator], seen: torch.Tensor | None = None
+    logits: torch.Tensor, sampling: Sampling, chances: list[Iterator[float]], seen: torch.Tensor | None = None
 ) -> list[int]:
     """A token for each row of the logits (B, V), by its own random numbers: the rows of a batch know nothing of each other."""
     if sampling.temperature == 0:
         best = _penalized(logits.float(), sampling.repetition_penalty, seen).max(-1)
         _check_numbers(best.values)
         return best.indices.tolist()
-    return choose(next_token_distribution(logits, sampling, seen), generators)
+    return choose(next_token_distribution(logits, sampling, seen), [next(own) for own in chances])
 
 
-def choose(probabilities: torch.Tensor, generators: list[torch.Generator]) -> list[int]:
-    """Draw a token of each row (B, V): one uniform number each, on the CPU, in float64, so a seed means the same on every
-    device.
-    """
+def choose(probabilities: torch.Tensor, chances: list[float]) -> list[int]:
+    """A token of each row (B, V) by a number in [0, 1) each: on the CPU, in float64, so a seed means the same on every device."""
     heaped = probabilities.cpu().double().cumsum(-1)
-    points = torch.cat([torch.rand(1, 1, generator=own, dtype=torch.float64) for own in generators]) * heaped[:, -1:]
+    points = torch.tensor(chances, dtype=torch.float64)[:, None] * heaped[:, -1:]
     _check_numbers(points)
     found = torch.searchsorted(heaped, points, right=True)[:, 0].tolist()
     # rounding may lift a point to the very end
@@ -102,13 +103,15 @@ def choose(probabilities: torch.Tensor, generators: list[torch.Generator]) -> li
 
 
 def _check_numbers(values: torch.Tensor) -> None:
-    if values.isnan().any():
+    if any(map(math.isnan, values.flatten().tolist())):
         raise RunError("the model's logits are no numbers (NaN): its weights are damaged or its training diverged")
 
 
-def seeded(seed: int, number: int) -> torch.Generator:
+def seeded(seed: int, number: int) -> Iterator[float]:
     """The random numbers of sample (or answer) `number` under `seed`; `seed + number` would be shared by neighbours."""
     import numpy as np
 
     state = np.random.SeedSequence([seed % 2**64, number]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) % 2**63)
+    generator = torch.Generator().manual_seed(int(state) % 2**63)
+    while True:  # many at once are the same numbers, and cost as much as one
+        yield from torch.rand(64, generator=generator, dtype=torch.float64).tolist()
