@@ -36,7 +36,7 @@ crash-test: $(STAMP)
 compat-test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n 0 tests/compat
 
-# what `make check` finds and ruff can mend
+# what `make check` finds and ruff can fix
 lint: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .

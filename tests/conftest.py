@@ -56,6 +56,21 @@ def tiny_tokenizer():
     return train_tokenizer([TINY_TEXT] * 3, "bpe", vocab_size=320, max_length=64)
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_tokenizer, tmp_path_factory):
+    """A saved model that has learned nothing, with its tokenizer; 32 positions. Not to be written to."""
+    import torch
+
+    from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 32}
+    TinyGPTForCausalLM(TinyGPTConfig(vocab_size=len(tiny_tokenizer), **shape)).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread_of_torch():
     import torch

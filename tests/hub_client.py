@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,9 @@ CLIENT = """
 import contextlib, io, json, os, sys, time, traceback, types
 import huggingface_hub.file_download, huggingface_hub.utils._http
 from tinygpt_hf.cli import main
-from tinygpt_hf.hub import retry as patience
+from tinygpt_hf.hub import retry
 slept, answers = [], sys.stdout
-patience.sleep = slept.append
+retry.sleep = slept.append
 quick = types.SimpleNamespace(**{**vars(time), "sleep": slept.append})
 huggingface_hub.utils._http.time = huggingface_hub.file_download.time = quick
 for line in sys.stdin:
@@ -39,14 +40,18 @@ for line in sys.stdin:
         except Exception:
             traceback.print_exc()
             status = -1
-    found = {"status": status, "out": out.getvalue(), "err": err.getvalue(), "slept": list(slept)}
-    print(json.dumps(found | {"result": names.get("result")}), file=answers, flush=True)
+    answer = {"status": status, "out": out.getvalue(), "err": err.getvalue(), "slept": list(slept)}
+    print(json.dumps(answer | {"result": names.get("result")}), file=answers, flush=True)
 """
 
 
+@dataclass
 class Answer:
-    def __init__(self, status, out, err, slept, result):
-        self.status, self.out, self.err, self.slept, self.result = status, out, err, slept, result
+    status: int | None
+    out: str
+    err: str
+    slept: list[float]
+    result: object
 
     def failed(self, status: int) -> str:
         """The one line of an error."""

@@ -24,10 +24,9 @@ SMALL = 1_000_000
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests whose method and path fit: a status, or the harm done to the body.
+    """What the next `times` requests whose method and path fit get: a status, or harm done to the body.
 
-    `harm`: cut (the connection ends in the middle of a request's or an answer's body), shorten (half of it, as if it were all),
-    flip (a bit), html.
+    `harm`: cut (the connection ends in the middle of a body), shorten (half of it, as if it were all), flip (a bit), html.
     """
 
     method: str
@@ -35,7 +34,6 @@ class Fault:
     times: int = 1
     status: int | None = None
     headers: dict = field(default_factory=dict)
-    message: str = ""
     harm: str | None = None
 
 
@@ -43,19 +41,18 @@ class Fault:
 class Repository:
     owner: str
     private: bool
-    kind: str
     commits: list[dict] = field(default_factory=list)
     branches: dict[str, str] = field(default_factory=dict)
 
     def at(self, revision: str) -> dict | None:
-        wanted = self.branches.get(revision, revision)
-        return next((commit for commit in self.commits if commit["id"] == wanted), None)
+        commit_id = self.branches.get(revision, revision)
+        return next((commit for commit in self.commits if commit["id"] == commit_id), None)
 
     def add(self, branch: str, message: str, files: dict[str, bytes]) -> str:
         parent = self.branches.get(branch, "")
         names = sorted((name, git_hash(data)) for name, data in files.items())
         name = hashlib.sha1(repr((parent, message, names, len(self.commits))).encode()).hexdigest()
-        self.commits.append({"id": name, "message": message, "files": dict(files), "branch": branch})
+        self.commits.append({"id": name, "message": message, "files": dict(files)})
         self.branches[branch] = name
         return name
 
@@ -112,9 +109,9 @@ class HubServer:
     def files(self, name: str, revision: str = "main", kind: str = "models") -> dict[str, bytes]:
         return self.repositories[kind, name].at(revision)["files"]
 
-    def put(self, name: str, files: dict[str, bytes], private: bool = False) -> str:
+    def put(self, name: str, files: dict[str, bytes]) -> str:
         """A repository made without a request; returns its commit."""
-        repository = Repository(name.split("/")[0], private, "models")
+        repository = Repository(name.split("/")[0], private=False)
         self.repositories["models", name] = repository
         for file, data in files.items():
             if is_large(file, len(data)):
@@ -136,16 +133,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_GET(self):
-        self.route("GET")
+        self.route(self.command)
 
-    def do_HEAD(self):
-        self.route("HEAD")
-
-    def do_POST(self):
-        self.route("POST")
-
-    def do_PUT(self):
-        self.route("PUT")
+    do_HEAD = do_POST = do_PUT = do_GET
 
     # The request
 
@@ -167,14 +157,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = self.body()
         if fault and fault.status:
-            self.answer(fault.status, {"error": fault.message}, **fault.headers)
+            self.answer(fault.status, {"error": ""}, **fault.headers)
             return
         self.harm = fault.harm if fault else None
         with self.hub.lock:
             for verb, pattern, handler in ROUTES:
-                found = re.fullmatch(pattern, path)
-                if verb == method and found:
-                    handler(self, *(group and unquote(group) for group in found.groups()), body=body, query=query)
+                match = re.fullmatch(pattern, path)
+                if verb == method and match:
+                    handler(self, *(group and unquote(group) for group in match.groups()), body=body, query=query)
                     return
         self.answer(404, {"error": f"no such address: {method} {path}"})
 
@@ -200,19 +190,16 @@ class Handler(BaseHTTPRequestHandler):
         size = len(data)
         if self.harm == "html":
             data = b"<html>busy</html>"
-            size = len(data)
         elif self.harm == "flip":
             data = data[:-1] + bytes([data[-1] ^ 1])
-        elif self.harm == "shorten":
+        elif self.harm in ("shorten", "cut"):
             data = data[: size // 2]
-            size = len(data)
-        elif self.harm == "cut":
-            data = data[: size // 2]
+        if self.harm == "cut":
             self.close_connection = True
+        else:
+            size = len(data)
         self.send_response(status)
-        self.send_header(
-            "Content-Type", "application/json" if not isinstance(value, bytes) else "application/octet-stream"
-        )
+        self.send_header("Content-Type", "application/octet-stream" if isinstance(value, bytes) else "application/json")
         for name, text in headers.items():
             self.send_header(name.replace("_", "-"), text)
         self.send_header("Content-Length", str(size))
@@ -248,27 +235,18 @@ class Handler(BaseHTTPRequestHandler):
 
     # The calls
 
-    def whoami(self, **_):
-        user = self.user()
+    def create(self, body, **_):
+        request, user = json.loads(body), self.user()
         if user in (None, "?"):
             return self.refuse(401, "Invalid credentials in Authorization header")
-        role = "read" if user == "reader" else "write"
-        self.answer(200, {"name": user, "type": "user", "orgs": [], "auth": {"accessToken": {"role": role}}})
-
-    def create(self, body, **_):
-        wanted, user = json.loads(body), self.user()
-        if user in (None, "?"):
-            return self.refuse(
-                401, "Invalid credentials in Authorization header" if user else "Invalid username or password."
-            )
-        owner = wanted.get("organization") or user
-        kind, name = (wanted.get("type") or "model") + "s", f"{owner}/{wanted['name']}"
+        owner = request.get("organization") or user
+        kind, name = (request.get("type") or "model") + "s", f"{owner}/{request['name']}"
         if owner != user:
             return self.refuse(403, f"You don't have the rights to create a {kind[:-1]} under the namespace {owner!r}")
         if (kind, name) in self.hub.repositories:
             return self.answer(409, {"error": "You already created this repo", "url": f"{self.hub.endpoint}/{name}"})
-        private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
-        repository = self.hub.repositories[kind, name] = Repository(owner, private, kind)
+        private = request.get("visibility") == "private" or bool(request.get("private"))
+        repository = self.hub.repositories[kind, name] = Repository(owner, private)
         repository.add("main", "initial commit", {".gitattributes": b"*.safetensors filter=lfs\n"})
         self.answer(200, {"url": f"{self.hub.endpoint}/{name}", "name": name, "id": name})
 
@@ -284,14 +262,6 @@ class Handler(BaseHTTPRequestHandler):
         if commit:
             self.answer(200, [entry(file, data) for file, data in commit["files"].items()] + self.hub.lies)
 
-    def subtree(self, kind, name, revision, folder, **_):
-        repository, commit = self.find_commit(kind, name, revision)
-        if commit:
-            inside = {file: data for file, data in commit["files"].items() if file.startswith(f"{folder}/")}
-            if not inside:
-                return self.refuse(404, f"{folder} does not exist", "EntryNotFound")
-            self.answer(200, [entry(file, data) for file, data in inside.items()])
-
     def branch(self, kind, name, branch, body, **_):
         repository = self.find(kind, name, write=True)
         if repository:
@@ -299,15 +269,6 @@ class Handler(BaseHTTPRequestHandler):
                 return self.refuse(409, "Reference already exists")
             repository.branches[branch] = repository.branches["main"]
             self.answer(200, {})
-
-    def refs(self, kind, name, **_):
-        repository = self.find(kind, name)
-        if repository:
-            branches = [
-                {"name": branch, "ref": f"refs/heads/{branch}", "targetCommit": commit}
-                for branch, commit in repository.branches.items()
-            ]
-            self.answer(200, {"branches": branches, "tags": [], "converts": []})
 
     def preupload(self, kind, name, revision, body, **_):
         repository = self.find(kind, name, write=True)
@@ -328,13 +289,11 @@ class Handler(BaseHTTPRequestHandler):
         if not self.find("datasets" if prefix else "models", name, write=True):
             return
         objects = []
-        for wanted in json.loads(body)["objects"]:
-            one = {"oid": wanted["oid"], "size": wanted["size"]}
-            if wanted["oid"] not in self.hub.objects:
-                upload = {"href": f"{self.hub.cdn}/upload/{wanted['oid']}?X-Amz-Signature=secretsignature"}
-                verify = {"href": f"{self.hub.endpoint}/verify"}
-                one["actions"] = {"upload": upload, "verify": verify}
-            objects.append(one)
+        for one in json.loads(body)["objects"]:
+            objects.append({"oid": one["oid"], "size": one["size"]})
+            if one["oid"] not in self.hub.objects:
+                upload = {"href": f"{self.hub.cdn}/upload/{one['oid']}?X-Amz-Signature=secretsignature"}
+                objects[-1]["actions"] = {"upload": upload}
         self.answer(200, {"transfer": "basic", "objects": objects})
 
     def upload(self, oid, body, query, **_):
@@ -344,12 +303,6 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(403, "SignatureDoesNotMatch")
         self.hub.objects[oid] = body
         self.answer(200)
-
-    def verify(self, body, **_):
-        wanted = json.loads(body)
-        there = self.hub.objects.get(wanted["oid"])
-        good = there is not None and len(there) == wanted["size"]
-        self.answer(200, {}) if good else self.refuse(404, "no such object")
 
     def commit(self, kind, name, branch, body, **_):
         repository = self.find(kind, name, write=True)
@@ -415,20 +368,16 @@ def entry(name: str, data: bytes) -> dict:
 NAME = r"([^/]+/[^/]+?)"
 ANY = rf"/api/(models|datasets)/{NAME}"
 ROUTES = (
-    ("GET", "/api/whoami-v2", Handler.whoami),
     ("POST", "/api/repos/create", Handler.create),
     ("POST", "/api/validate-yaml", Handler.validate_yaml),
     ("GET", ANY, Handler.info),
     ("GET", rf"{ANY}/revision/([^/]+)", Handler.info),
     ("GET", rf"{ANY}/tree/([^/]+)", Handler.tree),
-    ("GET", rf"{ANY}/tree/([^/]+)/(.+)", Handler.subtree),
-    ("GET", rf"{ANY}/refs", Handler.refs),
     ("POST", rf"{ANY}/branch/([^/]+)", Handler.branch),
     ("POST", rf"{ANY}/preupload/([^/]+)", Handler.preupload),
     ("POST", rf"{ANY}/commit/([^/]+)", Handler.commit),
     ("POST", rf"/(datasets/)?{NAME}\.git/info/lfs/objects/batch", Handler.batch),
     ("PUT", "/upload/([0-9a-f]+)", Handler.upload),
-    ("POST", "/verify", Handler.verify),
     ("GET", "/cdn/([0-9a-f]+)", Handler.cdn),
     ("GET", rf"/(datasets/)?{NAME}/resolve/([^/]+)/(.+)", Handler.resolve),
     ("HEAD", rf"/(datasets/)?{NAME}/resolve/([^/]+)/(.+)", Handler.resolve),

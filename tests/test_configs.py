@@ -13,15 +13,10 @@ from tinygpt_hf.settings.parsing import parse
 from tinygpt_hf.training import recipe
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
-FROM_A_BASE = (
-    "chat-toyland",
-    "chat-hub",
-)  # these have no model of their own; tests/training/test_chat_tuning.py trains them
+# without a model of their own; tests/training/test_chat_tuning.py trains them
+FROM_A_BASE = ("chat-toyland", "chat-hub")
 FROM_SCRATCH = [path for path in CONFIGS if path.stem not in FROM_A_BASE]
-SIZES = {  # million parameters a name promises
-    "tinystories-30m": (25, 35),
-    "fineweb-edu-124m": (100, 130),
-}
+SIZES = {"tinystories-30m": (25, 35), "fineweb-edu-124m": (100, 130)}  # million parameters a name promises
 
 
 def read(config: Path, *flags: str):
@@ -29,10 +24,8 @@ def read(config: Path, *flags: str):
 
 
 def test_all_are_here():
-    wanted = (
-        "quickstart shakespeare-char shakespeare-bpe tinystories-30m fineweb-edu-124m python-code tiny-test".split()
-    )
-    assert sorted(path.stem for path in CONFIGS) == sorted([*wanted, *FROM_A_BASE])
+    names = "quickstart shakespeare-char shakespeare-bpe tinystories-30m fineweb-edu-124m python-code tiny-test".split()
+    assert sorted(path.stem for path in CONFIGS) == sorted([*names, *FROM_A_BASE])
 
 
 @pytest.mark.parametrize("config", FROM_SCRATCH, ids=lambda path: path.stem)

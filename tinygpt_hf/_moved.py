@@ -1,4 +1,4 @@
-"""Import paths that earlier versions taught, under the names they have now; each import says the new one."""
+"""Keep the import paths that earlier versions taught; importing one names the new path."""
 
 import sys
 import warnings
@@ -14,7 +14,7 @@ MOVED = {
 
 
 class MovedModules:
-    """A finder for the old names. It stands last in `sys.meta_path`, so it is asked only for what does not exist."""
+    """Find modules by their old names. It stands last in `sys.meta_path`, so it is asked only for what does not exist."""
 
     def find_spec(self, name: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
         # importlib.abc.Loader, which the checker wants, would cost every start 25 ms

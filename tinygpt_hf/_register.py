@@ -1,10 +1,9 @@
-"""Tell transformers about TinyGPT whatever the import order, without importing transformers.
+"""Register TinyGPT with transformers whatever the import order, without importing transformers.
 
 Nothing in transformers looks for models of other packages, and `AutoConfig`, `AutoModel...` need our real classes. So
-a finder at the head of `sys.meta_path` waits for the few modules this depends on; when one of them has been executed,
-whatever can be registered by then is. Modules that are already there count at once. It is the package's one piece of
-magic; `import tinygpt_hf.model.modeling_tinygpt` and four `register()` calls are the plain way, at four
-seconds a start.
+a finder at the head of `sys.meta_path` waits for the few modules this depends on; each time one has been executed, all
+that can be registered is. Modules that are already there count at once. It is the package's one piece of magic;
+importing the model and calling `register()` four times is the plain way, at four seconds a start.
 """
 
 import sys
@@ -24,16 +23,15 @@ _PROCESSING = "transformers.processing_utils"
 
 _AUTO_CLASSES = {  # Auto class -> our class, the library's table of class names
     "AutoModel": ("TinyGPTModel", "MODEL_MAPPING_NAMES"),
-    "AutoModelForCausalLM": ("TinyGPTForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
-    "AutoModelForSequenceClassification": (
-        "TinyGPTForSequenceClassification",
-        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    ),
-    "AutoModelForTokenClassification": (
-        "TinyGPTForTokenClassification",
-        "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
-    ),
-    "AutoModelForQuestionAnswering": ("TinyGPTForQuestionAnswering", "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"),
+    **{
+        f"AutoModelFor{task}": (f"TinyGPTFor{task}", f"MODEL_FOR_{table}_MAPPING_NAMES")
+        for task, table in (
+            ("CausalLM", "CAUSAL_LM"),
+            ("SequenceClassification", "SEQUENCE_CLASSIFICATION"),
+            ("TokenClassification", "TOKEN_CLASSIFICATION"),
+            ("QuestionAnswering", "QUESTION_ANSWERING"),
+        )
+    },
 }
 _NAMES_ON_LIBRARY = {"TinyGPTConfig": _CONFIGURATION, **{name: _MODELING for name, _ in _AUTO_CLASSES.values()}}
 
@@ -55,7 +53,7 @@ def register_auto_classes() -> None:
 
 
 class _AwaitModules:
-    """A finder that finds nothing itself: it lets the ordinary one find, and adds a call after the execution."""
+    """Let the ordinary finder find a module, and add a call after its execution."""
 
     def find_spec(self, name: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in _STEPS or name in _executed:
@@ -87,7 +85,7 @@ def _register_what_can_be() -> None:
 
 
 def _name_classes_on_library() -> None:
-    """`transformers serve` and TRL look a class up as `getattr(transformers, architectures[0])`."""
+    """Make `getattr(transformers, architectures[0])` work, by which `transformers serve` and TRL look a class up."""
     # who imported the library before it put a new object in its place (see _STEPS) still holds the old one
     holders = [vars(module).get(_LIBRARY) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
     for library in [sys.modules[_LIBRARY], *holders]:
@@ -99,7 +97,7 @@ def _name_classes_on_library() -> None:
 
 
 class _LazyObjects(dict):
-    """The lazy module's table of ready objects, with ours in it: imported when asked for, as its own are."""
+    """Hold the lazy module's ready objects and ours, which are imported when asked for, as its own are."""
 
     def __contains__(self, name: object) -> bool:
         return name in _NAMES_ON_LIBRARY or super().__contains__(name)

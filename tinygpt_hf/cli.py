@@ -1,4 +1,4 @@
-"""The one front door: `tinygpt <command> ...`, and what run_clm.py, train_tokenizer.py and chat.py call.
+"""Run command lines: `tinygpt <command> ...`, and what run_clm.py, train_tokenizer.py and chat.py call.
 
 Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 143 interrupted, saved, resumable. Who reads
 what is written on the way decides nothing: a closed pipe, a full device or a stream that is missing changes no status. Only
@@ -16,16 +16,7 @@ from pathlib import Path
 
 from tinygpt_hf import __version__
 from tinygpt_hf.commands import COMMANDS
-from tinygpt_hf.errors import (
-    Interrupted,
-    Listener,
-    RunError,
-    UsageError,
-    UsageErrors,
-    presentable,
-    printable,
-    redacted,
-)
+from tinygpt_hf.errors import Interrupted, Listener, RunError, UsageError, UsageErrors, presentable, printable, redacted
 from tinygpt_hf.settings.parsing import help_text, parse
 
 SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers runs."
@@ -49,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def status_of(words: list[str], debug: bool) -> int:
-    """Run the command and turn however it ends into a status."""
+    """Run the command and turn its end into an exit status."""
     try:
         status = run(words)
         sys.stdout.flush()  # here a reader that left is noticed, not when Python has ended
@@ -71,9 +62,7 @@ def status_of(words: list[str], debug: bool) -> int:
         Listener(sys.stdout).flush()  # the disk behind it may be full
         return failed(error, 1, debug)
     except BaseException as error:
-        if (
-            not isinstance(error, Exception) and type(error).__name__ != "PanicException"
-        ):  # that one is Rust's, of tokenizers
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of tokenizers, from Rust
             raise
         fault = f"{type(error).__name__}: {error}; this is a fault of tinygpt_hf or of a library below it; --debug shows where"
         return failed(error, 1, debug, fault)
@@ -99,13 +88,12 @@ def run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(COMMANDS)}"
-        raise UsageError(f"unknown command {printable(name)!r}", hint, "see tinygpt --help")
+        hint = f"did you mean {close[0]}?" if close else "see tinygpt --help"
+        raise UsageError(f"unknown command {printable(name)!r}", f"one of {', '.join(COMMANDS)}", hint)
     command = COMMANDS[name]
     if "--help" in rest or "-h" in rest:
-        print(
-            help_text(f"tinygpt {name} [settings]", command.help, command.groups, command.uses_config, command.example)
-        )
+        usage = f"tinygpt {name} [settings]"
+        print(help_text(usage, command.help, command.groups, command.uses_config, command.example))
         return 0
     if command.default_config and not any(word.partition("=")[0] == "--config" for word in rest):
         rest = ["--config", str(packaged_config(command.default_config)), *rest]
@@ -123,7 +111,7 @@ def run(words: list[str]) -> int:
 
 
 def packaged_config(name: str) -> Path:
-    """A file of configs/, which lies beside the package in a clone and inside it when installed."""
+    """Find a file of configs/, which lies beside the package in a clone and inside it when installed."""
     from importlib.resources import files
 
     beside = Path(__file__).parent.parent / "configs" / name
@@ -131,7 +119,7 @@ def packaged_config(name: str) -> Path:
 
 
 def overview() -> str:
-    """What `tinygpt --help` prints."""
+    """Lay out what `tinygpt --help` prints."""
     width = max(map(len, COMMANDS))
     lines = ["usage: tinygpt COMMAND [settings]", "", SUMMARY, ""]
     lines += [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
@@ -148,7 +136,7 @@ def failed(error: BaseException, status: int, debug: bool, words: str = "") -> i
 
 
 def say(line: str) -> None:
-    """One line on stderr, whatever names from files and secrets from settings it was made of."""
+    """Print one line on stderr, whatever names from files and secrets from settings it was made of."""
     print(printable(redacted(line)), file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The commands: what each is called, which settings it takes, and the function behind it. One-shot ones stand first.
+"""The commands: one function each, named as the command is, with its settings and its help.
 
 A command's function takes its settings (`settings.parsing.Settings`: dataclass -> instance) and returns an exit status or
 nothing. What it needs is imported when it runs, so that asking for help costs nothing.
@@ -35,30 +35,52 @@ from tinygpt_hf.settings.parsing import Settings
 
 @dataclass(frozen=True)
 class Command:
-    """`example` is a line to copy; `uses_config`: does it read --config, and `default_config`: which where none is named?
+    """Describe a command. `example` is a line to copy; `uses_config`: does it read --config, by default `default_config`?
 
-    `stdout_is_product`: is the standard output all that is wanted? Elsewhere it is a report, and nobody need read it.
+    `stdout_is_product`: is the standard output the product? Elsewhere it is a report, and nobody need read it.
     """
 
     help: str
     groups: tuple[type, ...]
     run: Callable[[Settings], int | None]  # an exit status other than 0, where there is one
     example: str
-    uses_config: bool = True
     default_config: str | None = None
     stdout_is_product: Callable[[Settings], bool] = lambda settings: False
 
+    @property
+    def uses_config(self) -> bool:
+        return DataArguments in self.groups
 
-def train(settings: Settings) -> None:
-    """Train a model; the story is in training/recipe.py."""
-    from tinygpt_hf.training.recipe import train
+
+COMMANDS: dict[str, Command] = {}
+TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
+TEXT = (DataArguments, TokenizerArguments, OutputArguments)
+
+
+def command(example: str, *groups: type, **options) -> Callable:
+    """Make a function the command of its name, with its docstring as help."""
+
+    def register(run: Callable[[Settings], int | None]) -> Callable:
+        text = (run.__doc__ or run.__name__).rstrip(".")
+        name = run.__name__.replace("_", "-")
+        COMMANDS[name] = Command(text[0].lower() + text[1:], groups, run, example, **options)
+        return run
+
+    return register
+
+
+@command("tinygpt quickstart", *TRAINING, default_config="quickstart.yaml")
+def quickstart(settings: Settings) -> None:
+    """Go all the way in minutes: corpus, tokenizer, training, measures, a conversation."""
+    from tinygpt_hf.quickstart import quickstart
 
     name_output(settings, TrainingArguments)
-    train(*(settings[group] for group in (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)))
+    quickstart(settings[DataArguments], settings[TrainingArguments], lambda: train(settings), tell)
 
 
+@command("tinygpt prepare-corpus --train_file books/ --output_dir corpora/books", DataArguments, CorpusArguments)
 def prepare_corpus(settings: Settings) -> None:
-    """Clean text, and say what went in and what did not."""
+    """Clean text, drop duplicates, and write a corpus with its card."""
     from tinygpt_hf.cards.render import advice
     from tinygpt_hf.curation.pipeline import prepare_corpus
 
@@ -69,80 +91,71 @@ def prepare_corpus(settings: Settings) -> None:
     data, corpus = settings[DataArguments], settings[CorpusArguments]
     facts = prepare_corpus(data, corpus, progress)
     read, kept = facts["read"], facts["kept"]
-    tell(f"{corpus.output_dir}: {kept['documents']:,} of {read['documents']:,} documents, "
-         f"{kept['bytes']:,} of {read['bytes']:,} bytes")  # fmt: skip
+    documents = f"{kept['documents']:,} of {read['documents']:,} documents"
+    tell(f"{corpus.output_dir}: {documents}, {kept['bytes']:,} of {read['bytes']:,} bytes")
     for rule, entry in sorted(facts["dropped"].items(), key=lambda e: -e[1]["documents"]):
         tell(f"  {rule:<22} {entry['documents']:>12,} documents {entry['bytes']:>16,} bytes")
-    for remark in facts["source_remarks"]:
-        tell(f"note: {remark}")
+    for note in facts["source_remarks"]:
+        tell(f"note: {note}")
     tell(advice(facts))
-    tell(
-        f"The card: {Path(corpus.output_dir) / 'README.md'}"
-        + ("" if facts["license"] else "; its license is not stated yet")
-    )
+    license_hint = "" if facts["license"] else "; its license is not stated yet"
+    tell(f"The card: {Path(corpus.output_dir) / 'README.md'}{license_hint}")
 
 
+@command("tinygpt train-tokenizer --train_file my.txt --vocab_size 4096 --output_dir runs/mine/tokenizer", *TEXT)
 def train_tokenizer(settings: Settings) -> None:
-    """Train a tokenizer and print what it achieves."""
+    """Train a tokenizer from text."""
     from tinygpt_hf.rows.preparation import write_tokenizer
+    from tinygpt_hf.rows.report import tokenizer_lines
     from tinygpt_hf.settings.checks import check_settings
 
-    data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
+    data, tokenizer, output = (settings[group] for group in TEXT)
     check_settings(data, tokenizer)
     name_output(settings, OutputArguments, "tokenizer")
     if not settings.given.get("output_dir", "--").startswith("--"):  # the run folder of a training config
         output.output_dir = str(Path(output.output_dir) / "tokenizer")
     report = write_tokenizer(data, tokenizer, Path(output.output_dir), output.overwrite, output.seed)
-    kind = report["trained_with"]["tokenizer_type"]
-    tell(f"{output.output_dir}: {kind} tokenizer, vocabulary {report['vocabulary']}")
-    if report["bytes_per_token"]:
-        tell(
-            f"bytes per token on {report['held_out_bytes']} held-out bytes: {report['bytes_per_token']:.2f}  "
-            f"(byte tokenizer: {report['bytes_per_token_of_byte_tokenizer']:.2f})"
-        )
+    for line in tokenizer_lines(output.output_dir, report):
+        tell(line)
 
 
+@command("tinygpt tokenize --train_file my.txt --vocab_size 4096 --output_dir runs/rows", *TEXT)
 def tokenize(settings: Settings) -> None:
-    """Turn text into rows that `train --rows` takes."""
-    from tinygpt_hf.rows.bestfit import BestFitRows
-    from tinygpt_hf.rows.build import shown_rows
+    """Turn text into rows, on all cores; `train --rows` takes them."""
     from tinygpt_hf.rows.preparation import tokenize
+    from tinygpt_hf.rows.report import rows_lines
     from tinygpt_hf.settings.checks import check_settings
     from tinygpt_hf.training.log import Console, tokenizing_bar
     from tinygpt_hf.training.run_folder import opened
 
-    data, tokenizer, output = (settings[group] for group in (DataArguments, TokenizerArguments, OutputArguments))
+    data, tokenizer, output = (settings[group] for group in TEXT)
     check_settings(data, tokenizer)
     if data.rows:
-        raise UsageError("--rows is given", "tokenize makes rows", "name their folder with --output_dir")
+        raise UsageError("--rows is given", "text: tokenize makes rows", "name their folder with --output_dir")
     name_output(settings, OutputArguments)
     folder = Path(output.output_dir)
     console = Console()
     with opened(folder, output.overwrite, is_main=True):
         made, rows, report = tokenize(data, tokenizer, folder, output.seed, tokenizing_bar(console))
     console.close()
-    if report:
-        tell(
-            f"tokenizer: {len(made)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
-        )
-    for part in (rows.train, rows.validation):
-        documents, tokens = part.num_documents, part.num_tokens
-        tell(
-            f"{part.folder}: {tokens} tokens of {documents} documents, {part.count(data.block_size)} rows of {data.block_size}"
-        )
-    kept = (
-        f"rows: kept {rows.kept} of {rows.encoded} tokens"
-        if not rows.reused
-        else "rows: there already, nothing changed"
-    )
-    tell("; ".join([kept, *rows.remarks]))
-    if data.show_rows:
-        bestfit = data.packing == "bestfit"
-        shown = BestFitRows(rows.train.folder, data.block_size) if bestfit else rows.train
-        for line in shown_rows(shown, made, data.show_rows, data.block_size):
-            tell(line)
+    for line in rows_lines(made, rows, report, data):
+        tell(line)
 
 
+@command("tinygpt train --config configs/shakespeare-char.yaml --train_file tinyshakespeare.txt", *TRAINING)
+def train(settings: Settings) -> None:
+    """Train a model: from text to a run folder that Transformers loads."""
+    from tinygpt_hf.training.recipe import train
+
+    name_output(settings, TrainingArguments)
+    train(*(settings[group] for group in TRAINING))
+
+
+@command(
+    'tinygpt generate runs/quickstart --prompt "Once upon a time" --show_steps',
+    GenerateArguments,
+    stdout_is_product=lambda settings: not settings[GenerateArguments].output_file,
+)
 def generate(settings: Settings) -> None:
     """Continue a prompt."""
     from tinygpt_hf.inference.samples import generate
@@ -150,8 +163,13 @@ def generate(settings: Settings) -> None:
     generate(settings[GenerateArguments], write, to_terminal=sys.stdout.isatty())
 
 
+@command(
+    "tinygpt evaluate runs/quickstart --data my.txt",
+    EvaluateArguments,
+    stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
+)
 def evaluate(settings: Settings) -> None:
-    """Measure a model on a text."""
+    """Measure loss, perplexity, bits per byte and accuracy of any causal LM on any text."""
     from tinygpt_hf.evaluation.evaluate import measure, result_lines
 
     arguments = settings[EvaluateArguments]
@@ -159,6 +177,7 @@ def evaluate(settings: Settings) -> None:
         tell(line)
 
 
+@command("tinygpt chat runs/quickstart", ChatArguments, stdout_is_product=lambda settings: True)
 def chat(settings: Settings) -> int:
     """Talk to a model."""
     from tinygpt_hf.inference.chat import chat
@@ -166,75 +185,72 @@ def chat(settings: Settings) -> int:
     return chat(settings[ChatArguments])
 
 
-def export(settings: Settings) -> None:
-    """Write a model for a runtime that needs nothing of ours, and prove it."""
-    from tinygpt_hf.export.export import check_request, export, report_lines
-    from tinygpt_hf.model.loading import load_model
-    from tinygpt_hf.tokenizing.chat_template import check_template
-
-    wanted = settings[ExportArguments]
-    target = check_request(wanted.model, wanted.to, wanted.output_dir)
-    model, tokenizer = load_model(wanted.model, "cpu", "saved")
-    check_template(tokenizer)
-    for line in report_lines(export(model, tokenizer, wanted.model, wanted.to, target), wanted.to):
-        tell(line)
-
-
+@command("tinygpt serve runs/quickstart", ServeArguments)
 def serve(settings: Settings) -> None:
-    """Put a model behind an address."""
+    """Put a model behind an address that clients of OpenAI's interface talk to."""
     from tinygpt_hf.inference.serving import serve
     from tinygpt_hf.tokenizing.chat_template import check_template
 
     def started(address: str, name: str, chats: bool) -> None:
         tell(f"{name} answers at {address}/v1 until Ctrl-C; clients ask for the model by this name. Try:")
-        wanted = {"model": name, "max_tokens": 100}
-        wanted |= {"messages": [{"role": "user", "content": "Hello!"}]} if chats else {"prompt": "Once upon a time"}
+        request = {"model": name, "max_tokens": 100}
+        request |= {"messages": [{"role": "user", "content": "Hello!"}]} if chats else {"prompt": "Once upon a time"}
         route = "chat/completions" if chats else "completions"
         header = "-H 'Content-Type: application/json'"
-        tell(f"curl {address}/v1/{route} {header} -d {shlex.quote(json.dumps(wanted))}")
+        tell(f"curl {address}/v1/{route} {header} -d {shlex.quote(json.dumps(request))}")
         if not chats:
-            tell("It has not learnt to converse: /v1/completions continues texts.")
+            tell("It has not learned to converse: /v1/completions continues texts.")
 
     serve(settings[ServeArguments], check_template, started)
 
 
-def push(settings: Settings) -> None:
-    """Give a model to the Hub."""
-    from tinygpt_hf.hub.push_pull import push
-
-    push(settings[PushArguments], tell)
-
-
-def pull(settings: Settings) -> None:
-    """Take a model from the Hub."""
-    from tinygpt_hf.hub.push_pull import pull
-
-    pull(settings[PullArguments], tell)
-
-
+@command("tinygpt demo runs/quickstart", DemoArguments)
 def demo(settings: Settings) -> None:
-    """A conversation in the browser."""
+    """Talk to a model in the browser, with what each token could have been."""
     from tinygpt_hf.inference.demo import demo
 
     demo(settings[DemoArguments], lambda address, name, chats: tell(f"{name} is at {address} until Ctrl-C"))
 
 
-def quickstart(settings: Settings) -> None:
-    """From nothing to a model that talks."""
-    from tinygpt_hf.quickstart import quickstart
+@command("tinygpt export runs/quickstart --to qwen3", ExportArguments)
+def export(settings: Settings) -> None:
+    """Write a model as stock Qwen3, Llama or GPT-2, ONNX or GGUF, and prove that it is the same."""
+    from tinygpt_hf.export.export import check_request, export, report_lines
+    from tinygpt_hf.model.loading import load_model
+    from tinygpt_hf.tokenizing.chat_template import check_template
 
-    name_output(settings, TrainingArguments)
-    quickstart(settings[DataArguments], settings[TrainingArguments], lambda: train(settings), tell)
+    request = settings[ExportArguments]
+    target = check_request(request.model, request.to, request.output_dir)
+    model, tokenizer = load_model(request.model, "cpu", "saved")
+    check_template(tokenizer)
+    for line in report_lines(export(model, tokenizer, request.model, request.to, target), request.to):
+        tell(line)
+
+
+@command("tinygpt push runs/quickstart --hub_model_id alice/quickstart --dry_run", PushArguments)
+def push(settings: Settings) -> None:
+    """Push a model to the Hub: files are chosen by an allow-list, scanned for secrets, verified by checksum."""
+    from tinygpt_hf.hub.push_pull import push
+
+    push(settings[PushArguments], tell)
+
+
+@command("tinygpt pull alice/quickstart --output_dir models/quickstart", PullArguments)
+def pull(settings: Settings) -> None:
+    """Pull a model from the Hub into a new folder, every file verified by checksum."""
+    from tinygpt_hf.hub.push_pull import pull
+
+    pull(settings[PullArguments], tell)
 
 
 def write(text: str) -> None:
-    """Text to the standard output, at once."""
+    """Write text to the standard output, at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def tell(text: str) -> None:
-    """Lines on the standard output, at once, whatever names and model outputs they were made of."""
+    """Print lines to the standard output, at once, whatever names and model outputs they were made of."""
     print(presentable(text), flush=True)
 
 
@@ -244,104 +260,7 @@ def name_output(settings: Settings, group: type, inside: str = "") -> None:
     if output.output_dir is None:
         named = Path("runs") / Path(settings.config).stem if settings.config else run_folder(settings[DataArguments])
         if named is None:
-            raise UsageError(
-                "there is no --output_dir", "a folder for the results was wanted", "e.g. --output_dir runs/mine"
-            )
+            raise UsageError("there is no --output_dir", "a folder for the results", "try --output_dir runs/mine")
         output.output_dir = str(Path(named) / inside)
     if "\0" in output.output_dir:
-        raise UsageError(f"--output_dir is {output.output_dir!r}", "no folder can have NUL in its name", "rename it")
-
-
-TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
-COMMANDS = {
-    "quickstart": Command(
-        "the whole way in minutes: corpus, tokenizer, training, measures, a conversation",
-        TRAINING,
-        quickstart,
-        "tinygpt quickstart",
-        default_config="quickstart.yaml",
-    ),
-    "prepare-corpus": Command(
-        "clean text, drop duplicates, and write a corpus with its card",
-        (DataArguments, CorpusArguments),
-        prepare_corpus,
-        "tinygpt prepare-corpus --train_file books/ --output_dir corpora/books",
-    ),
-    "train-tokenizer": Command(
-        "train a tokenizer from text",
-        (DataArguments, TokenizerArguments, OutputArguments),
-        train_tokenizer,
-        "tinygpt train-tokenizer --train_file my.txt --vocab_size 4096 --output_dir runs/mine/tokenizer",
-    ),
-    "tokenize": Command(
-        "turn text into rows, on all cores; `train --rows` takes them",
-        (DataArguments, TokenizerArguments, OutputArguments),
-        tokenize,
-        "tinygpt tokenize --train_file my.txt --vocab_size 4096 --output_dir runs/rows",
-    ),
-    "train": Command(
-        "train a model: from text to a run folder that Transformers loads",
-        TRAINING,
-        train,
-        "tinygpt train --config configs/shakespeare-char.yaml --train_file tinyshakespeare.txt",
-    ),
-    "generate": Command(
-        "continue a prompt",
-        (GenerateArguments,),
-        generate,
-        'tinygpt generate runs/quickstart --prompt "Once upon a time" --show_steps',
-        uses_config=False,
-        stdout_is_product=lambda settings: not settings[GenerateArguments].output_file,
-    ),
-    "evaluate": Command(
-        "loss, perplexity, bits per byte and accuracy of any causal LM on any text",
-        (EvaluateArguments,),
-        evaluate,
-        "tinygpt evaluate runs/quickstart --data my.txt",
-        uses_config=False,
-        stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
-    ),
-    "chat": Command(
-        "talk to a model",
-        (ChatArguments,),
-        chat,
-        "tinygpt chat runs/quickstart",
-        uses_config=False,
-        stdout_is_product=lambda settings: True,
-    ),
-    "serve": Command(
-        "put a model behind an address that clients of OpenAI's interface talk to",
-        (ServeArguments,),
-        serve,
-        "tinygpt serve runs/quickstart",
-        uses_config=False,
-    ),
-    "demo": Command(
-        "talk to a model in the browser, with what each token could have been",
-        (DemoArguments,),
-        demo,
-        "tinygpt demo runs/quickstart",
-        uses_config=False,
-    ),
-    "export": Command(
-        "write a model as stock Qwen3, Llama or GPT-2, ONNX or GGUF, and prove that it is the same",
-        (ExportArguments,),
-        export,
-        "tinygpt export runs/quickstart --to qwen3",
-        uses_config=False,
-    ),
-    "push": Command(
-        "give a model to the Hub: its files by a list of names, searched for secrets, checked when they are there",
-        (PushArguments,),
-        push,
-        "tinygpt push runs/quickstart --hub_model_id alice/quickstart --dry_run",
-        uses_config=False,
-    ),
-    "pull": Command(
-        "take a model from the Hub as a new folder, every byte checked",
-        (PullArguments,),
-        pull,
-        "tinygpt pull alice/quickstart --output_dir models/quickstart",
-        uses_config=False,
-    ),
-}
+        raise UsageError(f"--output_dir is {output.output_dir!r}", "a name without NUL", "rename it")

@@ -1,4 +1,4 @@
-"""What a user can cause is a `UsageError`: one line, no traceback, exit status 2. What words may be shown and written, and how.
+"""Errors a user can cause (`UsageError`: one line, no traceback, exit status 2), and text made safe to show.
 
 redacted("hf_" + 34 * "x")            # 'hf_<redacted>'
 printable("a\x1b[2J")                 # 'a\\x1b[2J': it cannot drive the terminal
@@ -40,19 +40,20 @@ _SECRET = re.compile(
 
 
 class UsageError(Exception):
-    """A mistake a user can make and mend: what was seen; what was wanted; what to do.
+    """Report a mistake a user can make and fix: the problem, what was expected, what to do. Parts carry no final period.
 
-    >>> str(UsageError("--block_size is 0", "it must be at least 1", "try --block_size 128"))
-    '--block_size is 0; it must be at least 1; try --block_size 128'
+    >>> str(UsageError("--block_size is 0", "at least 1", "try --block_size 128"))
+    '--block_size is 0 (expected at least 1). Try --block_size 128.'
     """
 
-    def __init__(self, seen: str, wanted: str, what_to_do: str):
-        self.seen, self.wanted, self.what_to_do = seen, wanted, what_to_do
-        super().__init__(f"{seen}; {wanted}; {what_to_do}")
+    def __init__(self, problem: str, expected: str, action: str):
+        self.problem, self.expected, self.action = problem, expected, action
+        end = "" if action.endswith("?") else "."
+        super().__init__(f"{problem} (expected {expected}). {action[:1].upper()}{action[1:]}{end}")
 
 
 class UsageErrors(UsageError):
-    """Several mistakes found in one check, reported together, one line each."""
+    """Report several mistakes of one check together, one line each."""
 
     def __init__(self, errors: list[UsageError]):
         self.errors = errors
@@ -60,11 +61,11 @@ class UsageErrors(UsageError):
 
 
 class RunError(Exception):
-    """A failure at run time that is nobody's wrong input (disk full, NaN, damaged file): one line, exit status 1."""
+    """Report a failure at run time that is nobody's wrong input (disk full, NaN, damaged file): one line, exit status 1."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the work to end; what could be saved is saved. `exit_status` is 130 for Ctrl-C, else 143."""
+    """Report that a signal ended the work, with all saved that could be. `exit_status` is 130 for Ctrl-C, else 143."""
 
     def __init__(self, message: str, signal: int):
         self.exit_status = 130 if signal == 2 else 143
@@ -72,10 +73,10 @@ class Interrupted(BaseException):
 
 
 def redacted(value):
-    """Text, or a JSON value's texts, with every secret in them hidden: tokens of known shapes, passwords and tokens in
+    """Hide every secret in a text, or in the texts of a JSON value: tokens of known shapes, passwords and tokens in
     addresses and headers, private keys, and the values of environment variables whose names call them secret.
 
-    What is redacted once is not changed by redacting it again. Keys of mappings stay as they are.
+    Redacting twice changes nothing more. Keys of mappings stay as they are.
     """
     if isinstance(value, dict):
         return {key: redacted(inner) for key, inner in value.items()}
@@ -90,12 +91,12 @@ def redacted(value):
 
 
 def printable(text: str) -> str:
-    """Text with every control character, line ends too, written as an escape: names from files may hold anything."""
+    """Write every control character, line ends too, as an escape: names from files may hold anything."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def presentable(text: str) -> str:
-    """Text as a terminal may get it: secrets hidden, control characters as escapes; its lines stay lines."""
+    """Make text fit for a terminal: secrets hidden, control characters as escapes; its lines stay lines."""
     return "\n".join(map(printable, redacted(text).split("\n")))
 
 
@@ -122,18 +123,17 @@ class Listener:
 
     def write(self, text: str) -> int:
         """Write `text` if it can be written."""
-        try:
-            if self._stream is not None:
-                self._stream.write(text)
-        except (OSError, ValueError):
-            self._forget()
+        self._try("write", text)
         return len(text)
 
     def flush(self) -> None:
         """Hand on what is buffered if somebody takes it."""
+        self._try("flush")
+
+    def _try(self, method: str, *words: str) -> None:
         try:
             if self._stream is not None:
-                self._stream.flush()
+                getattr(self._stream, method)(*words)
         except (OSError, ValueError):
             self._forget()
 

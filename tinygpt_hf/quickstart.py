@@ -1,4 +1,4 @@
-"""`tinygpt quickstart`: from nothing to a model that talks, in minutes, on a laptop, with no network.
+"""Go from nothing to a model that talks: `tinygpt quickstart`, in minutes, on a laptop, with no network.
 
 Writes the embedded corpus, trains a tokenizer and a model on it, and measures the model on what it has never seen: do its
 stories hold together, does it find right sentences likelier than wrong ones, and are its answers right? The stories, sentences
@@ -6,6 +6,7 @@ and questions belong to combinations of names, things and events that the traini
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
 
@@ -25,47 +26,48 @@ CONVERSATION = (
 def quickstart(
     data: DataArguments, training: TrainingArguments, train: Callable[[], None], say: Callable[[str], None]
 ) -> None:
-    """The whole way. `train` trains as the settings say, `say` prints a line."""
-    from tinygpt_hf.inference.generation import load_model
+    """Train by `train()` as the settings say, then measure the model and `say` what came out."""
+    from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.reading.sources import training_sources
+    from tinygpt_hf.rows.preparation import rows_folder
     from tinygpt_hf.toyland import corpus as toyland
 
     train()
     folder = training.output_dir
     model, tokenizer = load_model(folder)
     source = training_sources(data, training.seed)[0]
-    training_documents = list(toyland.documents(source.seed, source.max_samples))
-
-    stories, numbers = measure_stories(model, tokenizer, training_documents)
+    heard = {
+        (message["role"], message["content"])
+        for document in toyland.documents(source.seed, source.max_samples)
+        for message in document.get("messages", ())
+    }
+    rows = rows_folder(data.rows or folder) / "train"
+    rows = min(rows.glob("window-*"), default=rows)  # windows: the text was streamed
+    stories, measures = measure_stories(model, tokenizer, rows)
     say("\nStories it goes on telling from beginnings it has never seen:\n")
     for story in stories[:3]:
         say(f"    {story}\n")
     say("A conversation:\n")
     for question, answer in converse(model, tokenizer, CONVERSATION):
         say(f"    > {question}\n    {answer}")
-    numbers |= measure_grammar(model, tokenizer)
-    numbers |= measure_answers(model, tokenizer, training_documents)
-    cut = (
-        f"; {numbers['cut_off']} were cut off, and count up to their last whole sentence" if numbers["cut_off"] else ""
-    )
-    least = f"least: {numbers['hardest']}"
+    grammar = measure_grammar(model, tokenizer)
+    answers = measure_answers(model, tokenizer, heard)
+    say("\nMeasured on what it was not trained on:\n")
     say(
-        "\nMeasured on what it was not trained on:\n\n"
-        + figure(
-            f"coherent stories, of {STORIES}", numbers["coherent"], "hero, pronouns and thing stay the same to the end"
+        figure(
+            f"coherent stories, of {STORIES}", measures["coherent"], "hero, pronouns and thing stay the same to the end"
         )
-        + f"{'':49}({numbers['story_copies']:.0%} of their 8-word sequences stand in the training text{cut})\n"
-        + figure(
-            f"grammar, {numbers['pairs']} pairs of sentences",
-            numbers["grammar"],
-            f"the right one is likelier than the same with one fault ({least})",
-        )
-        + figure(
-            f"right answers to {numbers['questions']} questions",
-            numbers["right"],
-            f"({numbers['answer_copies']:.0%} of the answers were given in the training text too)",
-        )
-        + f"\nThe model is {folder}: a Transformers model. Next:\n\n"
+    )
+    cut = (
+        f"; {measures['cut_off']} were cut off, and count up to their last full sentence" if measures["cut_off"] else ""
+    )
+    say(f"{'':49}({measures['copied']:.0%} of their sequences of 32 characters stand in the training text{cut})")
+    least = f"the right one is likelier than the same with one fault (least: {grammar['hardest']})"
+    say(figure(f"grammar, {grammar['pairs']} pairs of sentences", grammar["right"], least))
+    copied = f"({answers['heard']:.0%} of the answers were given in the training text too)"
+    say(figure(f"right answers to {answers['questions']} questions", answers["right"], copied))
+    say(
+        f"\nThe model is {folder}: a Transformers model. Next:\n\n"
         f"    tinygpt chat {folder}\n"
         f'    tinygpt generate {folder} --prompt "One day, Mia" --show_steps\n'
         f"    tinygpt train --train_file my.txt"
@@ -73,57 +75,52 @@ def quickstart(
 
 
 def figure(name: str, share: float, words: str) -> str:
-    """A line of the last screen."""
-    return f"    {name:<36}{share:6.1%}   {words}\n"
+    """Lay out a line of the last screen."""
+    return f"    {name:<36}{share:6.1%}   {words}"
 
 
-def text_of(document: dict) -> str:
-    """A document as plain text."""
-    return document["text"] if "text" in document else "\n".join(message["content"] for message in document["messages"])
+def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict[str, float]]:
+    """Continue held-out openings; return (stories, measures), among them the share that stays coherent to the end.
 
-
-def measure_stories(model, tokenizer, training_documents: list[dict]) -> tuple[list[str], dict[str, float]]:
-    """(stories, measures): continuations of held-out openings, and the share of them that hold together to the end."""
-    from tinygpt_hf.evaluation.answers import copy_rate
+    `rows`: the folder of the training rows, in which copies are looked for.
+    """
+    from tinygpt_hf.evaluation.memorization import copies
     from tinygpt_hf.inference.generation import complete_all
     from tinygpt_hf.inference.sampling import Sampling
     from tinygpt_hf.toyland import corpus as toyland
     from tinygpt_hf.toyland.coherence import incoherence
 
     openings = toyland.story_openings(2, STORIES)
-    before = [
-        tokenizer.eos_token_id
-    ]  # what stands before every document: without it, this could be the end of an answer
+    before = [tokenizer.eos_token_id]  # as before every document: without it, this could be the end of an answer
     prompts = [before + tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
     made = complete_all(model, tokenizer, prompts, Sampling(temperature=0.7, top_k=50), max_new_tokens=STORY_TOKENS)
     stories = [opening + rest for opening, rest in zip(openings, made, strict=True)]
     cut_off = [len(tokenizer(rest, add_special_tokens=False)["input_ids"]) >= STORY_TOKENS for rest in made]
     coherent = [not incoherence(story, cut) for story, cut in zip(stories, cut_off, strict=True)]
+    counts = copies(made, [], tokenizer, rows)
     return stories, {
         "coherent": sum(coherent) / len(stories),
         "cut_off": sum(cut_off),
-        "story_copies": copy_rate(made, map(text_of, training_documents)),
+        "copied": counts["copied"] / max(counts["sequences"], 1),
     }
 
 
 def measure_grammar(model, tokenizer) -> dict:
-    """The share of minimal pairs whose right sentence the model finds likelier, and the paradigm with the smallest share."""
+    """Measure the share of pairs whose right sentence the model finds likelier, and name the paradigm with the smallest."""
     from tinygpt_hf.evaluation.minimal_pairs import minimal_pairs
     from tinygpt_hf.toyland.pairs import pairs
 
     measured = minimal_pairs(model, tokenizer, pairs(4, PAIRS))
     name, share = min(measured["by_paradigm"].items(), key=lambda paradigm: paradigm[1])
-    return {
-        "grammar": measured["accuracy"],
-        "pairs": measured["pairs"],
-        "hardest": f"{name.replace('_', ' ')} {share:.1%}",
-    }
+    hardest = f"{name.replace('_', ' ')} {share:.1%}"
+    return {"right": measured["accuracy"], "pairs": measured["pairs"], "hardest": hardest}
 
 
-def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[str, float]:
-    """The share of held-out questions answered rightly, by the likeliest answer, and of answers heard in training.
+def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict[str, float]:
+    """Measure the share of held-out questions answered rightly, by the likeliest answer, and of answers heard in training.
 
     Small tasks ("What is the opposite of big?") recur in any corpus: a question counts only if nobody asked it there.
+    `heard`: (role, content) of every message of the training text.
     """
     from tinygpt_hf.evaluation.answers import is_right
     from tinygpt_hf.inference.generation import complete_all
@@ -131,11 +128,6 @@ def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[st
     from tinygpt_hf.tokenizing.chat_template import encode_chat
     from tinygpt_hf.toyland import corpus as toyland
 
-    heard = {
-        (message["role"], message["content"])
-        for document in training_documents
-        for message in document.get("messages", ())
-    }
     candidates = toyland.questions(3, 2 * QUESTIONS)
     questions = [q for q in candidates if ("user", q["messages"][0]["content"]) not in heard][:QUESTIONS]
     prompts = [encode_chat(tokenizer, question["messages"], add_generation_prompt=True)[0] for question in questions]
@@ -148,12 +140,12 @@ def measure_answers(model, tokenizer, training_documents: list[dict]) -> dict[st
     return {
         "right": sum(right) / len(questions),
         "questions": len(questions),
-        "answer_copies": sum(("assistant", answer) in heard for answer in answers) / len(questions),
+        "heard": sum(("assistant", answer) in heard for answer in answers) / len(questions),
     }
 
 
 def converse(model, tokenizer, questions) -> list[tuple[str, str]]:
-    """(question, answer) pairs of one conversation; the likeliest answers."""
+    """Hold one conversation; return (question, answer) pairs, with the likeliest answers."""
     from tinygpt_hf.inference.session import Session
     from tinygpt_hf.settings.inference import ChatArguments
 

@@ -1,7 +1,7 @@
-"""How bytes reach the disk so that no crash can tear them.
+"""Write files and folders so that no crash can tear them.
 
 A file or folder written here is, at every instant, either the complete old one or the complete new one: it is written under
-a `tmp-*` name beside its place, synced, renamed over, and the folder that holds the name is synced too. A failed fsync is a
+a `tmp-*` name beside it, synced, renamed over, and the folder that holds the name is synced too. A failed fsync is a
 failed write (the kernel may have dropped the pages: trying again on the same file would report success for lost data).
 
     write_json(folder / "run.json", {...})
@@ -36,7 +36,7 @@ LOCK = ".lock"
 
 
 class System:
-    """Every operating-system call that changes the disk, in one object, so that tests can fail or kill at the Nth."""
+    """Make every operating-system call that changes the disk, so that tests can fail or kill at the Nth."""
 
     def open(self, path: Path):
         return open(path, "wb")
@@ -45,7 +45,7 @@ class System:
         file.write(data)
 
     def append(self, path: Path, data: bytes) -> None:
-        """All of the data or none: a disk with room for a part of it takes that part without an error."""
+        """Append all of the data or none: a disk with room for a part of it takes that part without an error."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             size = os.fstat(descriptor).st_size
@@ -68,7 +68,7 @@ class System:
         os.mkdir(folder)
 
     def remove(self, path: Path) -> None:
-        """A file, a link or an empty folder."""
+        """Remove a file, a link or an empty folder."""
         if path.is_dir() and not path.is_symlink():
             os.rmdir(path)
         else:
@@ -90,13 +90,8 @@ def remove_tree(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names inside `folder` durable. Windows does so with each file, and opens no folders."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        system.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if os.name != "nt":
+        sync_file(folder)
 
 
 def sync_file(path: Path) -> None:
@@ -111,15 +106,13 @@ def sync_file(path: Path) -> None:
 def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> dict:
     """Replace `path` by `data` (text, bytes, or pieces of bytes one after another), durably and atomically.
 
-    `hashing`, an executor of one thread, computes the sha256 beside the writing, also of the files that follow. Returns
-    {"size", "sha256"} as a manifest holds it, the hash as a Future (None without `hashing`); the pieces must stay as they are
-    until it is there.
+    `hashing`, an executor of one thread, computes the sha256 during the writing. Returns {"size", "sha256"} as a manifest
+    holds it, the hash as a Future (None without `hashing`); the pieces must not change until it is done.
     """
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    pieces: Iterable[Any] = (
-        [data.encode() if isinstance(data, str) else data] if isinstance(data, (str, bytes)) else data
-    )
+    data = data.encode() if isinstance(data, str) else data
+    pieces: Iterable[Any] = [data] if isinstance(data, bytes) else data
     digest, size = hashlib.sha256(), 0
     try:
         with system.open(temporary) as file:
@@ -139,12 +132,12 @@ def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> d
 
 
 def write_json(path: Path, value) -> None:
-    """Write `value` as indented JSON with sorted keys left as given, ending in a newline. NaN is refused: it is no JSON."""
+    """Write `value` as indented JSON, keys in their order, ending in a newline. NaN is refused: it is no JSON."""
     write_file(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path):
-    """The JSON value in `path`; a file that is no JSON is a `RunError` naming it."""
+    """Read the JSON value in `path`; a file that is no JSON is a `RunError` naming it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -162,7 +155,7 @@ def format_size(count: float) -> str:
 
 @contextlib.contextmanager
 def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
-    """A folder to fill, which appears at `final` complete or not at all. `final` must not exist when the block ends.
+    """Give a folder to fill, which appears at `final` complete or not at all. `final` must not exist when the block ends.
 
     `resumable`: after a kill, an interruption or a `RunError` the next attempt finds what this one had written.
     """
@@ -170,7 +163,7 @@ def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     name = f"{final.name}{UNFINISHED}" if resumable else f"{os.getpid()}-{final.name}"
     temporary = final.with_name(f"{TEMPORARY}{name}")
-    if temporary.exists() and not resumable:
+    if not resumable and temporary.exists():
         remove_tree(temporary)
     if not temporary.exists():
         system.make_folder(temporary)
@@ -179,13 +172,11 @@ def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # a disk without locks: then `sweep` leaves it alone
             held.enter_context(_held(temporary))
         yield temporary
-        for path in sorted(temporary.rglob("*")):
-            if path.is_file():
-                sync_file(path)
-        for path in sorted(temporary.rglob("*")):
-            if path.is_dir():
-                sync_folder(path)
-        sync_folder(temporary)
+        inside = sorted(temporary.rglob("*"))
+        for path in (path for path in inside if path.is_file()):
+            sync_file(path)
+        for path in [*(path for path in inside if path.is_dir()), temporary]:
+            sync_folder(path)
         system.rename(temporary, final)
     except BaseException as error:
         if not resumable or (isinstance(error, Exception) and not isinstance(error, RunError)):
@@ -228,18 +219,18 @@ def open_to_umask(folder: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
+    """Compute the sha256 of a file, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def value_hash(value) -> str:
-    """sha256 of a JSON value, independent of the order of its keys."""
+    """Compute the sha256 of a JSON value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, facts: dict, written: dict[str, dict] | None = None) -> None:
-    """`manifest.json`: the facts given, size and sha256 of every other file of the folder, and a hash of all this itself.
+    """Write `manifest.json`: the facts given, size and sha256 of every other file, and a hash of all this itself.
 
     `written` holds size and sha256 of files that need not be read again.
     """
@@ -253,14 +244,14 @@ def write_manifest(folder: Path, facts: dict, written: dict[str, dict] | None = 
 
 
 def damage(folder: Path) -> str | None:
-    """None if every file of the folder is as its manifest says, else what is wrong, in words."""
+    """Return None if every file of the folder is as its manifest says, else what is wrong, in words."""
     from concurrent.futures import ThreadPoolExecutor
 
     try:
         manifest = read_json(folder / MANIFEST)
         if manifest.pop(OWN_HASH) != value_hash(manifest):
             return f"{MANIFEST} is damaged"
-        files = [(name, known["size"], known["sha256"]) for name, known in manifest["files"].items()]
+        files = [(name, entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()]
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except (RunError, OSError, TypeError, KeyError, AttributeError):
@@ -273,8 +264,8 @@ def damage(folder: Path) -> str | None:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
     with ThreadPoolExecutor() as pool:  # the large files side by side
         hashes = pool.map(file_hash, [folder / name for name, _, _ in files])
-        for (name, _, sha256), found in zip(files, hashes, strict=True):
-            if found != sha256:
+        for (name, _, sha256), actual in zip(files, hashes, strict=True):
+            if actual != sha256:
                 return f"{name} has other content than when it was saved"
     return None
 
@@ -304,23 +295,19 @@ def free_name(folder: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone. The lock dies with its owner; a second owner is told who holds it."""
+    """Hold `folder` for this process alone. The lock dies with its owner; a second owner learns who holds it."""
     from filelock import FileLock, Timeout
 
     path = folder / LOCK
     try:
         with FileLock(path, timeout=0):
             with contextlib.suppress(PermissionError):  # Windows keeps a locked file from being written
-                path.write_text(
-                    f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-                )
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
             yield
     except Timeout:
         owner = ""
         with contextlib.suppress(OSError):
             owner = path.read_text(encoding="utf-8").strip()
-        raise UsageError(
-            f"{folder} is in use by {owner or 'another process'}",
-            "one run per folder",
-            "wait for it to end, stop it, or choose another --output_dir",
-        ) from None
+        action = "wait for it to end, stop it, or choose another --output_dir"
+        raise UsageError(f"{folder} is in use by {owner or 'another process'}", "one run per folder", action) from None

@@ -1,4 +1,4 @@
-"""A page in headless Chromium, driven over its DevTools protocol: type, press, read what is shown, take a picture."""
+"""A page in headless Chromium, driven over its DevTools protocol: type, press, read its text, take a picture."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ def browser_program() -> str | None:
 
 
 class Page:
-    """`requests` are the addresses it asked for, `faults` the errors in its log."""
+    """Drive a page. `requests` are the addresses it asked for, `faults` the errors in its log."""
 
     def __init__(self, socket):
         self._socket, self._numbers = socket, itertools.count(1)
@@ -42,9 +42,9 @@ class Page:
                 self.faults.append(str(heard["params"])[:500])
 
     async def value(self, script: str):
-        found = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        result = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     async def until(self, script: str, seconds: float = 90) -> None:
         with contextlib.suppress(TimeoutError):
@@ -54,15 +54,21 @@ class Page:
                 return
         raise AssertionError(f"not within {seconds} s: {script}; shown: {await self.value('document.body.innerText')}")
 
+    async def of(self, selector: str, script: str):
+        """Evaluate `script` on the element of this selector, once it is on the page."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        await self.until(f"!!{element}")
+        return await self.value(element + script)
+
     async def type(self, selector: str, text: str) -> None:
-        await self.value(f"document.querySelector({json.dumps(selector)}).focus()")
+        await self.of(selector, ".focus()")
         await self.call("Input.insertText", text=text)
 
     async def press(self, selector: str) -> None:
-        await self.value(f"document.querySelector({json.dumps(selector)}).click()")
+        await self.of(selector, ".click()")
 
     async def text(self, selector: str) -> str:
-        return await self.value(f"document.querySelector({json.dumps(selector)}).innerText")
+        return await self.of(selector, ".innerText")
 
     async def picture(self, path) -> None:
         shot = await self.call("Page.captureScreenshot", format="png")
@@ -71,7 +77,7 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def opened(address: str):
-    """The `Page` at this address, in a browser of its own."""
+    """Open the `Page` at this address, in a browser of its own."""
     home = tempfile.mkdtemp(prefix="tinygpt-browser-")
     words = [browser_program(), *FLAGS, f"--user-data-dir={home}", "about:blank"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)

@@ -4,9 +4,10 @@
     python tests/compat/common_tests.py --fast              # without the tests that compile (75 seconds each)
     python tests/compat/common_tests.py --models gpt2 tinygpt-gpt2 -k resize
 
-The library's wheel holds no tests. Its source distribution has the common ones, its repository the generation tests and
-the causal language model tester; both are brought together in a work folder, with one small test module a model. Nothing
-of theirs enters this repository.
+The library's wheel holds no tests. Its source distribution has the common ones; it lacks tests/causal_lm_tester.py,
+tests/generation, tests/exporters and tests/distributed_testing_utils.py, which come from its repository (the last, if the
+checkout is too old, is written here). Both are brought together in a work folder, with one small test module a model, and
+nothing of theirs enters this repository. Their tests import `parameterized` (pip install parameterized).
 
 The yardstick is the stock model beside each dialect: a test that stock passes and TinyGPT does not is listed, a skip as
 much as a failure, and so is a test that fails on TinyGPT and merely skips on stock. Exit status 1 when the list is not
@@ -159,9 +160,8 @@ def main() -> int:
     parser.add_argument("--sdist", type=Path, help="source distribution of the library, a tarball or a folder")
     parser.add_argument("--checkout", type=Path, help="checkout of the library's repository")
     parser.add_argument("--work", type=Path, help="folder for downloads and results; a temporary one by default")
-    parser.add_argument(
-        "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=", ".join(MODELS)
-    )
+    names = list(MODELS)
+    parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--fast", action="store_true", help="leave out the tests that compile")
     parser.add_argument("-k", dest="expression", help="only the tests pytest selects with this expression")
     arguments = parser.parse_args()
@@ -180,18 +180,15 @@ def run(arguments: argparse.Namespace, work: Path) -> int:
     for name in arguments.models:
         results[name] = run_tests(name, work, arguments.fast, arguments.expression)
         print_row(name, results[name])
-    whole = not arguments.fast and not arguments.expression
+    all_run = not arguments.fast and not arguments.expression
     compared = [name for name, stock in YARDSTICKS.items() if name in results and results.keys() & set(stock)]
-    found = [line for name in compared for line in shortfall(name, results, whole)]
+    problems = [line for name in compared for line in shortfall(name, results, all_run)]
+    reasons = [f"except {test} ({name}): {why}" for name in compared for test, why in EXCEPTIONS[name].items()]
     verdict = (
         "Everything stock passes, TinyGPT passes." if compared else "Nothing was compared: name a stock model too."
     )
-    print("\n".join(["", *found] if found else ["", verdict, *reasons(compared)]))
-    return bool(found)
-
-
-def reasons(names: list[str]) -> list[str]:
-    return [f"except {test} ({name}): {why}" for name in names for test, why in EXCEPTIONS.get(name, {}).items()]
+    print("\n".join(["", *(problems or [verdict, *reasons])]))
+    return bool(problems)
 
 
 # --- the library's files
@@ -254,7 +251,7 @@ def assemble(sdist: Path, checkout: Path, target: Path) -> None:
 
 
 class Result:
-    """What became of one test: passed, failed, or skipped in so many parts (a test may skip some of its subtests)."""
+    """Hold the outcome of one test: passed, failed, or skipped in some parts (a test may skip some of its subtests)."""
 
     def __init__(self, case: ElementTree.Element):
         failures = [*case.iter("failure"), *case.iter("error")]
@@ -290,9 +287,7 @@ def run_tests(name: str, work: Path, fast: bool, expression: str | None) -> dict
             command, cwd=work / "assembled", env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
         )
     if done.returncode not in (0, 1) or not report.exists():
-        raise SystemExit(
-            f"error: pytest ended with {done.returncode} on {name}; see the end of it; {log.read_text()[-3000:]}"
-        )
+        raise SystemExit(f"error: pytest ended with {done.returncode} on {name}: {log.read_text()[-3000:]}")
     return {case.get("name"): Result(case) for case in ElementTree.parse(report).iter("testcase")}
 
 
@@ -303,8 +298,8 @@ def print_row(name: str, results: dict[str, Result]) -> None:
     print(f"{name:14}{figures} {len(results):5} in all {seconds:7.0f} s", flush=True)
 
 
-def shortfall(name: str, results: dict[str, dict[str, Result]], whole: bool) -> list[str]:
-    """Where TinyGPT does worse than the best stock model beside it; and, of a whole run, exceptions nothing needed."""
+def shortfall(name: str, results: dict[str, dict[str, Result]], all_run: bool) -> list[str]:
+    """List where TinyGPT does worse than the best stock model beside it; and, if all tests ran, exceptions nothing needed."""
     beside = [results[stock] for stock in YARDSTICKS[name] if stock in results]
     lines, used = [], set()
     for test in sorted(set(results[name]).union(*beside)):
@@ -316,14 +311,14 @@ def shortfall(name: str, results: dict[str, dict[str, Result]], whole: bool) -> 
         if exception:
             used.add(exception)
             continue
-        told = f"{ours.outcome} ({ours.reason})" if ours else "absent"
-        lines.append(f"{name}: {test} {told}; stock {theirs.outcome if theirs else 'absent'}")
-    unused = [pattern for pattern in EXCEPTIONS[name] if pattern not in used and whole]
+        outcome = f"{ours.outcome} ({ours.reason})" if ours else "absent"
+        lines.append(f"{name}: {test} {outcome}; stock {theirs.outcome if theirs else 'absent'}")
+    unused = [pattern for pattern in EXCEPTIONS[name] if pattern not in used and all_run]
     return lines + [f"{name}: the exception {pattern} is not needed" for pattern in unused]
 
 
 def badness(result: Result) -> tuple[int, int]:
-    """Passed before skipped before failed; the fewer parts skipped the better."""
+    """Order results: passed before skipped before failed, and the fewer parts skipped the better."""
     return ("passed", "skipped", "failed").index(result.outcome), result.skips
 
 

@@ -16,10 +16,10 @@ HOME = Path(os.environ.get("TINYGPT_COMPAT_ENVS") or Path.home() / ".cache" / "t
 
 
 def made_environment(name: str, packages: list[str], without: tuple[str, ...] = ()) -> str:
-    """The Python of the environment `name`, which holds these packages; `without` names what their installation must lose."""
-    home, wanted = HOME / name, json.dumps([packages, without])
+    """Make or find the environment `name` with these packages, less those in `without`; return its Python."""
+    home, expected = HOME / name, json.dumps([packages, without])
     python, note = home / "bin" / "python", home / "made-of.json"
-    if note.is_file() and note.read_text() == wanted:
+    if note.is_file() and note.read_text() == expected:
         return str(python)
     shutil.rmtree(home, ignore_errors=True)
     venv.create(home, with_pip=True)
@@ -27,12 +27,12 @@ def made_environment(name: str, packages: list[str], without: tuple[str, ...] = 
     subprocess.run([*pip, "install", *packages], check=True)
     if without:
         subprocess.run([*pip, "uninstall", "--yes", *without], check=True)
-    note.write_text(wanted)  # last: an environment left half made is made again
+    note.write_text(expected)  # last: an environment left half made is made again
     return str(python)
 
 
 def run_elsewhere(python: str, script: str, *words: str, path: str = "", **variables: str) -> str:
-    """What the script prints, run by another environment's Python in a process that sees this package only on `path`."""
+    """Run a script by another environment's Python, which sees this package only on `path`; return what it prints."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
         [python, "-c", script, *words],

@@ -33,7 +33,7 @@ SEED, NEW_TOKENS = 3, 48
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """(folder, model, tokenizer) of one that has learnt to say what a page must not obey."""
+    """(folder, model, tokenizer) of one that has learned to say what a page must not obey."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(talker, "ANSWERS", talker.ANSWERS | {"Attack!": HOSTILE})
         patch.setattr(talker, "CONTEXT", 256)
@@ -42,27 +42,22 @@ def model(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def shown(folder):
+def running(folder):
     """The address of a demo of this model."""
     if not browser_program():
         pytest.skip("no chromium is installed")
     python = made_environment("gradio", PACKAGES)
-    variables = {
-        name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "GRADIO_ANALYTICS_ENABLED")
-    }
-    process = subprocess.Popen(
-        [python, "-m", "tinygpt_hf.cli", "demo", str(folder), "--port", "0", "--seed", str(SEED)],
-        env=variables | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    dropped = ("VIRTUAL_ENV", "GRADIO_ANALYTICS_ENABLED")
+    variables = {name: value for name, value in os.environ.items() if name not in dropped}
+    variables |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [python, "-m", "tinygpt_hf.cli", "demo", str(folder), "--port", "0", "--seed", str(SEED)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, env=variables, **streams)
     try:
         line = process.stdout.readline()
-        found = re.search(r" is at (http://127\.0\.0\.1:\d+) until Ctrl-C", line)
-        assert found, line
-        yield found[1]
+        address = re.search(r" is at (http://127\.0\.0\.1:\d+) until Ctrl-C", line)
+        assert address, line
+        yield address[1]
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=60)[0]
         assert (process.returncode, rest) == (143, "stopped by SIGTERM\n")  # no address to share, no advice
@@ -73,8 +68,8 @@ def shown(folder):
 
 @pytest.fixture(scope="module")
 def address(model):
-    with shown(model[0]) as place:
-        yield place
+    with running(model[0]) as address:
+        yield address
 
 
 @pytest.fixture
@@ -134,7 +129,6 @@ def test_a_conversation_in_the_browser_is_the_sessions(address, model, picture):
 def test_nothing_a_model_or_a_visitor_writes_is_interpreted(address, model, picture):
     async def visit():
         async with opened(address) as page:
-            await page.until("!!document.querySelector('#box textarea')")
             await ask(page, "Attack!")
             assert HOSTILE.split("{{")[0] in await page.text("#talk .assistant")
             await ask(page, HOSTILE)
@@ -153,7 +147,6 @@ def test_nothing_a_model_or_a_visitor_writes_is_interpreted(address, model, pict
 def test_a_mistake_is_a_message(address):
     async def visit():
         async with opened(address) as page:
-            await page.until("!!document.querySelector('#box textarea')")
             await page.type("#box textarea", "word " * 400)
             await page.press("#send")
             await page.until('document.body.innerText.includes("the model\'s context is 256")')
@@ -170,9 +163,8 @@ def test_stop_ends_an_answer(model, tmp_path):
     TinyGPTForCausalLM(TinyGPTConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
 
-    async def visit(place):
-        async with opened(place) as page:
-            await page.until("!!document.querySelector('#box textarea')")
+    async def visit(address):
+        async with opened(address) as page:
             await page.type("#box textarea", "Hello!")
             await page.press("#send")
             await page.until("document.querySelector('#status').innerText.endsWith(' tokens')")
@@ -181,5 +173,5 @@ def test_stop_ends_an_answer(model, tmp_path):
             count = int((await page.text("#status")).split()[0])
             assert count == await page.value("document.querySelectorAll('#panel tr').length") - 1 < 200
 
-    with shown(tmp_path) as place:
-        asyncio.run(visit(place))
+    with running(tmp_path) as address:
+        asyncio.run(visit(address))

@@ -4,6 +4,7 @@ Run by `make compat-test`. The environment takes half a minute and 250 MB the fi
 """
 
 import json
+import os
 import random
 import subprocess
 import sysconfig
@@ -17,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.export import gguf_file as gguf_format
+from tinygpt_hf.export.export import proof_command
 from tinygpt_hf.export.gguf_vocabulary import PRE_TYPES
 from tinygpt_hf.export.reference import rounding, write_reference
 from tinygpt_hf.model.conversion import DIALECTS
@@ -130,19 +132,11 @@ def exported(request, texts, tokenizer, tmp_path_factory):
 
 
 def strange_strings() -> list[str]:
-    """Characters of every kind in an order nobody would write."""
-    chance = random.Random(0)
-    ranges = [
-        (32, 127),
-        (9, 14),
-        (160, 591),
-        (880, 1327),
-        (0x590, 0x6FF),
-        (0x4E00, 0x9FFF),
-        (0x1F300, 0x1F6FF),
-        (32, 33),
-    ]
-    return ["".join(chr(chance.randrange(*chance.choice(ranges))) for _ in range(24)) for _ in range(200)]
+    """Write characters of every kind in an order nobody would write."""
+    rng = random.Random(0)
+    ranges = [range(32, 127), range(9, 14), range(160, 591), range(880, 1327), range(0x590, 0x6FF)]
+    ranges += [range(0x4E00, 0x9FFF), range(0x1F300, 0x1F6FF), range(32, 33)]
+    return ["".join(chr(rng.choice(rng.choice(ranges))) for _ in range(24)) for _ in range(200)]
 
 
 def token_ids(ask, folder, strings: list[str]) -> list[list[int]]:
@@ -153,8 +147,8 @@ def token_ids(ask, folder, strings: list[str]) -> list[list[int]]:
 def test_same_token_ids_greedy_text_and_conversation(ask, exported, texts, tokenizer):
     model, folder = exported
     strings = NASTY + strange_strings()
-    found = token_ids(ask, folder, strings)
-    assert [text for text, ids in zip(strings, found, strict=True) if tokenizer(text)["input_ids"] != ids] == []
+    ids_there = token_ids(ask, folder, strings)
+    assert [text for text, ids in zip(strings, ids_there, strict=True) if tokenizer(text)["input_ids"] != ids] == []
 
     question = {"temperature": 0, "top_k": 1, "n_predict": 64, "return_tokens": True, "cache_prompt": False}
     prompts = [text[:20] for text in passages(texts)[::2]]
@@ -164,10 +158,10 @@ def test_same_token_ids_greedy_text_and_conversation(ask, exported, texts, token
     for prompt, answer in zip(prompts, answers, strict=True):
         inputs = tokenizer(prompt, return_tensors="pt")["input_ids"]
         with torch.no_grad():
-            wanted = model.generate(inputs, max_new_tokens=64, do_sample=False)[0, inputs.shape[1] :].tolist()
-        assert answer["tokens"] == wanted
-        assert answer["content"] == tokenizer.decode(wanted, skip_special_tokens=True)
-        compared += wanted
+            expected = model.generate(inputs, max_new_tokens=64, do_sample=False)[0, inputs.shape[1] :].tolist()
+        assert answer["tokens"] == expected
+        assert answer["content"] == tokenizer.decode(expected, skip_special_tokens=True)
+        compared += expected
     assert len(compared) > 3 * 64 and len(set(compared)) > 48  # nothing ended at once, and it is no loop
 
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi \n there"}]
@@ -182,16 +176,17 @@ def test_same_token_ids_greedy_text_and_conversation(ask, exported, texts, token
 def test_the_proof_runs_llama_cpp_where_it_is_installed(llama_python, exported, tokenizer, tmp_path):
     model, folder = exported
     write_reference(model, tokenizer, tmp_path)
-    command = [llama_python, "-P", *gguf_format.proof_command(folder, tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["unequal"] is None
-    assert found["logit_difference"] < max(1e-5, 2 * rounding(model, tmp_path))
+    command = [llama_python, "-P", *proof_command("gguf", folder, tmp_path)]
+    env = os.environ | {"PYTHONPATH": sysconfig.get_paths()["purelib"]}  # torch and transformers are those of the tests
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["unequal"] is None
+    assert result["logit_difference"] < max(1e-5, 2 * rounding(model, tmp_path))
 
-    told = json.loads((tmp_path / "reference.json").read_text())
-    told["token_ids"][0] = told["token_ids"][0][:-1]
-    (tmp_path / "reference.json").write_text(json.dumps(told))
-    done = subprocess.run(command, capture_output=True, text=True)
+    reference = json.loads((tmp_path / "reference.json").read_text())
+    reference["token_ids"][0].pop()
+    (tmp_path / "reference.json").write_text(json.dumps(reference))
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert "token ids" in json.loads(done.stdout.strip().splitlines()[-1])["unequal"]
 
 
@@ -223,5 +218,5 @@ def test_every_tokenizer_that_is_accepted_makes_the_same_ids(ask, texts, pre, tm
     gguf_format.check(model, tokenizer)
     gguf_format.write(model, tokenizer, tmp_path)
     strings = [text for text in NASTY + strange_strings() + texts[:100] if "\u2581" not in text]
-    found = token_ids(ask, tmp_path, strings)
-    assert [text for text, ids in zip(strings, found, strict=True) if tokenizer(text)["input_ids"] != ids] == []
+    ids_there = token_ids(ask, tmp_path, strings)
+    assert [text for text, ids in zip(strings, ids_there, strict=True) if tokenizer(text)["input_ids"] != ids] == []

@@ -54,12 +54,12 @@ def same_in_vllm(python: str, folder, talker, options: dict, path: str = "") -> 
     for question in ANSWERS:
         turn = [{"role": "user", "content": question}]
         prompts.append(tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
-    wanted, margins = zip(*(greedy(model, ids, NEW_TOKENS) for ids in prompts), strict=True)
-    assert max(map(len, wanted)) > 32 and min(margins) > 1e-3, "the oracle's choices are too close to compare"
-    asked = json.dumps([str(folder), options, prompts, list(ANSWERS), NEW_TOKENS])
-    log, _, result = run_elsewhere(python, SCRIPT, asked, path=path, **SETTINGS).rpartition("RESULT")
+    expected, margins = zip(*(greedy(model, ids, NEW_TOKENS) for ids in prompts), strict=True)
+    assert max(map(len, expected)) > 32 and min(margins) > 1e-3, "the oracle's choices are too close to compare"
+    request = json.dumps([str(folder), options, prompts, list(ANSWERS), NEW_TOKENS])
+    log, _, result = run_elsewhere(python, SCRIPT, request, path=path, **SETTINGS).rpartition("RESULT")
     result = json.loads(result)
-    assert result["ids"] == list(wanted)
+    assert result["ids"] == list(expected)
     assert result["said"] == list(ANSWERS.values())
     return result, log
 

@@ -1,19 +1,15 @@
-"""Each rule keeps what it should and drops what it should, and what is kept is kept byte for byte."""
+"""Each rule keeps what it should and rejects what it should, and what is kept is kept byte for byte."""
 
-import ast
-import inspect
-import time
 import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tinygpt_hf.curation import filters as cleaning
-from tinygpt_hf.curation.filters import RULES, View, mended, script_of, verdict
-from tinygpt_hf.curation.pii import found, luhn, masked
-from tinygpt_hf.errors import UsageError
-from tinygpt_hf.settings.corpus import KINDS, OFF, PRESETS, CorpusArguments, check_corpus
+from tinygpt_hf.curation.filters import RULES, TextStats, apply_rules, normalize, script_of
+from tinygpt_hf.curation.pii import find_personal_data, luhn, mask_personal_data
+from tinygpt_hf.settings.checks import check_settings
+from tinygpt_hf.settings.corpus import KINDS, OFF, PRESETS, CorpusArguments
 from tinygpt_hf.settings.parsing import parse, to_yaml
 
 PROSE = (
@@ -21,6 +17,7 @@ PROSE = (
     "One morning a girl called Anna opened its door, because she wanted to see the garden behind it.\n\n"
     "She found roses, three cats and a letter that her grandmother had written long ago.\n"
 )
+MENU = "Home\nProducts\nAbout us\nContact\nLegal\n"
 
 
 def settings_of(preset: str = "none", **values) -> CorpusArguments:
@@ -28,8 +25,12 @@ def settings_of(preset: str = "none", **values) -> CorpusArguments:
 
 
 def rule_of(text: str, preset: str = "none", **values) -> str | None:
-    drop = verdict(View(text), settings_of(preset, **values))
-    return drop and drop.rule
+    rejection = apply_rules(TextStats(text), settings_of(preset, **values))
+    return rejection and rejection.rule
+
+
+def normalized(text: str, preset: str = "none", **values) -> str:
+    return normalize({"text": text}, settings_of(preset, **values))[0]["text"]
 
 
 # One setting, a text it keeps, a text it drops; each text was looked at by a person, not made by the rule.
@@ -65,101 +66,80 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_rule_keeps_and_drops(name):
-    values, kept, dropped = CASES[name]
+def test_a_rule_keeps_and_rejects(name):
+    values, kept, rejected = CASES[name]
     assert rule_of(kept, **values) is None
-    assert rule_of(dropped, **values) == name.split()[0]
-    assert name == "empty" or rule_of(dropped) is None, "no other setting drops it"
+    assert rule_of(rejected, **values) == name.split()[0]
+    assert name == "empty" or rule_of(rejected) is None, "no other setting rejects it"
 
 
-LIMITS = [
-    name for name in vars(CorpusArguments()) if name.startswith(("min_", "max_")) and not vars(CorpusArguments())[name]
-]
-
-
-@pytest.mark.parametrize("name", [*LIMITS, "nfc", "exact_duplicates", "near_duplicates"])
-def test_off_switches_a_rule_off_in_yaml_and_as_a_flag(name, tmp_path):
-    (tmp_path / "off.yaml").write_text(f"corpus: {{{name}: off}}")
-    (tmp_path / "quoted.yaml").write_text(f"corpus: {{{name}: 'off'}}")
-    for words in (
-        ["--config", str(tmp_path / "off.yaml")],
-        ["--config", str(tmp_path / "quoted.yaml")],
-        [f"--{name}", "off"],
-    ):
-        for preset in PRESETS:
-            given = parse((CorpusArguments,), [*words, "--preset", preset])[CorpusArguments]
-            check_corpus(given)
-            assert getattr(given.resolved(), name) == OFF.get(name)
-            assert parse((CorpusArguments,), ["--config", saved(tmp_path, given)])[CorpusArguments] == given
-    for values, _, dropped in CASES.values():
-        if list(values) == [name]:
-            assert rule_of(dropped, **values) and rule_of(dropped, **{name: "off"}) is None
-
-
-def saved(folder, corpus: CorpusArguments) -> str:
-    (folder / "saved.yaml").write_text(to_yaml([corpus]))
-    return str(folder / "saved.yaml")
-
-
-def test_every_rule_has_a_case_a_setting_and_its_source():
+def test_every_rule_has_a_case_and_a_source():
     assert {name.split()[0] for name in CASES} == set(RULES)
-    for name, rule in RULES.items():
-        assert rule.__doc__, name
-    table = inspect.getdoc(cleaning)
-    assert all(source in table for source in ("C4", "Gopher", "FineWeb", "Codex"))
+    assert all(rule.__doc__ for rule in RULES.values())
+
+
+def test_off_switches_a_rule_off_in_yaml_and_as_a_flag(tmp_path):
+    limits = [n for n, v in vars(CorpusArguments()).items() if n.startswith(("min_", "max_")) and not v]
+    path = tmp_path / "off.yaml"
+    for name in (*limits, "nfc", "exact_duplicates", "near_duplicates"):
+        for line in (f"corpus: {{{name}: off}}", f"corpus: {{{name}: 'off'}}", None):
+            for preset in PRESETS:
+                path.write_text(line or "")
+                words = ["--config", str(path)] if line else [f"--{name}", "off"]
+                given = parse((CorpusArguments,), [*words, "--preset", preset])[CorpusArguments]
+                check_settings(given)
+                assert getattr(given.resolved(), name) == OFF.get(name)
+                path.write_text(to_yaml([given]))
+                assert parse((CorpusArguments,), ["--config", str(path)])[CorpusArguments] == given
+        for values, _, rejected in CASES.values():
+            if list(values) == [name]:
+                assert rule_of(rejected, **{name: "off"}) is None
 
 
 def test_the_shares_of_repetition_are_those_counted_by_hand():
-    # 12 words; the second six repeat 5-grams from the sixth on: all 6 words of the second half are covered, 22 of 44 letters
-    reason = verdict(View("one two three four five six " * 2), settings_of(max_duplicate_ngrams=0.15)).reason
-    assert reason == "characters of repeated 5 words: 0.5, at most 0.15 wanted"
-    # "buy this" 3 times 7 of 32 letters
-    reason = verdict(View("buy this and buy this and buy this today"), settings_of(max_top_ngram=0.2)).reason
-    assert reason == f"characters of the commonest 2 words: {21 / 32:.3g}, at most 0.2 wanted"
+    # 12 words, of which the second six repeat 5-grams: 22 of 44 letters
+    rejection = apply_rules(TextStats("one two three four five six " * 2), settings_of(max_duplicate_ngrams=0.15))
+    assert rejection.reason == "characters of repeated 5 words: 0.5, expected at most 0.15"
+    # "buy this" 3 times: 21 of 32 letters
+    rejection = apply_rules(TextStats("buy this and buy this and buy this today"), settings_of(max_top_ngram=0.2))
+    assert rejection.reason == f"characters of the most common 2 words: {21 / 32:.3g}, expected at most 0.2"
 
 
-def test_prose_and_stories_pass_the_preset_and_pages_do_not():
-    assert rule_of(PROSE, "prose") is None
-    assert rule_of("Home\nProducts\nAbout us\nContact\nLegal\n" * 3, "prose")
+def test_presets_keep_what_they_are_for_and_a_given_setting_wins():
+    assert rule_of(PROSE, "prose") is None and rule_of(MENU * 3, "prose")
     assert rule_of("x = 1\n" * 3 + "y = f(x)\n", "code") is None
     assert rule_of("var a=" + "1+" * 900, "code") == "line_length"
+    assert [settings_of(preset).nfc for preset in ("prose", "code", "none")] == [True, False, False]
+    assert settings_of("prose", nfc=False).nfc is False
+    assert rule_of(MENU, "prose", max_short_lines=1.0, min_punctuated_lines=0.0) is None
 
 
 def test_conversations_are_not_judged_by_the_shape_of_their_lines():
-    turns = [("user", "Hi!"), ("assistant", "Hi!"), ("user", "Hi!"), ("assistant", "Hi!")]
-    document = {"messages": [{"role": role, "content": text} for role, text in turns], "origin": "x"}
-    assert verdict(View.of(document), settings_of("prose", min_characters=0)) is None
-    assert verdict(View.of(document), settings_of("prose", min_characters=99)).rule == "length"
+    messages = [{"role": role, "content": "Hi!"} for role in ("user", "assistant") * 2]
+    stats = TextStats.of({"messages": messages, "origin": "x"})
+    assert apply_rules(stats, settings_of("prose", min_characters=0)) is None
+    assert apply_rules(stats, settings_of("prose", min_characters=99)).rule == "length"
     assert rule_of("Hi!\nHi!\nHi!\nHi!", "prose", min_characters=0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100)
 @example(text=" \ufb01ne Cafe\u0301 A\u030a\x07\x0c\r\n ")
+@example(text="\n\tif Alpha:\n\t    return  'B'   \r\n\n\n")
 @given(text=st.text(max_size=200))
-def test_presets_change_no_text_but_by_the_steps_that_mend(text):
-    for preset in ("code", "none"):
-        assert mended({"text": text}, settings_of(preset))[0]["text"] == text
-    changed = mended({"text": text}, settings_of("prose"))[0]["text"]
-    expected = "".join(
-        c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) != "Cc" or c in "\t\n\r"
-    )
-    assert changed == expected
+def test_text_is_changed_by_the_steps_that_normalize_only(text):
+    assert normalized(text, "code") == normalized(text, "none") == text
+    composed = unicodedata.normalize("NFC", text)
+    expected = "".join(c for c in composed if unicodedata.category(c) != "Cc" or c in "\t\n\r")
+    assert normalized(text, "prose") == normalized(text, "chat") == expected
 
 
-def test_indentation_case_and_trailing_space_survive_every_preset():
-    code = "\n\tif Alpha:\n\t    return  'B'   \r\n\n\n"
-    for preset in PRESETS:
-        assert mended({"text": code}, settings_of(preset))[0]["text"] == code
-
-
-def test_what_mended_counts():
-    document = {"text": "Cafe\u0301 \x07 anna@example.org"}
-    changed, counts = mended(document, settings_of("prose", mask=["email"]))
+def test_changes_are_counted():
+    changed, counts = normalize({"text": "Cafe\u0301 \x07 anna@example.org"}, settings_of("prose", mask=["email"]))
     assert changed["text"] == "Caf\u00e9  <email>"
     assert counts == {"nfc": 1, "control_characters": 1, "personal_email": 1}
     chat = {"messages": [{"role": "user", "content": "I am anna@example.org"}]}
-    assert mended(chat, settings_of(mask=["all"]))[0]["messages"][0]["content"] == "I am <email>"
-    assert chat["messages"][0]["content"] == "I am anna@example.org", "what was read stays as it is"
+    assert normalize(chat, settings_of(mask=["all"]))[0]["messages"][0]["content"] == "I am <email>"
+    assert chat["messages"][0]["content"] == "I am anna@example.org", "the input stays as it is"
 
 
 PERSONAL = {
@@ -177,43 +157,34 @@ HARMLESS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "words"), [(kind, words) for kind in PERSONAL for words in PERSONAL[kind]])
-def test_personal_data_is_found_and_masked_and_nothing_else_is_touched(kind, words):
-    text = f"\tBefore,  {words} after.\n"
-    assert [hit[2] for hit in found(text)] == [kind]
-    assert masked(text, {kind}) == f"\tBefore,  <{kind}> after.\n"
-    assert masked(text, set(KINDS) - {kind}) == text
+@pytest.mark.parametrize("kind", PERSONAL)
+def test_personal_data_is_found_and_masked_and_nothing_else_is_touched(kind):
+    for words in PERSONAL[kind]:
+        text = f"\tBefore,  {words} after.\n"
+        assert [match[2] for match in find_personal_data(text)] == [kind], words
+        assert mask_personal_data(text, {kind}) == f"\tBefore,  <{kind}> after.\n"
+        assert mask_personal_data(text, set(KINDS) - {kind}) == text
 
 
-@pytest.mark.parametrize("words", HARMLESS)
-def test_what_only_looks_like_personal_data_is_left(words):
-    assert found(f"See {words} here") == []
+def test_what_only_looks_like_personal_data_is_left():
+    for words in HARMLESS:
+        assert find_personal_data(f"See {words} here") == []
 
 
 def test_an_address_begins_where_letters_that_need_no_space_end():
-    assert masked("联系我anna@example.org吧 [2606:4700::1111]", {"email", "ip"}) == "联系我<email>吧 [<ip>]"
+    text = "联系我anna@example.org吧 [2606:4700::1111]"
+    assert mask_personal_data(text, {"email", "ip"}) == "联系我<email>吧 [<ip>]"
 
 
 def test_luhn_against_numbers_worked_by_hand():
     assert luhn("79927398713") and not any(luhn(f"7992739871{d}") for d in "012456789")
 
 
+@pytest.mark.timeout(120)  # seconds of the machine at its slowest; a pattern that backtracks takes hours
 def test_patterns_are_quick_on_hostile_text():
-    for text in (
-        "1 " * 50_000,
-        "a@" * 50_000,
-        "1." * 50_000,
-        "+1 " * 30_000,
-        "a:" * 50_000,
-        "eyJ" * 30_000,
-        "4" * 100_000,
-        "4111 " * 100_000,
-        "ü" * 100_000 + "@" + "ü." * 50_000,
-        "2001:" * 50_000,
-    ):
-        started = time.process_time()
-        found(text)
-        assert time.process_time() - started < 3  # hundredths of one; a pattern that backtracks takes minutes
+    for piece in ("1 ", "a@", "1.", "+1 ", "a:", "eyJ", "4", "4111 ", "2001:"):
+        find_personal_data(piece * 50_000)
+    find_personal_data("ü" * 100_000 + "@" + "ü." * 50_000)
 
 
 def test_scripts_are_named_as_unicode_names_them():
@@ -228,32 +199,3 @@ def test_scripts_are_named_as_unicode_names_them():
     }
     assert {c: script_of(c) for c in names} == names
     assert script_of("5") is None and script_of(" ") is None
-
-
-def test_presets_name_settings_and_what_is_given_wins():
-    names = set(vars(CorpusArguments()))
-    assert all(set(preset) <= names for preset in PRESETS.values()) and set(OFF) <= names
-    assert settings_of("prose").nfc is True and settings_of("code").nfc is False and settings_of("none").nfc is False
-    assert settings_of("prose", nfc=False).nfc is False
-    assert settings_of("prose", max_short_lines=1.0).max_short_lines == 1.0
-    assert rule_of("Home\nProducts\nAbout us", "prose", max_short_lines=1.0, min_punctuated_lines=0.0) is None
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"shard_megabytes": 0}, {"sample_documents": 0}, {"min_characters": -1}, {"near_duplicate_threshold": 0.0},
-        {"near_duplicate_threshold": 1.5}, {"mask": ["emial"]}, {"sample_bytes": 5, "sample_documents": 5},
-        {"sample_tokens": 5}, {"min_language_score": 1.5}, {"min_language_score": -0.1},
-    ],
-)  # fmt: skip
-def test_settings_that_make_no_sense_are_refused(values):
-    with pytest.raises(UsageError):
-        check_corpus(CorpusArguments(**values))
-
-
-def test_rules_are_pure_functions_of_their_view():
-    """No rule keeps state or looks at the disk: the same verdict in every process."""
-    for name in RULES:
-        code = ast.parse(inspect.getsource(RULES[name]))
-        assert not [n for n in ast.walk(code) if isinstance(n, (ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom))]

@@ -1,8 +1,8 @@
-"""The graders of the quickstart, by hand."""
+"""The grader of the quickstart's answers, by hand."""
 
 import pytest
 
-from tinygpt_hf.evaluation.answers import copy_rate, is_right
+from tinygpt_hf.evaluation.answers import is_right
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,3 @@ from tinygpt_hf.evaluation.answers import copy_rate, is_right
 )
 def test_answers(answer, right):
     assert is_right(answer, "The ball was red.", ["red"], "Tom had a red ball. What color was the ball?") is right
-
-
-def test_copy_rate_counts_word_sequences():
-    training = ["the cat sat on the mat", "a dog ran"]
-    assert copy_rate(["The cat sat on a mat."], training, n=3) == pytest.approx(2 / 4)
-    assert copy_rate(["a dog ran"], training, n=3) == 1.0
-    assert copy_rate(["too short"], training, n=3) == 0.0

@@ -1,8 +1,6 @@
 """The baselines are true distributions, give the numbers one gets by hand, and see no validation token."""
 
 import math
-import time
-from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -33,9 +31,8 @@ def test_every_context_gives_probabilities_that_sum_to_one():
         nats = [ngram_nats(train, np.array([a, b, c]), V) for c in range(V)]
         assert sum(math.exp(-unigram[1]) for unigram, _ in nats) == pytest.approx(1)
         assert sum(math.exp(-trigram[1]) for _, trigram in nats) == pytest.approx(1)
-        assert sum(math.exp(-t[0]) for _, t in (ngram_nats(train, np.array([b, c, 0]), V) for c in range(V))) == (
-            pytest.approx(1)
-        )
+    bigrams = [ngram_nats(train, np.array([a, c]), V)[1][0] for c in range(V)]
+    assert sum(math.exp(-nats) for nats in bigrams) == pytest.approx(1)
 
 
 def test_uniform_and_bits_per_byte():
@@ -62,18 +59,6 @@ def test_a_vocabulary_of_128k_does_not_overflow():
     assert all(math.isfinite(b.loss) for b in baselines(ids, ids, 131_072, 20))
 
 
-def test_a_megabyte_of_characters_takes_seconds():
-    """Seconds: what a dozen rounds of counting its trigrams in Python take on this machine."""
-    rng = np.random.default_rng(0)
-    ids = rng.zipf(1.5, 1_100_000).clip(max=64).astype(np.uint16)
-    started = time.process_time()
-    baselines(ids[:1_000_000], ids[1_000_000:], 65, 100_000)
-    took, words = time.process_time() - started, ids[:1_000_000].tolist()
-    started = time.process_time()
-    Counter(zip(words, words[1:], words[2:], strict=False))
-    assert took < 12 * (time.process_time() - started)
-
-
 def test_xz_looks_back_on_the_training_text():
     text = bytes(np.random.default_rng(0).integers(0, 256, 5_000, dtype=np.uint8))
     assert xz_bits_per_byte(text) == pytest.approx(8, abs=0.1)  # noise does not shrink
@@ -82,7 +67,7 @@ def test_xz_looks_back_on_the_training_text():
 
 
 def test_too_little_text_is_named():
-    with pytest.raises(UsageError, match="1 validation tokens; at least 3 and 2 were wanted"):
+    with pytest.raises(UsageError, match=r"1 validation tokens \(expected at least 3 and 2"):
         baselines([1, 2, 3, 4], [1], 8, 1)
     with pytest.raises(UsageError, match="empty"):
         xz_bits_per_byte(b"")
@@ -92,13 +77,8 @@ def test_baselines_of_conversations_score_what_the_assistant_says():
     rng = np.random.default_rng(0)
     train, validation = rng.integers(0, 7, 500), rng.integers(0, 7, 60)
     scored = rng.random(60) < 0.3
-    found = baselines(train, validation, 7, 100, scored)
+    results = baselines(train, validation, 7, 100, scored)
     unigram, trigram = ngram_nats(train, validation, 7)
-    places = [k for k in range(1, 60) if scored[k]]
-    expected = [
-        math.log(7),
-        sum(unigram[k - 1] for k in places) / len(places),
-        sum(trigram[k - 1] for k in places) / len(places),
-    ]
-    assert [b.loss for b in found] == pytest.approx(expected)
-    assert found[0].bits_per_byte == pytest.approx(math.log2(7) * len(places) / 100)
+    expected = [math.log(7), unigram[scored[1:]].mean(), trigram[scored[1:]].mean()]
+    assert [b.loss for b in results] == pytest.approx(expected)
+    assert results[0].bits_per_byte == pytest.approx(math.log2(7) * scored[1:].sum() / 100)

@@ -24,7 +24,7 @@ def letter_rows(folder: Path, documents: list[str]) -> Path:
     return folder
 
 
-def plain_share(texts: list[str], documents: list[str]) -> tuple[int, int]:
+def plain_search(texts: list[str], documents: list[str]) -> tuple[int, int]:
     """(sequences, those in the documents), the slow obvious way."""
     clean = [" ".join(document.split()) for document in documents]
     every = [" ".join(t.split())[k : k + LENGTH] for t in texts for k in range(len(" ".join(t.split())) - LENGTH + 1)]
@@ -44,18 +44,17 @@ def test_copies_are_those_a_plain_search_finds(tmp_path, monkeypatch, piece):
         documents[3][5:25],
     ]
     held = [documents[4][3:90].replace(" ", "\n  "), "nothing of this stands in the training text, really"]
-    found = copies(texts, held, Letters(), letter_rows(tmp_path / "rows", documents))
-    assert (found["sequences"], found["copied"]) == plain_share(texts, documents)
-    assert (found["held_out_sequences"], found["held_out_copied"]) == plain_share(held, documents)
-    assert (found["short"], found["short_copied"]) == (2, 1)
-    assert 0 < found["copied"] < found["sequences"] and found["tokens"] == found["searched_tokens"] == sum(
-        map(len, documents)
-    )
+    counts = copies(texts, held, Letters(), letter_rows(tmp_path / "rows", documents))
+    assert (counts["sequences"], counts["copied"]) == plain_search(texts, documents)
+    assert (counts["held_out_sequences"], counts["held_out_copied"]) == plain_search(held, documents)
+    assert (counts["short"], counts["short_copied"]) == (2, 1)
+    assert 0 < counts["copied"] < counts["sequences"]
+    assert counts["tokens"] == counts["searched_tokens"] == sum(map(len, documents))
 
 
 def test_of_a_long_text_an_even_part_is_searched(tmp_path, monkeypatch):
     monkeypatch.setattr(memorization, "PIECE_TOKENS", 1000)
     monkeypatch.setattr(memorization, "MOST_TOKENS", 4000)
     rows = letter_rows(tmp_path / "rows", [f"document number {k} says that {k * 7919} is a number" for k in range(400)])
-    found = copies(["document number 3 says that 23757 is a number"], [], Letters(), rows)
-    assert 2000 < found["searched_tokens"] <= 4000 < found["tokens"]
+    counts = copies(["document number 3 says that 23757 is a number"], [], Letters(), rows)
+    assert 2000 < counts["searched_tokens"] <= 4000 < counts["tokens"]

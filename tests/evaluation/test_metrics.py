@@ -1,7 +1,6 @@
 """Metrics against numbers computed by hand, and against the plain definition, one token at a time."""
 
 import math
-import socket
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation import metrics
-from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums, evaluate_file, evaluate_text, evaluate_tokens
+from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums, evaluate_file, evaluate_tokens
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 CONTEXT = 16
@@ -72,12 +71,12 @@ def test_batch_sums_leave_out_what_is_no_target():
 
 def test_sums_add_up_over_shards_and_processes(model):
     ids = np.random.default_rng(0).integers(4, 250, 60)
-    whole = evaluate_tokens(model, ids)
+    full = evaluate_tokens(model, ids)
     parts = [evaluate_tokens(model, ids[start : start + CONTEXT * 2 + 1]) for start in (0, CONTEXT * 2)]
     together = MetricSums.from_list(torch.tensor([p.to_list() for p in parts], dtype=torch.float64).sum(0))
     assert together == parts[0] + parts[1]
-    assert (together.tokens, together.correct) == (whole.tokens, whole.correct)
-    assert together.nats == pytest.approx(whole.nats, rel=1e-6)
+    assert (together.tokens, together.correct) == (full.tokens, full.correct)
+    assert together.nats == pytest.approx(full.nats, rel=1e-6)
 
 
 def plain_definition(model, ids, block_size, stride):
@@ -105,15 +104,6 @@ def test_every_token_but_the_first_is_predicted_once_in_any_windows(model, lengt
         assert sums.nats == pytest.approx(nats, rel=1e-5)
 
 
-def test_a_text_is_encoded_as_it_is(model, tokenizer):
-    text = "the cat<|endoftext|> sat 日本語"
-    sums = evaluate_text(model, tokenizer, text)
-    ids = tokenizer(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
-    assert 0 not in ids  # the control token somebody typed stayed plain text
-    assert sums.tokens == len(ids) - 1
-    assert sums.bytes == len(text.encode()) - len(tokenizer.decode(ids[:1]).encode())
-
-
 @pytest.mark.parametrize("kind", ["bpe", "char", "byte"])
 @pytest.mark.parametrize("text", ["the cat", "日本", "é", "🙂 unseen", " cat", "\n\n"])
 def test_bytes_are_those_of_the_predicted_text(kind, text):
@@ -133,48 +123,37 @@ def _bytes_of_token(tokenizer, id):
 
 def test_long_texts_are_encoded_in_pieces_without_a_difference(tokenizer):
     text = "the cat sat.\n\nthe dog ran\n on the mat, 日本語\nnaïve café\n" * 40
-    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert metrics.encode_text(tokenizer, text, piece=50).tolist() == whole
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert metrics.encode_text(tokenizer, text, piece=50).tolist() == ids
     assert metrics.encode_text(tokenizer, "x" * 500, piece=50).tolist() == tokenizer("x" * 500)["input_ids"]
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*_args, **_kwargs):
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def test_the_modules_load_without_a_network_and_give_hand_computed_numbers(no_network):
+def test_the_modules_give_hand_computed_numbers():
     nats = [math.log(2), 2 * math.log(4)]  # one token of probability 1/2, two of 1/4
-    found = metrics.load_metric("perplexity").compute(predictions=nats, references=[1, 2])
-    assert found["loss"] == pytest.approx(5 * math.log(2) / 3)
-    assert found["perplexity"] == pytest.approx(2 ** (5 / 3))
-    found = metrics.load_metric("bits_per_byte").compute(predictions=nats, references=[4, 6])
-    assert found == {"bits_per_byte": pytest.approx(0.5)}
+    results = metrics.load_metric("perplexity").compute(predictions=nats, references=[1, 2])
+    assert results["loss"] == pytest.approx(5 * math.log(2) / 3)
+    assert results["perplexity"] == pytest.approx(2 ** (5 / 3))
+    results = metrics.load_metric("bits_per_byte").compute(predictions=nats, references=[4, 6])
+    assert results == {"bits_per_byte": pytest.approx(0.5)}
     accuracy = metrics.load_metric("token_accuracy")
     accuracy.add_batch(predictions=[[5, 6, 7], [1, 1, 1]], references=[[5, 9, -100], [1, 1, 2]])
     accuracy.add_batch(predictions=[[8]], references=[[3]])
     assert accuracy.compute() == {"accuracy": pytest.approx(3 / 6)}  # not the mean of 1/2, 2/3 and 0
 
 
-def test_the_file_command_and_the_sums_agree(model, tokenizer, tmp_path, no_network):
-    text = "the dog sat on the café mat\n" * 12
+def test_a_file_is_measured_as_it_is(model, tokenizer, tmp_path):
+    text = "the dog<|endoftext|> sat on the café mat\r\n" * 12  # what somebody typed stays plain text, line ends stay
     (tmp_path / "text.txt").write_bytes(text.encode())
+    ids = tokenizer(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+    assert 0 not in ids
     for stride in (None, 5):
-        found = evaluate_file(model, tokenizer, tmp_path / "text.txt", stride=stride, batch_size=3)
-        sums = evaluate_text(model, tokenizer, text, stride=stride)
+        results = evaluate_file(model, tokenizer, tmp_path / "text.txt", stride=stride, batch_size=3)
+        sums = evaluate_tokens(model, ids, stride=stride)
+        sums.bytes = len(text.encode()) - len(tokenizer.decode(ids[:1]).encode())
         for name in ("loss", "perplexity", "bits_per_byte", "accuracy"):
-            assert found[name] == pytest.approx(getattr(sums, name), rel=1e-6)
-        assert (found["tokens"], found["bytes"]) == (sums.tokens, sums.bytes)
-        assert (found["block_size"], found["stride"]) == (CONTEXT, stride or CONTEXT)
-
-
-def test_line_ends_reach_the_model_as_they_are(tmp_path):
-    (tmp_path / "dos.txt").write_bytes(b"one\r\ntwo\r\n")
-    assert metrics.read_text(tmp_path / "dos.txt") == "one\r\ntwo\r\n"
+            assert results[name] == pytest.approx(getattr(sums, name), rel=1e-6)
+        assert (results["tokens"], results["bytes"]) == (sums.tokens, sums.bytes)
+        assert (results["block_size"], results["stride"]) == (CONTEXT, stride or CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +162,8 @@ def test_line_ends_reach_the_model_as_they_are(tmp_path):
         (None, "cannot be read"),
         (b"", "is empty"),
         ("the cat".encode("utf-16"), "is UTF-16"),
-        (b"caf\xe9", r"is no UTF-8 text \(byte 3\)"),
-        (b"\x00\x01\x02", "zero bytes"),
+        (b"caf\xe9", "is no UTF-8 text .*byte 3"),
+        (b"\x00\x01\x02", "is binary"),
     ],
 )
 def test_what_is_no_text_is_named(tmp_path, content, words):
@@ -198,9 +177,9 @@ def test_what_is_no_text_is_named(tmp_path, content, words):
 def test_impossible_windows_are_named(model):
     ids = list(range(4, 50))
     for options, words in [
-        ({"block_size": CONTEXT + 1}, "--block_size is 17; 1 to 16 tokens"),
+        ({"block_size": CONTEXT + 1}, "--block_size is 17 .expected 1 to 16 tokens"),
         ({"block_size": 0}, "--block_size is 0"),
-        ({"stride": CONTEXT + 1}, "--stride is 17; 1 to 16"),
+        ({"stride": CONTEXT + 1}, "--stride is 17 .expected 1 to 16"),
         ({"stride": 0}, "--stride is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
     ]:

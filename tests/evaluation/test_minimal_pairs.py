@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import UsageError
@@ -43,11 +43,6 @@ def tiny_gpt():
     return TinyGPTForCausalLM(TinyGPTConfig(**shape, max_position_embeddings=8, initializer_range=0.5)).eval()
 
 
-def gpt2():
-    config = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=8, vocab_size=len(WORDS), initializer_range=0.5)
-    return GPT2LMHeadModel(config).eval()
-
-
 class FromTable:
     """A model by hand: the logits of the next token are a function of the one before it."""
 
@@ -62,10 +57,9 @@ class FromTable:
         return SimpleNamespace(logits=self.table[input_ids])  # (B, T, V)
 
 
-@pytest.mark.parametrize("make", [tiny_gpt, gpt2])
-def test_scores_are_those_of_one_token_at_a_time(make):
+def test_scores_are_those_of_one_token_at_a_time():
     torch.manual_seed(0)
-    model, tok = make(), tokenizer()
+    model, tok = tiny_gpt(), tokenizer()
     sentences = [sentence for one in PAIRS for sentence in (one["sentence_good"], one["sentence_bad"])]
     scores = sentence_scores(model, tok, sentences)
     assert set(scores) == set(sentences)
@@ -78,14 +72,8 @@ def test_scores_are_those_of_one_token_at_a_time(make):
             slow += math.log(chances[ids[-1]])
         assert scores[sentence] == pytest.approx(slow, abs=1e-4)
     right = [scores[one["sentence_good"]] > scores[one["sentence_bad"]] for one in PAIRS]
-    assert outcomes(model, tok, PAIRS) == list(map(float, right)) and 0 < sum(right) < len(right)
-
-
-def test_the_batch_size_changes_nothing():
-    torch.manual_seed(0)
-    model, tok = tiny_gpt(), tokenizer()
-    measured = [minimal_pairs(model, tok, PAIRS, batch_size=size) for size in (1, 2, 5, 64)]
-    assert all(one == measured[0] for one in measured)
+    assert 0 < sum(right) < len(right)
+    assert all(outcomes(model, tok, PAIRS, batch_size) == list(map(float, right)) for batch_size in (1, 5, 64))
 
 
 def test_a_model_that_knows_only_frequencies_ties_on_word_order():
@@ -144,11 +132,6 @@ def test_a_line_that_is_no_pair_is_refused_with_file_and_line(tmp_path, line, pr
     with pytest.raises(UsageError, match=problem) as refused:
         read_pairs(path)
     assert f"{path}, line 3 " in str(refused.value) and "\n" not in str(refused.value)
-
-
-def test_no_pairs_at_all_are_refused(tmp_path):
-    (tmp_path / "empty.jsonl").write_bytes(b"\n")
-    with pytest.raises(UsageError, match="empty.jsonl holds no pairs"):
-        read_pairs(tmp_path / "empty.jsonl")
-    with pytest.raises(UsageError, match="gone.jsonl cannot be read"):
-        read_pairs(tmp_path / "gone.jsonl")
+    path.write_bytes(b"\n")
+    with pytest.raises(UsageError, match="holds no pairs"):
+        read_pairs(path)

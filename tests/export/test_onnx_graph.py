@@ -1,37 +1,26 @@
 """ONNX: the graph gives the model's logits and greedy tokens in onnxruntime, with the cache, padding and any batch."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.export import onnx_graph as onnx_format
+from tinygpt_hf.export import verify
 from tinygpt_hf.export.reference import write_reference
 from tinygpt_hf.model.conversion import DIALECTS, to_stock
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "max_position_embeddings": 128}
 # no stock architecture norms q and k and has biases in its MLP: the graph is traced from TinyGPT itself
 OWN = {"mlp_bias": True, "num_key_value_heads": 2, "head_dim": 12, "rope_parameters": {"rope_theta": 77.0}}
 
 
-def some_model(tokenizer, **fields) -> TinyGPTForCausalLM:
-    torch.manual_seed(0)
-    model = TinyGPTForCausalLM(TinyGPTConfig(**SMALL | {"vocab_size": len(tokenizer)} | fields))
-    for parameter in model.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    return model.eval()
-
-
 @pytest.fixture(scope="module", params=["own", "gpt2"])
-def exported(request, tiny_tokenizer, tmp_path_factory):
+def exported(request, make_model, tiny_tokenizer, tmp_path_factory):
     """(model, folder): one that is traced as it is, one that is traced as the stock model it is equal to."""
-    model = some_model(tiny_tokenizer, **(OWN if request.param == "own" else DIALECTS["gpt2"]))
+    model = make_model(tiny_tokenizer, num_hidden_layers=1, **(OWN if request.param == "own" else DIALECTS["gpt2"]))
     folder = tmp_path_factory.mktemp("onnx")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert onnx_format.write(model, tiny_tokenizer, folder) == []
@@ -39,25 +28,18 @@ def exported(request, tiny_tokenizer, tmp_path_factory):
     return model, folder
 
 
-def proved(folder, reference) -> dict:
-    command = [sys.executable, "-P", *onnx_format.proof_command(folder, reference)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def test_the_folder_is_proved_without_us_and_without_torch(exported, tiny_tokenizer, tmp_path):
+def test_the_folder_is_proved_and_the_proof_sees_what_is_wrong(exported, tiny_tokenizer, tmp_path):
     model, folder = exported
     write_reference(model, tiny_tokenizer, tmp_path)
-    found = proved(folder, tmp_path)
-    assert found["logit_difference"] < 1e-5
-    assert (found["unequal"], found["greedy_tokens"], found["prompts"] > 1) == (None, 64, True)
+    result = verify.prove(verify.Onnx(folder), tmp_path)
+    assert result["logit_difference"] < 1e-5
+    assert (result["unequal"], result["greedy_tokens"], result["prompts"] > 1) == (None, 64, True)
 
-    told = json.loads((tmp_path / "reference.json").read_text())
-    for name, words in [("token_ids", "token ids"), ("greedy", "token 41")]:
-        told[name][0][40 if name == "greedy" else 0] += 1
-        (tmp_path / "reference.json").write_text(json.dumps(told))
-        assert words in proved(folder, tmp_path)["unequal"]
+    values = json.loads((tmp_path / "reference.json").read_text())
+    for name, at, words in [("token_ids", 0, "token ids"), ("greedy", 40, "token 41")]:
+        values[name][0][at] += 1
+        (tmp_path / "reference.json").write_text(json.dumps(values))
+        assert words in verify.prove(verify.Onnx(folder), tmp_path)["unequal"]
 
 
 def test_the_graph_reads_padded_batches_of_any_size_and_length(exported):
@@ -71,20 +53,20 @@ def test_the_graph_reads_padded_batches_of_any_size_and_length(exported):
         mask[0, :padding] = 0
         positions = (mask.cumsum(1) - 1).clamp_min(0)
         with torch.no_grad():
-            wanted = model(ids, attention_mask=mask, position_ids=positions).logits
+            expected = model(ids, attention_mask=mask, position_ids=positions).logits
         cache = [np.zeros((batch, int(c.shape[1]), 0, int(c.shape[3])), np.float32) for c in caches]
         for start, end in [(0, length), (length, length + 2)]:
             feeds = dict(zip([c.name for c in caches], cache, strict=True))
             feeds |= {"input_ids": ids[:, start:end].numpy(), "attention_mask": mask[:, :end].numpy()}
             logits, *cache = session.run(None, feeds | {"position_ids": positions[:, start:end].numpy()})
-            seen = mask[:, start:end].bool().numpy()
-            assert np.abs(logits - wanted[:, start:end].numpy())[seen].max() < 1e-5
+            read = mask[:, start:end].bool().numpy()
+            assert np.abs(logits - expected[:, start:end].numpy())[read].max() < 1e-5
 
 
 def test_the_folder_names_no_code_of_ours(exported):
     model, folder = exported
     config = json.loads((folder / "config.json").read_text())
-    assert "auto_map" not in config and "_name_or_path" not in config  # where it was loaded from is nobody's business
+    assert "auto_map" not in config and "_name_or_path" not in config  # where it was loaded from is not told
     assert config["architectures"] == ["GPT2LMHeadModel" if config["model_type"] == "gpt2" else "TinyGPTForCausalLM"]
     assert not list(folder.glob("*.py"))
     assert config["model_type"] == ("gpt2" if model.config.norm_type == "layernorm" else "tinygpt")
@@ -93,14 +75,14 @@ def test_the_folder_names_no_code_of_ours(exported):
     }
 
 
-def test_check_says_what_is_traced(tiny_tokenizer):
-    model = some_model(tiny_tokenizer)
+def test_check_says_what_is_traced(make_model, tiny_tokenizer):
+    model = make_model(tiny_tokenizer)
     assert "Qwen3ForCausalLM" in onnx_format.check(model, tiny_tokenizer)
     assert "Qwen3ForCausalLM" in onnx_format.check(to_stock(model), tiny_tokenizer)
-    assert "TinyGPTForCausalLM" in onnx_format.check(some_model(tiny_tokenizer, **OWN), tiny_tokenizer)
+    assert "TinyGPTForCausalLM" in onnx_format.check(make_model(tiny_tokenizer, **OWN), tiny_tokenizer)
 
 
-def test_angles_that_grow_with_the_length_are_refused(tiny_tokenizer):
+def test_angles_that_grow_with_the_length_are_refused(make_model, tiny_tokenizer):
     growing = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     with pytest.raises(UsageError, match="rope_type dynamic"):
-        onnx_format.check(some_model(tiny_tokenizer, rope_parameters=growing), tiny_tokenizer)
+        onnx_format.check(make_model(tiny_tokenizer, rope_parameters=growing), tiny_tokenizer)

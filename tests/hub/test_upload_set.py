@@ -7,7 +7,7 @@ import pytest
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.hub import upload_set as parcels
+from tinygpt_hf.hub import upload_set
 from tinygpt_hf.settings.hub import check_also, check_repository, check_revision
 
 pytest_plugins = ("hub_client",)
@@ -44,12 +44,8 @@ def test_a_push_names_its_user_and_a_pull_need_not():
 
 
 def test_revisions_and_what_goes_along():
-    assert [check_revision(name, branch=True) for name in (None, "main", "v1.0", "a/b")] == [
-        None,
-        "main",
-        "v1.0",
-        "a/b",
-    ]
+    for name in (None, "main", "v1.0", "a/b"):
+        assert check_revision(name, branch=True) == name
     assert check_revision("0" * 40, branch=False) == "0" * 40
     for name in ("", "a..b", "-x", "a//b", "a b", "x.lock", "a/", "/a", "0" * 40):
         with pytest.raises(UsageError, match="branch"):
@@ -60,31 +56,20 @@ def test_revisions_and_what_goes_along():
 
 
 def test_secrets_are_found_where_they_stand_and_words_of_a_vocabulary_are_none(model, monkeypatch):
-    fine = parcels.parcel_of(model, "alice/tiny", parcels.RUN)
+    fine = upload_set.select_files(model, "alice/tiny", upload_set.RUN)
     tokenizer = json.loads((model / "tokenizer.json").read_text())
-    words = [
-        "TOKEN",
-        "SECRET",
-        "=",
-        ":",
-        "abc",
-        "Authorization",
-        "://",
-        "x@y",
-        "Bearer",
-        "&key=",
-        "sk-",
-        "-----BEGIN PRIVATE KEY",
+    words = "TOKEN SECRET = : abc Authorization :// x@y Bearer &key= sk- -----BEGIN".split() + [
+        "-----BEGIN PRIVATE KEY"
     ]
     tokenizer["model"]["vocab"] |= {word: 1000 + k for k, word in enumerate(words)}
     (model / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1))
-    parcels.check_secrets(fine)
+    upload_set.check_secrets(fine)
 
     def place_of(name: str, text: str) -> str:
         before = (model / name).read_bytes()
         (model / name).write_text(text)
         with pytest.raises(UsageError, match=f"{name} holds a secret") as error:
-            parcels.check_secrets(fine)
+            upload_set.check_secrets(fine)
         (model / name).write_bytes(before)
         return str(error.value)
 
@@ -98,7 +83,7 @@ def test_secrets_are_found_where_they_stand_and_words_of_a_vocabulary_are_none(m
     assert "Zq" not in place_of("run.yaml", "data: {train_file: ['https://me:ZqZqZq@host/x']}\n")
     monkeypatch.setenv("DATABASE_PASSWORD", "ZqZqZqZqZq")
     assert "Zq" not in place_of("chat_template.jinja", "{# ZqZqZqZqZq #}")
-    parcels.check_secrets(fine)
+    upload_set.check_secrets(fine)
 
 
 def test_a_secret_in_the_notes_of_weights_is_found(model):
@@ -107,7 +92,7 @@ def test_a_secret_in_the_notes_of_weights_is_found(model):
     weights = load_file(model / "model.safetensors")
     save_file(weights, model / "model.safetensors", {"format": "pt", "from": "hf_" + "Zq" * 17})
     with pytest.raises(UsageError, match="model.safetensors holds a secret"):
-        parcels.pack(model, "alice/tiny", [])
+        upload_set.collect_files(model, "alice/tiny", [])
 
 
 def test_an_export_goes_whole(model):
@@ -115,28 +100,28 @@ def test_an_export_goes_whole(model):
     (model / "exports" / "onnx").mkdir(parents=True)
     for name in names:
         (model / "exports" / "onnx" / name).write_bytes(b"{}")
-    (_, export), _ = parcels.pack(model, "alice/tiny", ["exports"])
+    (_, export), _ = upload_set.collect_files(model, "alice/tiny", ["exports"])
     assert list(export.files) == names and export.left_out == []
 
 
-def test_what_was_frozen_is_one_moment_of_a_folder(model):
-    parcel = parcels.parcel_of(model, "alice/tiny", parcels.RUN)
-    before = {name: storage.file_hash(path) for name, path in parcel.files.items()}
-    frozen = parcels.frozen(parcel, model / "tmp-x")
+def test_a_snapshot_is_one_moment_of_a_folder(model):
+    upload = upload_set.select_files(model, "alice/tiny", upload_set.RUN)
+    before = {name: storage.file_hash(path) for name, path in upload.files.items()}
+    snapshot = upload_set.snapshot(upload, model / "tmp-x")
     for name in ("model.safetensors", "README.md"):
         storage.write_file(model / name, b"later")
-    assert {name: storage.file_hash(path) for name, path in frozen.files.items()} == before
-    assert frozen.files["model.safetensors"].stat().st_nlink == 1  # no second copy was made while the first was there
+    assert {name: storage.file_hash(path) for name, path in snapshot.files.items()} == before
+    assert snapshot.files["model.safetensors"].stat().st_nlink == 1  # no second copy was made while the first was there
 
 
 def test_the_corpus_of_a_run_is_in_it_or_named_by_its_settings(model, tmp_path):
-    assert parcels._corpus_of(model) is None
+    assert upload_set.corpus_of(model) is None
     (model / "run.yaml").write_text("data: [1]\n")
-    assert parcels._corpus_of(model) is None
+    assert upload_set.corpus_of(model) is None
     corpus = tmp_path / "corpus"
     (corpus / "data").mkdir(parents=True)
     (corpus / "corpus.json").write_text("{}")
     (model / "run.yaml").write_text(f"data:\n  train_file: [{tmp_path / 'x.txt'}, {corpus}]\n")
-    assert parcels._corpus_of(model) == corpus
+    assert upload_set.corpus_of(model) == corpus
     shutil.copytree(corpus, model / "corpus")
-    assert parcels._corpus_of(model) == model / "corpus"
+    assert upload_set.corpus_of(model) == model / "corpus"

@@ -11,7 +11,7 @@ import pytest
 from hub_server import TOKENS
 
 from tinygpt_hf import storage
-from tinygpt_hf.hub import uploader as background
+from tinygpt_hf.hub import uploader
 from tinygpt_hf.hub.push_pull import Sent
 from tinygpt_hf.hub.retry import HubError
 from tinygpt_hf.settings.arguments import TrainingArguments
@@ -63,46 +63,33 @@ def test_a_hub_that_always_fails_does_not_harm_the_run(client, hub, unpushed, tm
     folder = tmp_path / "run"
     for method in ("POST", "PUT"):
         hub.fault(method, "/", status=503, times=10**6)
-    answer = train(client, folder)
+    answer = train(client, folder, "--hub_private_repo")
     assert answer.status == 0, answer.err
     notes = [line for line in answer.err.splitlines() if line.startswith("note: ")]
     assert len(notes) <= 3  # one while it trained, if that took long enough
     assert set(notes[-2:]) == {
         f"note: alice/run was not pushed: the Hub answers 503; the model is safe in {place}; "
-        f"run `tinygpt push {place} --hub_model_id alice/run{where}`"
+        f"run `tinygpt push {place} --hub_model_id alice/run --private{where}`"
         for place, where in ((folder, ""), (folder / "best", " --revision best"))
     }
     assert weights(folder) == weights(unpushed) and not list(folder.glob("tmp-*"))
     hub.calm()
-    assert client.push(folder, name="alice/run").status == 0  # the command of the line
-
-
-def test_a_hub_that_fails_first_gets_it_all_in_the_end(client, hub, tmp_path):
-    hub.fault("POST", "/repos/create", status=403, times=2)
-    answer = train(client, tmp_path / "run")
-    assert answer.status == 0 and "pushed to" in answer.err
-    assert "note: alice/run was not pushed" not in answer.err
-    for branch, place in (("main", tmp_path / "run"), ("best", tmp_path / "run" / "best")):
-        assert hub.files("alice/run", branch)["model.safetensors"] == (place / "model.safetensors").read_bytes()
+    assert client.push(folder, "--private", name="alice/run").status == 0  # the command of the line
 
 
 @pytest.mark.parametrize(
     "words, token, line",
     [
-        (["--hub_model_id", "me/my model"], TOKENS["alice"], "--hub_model_id is 'me/my model'"),
-        ([], TOKENS["alice"], "there is no --hub_model_id"),
-        (["--hub_model_id", "alice/run"], None, "you are not logged in to the Hub"),
+        (["--push_to_hub", "--hub_model_id", "me/my model"], TOKENS["alice"], "--hub_model_id is 'me/my model'"),
+        (["--push_to_hub"], TOKENS["alice"], "there is no --hub_model_id"),
+        (["--push_to_hub", "--hub_model_id", "alice/run"], None, "you are not logged in to the Hub"),
+        (["--hub_model_id", "alice/run"], TOKENS["alice"], "--hub_model_id is given without --push_to_hub"),
     ],
 )
 def test_a_push_that_cannot_work_is_refused_before_training(client, hub, tmp_path, words, token, line):
-    answer = client.run(*TRAIN, "--output_dir", tmp_path / "run", "--push_to_hub", *words, token=token)
+    answer = client.run(*TRAIN, "--output_dir", tmp_path / "run", *words, token=token)
     assert line in answer.failed(2)
     assert not (tmp_path / "run").exists() and hub.requests == []
-
-
-def test_a_name_without_a_push_is_a_mistake(client, tmp_path):
-    answer = client.run(*TRAIN, "--output_dir", tmp_path / "run", "--hub_model_id", "alice/run")
-    assert "--hub_model_id is given without --push_to_hub" in answer.failed(2)
 
 
 # The thread
@@ -113,16 +100,16 @@ def slow_hub(monkeypatch, model):
     """(Uploads of the folder, (message, branch, hash of the weights) of each push, the gate each waits at, what was said)"""
     sent, gate = [], threading.Semaphore(0)
 
-    def send(parcel, private, branch, message, say):
+    def send(upload, private, branch, message, say):
         gate.acquire()
-        sent.append((message, branch, storage.file_hash(parcel.files["model.safetensors"])))
-        return Sent(parcel.repository, "model", branch or "main", "0" * 40, "there")
+        sent.append((message, branch, storage.file_hash(upload.files["model.safetensors"])))
+        return Sent(upload.repository, "model", branch or "main", "0" * 40, "there")
 
-    monkeypatch.setattr(background, "send", send)
-    monkeypatch.setattr(background, "check_login", lambda: None)
+    monkeypatch.setattr(uploader, "send", send)
+    monkeypatch.setattr(uploader, "check_login", lambda: None)
     training = TrainingArguments(push_to_hub=True, hub_model_id="alice/run")
     said = []
-    return background.Uploads(model, training, True, said.append), sent, gate, said
+    return uploader.Uploads(model, training, True, said.append), sent, gate, said
 
 
 def change(model: Path, weight: bytes) -> str:
@@ -178,16 +165,16 @@ def test_a_run_that_fails_waits_for_no_upload_and_promises_none(slow_hub, model)
     assert said == []
 
 
-def test_what_failed_on_either_branch_is_tried_again_at_the_end(slow_hub, model, monkeypatch):
+def test_what_failed_on_either_branch_is_pushed_at_the_end(slow_hub, model, monkeypatch):
     uploads, sent, gate, said = slow_hub
-    push = background.send
+    push = uploader.send
 
-    def send(parcel, private, branch, message, say):
+    def send(upload, private, branch, message, say):
         if message.startswith("Step"):
             raise HubError("the Hub answers 503")
-        return push(parcel, private, branch, message, say)
+        return push(upload, private, branch, message, say)
 
-    monkeypatch.setattr(background, "send", send)
+    monkeypatch.setattr(uploader, "send", send)
     (model / "best").mkdir()
     shutil.copy(model / "model.safetensors", model / "best")
     with uploads:
@@ -204,22 +191,9 @@ def test_what_failed_on_either_branch_is_tried_again_at_the_end(slow_hub, model,
     assert {(message, branch) for message, branch, _ in sent} == {("End of the run", None), ("Best of the run", "best")}
 
 
-def test_the_command_that_pushes_a_private_run_later_says_private(slow_hub, model, monkeypatch):
-    uploads, _, _, said = slow_hub
-    uploads._private = True
-
-    def send(*_):
-        raise HubError("the Hub answers 503")
-
-    monkeypatch.setattr(background, "send", send)
-    with uploads:
-        pass
-    assert said[-1].endswith(f"run `tinygpt push {model} --hub_model_id alice/run --private`")
-
-
 def test_a_disk_that_fills_up_is_left_alone(slow_hub, model, monkeypatch):
     uploads, sent, gate, said = slow_hub
-    monkeypatch.setattr(background.shutil, "disk_usage", lambda path: type("", (), {"free": 1000}))
+    monkeypatch.setattr(uploader.shutil, "disk_usage", lambda path: type("", (), {"free": 1000}))
     with uploads:
         uploads.offer(model, "Step 1")
         assert not uploads._waiting and not list(model.glob("tmp-*"))

@@ -136,7 +136,7 @@ def test_without_gradio_it_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error == "error: gradio is not installed; it was wanted; pip install 'tinygpt_hf[demo]'\n"
+    assert error == "error: gradio is not installed (expected the demo extra). Run pip install 'tinygpt_hf[demo]'.\n"
 
 
 def test_it_listens_here_and_has_no_way_to_be_shared():

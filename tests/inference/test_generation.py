@@ -1,5 +1,6 @@
 """Generation: the library's greedy tokens, steps that show what is drawn, seeds that repeat, texts that end in time."""
 
+import json
 import math
 
 import pytest
@@ -12,10 +13,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate_steps, sample_text
 from tinygpt_hf.inference.samples import generate
 from tinygpt_hf.inference.sampling import Sampling, next_token_distribution
+from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import GenerateArguments
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
@@ -189,7 +192,7 @@ def test_it_stops_where_the_context_is_full(model, tokenizer):
 
 
 def test_a_prompt_that_fills_the_context_is_refused_with_its_size(model, tokenizer):
-    with pytest.raises(UsageError, match="the prompt has 60 tokens; the model's context is 48.*by 13 tokens"):
+    with pytest.raises(UsageError, match="the prompt has 60 tokens .* the model's context of 48.*by 13 tokens"):
         next(generate_steps(model, tokenizer, [50] * 60, GREEDY))
     with pytest.raises(UsageError, match="max_new_tokens is 0"):
         next(generate_steps(model, tokenizer, [50], GREEDY, max_new_tokens=0))
@@ -278,11 +281,11 @@ def test_a_terminal_is_guarded_and_a_file_gets_the_text_itself(folder, tmp_path)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "the prompt is empty; some text to continue was wanted; give --prompt or --prompt_file"),
+        ({}, "the prompt is empty .* Give --prompt or --prompt_file"),
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": "a", "prompt_file": "b"}, "both given"),
         ({"prompt_file": "no/such/file"}, "--prompt_file no/such/file cannot be read"),
-        ({"prompt": "the cat " * 50}, "the prompt has .* tokens; the model's context is 48"),
+        ({"prompt": "the cat " * 50}, "the prompt has .* tokens .* the model's context of 48"),
         ({"prompt": "the", "num_return_sequences": 0}, "--num_return_sequences is 0"),
         ({"prompt": "the", "temperature": -1.0}, "temperature is -1.0"),
         ({"prompt": "the", "output_file": "no/such/folder/out.txt"}, "does not exist"),
@@ -299,7 +302,7 @@ def test_mistakes_are_named_and_nothing_is_written(folder, options, words):
 
 def test_a_prompt_file_must_be_text(folder, tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(UsageError, match="latin.txt cannot be read.*a UTF-8 text file was wanted"):
+    with pytest.raises(UsageError, match=r"latin.txt cannot be read.*\(expected a UTF-8 text file"):
         run(folder, prompt_file=str(tmp_path / "latin.txt"))
     (tmp_path / "empty.txt").touch()
     with pytest.raises(UsageError, match="the prompt is empty"):
@@ -308,3 +311,68 @@ def test_a_prompt_file_must_be_text(folder, tmp_path):
 
 def test_whitespace_is_a_prompt():
     check_prompt("\n")
+
+
+def test_a_list_of_prompts_is_answered_line_by_line(folder, tmp_path):
+    prompts = ["the cat", "日本 on", "\nwho", "the cat", "s" * 30]
+    asked, told = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    asked.write_text(
+        "\n".join(json.dumps({"prompt": prompt, "id": 1}) for prompt in prompts) + "\n\n", encoding="utf-8"
+    )
+    options = {"prompt_file": str(asked), "max_new_tokens": 9, "seed": 4, "num_return_sequences": 2}
+    samples, shown = run(folder, **options, output_file=str(told))
+    lines = told.read_bytes().decode()
+    assert shown == safe_text(lines)
+    answers = [json.loads(line) for line in lines.split("\n")[:-1]]
+    assert [answer["prompt"] for answer in answers] == [prompt for prompt in prompts for _ in range(2)]
+    assert samples == [answer["prompt"] + answer["text"] for answer in answers]
+    assert len({answer["text"] for answer in answers}) > 5
+    alone, _ = run(folder, prompt="the cat", max_new_tokens=9, seed=4, num_return_sequences=2)
+    assert alone == samples[:2]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"prompt": "a"}\n["b"]', "line 2 of .*list.jsonl is no"),
+        ('{"prompt": ""}', "line 1 of .*list.jsonl is no"),
+        ('{"prompt": 3}', "line 1 of"),
+        ('{"text": "a"}', "line 1 of"),
+        ("a story", "line 1 of"),
+        (json.dumps({"prompt": "a\ud800"}), "line 1 of"),
+        ("[" * 100_000, "line 1 of"),
+        (json.dumps({"prompt": "a"}) + "\n" + json.dumps({"prompt": "the cat " * 50}), "line 2: the prompt has"),
+        ("\n \n", "the prompt is empty"),
+    ],
+)
+def test_a_faulty_list_of_prompts_names_the_line_and_writes_nothing(folder, tmp_path, content, words):
+    (tmp_path / "list.jsonl").write_text(content, encoding="utf-8")
+    options = {"prompt_file": str(tmp_path / "list.jsonl"), "output_file": str(tmp_path / "out.jsonl")}
+    with pytest.raises(UsageError, match=words):
+        run(folder, **options)
+    with pytest.raises(UsageError, match="--show_steps is given" if words.startswith("line 1") else words):
+        run(folder, **options, **({"show_steps": True} if words.startswith("line 1") else {}))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_interrupted_command_keeps_the_samples_that_are_done(tokenizer, tmp_path):
+    told = tmp_path / "out.txt"
+    model = TinyGPTForCausalLM(
+        TinyGPTConfig(n_layer=1, n_embd=16, n_head=2, vocab_size=len(tokenizer), n_positions=CONTEXT)
+    )
+    opinionated(model).save_pretrained(tmp_path / "ours")
+    tokenizer.save_pretrained(tmp_path / "ours")
+    options = {"prompt": "the cat", "max_new_tokens": 12, "num_return_sequences": 5, "stop": ["e", "a"]}
+    samples, shown = run(tmp_path / "ours", **options)
+    assert [shown.index(f"--- sample {k} of 5 ---\n{safe_text(text)}") for k, text in enumerate(samples, 1)] == sorted(
+        shown.index(f"--- sample {k} of 5 ---") for k in range(1, 6)
+    )  # made together, shown one after another
+
+    def interrupt(text):
+        if text.startswith("--- sample 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "ours", interrupt, **options, output_file=str(told))
+    kept = told.read_bytes().decode()
+    assert kept == "".join(f"--- sample {k} of 5 ---\n{text}\n" for k, text in enumerate(samples[:2], 1))

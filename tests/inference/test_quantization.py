@@ -155,7 +155,7 @@ def test_what_does_not_fit_stays_or_is_said():
     assert kinds["model.layers.0.mlp.up_proj.weight"] == kinds["model.layers.0.mlp.down_proj.weight"] == "Parameter"
     tiny = TinyGPTForCausalLM(TinyGPTConfig(vocab_size=50, hidden_size=24, num_hidden_layers=1, num_attention_heads=2))
     tiny.model.layers[0].mlp.down_proj = nn.Identity()
-    with pytest.raises(UsageError, match="has no matrix that int4 fits; .* 32 inputs and of 16 outputs .*; use .*int8"):
+    with pytest.raises(UsageError, match="has no matrix that int4 fits .* 32 inputs and of 16 outputs.* Use .*int8"):
         quantized(tiny, "int4")
 
 
@@ -197,12 +197,12 @@ def test_evaluate_shows_both_side_by_side(folder, quantization, capsys):
 
 
 def test_what_is_not_there_is_one_line(folder, capsys, monkeypatch):
-    with pytest.raises(UsageError, match="--quantization int4 with the model on cuda; .* the CPU; use --device cpu"):
+    with pytest.raises(UsageError, match="--quantization int4 with the model on cuda .*the CPU.* Use --device cpu"):
         check_quantization("int4", "cuda")
     line = ["evaluate", str(folder / "D"), "--data", str(folder / "text.txt"), "--quantization"]
     assert cli.main([*line, "int3"]) == 2
-    assert "--quantization is 'int3'; one of int8, int4 was wanted" in capsys.readouterr().err
+    assert "--quantization is 'int3' (expected one of int8, int4" in capsys.readouterr().err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main([*line, "int8"]) == 2
-    said = "error: torchao is not installed; --quantization int8 needs it; pip install 'tinygpt_hf[quantize]'\n"
+    said = "error: torchao is not installed (expected it, for --quantization int8). Run pip install 'tinygpt_hf[quantize]'.\n"
     assert capsys.readouterr().err == said

@@ -86,7 +86,7 @@ def test_choice_follows_the_distribution_and_never_takes_the_impossible():
 def test_impossible_settings_are_reported_together():
     with pytest.raises(UsageError) as error:
         Sampling(temperature=-1, top_p=0, top_k=-2, min_p=2, repetition_penalty=0).check()
-    assert [line.split(";")[0] for line in str(error.value).splitlines()] == [
+    assert [line.split(" (")[0] for line in str(error.value).splitlines()] == [
         "temperature is -1", "top_k is -2", "top_p is 0", "min_p is 2", "repetition_penalty is 0",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="temperature is nan"):

@@ -248,7 +248,7 @@ def test_a_model_that_has_not_learnt_turns_says_so(talker, tmp_path, capsys):
     assert serve_here(folder, signal.SIGINT, visit) == 130 and refusals
     lines = capsys.readouterr().out.splitlines()
     assert "/v1/completions -H" in lines[1] and '"prompt"' in lines[1]
-    assert lines[2] == "It has not learnt to converse: /v1/completions continues texts."
+    assert lines[2] == "It has not learned to converse: /v1/completions continues texts."
 
 
 def failing(capsys, *words) -> str:
@@ -265,7 +265,7 @@ def test_mistakes_are_one_line_before_anything_is_loaded(talker, tmp_path, capsy
         port = taken.getsockname()[1]
         line = failing(capsys, tmp_path, "--port", port)
         assert line.startswith(
-            f"error: 127.0.0.1 port {port} cannot be served on (Address already in use); a free port"
+            f"error: 127.0.0.1 port {port} cannot be served on (Address already in use) (expected a free port"
         )
     assert "port 70000 cannot be served on" in failing(capsys, talker.folder, "--port", 70000)
     assert "cannot be served on" in failing(capsys, talker.folder, "--port", 0, "--host", "192.0.2.1")
@@ -275,4 +275,4 @@ def test_mistakes_are_one_line_before_anything_is_loaded(talker, tmp_path, capsy
     (endless / "chat_template.jinja").write_text(rounds)
     assert "chat template" in failing(capsys, endless, "--port", 0)
     monkeypatch.setattr("transformers.utils.import_utils.is_serve_available", lambda: False)
-    assert "pip install 'tinygpt_hf[serve]'" in failing(capsys, talker.folder)
+    assert "Run pip install 'tinygpt_hf[serve]'" in failing(capsys, talker.folder)

@@ -10,12 +10,7 @@ from tinygpt_hf.inference.generation import Sampling, sample_text
 from tinygpt_hf.inference.session import Session
 from tinygpt_hf.settings.inference import ChatArguments
 
-PROMPTS = [
-    "One day",
-    "Pip took the ball to Anna. Anna was",
-    "They",
-    "Then Pip ran home, ate a bone and",
-]  # of more than one length
+PROMPTS = ["One day", "Pip took the ball to Anna. Anna was", "They", "Then Pip ran home, ate a bone and"]
 GREEDY = {"do_sample": False, "max_new_tokens": 40}
 
 
@@ -38,8 +33,8 @@ def answered(made, question: str) -> str:
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_texts_one_by_one_and_in_a_batch(made, size):
-    found = made[0](PROMPTS, batch_size=size, return_full_text=False, **GREEDY)
-    assert [rows[0]["generated_text"] for rows in found] == [continued(made, prompt) for prompt in PROMPTS]
+    results = made[0](PROMPTS, batch_size=size, return_full_text=False, **GREEDY)
+    assert [rows[0]["generated_text"] for rows in results] == [continued(made, prompt) for prompt in PROMPTS]
     assert len({len(made[2](prompt)["input_ids"]) for prompt in PROMPTS}) > 1  # a batch must pad
     assert made[0].tokenizer.padding_side == "left" and made[0].tokenizer.pad_token_id is not None
 
@@ -47,12 +42,10 @@ def test_texts_one_by_one_and_in_a_batch(made, size):
 @pytest.mark.parametrize("size", [1, 4])
 def test_messages_one_by_one_and_in_a_batch(made, size):
     talks = [[{"role": "user", "content": question}] for question in ANSWERS]
-    talks.append(
-        [*talks[0], {"role": "assistant", "content": "Hi, I am Pip."}, {"role": "user", "content": "Who are you?"}]
-    )
-    found = [rows[0]["generated_text"] for rows in made[0](talks, batch_size=size, **GREEDY)]
-    assert [talk[:-1] for talk in found] == talks
-    answers = [talk[-1] for talk in found]
+    talks.append([*talks[0], {"role": "assistant", "content": "Hi, I am Pip."}, *talks[1]])
+    results = [rows[0]["generated_text"] for rows in made[0](talks, batch_size=size, **GREEDY)]
+    assert [talk[:-1] for talk in results] == talks
+    answers = [talk[-1] for talk in results]
     assert answers[:-1] == [{"role": "assistant", "content": answered(made, question)} for question in ANSWERS]
     assert [answer["content"] for answer in answers[:-1]] == list(ANSWERS.values())  # and it stops by itself
     session = Session(made[1], made[2], ChatArguments(temperature=0.0, max_new_tokens=40))

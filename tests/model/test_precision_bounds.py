@@ -1,21 +1,17 @@
-"""Half precision: how far it may be from float32, and that norms, softmax, rotary angles and the loss do not compute in it."""
+"""Half precision: how far it may be from float32. Norms, softmax, rotary angles and the loss do not compute in it."""
 
 import math
 
 import pytest
 import torch
-from test_model import DIALECTS, MODERN_DIALECT, V, make_model
+from test_model import DIALECTS, MODERN_DIALECT, V, both_attentions, both_dialects, make_model
 from transformers import AutoModelForCausalLM
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.model.conversion import to_stock
-from tinygpt_hf.model.modeling_tinygpt import (
-    NORMS,
-    TinyGPTRotaryEmbedding,
-    eager_attention_forward,
-)
+from tinygpt_hf.model.modeling_tinygpt import NORMS, TinyGPTRotaryEmbedding, eager_attention_forward
 
-HALVES = [torch.bfloat16, torch.float16]
+both_halves = pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
 LAYERS = 4
 # A layer rounds about 16 tensors on the way of a logit: two norms and their weights, three projections, rotation, scores,
 # weights, their product, output, gate, activation, product, down, two sums; embeddings, norm and head round 4 more. Each
@@ -36,9 +32,9 @@ def in_half(model, folder, half: torch.dtype):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=half, attn_implementation=attention).eval()
 
 
-@pytest.mark.parametrize("half", HALVES, ids=str)
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("dialect", DIALECTS)
+@both_halves
+@both_attentions
+@both_dialects
 @torch.no_grad()
 def test_logits_are_as_near_to_float32_as_the_roundings_allow_and_as_the_stock_model(
     dialect, attention, half, tmp_path
@@ -60,12 +56,11 @@ def test_logits_are_as_near_to_float32_as_the_roundings_allow_and_as_the_stock_m
     assert error["ours"] < OF_STOCK * error["stock"]
 
 
-@pytest.mark.parametrize("half", HALVES, ids=str)
+@both_halves
 @pytest.mark.parametrize("kind", NORMS)
 def test_norms_compute_in_float32(kind, half):
     norm = NORMS[kind](512, eps=1e-6).to(half)
     large = (300 * torch.randn(4, 512, generator=torch.Generator().manual_seed(0))).to(half)
-    assert half != torch.float16 or large.pow(2).isinf().any()  # such squares do not fit
     exact = NORMS[kind](512, eps=1e-6)(large.float())
     one_rounding = torch.finfo(half).eps * exact.abs()
     assert ((norm(large).float() - exact).abs() <= one_rounding).all()
@@ -74,13 +69,9 @@ def test_norms_compute_in_float32(kind, half):
     ones = torch.ones(1, 4096, dtype=half)
     ones[:, ::2] = -1
     assert torch.equal(NORMS[kind](4096, eps=1e-6).to(half)(ones), ones)
-    # and squares of small values vanish in float16
-    small = ones * 1e-4
-    exact = NORMS[kind](4096, eps=1e-12)(small.float())
-    assert (NORMS[kind](4096, eps=1e-12).to(half)(small).float() - exact).abs().max() <= torch.finfo(half).eps
 
 
-@pytest.mark.parametrize("half", HALVES, ids=str)
+@both_halves
 def test_softmax_computes_in_float32(half):
     module = torch.nn.Module()
     time, size = 4096, 8
@@ -98,7 +89,7 @@ def test_softmax_computes_in_float32(half):
     assert ((weights.double() - exact).abs() <= torch.finfo(half).eps / 2 * exact * 1.0001 + smallest).all()
 
 
-@pytest.mark.parametrize("half", HALVES, ids=str)
+@both_halves
 @pytest.mark.parametrize("low", [-20.0, -200.0])
 def test_rows_with_nothing_to_see_stay_finite_whatever_their_scores(low, half):
     """In float16 a score of -20 and the lowest number add up to -inf; a row of nothing else would become NaN."""
@@ -112,7 +103,7 @@ def test_rows_with_nothing_to_see_stay_finite_whatever_their_scores(low, half):
     assert torch.equal(weights[0, 0, 1], torch.tensor([0, 1, 0, 0], dtype=half))
 
 
-@pytest.mark.parametrize("half", HALVES, ids=str)
+@both_halves
 def test_rotary_angles_compute_in_float32(half):
     config = TinyGPTConfig(hidden_size=64, num_attention_heads=1, max_position_embeddings=32768)
     rotary = TinyGPTRotaryEmbedding(config=config).to(half)
@@ -128,23 +119,19 @@ def test_rotary_angles_compute_in_float32(half):
     assert (sin[0].double() - torch.cat((-angles.sin(), angles.sin()), -1)).abs().max() < tolerance
 
 
-@pytest.mark.parametrize("cast", [lambda m: m.to(torch.bfloat16), lambda m: m.bfloat16()], ids=["to", "bfloat16"])
 @torch.no_grad()
-def test_a_cast_model_is_the_model_loaded_in_that_type(cast, tmp_path):
+def test_a_cast_model_is_the_model_loaded_in_that_type(tmp_path):
     """`.to(bfloat16)` casts buffers too, and rounded frequencies would turn late positions by radians."""
     model = make_model(MODERN_DIALECT | {"n_positions": 2048})
     loaded = in_half(model, tmp_path, torch.bfloat16)
-    ids = torch.arange(1500)[None] % V
-    assert torch.equal(cast(model)(ids).logits, loaded(ids).logits)
+    late = {"input_ids": torch.arange(20)[None], "position_ids": torch.arange(1500, 1520)[None]}
+    assert torch.equal(model.to(torch.bfloat16)(**late).logits, loaded(**late).logits)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    model.double()
-    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
-    model.to("meta")
-    assert model.model.rotary_emb.inv_freq.is_meta
+    assert model.to("meta").model.rotary_emb.inv_freq.is_meta
 
 
-@pytest.mark.parametrize("half", HALVES, ids=str)
-@pytest.mark.parametrize("dialect", DIALECTS)
+@both_halves
+@both_dialects
 def test_loss_computes_in_float32(dialect, half):
     model = make_model(DIALECTS[dialect]).to(half)
     ids = torch.randint(0, V, (64, 64), generator=torch.Generator().manual_seed(0))
@@ -159,43 +146,27 @@ def test_loss_computes_in_float32(dialect, half):
     )
 
 
-@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("dialect", DIALECTS)
+@both_halves
+@both_dialects
 @torch.no_grad()
-def test_autocast_stays_within_the_same_bound(dialect, autocast):
+def test_autocast_stays_within_the_same_bound(dialect, half):
     model = make_model(DIALECTS[dialect] | {"num_hidden_layers": LAYERS})
     ids = torch.randint(0, V, (8, 48), generator=torch.Generator().manual_seed(0))
     exact = model(ids).logits
-    with torch.autocast("cpu", autocast):
+    with torch.autocast("cpu", half):
         logits = model(ids).logits.float()
     # the weights are rounded too: seven products a layer and the head
-    bound = torch.finfo(autocast).eps / 2 * math.sqrt(ROUNDINGS + 7 * LAYERS + 1)
+    bound = torch.finfo(half).eps / 2 * math.sqrt(ROUNDINGS + 7 * LAYERS + 1)
     assert 0 < rms(logits - exact) / rms(exact) < bound
 
 
-@pytest.mark.parametrize("half", HALVES, ids=str)
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_no_buffer_is_garbage_after_loading_from_meta(dialect, half, tmp_path):
-    fields = DIALECTS[dialect] | {"n_positions": 128}
-    model = make_model(fields)
+@both_halves
+def test_no_buffer_is_garbage_after_loading_from_meta(half, tmp_path):
+    model = make_model(MODERN_DIALECT | {"n_positions": 128})
     model.save_pretrained(tmp_path)
     before = dict(model.named_buffers())
-    assert bool(before) == (dialect == "modern")
-    for options in ({}, {"dtype": half}, {"device_map": "cpu"}, {"low_cpu_mem_usage": True}):
+    for options in ({"dtype": half}, {"device_map": "cpu"}):
         buffers = dict(TinyGPTForCausalLM.from_pretrained(tmp_path, **options).named_buffers())
         assert buffers.keys() == before.keys()
         for name, buffer in buffers.items():
             assert torch.equal(buffer, before[name]) and buffer.dtype == torch.float32, (name, options)
-
-    with torch.device("meta"):
-        empty = TinyGPTForCausalLM(model.config)
-    assert all(tensor.is_meta for tensor in (*empty.parameters(), *empty.buffers()))
-    empty.to_empty(device="cpu")
-    for buffer in empty.buffers():
-        buffer.fill_(float("nan"))
-    empty.init_weights()
-    for name, buffer in empty.named_buffers():
-        assert torch.equal(buffer, before[name])
-    empty.load_state_dict(model.state_dict())
-    ids = torch.arange(20)[None]
-    assert torch.equal(empty.eval()(ids).logits, model(ids).logits)

@@ -101,11 +101,13 @@ def test_a_run_that_cannot_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda folder: free)
     check_room(needs, tmp_path, 2, "cpu")  # activations shrink with the micro-batch
     monkeypatch.setattr(planning, "available_memory", lambda device: 399)
-    with pytest.raises(UsageError, match="optimizer take 400 bytes; 399 bytes of memory are free; use a smaller model"):
+    with pytest.raises(
+        UsageError, match=r"take 400 bytes \(expected at most 399 bytes, the memory that is free\). Use a smaller model"
+    ):
         check_room(needs, tmp_path, 2, "cpu")
     monkeypatch.setattr(planning, "available_memory", lambda device: 400)
     free.free = 3 * 300 + 3 * 100 - 1
-    with pytest.raises(UsageError, match="the checkpoints take 1.2 KiB; 1.2 KiB are free on the disk"):
+    with pytest.raises(UsageError, match="the checkpoints take 1.2 KiB .*1.2 KiB, which are free on the disk"):
         check_room(needs, tmp_path, 2, "cpu")
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "model.safetensors").write_bytes(b"x" * 100)  # is there already, and will be replaced

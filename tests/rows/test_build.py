@@ -253,7 +253,7 @@ def test_conversations_are_not_told_to_use_their_tails(tiny_tokenizer, tmp_path)
         )
         with pytest.raises(UsageError, match="fell into the 1e-06 % held out") as caught:
             prepare_rows(data, tiny_tokenizer, tmp_path / "rows")
-        told[path[0], how] = caught.value.what_to_do
+        told[path[0], how] = caught.value.action
     assert told[few[0], None] == told[few[0], "tail"] == "raise --validation_split_percentage or give --validation_file"
     assert ", use --validation_split tail, or" in told[texts[0], "hash"]
 
@@ -333,7 +333,7 @@ def too_short(tmp_path):
     return {
         "train_file": [str(tmp_path / "t.txt")],
         "block_size": 5000,
-    }, "tokens; one row needs 5001; use more text or a smaller"
+    }, "tokens (expected at least 5001 for one row). Use more text or a smaller"
 
 
 def nothing_held_out(tmp_path):

@@ -213,7 +213,7 @@ def test_rows_named_by_hand_must_fit_the_tokenizer(text, tmp_path, tiny_tokenize
     assert len(same_size) == len(tiny_tokenizer)
     assert "made with another tokenizer" in refused(find_rows, named, same_size, tmp_path / "none")
     missing = DataArguments(rows=str(tmp_path / "nowhere"))
-    assert "a folder of rows was wanted" in refused(find_rows, missing, tiny_tokenizer, tmp_path / "none")
+    assert "(expected a folder of rows" in refused(find_rows, missing, tiny_tokenizer, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 

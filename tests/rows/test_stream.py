@@ -280,7 +280,7 @@ def test_a_few_long_texts_need_a_validation_file(tmp_path, tiny_tokenizer, corpu
 
 def test_a_step_larger_than_a_window_needs_more_disk_and_leaves_nothing(tmp_path, corpus, capsys):
     streaming.check_window(dataclasses.replace(corpus, stream_window=36 * T), 6)
-    with pytest.raises(UsageError, match=f"a step has 7; use {6 * 7 * T} or more"):
+    with pytest.raises(UsageError, match=rf"at least the 7 rows of a step\). Use {6 * 7 * T} or more"):
         streaming.check_window(dataclasses.replace(corpus, stream_window=36 * T), 7)
     words = [
         "--train_file",

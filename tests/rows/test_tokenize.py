@@ -288,9 +288,7 @@ def test_rows_that_are_stale_are_refused_and_the_change_named(corpus, tmp_path):
         return str(caught.value)
 
     line = refused(validation_split_percentage=7.0)
-    assert (
-        "made from other split (validation_split_percentage 5.0, now 7.0); rows of these settings were wanted" in line
-    )
+    assert "made from other split (validation_split_percentage 5.0, now 7.0) (expected rows of these settings" in line
     assert "made from other block_size;" in refused(block_size=50)
     assert "made from other block_size;" in refused(block_size=50, train_file=[])
     assert "made from other sources (document_separator not set, now x);" in refused(document_separator="x")

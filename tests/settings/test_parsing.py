@@ -11,13 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf.errors import UsageError, UsageErrors
-from tinygpt_hf.settings import checks
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-from tinygpt_hf.settings.checks import check_settings, check_types
-from tinygpt_hf.settings.corpus import CorpusArguments, check_corpus
+from tinygpt_hf.settings.conversion import check_types
+from tinygpt_hf.settings.corpus import CorpusArguments
 from tinygpt_hf.settings.inference import GenerateArguments
-from tinygpt_hf.settings.parsing import fields_of, load_yaml, parse, to_yaml
-from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE
+from tinygpt_hf.settings.parsing import fields_of, parse, to_yaml
 
 TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
 
@@ -37,7 +35,7 @@ def problems(argv, groups=TRAINING) -> list[str]:
         parse(groups, argv)
     error = caught.value
     lines = [str(e) for e in error.errors] if isinstance(error, UsageErrors) else [str(error)]
-    assert all(line.count("; ") >= 2 and "\n" not in line for line in lines)
+    assert all(" (expected " in line and "\n" not in line for line in lines)
     return lines
 
 
@@ -101,7 +99,7 @@ BAD_WORDS = [
 def test_a_wrong_word_is_refused_in_every_place_and_shown(config, section, name, word):
     (line,) = problems([f"--{name}={word}"])
     assert line.startswith(f"--{name} is ") and word[:5] in line
-    assert complaints(fields_of(TRAINING)[name][0](**{name: word})) == [line]
+    assert [*map(str, check_types(fields_of(TRAINING)[name][0](**{name: word})))] == [line]
     (line,) = problems(["--config", config(f"{section}:\n  {name}: {word}\n")])
     assert "c.yaml" in line
 
@@ -109,7 +107,7 @@ def test_a_wrong_word_is_refused_in_every_place_and_shown(config, section, name,
 def test_text_that_yaml_would_rewrite_must_be_quoted(config):
     for word in ("no", "true", "1.10"):
         (line,) = problems(["--config", config(f"data:\n  dataset_config_name: {word}\n")])
-        assert "put it in quotes" in line
+        assert "put it in quotes" in line.lower()
         quoted = parse(TRAINING, ["--config", config(f"data:\n  dataset_config_name: '{word}'\n")])
         assert quoted[DataArguments].dataset_config_name == word
 
@@ -142,35 +140,44 @@ def test_bool_flags():
     assert not parse(TRAINING, ["--no-shift-rows"])[DataArguments].shift_rows
     assert parse(TRAINING, ["--overwrite", "--seed", "3"])[TrainingArguments].seed == 3
     (line,) = problems(["--no_overwrite=false"])
-    assert "write --overwrite false" in line
+    assert "Write --overwrite false" in line
 
 
-def test_a_flag_without_value_does_not_swallow_the_next_flag():
-    for argv in (
-        ["--output_dir", "--overwrite"],
-        ["--train_file", "--overwrite"],
-        ["--seed"],
-        ["--config", "--overwrite"],
-    ):
-        (line,) = problems(argv)
-        assert line.startswith(f"{argv[0]} has no value")
+@pytest.mark.parametrize("flag", ["--output_dir", "--train_file", "--seed", "--config"])
+def test_a_flag_without_value_does_not_swallow_the_next_flag(flag):
+    for words in ([flag], [flag, "--overwrite"]):
+        (line,) = problems(words)
+        assert line.startswith(f"{flag} has no value")
     assert parse(TRAINING, ["--output_dir=--overwrite"])[TrainingArguments].output_dir == "--overwrite"
     assert parse(TRAINING, ["--sample_prompts", "-1"])[TrainingArguments].sample_prompts == ["-1"]
 
 
 def test_words_that_are_no_flags():
-    assert "unexpected word 'runs'" in problems(["runs"])[0]
-    assert "unexpected word '-x'" in problems(["-x"], (GenerateArguments,))[0]
     given = parse((GenerateArguments,), ["runs/a", "--prompt", "Hi"])
     assert given[GenerateArguments].model == "runs/a" and given[GenerateArguments].prompt == "Hi"
     assert parse((GenerateArguments,), ["--model", "runs/a"])[GenerateArguments].model == "runs/a"
-    assert "unexpected word 'b'" in problems(["a", "b"], (GenerateArguments,))[0]
-    assert "--model is given twice" in problems(["a", "--model", "b"], (GenerateArguments,))[0]
 
 
-def test_words_that_are_no_utf8_are_refused():
-    (line,) = problems(["--output_dir", "caf\udce9", "--seed"])
-    assert "is no UTF-8" in line and "\\udce9" in line
+@pytest.mark.parametrize(
+    ("argv", "groups", "words"),
+    [
+        (["runs"], TRAINING, "unexpected word 'runs'"),
+        (["-x"], (GenerateArguments,), "unexpected word '-x'"),
+        (["a", "b"], (GenerateArguments,), "unexpected word 'b'"),
+        (["a", "--model", "b"], (GenerateArguments,), "--model is given twice"),
+        (["--output_dir", "caf\udce9", "--seed"], TRAINING, "\\udce9' is no UTF-8"),
+        (["--seed", "1", "--seed", "2"], TRAINING, "--seed is given twice"),
+        (["--n_layer", "3", "--num_hidden_layers", "3"], TRAINING, "given twice"),
+        (["--config", __file__, "--config", __file__], TRAINING, "--config is given twice"),
+        (["--learning-rat", "1"], TRAINING, "--learning-rat (expected one that --help lists). Did you mean --learning_rate?"),
+        (["--n_layers=2"], TRAINING, "Did you mean --n_layer?"),
+        (["--zzzz"], TRAINING, "See --help"),
+        (["--config", "none.yaml"], TRAINING, "does not exist"),
+        (["--config", str(Path(__file__).parent)], TRAINING, "cannot be read"),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_one_line(argv, groups, words):
+    assert words in problems(argv, groups)[0]
 
 
 # Names.
@@ -181,46 +188,29 @@ def test_old_names_are_accepted_but_not_beside_the_new(config):
     file = config("model:\n  n_layer: 5\n  n_head: 2\n")
     assert parse(TRAINING, ["--config", file])[ModelArguments].num_hidden_layers == 5
     assert parse(TRAINING, ["--config", file, "--num_hidden_layers", "7"])[ModelArguments].num_hidden_layers == 7
-    assert "given twice" in problems(["--n_layer", "3", "--num_hidden_layers", "3"])[0]
     (line,) = problems(["--config", config("model:\n  n_layer: 5\n  num_hidden_layers: 5\n")])
     assert "model.num_hidden_layers repeats" in line and "model.n_layer" in line
 
 
-def test_a_setting_or_config_given_twice_is_an_error(config):
-    assert "--seed is given twice" in problems(["--seed", "1", "--seed", "2"])[0]
-    path = config("")
-    assert "--config is given twice" in problems(["--config", path, "--config", path])[0]
-
-
-def test_unknown_flags_get_the_nearest_name():
-    assert "unknown setting --learning-rat; did you mean --learning_rate?" in problems(["--learning-rat", "1"])[0]
-    assert "did you mean --n_layer?" in problems(["--n_layers=2"])[0]
-    assert "no setting has a name like it" in problems(["--zzzz"])[0]
-    assert problems(["--zzzz", "a", "b", "--seed", "x"]) == problems(["--zzzz"]) + problems(["--seed", "x"])
-
-
-def test_every_problem_of_file_and_flags_is_told_at_once(config):
+def test_every_problem_of_file_and_flags_is_reported_at_once(config):
     path = config(
-        "model:\n  hiden_size: 3\n  learning_rate: 1\n"
-        "data: 7\n"
-        "trainig:\n  seed: 1\n"
-        "seed: 4\n"
+        "model:\n  hiden_size: 3\n  learning_rate: 1\ndata: 7\ntrainig:\n  seed: 1\nseed: 4\n"
         "training:\n  max_steps: many\n  optim: adam\n"
     )
-    lines = problems(["--config", path, "--wieght_decay", "0.1"])
-    told = "\n".join(lines)
+    lines = problems(["--config", path, "--wieght_decay", "a", "b", "--sed", "1"])
     for words in (
-        "unknown setting --wieght_decay; did you mean --weight_decay?",
-        "model.hiden_size is no setting; did you mean hidden_size?",
-        "learning_rate belongs under `training:`",
+        "unknown setting --wieght_decay (expected one that --help lists). Did you mean --weight_decay?",
+        "unknown setting --sed (expected one that --help lists). Did you mean --seed?",
+        "model.hiden_size is no setting (expected a setting of `model:`). Did you mean hidden_size?",
+        "model.learning_rate is no setting (expected a setting of `model:`). Move it under `training:`.",
         "`data` is 7",
-        "unknown section `trainig`; did you mean training?",
-        "unknown section `seed`; seed belongs under `training:`",
+        "unknown section `trainig` (expected one of",
+        "Move it under `training:`",
         "training.max_steps is 'many'",
-        "training.optim is 'adam'; one of muon, adamw was wanted",
+        "training.optim is 'adam' (expected one of muon, adamw",
     ):
-        assert words in told
-    assert len(lines) == 8
+        assert words in "\n".join(lines)
+    assert len(lines) == 9
 
 
 def test_a_training_config_serves_train_tokenizer_too(config):
@@ -232,13 +222,8 @@ def test_a_training_config_serves_train_tokenizer_too(config):
     for name in ("train", "train-tokenizer"):
         read = parse(COMMANDS[name].groups, ["--config", path])
         assert read[DataArguments].block_size == 64 and read[TokenizerArguments].vocab_size == 300
-    assert (
-        "did you mean seed?"
-        in problems(["--config", config("training: {sed: 1}")], COMMANDS["train-tokenizer"].groups)[0]
-    )
-
-
-# Precedence.
+    wrong = ["--config", config("training: {sed: 1}")]
+    assert "Did you mean seed?" in problems(wrong, COMMANDS["train-tokenizer"].groups)[0]
 
 
 def test_default_then_file_then_flag(config):
@@ -250,24 +235,15 @@ def test_default_then_file_then_flag(config):
     assert "warmup_steps" not in read.given and read.config == path
 
 
-# Files that are not what they should be.
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("training:\n  seed: 1\n  seed: 2\n", "line 3: the key 'seed' is given twice"),
-        ("training: {seed: 1}\ntraining: {seed: 1}\n", "'training' is given twice"),
-        ("a: &x 1\ntraining: {seed: *x}\n", "aliases"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "aliases"),
-        ("training: {seed: !!python/object/apply:os.getcwd []}\n", "python/object"),
-        ("training: !mine {seed: 1}\n", "mine"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "line 2: aliases"),
         ("? [a, b]\n: 1\n", "a key is no word"),
         ("training: {seed: 1\n", "no readable YAML"),
         ("\ttraining: 1\n", "no readable YAML"),
         ("training: {}\n---\ndata: {}\n", "no readable YAML"),
-        ("[" * 5000, "nested too deeply"),
-        ("a: \x07\n", "no readable YAML"),
         ("- training\n", "holds a list"),
         ("just words\n", "holds a str"),
         ("training: {seed: 1}\n".encode("utf-16"), "cannot be read"),
@@ -277,19 +253,6 @@ def test_default_then_file_then_flag(config):
 def test_a_broken_file_is_one_line(config, text, words):
     (line,) = problems(["--config", config(text)])
     assert words in line
-
-
-def test_a_yaml_bomb_is_refused_before_it_grows(config):
-    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-        f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
-    )
-    (line,) = problems(["--config", config(bomb)])
-    assert "line 2: aliases" in line
-
-
-def test_a_missing_file_or_a_folder(tmp_path):
-    assert "does not exist" in problems(["--config", str(tmp_path / "none.yaml")])[0]
-    assert "cannot be read" in problems(["--config", str(tmp_path)])[0]
 
 
 def test_an_empty_file_and_a_byte_order_mark_are_fine(config):
@@ -333,13 +296,16 @@ def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, word):
     assert parse([DataArguments], ["--config", str(tmp_path / "run.yaml")])[DataArguments] == data
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(groups=st.tuples(*map(instances, TRAINING)))
-def test_resolved_settings_can_be_given_back(tmp_path_factory, groups):
+def test_settings_of_the_right_types_can_be_given_back_and_are_left_as_they_are(tmp_path_factory, groups):
     path = tmp_path_factory.mktemp("yaml") / "run.yaml"
     path.write_text(to_yaml(list(groups)), encoding="utf-8", newline="")
     read = parse(TRAINING, ["--config", str(path)])
     assert [read[group] for group in TRAINING] == list(groups)
+    for group in groups:
+        before = dataclasses.asdict(group)
+        assert check_types(group) == [] and dataclasses.asdict(group) == before
 
 
 @dataclass
@@ -350,7 +316,7 @@ class Words:
     word: str = dataclasses.field(default="", metadata={"help": "any"})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150)
 @given(word=printable)
 @example("1e5").via("a number to YAML 1.2, a word to 1.1")
 @example("1.0e5")
@@ -366,101 +332,40 @@ def test_any_text_survives_to_yaml_and_back(tmp_path_factory, word):
     assert parse((Words,), ["--config", str(path)])[Words].word == word
 
 
-def test_numbers_read_from_a_file_have_the_types_they_had(config):
-    assert load_yaml(config(to_yaml([TrainingArguments(learning_rate=1e-8, max_steps=3)])))["training"] == {
-        name: value for name, value in dataclasses.asdict(TrainingArguments(learning_rate=1e-8, max_steps=3)).items()
-        if value is not None and value != []
-    }  # fmt: skip
-
-
-# What can be wrong with settings that are each well-formed.
-
-FINE = (ModelArguments(), DataArguments(), TokenizerArguments(vocab_size=300), TrainingArguments(max_steps=1))
-
-
-def complaints(*groups) -> list[str]:
-    with pytest.raises(UsageError) as caught:
-        check_settings(*groups)
-    return str(caught.value).split("\n")
-
-
-def test_fine_settings_pass():
-    check_settings(*FINE)
-    check_settings(*(group() for group in (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)))
-    check_settings(ModelArguments(model_name_or_path="x"), TrainingArguments())
+# Values from Python.
 
 
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        (ModelArguments(hidden_size=100, num_attention_heads=8), "--hidden_size 100 is no multiple"),
-        (ModelArguments(hidden_size=10**9 + 7, num_attention_heads=7), "e.g. --num_attention_heads 1,"),
-        (ModelArguments(num_attention_heads=8, num_key_value_heads=3), "e.g. --num_key_value_heads 2"),
-        (ModelArguments(num_attention_heads=8, num_key_value_heads=-3), "--num_key_value_heads is -3"),
-        (ModelArguments(hidden_size=-5), "--hidden_size is -5; at least 1 was wanted"),
-        (ModelArguments(num_attention_heads=0), "--num_attention_heads is 0"),
-        (ModelArguments(hidden_dropout=1.0), "--hidden_dropout is 1.0; less than 1"),
-        (ModelArguments(rms_norm_eps=0), "--rms_norm_eps is 0"),
-        (ModelArguments(rope_parameters={"rope_type": "spiral"}), "the rope_type 'spiral'; one of default, linear,"),
-        (ModelArguments(rope_parameters={"rope_theta": "large"}), "the rope_theta 'large'; above 0"),
-        (ModelArguments(rope_parameters={"rope_theta": -1.0}), "the rope_theta -1.0; above 0"),
-        (DataArguments(block_size=0), "--block_size is 0"),
-        (DataArguments(validation_split_percentage=100), "0 to below 100"),
-        (DataArguments(validation_split_percentage=0), "validation needs some text"),
-        (DataArguments(document_separator=""), "--document_separator is empty"),
-        (DataArguments(max_train_samples=0), "--max_train_samples is 0"),
-        (TokenizerArguments(vocab_size=259), "use at least 260"),
-        (TokenizerArguments(vocab_size=10**9), "at most"),
-        (TokenizerArguments(vocab_size=300, tokenizer_type="char"), "its vocabulary follows from the text"),
-        (TokenizerArguments(vocab_size=300, tokenizer_name="x"), "either an existing tokenizer or one to train"),
-        (TokenizerArguments(min_frequency=0), "--min_frequency is 0"),
-        (TrainingArguments(max_steps=1, num_train_epochs=1), "--max_steps 1 and --num_train_epochs 1"),
-        (TrainingArguments(num_train_epochs=-1.0), "--num_train_epochs is -1.0"),
-        (TrainingArguments(max_steps=1, save_total_limit=1), "use 2 or more"),
-        (TrainingArguments(max_steps=1, min_learning_rate_ratio=2.0), "0 to 1 was wanted"),
-        (TrainingArguments(max_steps=1, adam_beta2=1.0), "--adam_beta2 is 1.0"),
-        (TrainingArguments(max_steps=1, muon_momentum=-0.1), "--muon_momentum is -0.1"),
-        (TrainingArguments(max_steps=1, learning_rate=-1.0), "--learning_rate is -1.0"),
-        (TrainingArguments(max_steps=1, license="Apache 2.0"), "--license is 'Apache 2.0'"),
-        (TrainingArguments(max_steps=1, language=["English"]), "--language is 'English'"),
-    ],
-)
-def test_one_impossible_setting_is_one_line(group, words):
-    (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in FINE))
-    assert words in line and line.count("; ") >= 2
-
-
-@pytest.mark.parametrize(
-    ("group", "words"),
-    [
-        (TrainingArguments(max_steps=1, optim="sgd"), "--optim is 'sgd'; one of muon, adamw was wanted"),
-        (TrainingArguments(max_steps=1, mixed_precision="fp32"), "--mixed_precision is 'fp32'; one of auto, no, bf16,"),
-        (TrainingArguments(max_steps=True), "--max_steps is True; a whole number was wanted"),
-        (TrainingArguments(max_steps=2.5), "--max_steps is 2.5; a whole number was wanted"),
-        (TrainingArguments(max_steps=[3]), "--max_steps is [3]; one int was wanted"),
-        (TrainingArguments(max_steps=1, muon_learning_rate=None), "--muon_learning_rate is empty; float was wanted"),
-        (TrainingArguments(max_steps=1, learning_rate=False), "--learning_rate is False; a number was wanted"),
-        (TrainingArguments(max_steps=1, learning_rate=float("inf")), "--learning_rate is inf; a number was wanted"),
-        (TrainingArguments(max_steps=1, overwrite=2), "--overwrite is 2; true or false was wanted"),
-        (TrainingArguments(max_steps=1, optim=None), "--optim is empty; one of muon, adamw was wanted"),
-        (TrainingArguments(max_steps=1, output_dir=5), "--output_dir is 5; text was wanted"),
-        (TrainingArguments(max_steps=1, output_dir=b"x"), "--output_dir is b'x'; text was wanted"),
+        (TrainingArguments(optim="sgd"), "--optim is 'sgd' (expected one of muon, adamw"),
+        (TrainingArguments(mixed_precision="fp32"), "--mixed_precision is 'fp32' (expected one of auto, no, bf16,"),
+        (TrainingArguments(max_steps=True), "--max_steps is True (expected a whole number"),
+        (TrainingArguments(max_steps=2.5), "--max_steps is 2.5 (expected a whole number"),
+        (TrainingArguments(max_steps=[3]), "--max_steps is [3] (expected one int"),
+        (TrainingArguments(muon_learning_rate=None), "--muon_learning_rate is empty (expected float"),
+        (TrainingArguments(learning_rate=False), "--learning_rate is False (expected a number"),
+        (TrainingArguments(learning_rate=float("inf")), "--learning_rate is inf (expected a number"),
+        (TrainingArguments(overwrite=2), "--overwrite is 2 (expected true or false"),
+        (TrainingArguments(optim=None), "--optim is empty (expected one of muon, adamw"),
+        (TrainingArguments(output_dir=5), "--output_dir is 5 (expected text"),
+        (TrainingArguments(output_dir=b"x"), "--output_dir is b'x' (expected text"),
         (
-            TrainingArguments(max_steps=1, resume_from_checkpoint=True),
-            "--resume_from_checkpoint is True; text was wanted",
+            TrainingArguments(resume_from_checkpoint=True),
+            "--resume_from_checkpoint is True (expected text",
         ),
-        (DataArguments(train_file=5), "--train_file is 5; text was wanted"),
-        (DataArguments(train_file={"a.txt"}), "--train_file is {'a.txt'}; text was wanted"),
-        (DataArguments(train_file=["a.txt", None]), "--train_file is empty; str was wanted"),
-        (DataArguments(sources=["a.txt"]), "--sources is 'a.txt'; a mapping"),
-        (ModelArguments(rope_parameters=[1]), "--rope_parameters is [1]; a mapping"),
-        (ModelArguments(hidden_size="wide"), "--hidden_size is 'wide'; a whole number was wanted"),
-        (TokenizerArguments(tokenizer_type="word"), "--tokenizer_type is 'word'; one of bpe, char, byte was wanted"),
+        (DataArguments(train_file=5), "--train_file is 5 (expected text"),
+        (DataArguments(train_file={"a.txt"}), "--train_file is {'a.txt'} (expected text"),
+        (DataArguments(train_file=["a.txt", None]), "--train_file is empty (expected str"),
+        (DataArguments(sources=["a.txt"]), "--sources is 'a.txt' (expected a mapping"),
+        (ModelArguments(rope_parameters=[1]), "--rope_parameters is [1] (expected a mapping"),
+        (ModelArguments(hidden_size="wide"), "--hidden_size is 'wide' (expected a whole number"),
+        (TokenizerArguments(tokenizer_type="word"), "--tokenizer_type is 'word' (expected one of bpe, char, byte"),
     ],
 )
 def test_python_is_checked_like_the_command_line(group, words):
-    (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in FINE))
-    assert words in line and line.count("; ") >= 2
+    (error,) = check_types(group)
+    assert words in str(error)
 
 
 @pytest.mark.parametrize(
@@ -483,64 +388,9 @@ def test_python_is_checked_like_the_command_line(group, words):
         (CorpusArguments(max_mean_word=False), "max_mean_word", "off"),
     ],
 )
-def test_what_python_may_say_more_shortly_becomes_what_the_field_holds(group, name, value):
+def test_what_python_says_in_short_becomes_what_the_field_holds(group, name, value):
     assert check_types(group) == []
     assert getattr(group, name) == value and type(getattr(group, name)) is type(value)
-
-
-@settings(max_examples=60, deadline=None)
-@given(groups=st.tuples(*map(instances, TRAINING)))
-def test_settings_of_the_right_types_are_left_as_they_are(groups):
-    for group in groups:
-        before = dataclasses.asdict(group)
-        assert check_types(group) == [] and dataclasses.asdict(group) == before
-
-
-def test_wrong_types_and_impossible_values_are_told_together():
-    lines = complaints(
-        ModelArguments(num_hidden_layers=0, hidden_size="wide"),
-        DataArguments(block_size=0),
-        TokenizerArguments(vocab_size="many"),
-        TrainingArguments(optim="sgd", mixed_precision="fp32"),
-    )
-    named = [line.split()[0] for line in lines]
-    assert named == ["--hidden_size", "--block_size", "--vocab_size", "--optim", "--mixed_precision"]
-
-
-def test_the_settings_of_a_corpus_are_checked_in_python_too():
-    with pytest.raises(UsageErrors) as caught:
-        check_corpus(CorpusArguments(preset="web", min_characters="few", output_dir="x"))
-    assert [str(error).split(" is ")[0] for error in caught.value.errors] == ["--preset", "--min_characters"]
-
-
-def test_all_impossible_settings_are_told_together():
-    lines = complaints(
-        ModelArguments(num_hidden_layers=0, max_position_embeddings=8),
-        DataArguments(block_size=9),
-        TokenizerArguments(vocab_size=3),
-        TrainingArguments(max_steps=0),
-    )
-    assert len(lines) == 4
-    assert (
-        "--block_size is 9; the model's context (--max_position_embeddings) is 8; use --block_size 8 or less"
-        in lines[-1]
-    )
-
-
-def test_the_smallest_vocabulary_is_the_tokenizers():
-    assert checks.SMALLEST_BPE == SMALLEST_BPE
-
-
-def test_the_kinds_of_rope_are_those_of_the_library():
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    assert set(checks.ROPE_TYPES) == {"default", *ROPE_INIT_FUNCTIONS}
-
-
-def test_every_range_names_settings_that_exist():
-    for table in (checks.AT_LEAST_ONE, checks.NOT_NEGATIVE, checks.BELOW_ONE):
-        for group, names in table.items():
-            assert set(names) <= {f.name for f in dataclasses.fields(group)}
 
 
 def test_lists_are_not_shared_between_instances():

@@ -1,11 +1,12 @@
-"""Conversations as ids: the assistant's words and its end of turn are learnt, and nothing typed is ever a control token."""
+"""Conversations as ids: the assistant's words and its end of turn are trained on, and nothing typed is ever a control token."""
+
+import copy
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.reading.schemas import check_messages
 from tinygpt_hf.tokenizing.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS, chat_pieces, encode_chat
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
@@ -37,32 +38,27 @@ def plain(tokenizer, text) -> list[int]:
 def test_ids_and_mask_are_those_written_out_by_hand(tokenizer):
     ids, mask = encode_chat(tokenizer, TALK)
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    wanted_ids, wanted_mask = [], []
+    expected_ids, expected_mask = [], []
     for message in TALK:
-        learnt = int(message["role"] == "assistant")
+        is_target = int(message["role"] == "assistant")
         head = [start, *plain(tokenizer, message["role"] + "\n")]
         body = [*plain(tokenizer, message["content"]), end]
-        wanted_ids += head + body + plain(tokenizer, "\n")
-        wanted_mask += [0] * len(head) + [learnt] * len(body) + [0]
-    assert (ids, mask) == (wanted_ids, wanted_mask)
-
-
-def test_what_is_learnt_is_what_the_assistant_says(tokenizer):
-    ids, mask = encode_chat(tokenizer, TALK)
-    said = tokenizer.decode([i for i, learnt in zip(ids, mask, strict=True) if learnt])
+        expected_ids += head + body + plain(tokenizer, "\n")
+        expected_mask += [0] * len(head) + [is_target] * len(body) + [0]
+    assert (ids, mask) == (expected_ids, expected_mask)
+    said = tokenizer.decode([i for i, bit in zip(ids, mask, strict=True) if bit])
     assert said == "Hello! What is it?<|im_end|> Well then.<|im_end|>"
-    assert len(ids) == len(mask) and set(mask) == {0, 1}
 
 
 def test_the_library_agrees_for_ordinary_contents(tokenizer):
-    """`apply_chat_template` tokenizes the whole at once, so it is compared by characters: which are learnt, which are not."""
+    """`apply_chat_template` tokenizes the whole at once, so it is compared by characters: which are is_target, which are not."""
     ids, mask = encode_chat(tokenizer, TALK)
     theirs = tokenizer.apply_chat_template(TALK, return_dict=True, return_assistant_tokens_mask=True)
     their_ids, their_mask = theirs["input_ids"], theirs["assistant_masks"]
     assert tokenizer.decode(ids) == tokenizer.decode(their_ids) == tokenizer.apply_chat_template(TALK, tokenize=False)
-    for wanted in (0, 1):
-        ours = tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m == wanted])
-        assert ours == tokenizer.decode([i for i, m in zip(their_ids, their_mask, strict=True) if m == wanted])
+    for bit in (0, 1):
+        ours = tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m == bit])
+        assert ours == tokenizer.decode([i for i, m in zip(their_ids, their_mask, strict=True) if m == bit])
 
 
 def test_the_library_agrees_to_the_token_where_no_word_spans_a_border(tokenizer):
@@ -81,25 +77,22 @@ def test_the_prompt_of_an_answer_is_the_beginning_of_the_conversation(tokenizer)
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-@pytest.mark.parametrize("typed", TYPED_MARKS)
-def test_what_is_typed_never_becomes_a_control_token(tokenizer, role, typed):
-    talk = [dict(message) for message in TALK]
-    number = [m["role"] for m in talk].index(role)
-    ordinary, _ = encode_chat(tokenizer, talk)
-    talk[number]["content"] = typed
-    ids, mask = encode_chat(tokenizer, talk)
-    special = lambda found: [i for i in found if i < len(SPECIAL_TOKENS)]  # noqa: E731
-    assert special(ids) == special(ordinary)
-    begin = ids.index(tokenizer.convert_tokens_to_ids("<|im_start|>"))
-    assert begin == 0 and "".join(p for p, _, t in chat_pieces(tokenizer, talk) if t).count(typed) == 1
-    assert tokenizer.decode(ids) == tokenizer.apply_chat_template(talk, tokenize=False)
+def test_what_is_typed_never_becomes_a_control_token(tokenizer, role):
+    ordinary, _ = encode_chat(tokenizer, TALK)
+    for typed in TYPED_MARKS:
+        talk = [dict(message) for message in TALK]
+        talk[[m["role"] for m in talk].index(role)]["content"] = typed
+        ids, _ = encode_chat(tokenizer, talk)
+        assert [i for i in ids if i < len(SPECIAL_TOKENS)] == [i for i in ordinary if i < len(SPECIAL_TOKENS)]
+        assert "".join(p for p, _, t in chat_pieces(tokenizer, talk) if t).count(typed) == 1
+        assert tokenizer.decode(ids) == tokenizer.apply_chat_template(talk, tokenize=False)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60)
 @given(content=st.text(st.characters(codec="utf-8"), min_size=1, max_size=30), other=st.sampled_from(TYPED_MARKS))
 def test_any_content_is_one_piece_unchanged(tokenizer, content, other):
     talk = [{"role": "user", "content": content + other}, {"role": "assistant", "content": other + content}]
-    assert [(p, learnt) for p, learnt, typed in chat_pieces(tokenizer, talk) if typed] == [
+    assert [(p, is_target) for p, is_target, typed in chat_pieces(tokenizer, talk) if typed] == [
         (content + other, False),
         (other + content, True),
     ]
@@ -108,15 +101,13 @@ def test_any_content_is_one_piece_unchanged(tokenizer, content, other):
     assert tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m]) == other + content + "<|im_end|>"
 
 
-def test_a_template_without_marks_learns_the_words_and_the_special_token_after_them(tiny_tokenizer):
-    import copy
-
+def test_a_template_without_marks_trains_on_the_words_and_the_special_token_after_them(tiny_tokenizer):
     bare = copy.deepcopy(tiny_tokenizer)
     bare.chat_template = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")
     assert encode_chat(bare, TALK) == encode_chat(tiny_tokenizer, TALK)
     bare.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>\n{% endfor %}"
     ids, mask = encode_chat(bare, TALK)
-    said = [i for i, learnt in zip(ids, mask, strict=True) if learnt]
+    said = [i for i, is_target in zip(ids, mask, strict=True) if is_target]
     assert bare.decode(said) == "Hello! What is it?<|endoftext|> Well then.<|endoftext|>"
 
 
@@ -130,36 +121,8 @@ def test_a_template_without_marks_learns_the_words_and_the_special_token_after_t
     ],
 )
 def test_a_template_that_fails_is_one_line(tiny_tokenizer, template, words):
-    import copy
-
     broken = copy.deepcopy(tiny_tokenizer)
     broken.chat_template = template
     with pytest.raises(UsageError) as caught:
         encode_chat(broken, TALK)
     assert words in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_sound_conversations_pass():
-    for messages in (TALK, TALK[1:], TALK[1:2], TALK[:2]):
-        check_messages(messages, "here")
-
-
-@pytest.mark.parametrize(
-    ("messages", "words"),
-    [
-        ("Hi", "is no list of messages"),
-        ([], "is no list of messages"),
-        ([{}], "message 1 has no text under `content`"),
-        ([TALK[1], {"role": "assistant", "content": None}], "message 2 has no text"),
-        ([TALK[1], TALK[0]], "message 2 has the role 'system' where 'assistant' is due"),
-        ([TALK[2]], "message 1 has the role 'assistant' where 'user' is due"),
-        ([TALK[1], TALK[1]], "message 2 has the role 'user' where 'assistant' is due"),
-        ([TALK[1], {"role": "tool", "content": "x"}], "the role 'tool'"),
-        ([{"role": ["user"], "content": "x"}], "the role ['user']"),
-        ([{"role": "user", "content": " \n"}], "message 1 is empty"),
-    ],
-)
-def test_what_is_no_conversation_is_named(messages, words):
-    with pytest.raises(UsageError) as caught:
-        check_messages(messages, "chats.jsonl, line 7")
-    assert str(caught.value).startswith("chats.jsonl, line 7: ") and words in str(caught.value)

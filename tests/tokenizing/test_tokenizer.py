@@ -57,22 +57,15 @@ def ids_of(tokenizer, text) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
-@given(text=any_text)
-def test_any_text_comes_back_byte_for_byte(tokenizers, kind, text):
-    tokenizer = tokenizers[kind]
-    ids = ids_of(tokenizer, text)
-    assert tokenizer.decode(ids) == text
-    assert not set(ids) & set(range(len(SPECIAL_TOKENS)))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("text", HARD)
-def test_hard_text_comes_back_byte_for_byte(tokenizers, kind, text):
-    ids = ids_of(tokenizers[kind], text)
-    assert tokenizers[kind].decode(ids) == text
-    assert not set(ids) & set(range(len(SPECIAL_TOKENS)))
+@settings(max_examples=150)
+@example("").via("the least")
+@given(text=any_text | st.sampled_from(HARD))
+def test_any_text_comes_back_byte_for_byte(tokenizers, text):
+    for words in (text, *HARD) if not text else (text,):
+        for tokenizer in tokenizers.values():
+            ids = ids_of(tokenizer, words)
+            assert tokenizer.decode(ids) == words
+            assert not set(ids) & set(range(len(SPECIAL_TOKENS)))
 
 
 def test_a_byte_is_one_token_and_a_known_character_is_one_token(tokenizers):
@@ -141,14 +134,14 @@ def pre_tokens(tokenizer, text) -> list[str]:
     return [text[a:b] for _, (a, b) in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(st.sampled_from("ab Z'sdtrevml19²é四🙂\u0301!?.-_ \t\n\r\u00a0\u3000"), max_size=30))
 @example("I'll we'RE  it's 'tis\n\n  x\t\ty \n")
 def test_words_are_cut_by_the_pattern_of_gpt2(tokenizers, text):
     assert pre_tokens(tokenizers["bpe"], text) == GPT2.findall(text)
 
 
-def test_the_stock_parts_are_those_of_gpt2(tokenizers, tiny_text):
+def test_the_stock_parts_are_those_of_gpt2(tokenizers):
     from tokenizers import pre_tokenizers
 
     core = json.loads(tokenizers["bpe"].backend_tokenizer.to_str())
@@ -157,10 +150,6 @@ def test_the_stock_parts_are_those_of_gpt2(tokenizers, tiny_text):
     assert core["model"]["type"] == "BPE" and core["post_processor"]["special_tokens"] == {}
     letters = {token for token in core["model"]["vocab"] if len(token) == 1}
     assert letters == set(pre_tokenizers.ByteLevel.alphabet())
-    words = {"".join(t) for t in GPT2.findall(tiny_text)}
-    learnt = [token for token in core["model"]["vocab"] if token not in letters and token not in SPECIAL_TOKENS]
-    decoded = [tokenizers["bpe"].backend_tokenizer.decoder.decode([token]) for token in learnt]
-    assert all(any(token in word for word in words) or not token.isascii() for token in decoded)
 
 
 def test_training_is_deterministic(tiny_text):
@@ -175,7 +164,7 @@ def test_the_vocabulary_ends_where_the_text_does():
 
 
 def test_bad_sizes_and_texts():
-    with pytest.raises(UsageError, match="--vocab_size is 259; .* use at least 260"):
+    with pytest.raises(UsageError, match="--vocab_size is 259 .* Use at least 260"):
         train_tokenizer(["text"], "bpe", 259)
     for kind in KINDS:
         with pytest.raises(UsageError, match="the text is empty"):
@@ -183,34 +172,30 @@ def test_bad_sizes_and_texts():
 
     def unreadable():
         yield "text"
-        raise UsageError("seen", "wanted", "do")
+        raise UsageError("unreadable", "text", "fix it")
 
     for kind in KINDS:
-        with pytest.raises(UsageError, match="seen; wanted; do"):
+        with pytest.raises(UsageError, match="unreadable"):
             train_tokenizer(unreadable(), kind, 300)
 
 
 # Loading.
 
 
+NONE = "no tokenizer could be loaded"
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "no tokenizer could be loaded"),
-        ({"tokenizer.json": b"{"}, "no tokenizer could be loaded"),
-        ({"tokenizer.json": b"{}"}, "no tokenizer could be loaded"),
-        ({"tokenizer.json": b"[]"}, "no tokenizer could be loaded"),
-        ({"tokenizer.json": bytes(range(256))}, "no tokenizer could be loaded"),
-        ({"tokenizer.json": b"[" * 100_000}, "no tokenizer could be loaded"),
-        ({"tokenizer.json": None, "tokenizer_config.json": b"[1]"}, "no tokenizer could be loaded"),
+        ({}, NONE),
+        *(({"tokenizer.json": data}, NONE) for data in (b"{", b"{}", b"[]", bytes(range(256)), b"[" * 100_000)),
+        ({"tokenizer.json": None, "tokenizer_config.json": b"[1]"}, NONE),
         ({"tokenizer.json": None}, "has no end-of-text token"),
-        (
-            {"tokenizer.json": None, "tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["x.Y", "x.Y"]}}'},
-            "no tokenizer",
-        ),
+        ({"tokenizer.json": None, "tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["x.Y", "x.Y"]}}'}, NONE),
     ],
 )
-def test_a_folder_that_holds_no_sound_tokenizer_is_one_line(reopened, tmp_path, capfd, files, words):
+def test_a_folder_that_holds_no_valid_tokenizer_is_one_line(reopened, tmp_path, capfd, files, words):
     for name, data in files.items():
         (tmp_path / name).write_bytes((reopened["bpe"] / name).read_bytes() if data is None else data)
     with pytest.raises(UsageError) as caught:
@@ -221,7 +206,7 @@ def test_a_folder_that_holds_no_sound_tokenizer_is_one_line(reopened, tmp_path, 
 
 @pytest.mark.parametrize("name", ["", "/none/there", "somebody/none", "../up"])
 def test_a_name_that_leads_nowhere_is_one_line(name):
-    with pytest.raises(UsageError, match="no tokenizer could be loaded.*; .*; check --tokenizer_name"):
+    with pytest.raises(UsageError, match="no tokenizer could be loaded.* Check --tokenizer_name"):
         load_tokenizer(name)
 
 

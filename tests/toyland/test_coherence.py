@@ -24,12 +24,12 @@ LOST = (
 @pytest.fixture(scope="module")
 def stories():
     rng = Random(7)
-    return [tell(rng, held_out=True) for _ in range(120)]
+    return [tell(rng, held_out=True) for _ in range(90)]
 
 
 def test_unseen_stories_hold_together():
-    told = [document["text"] for document in toyland.documents(5, 400, "heldout") if document["kind"] == "story"]
-    assert len(told) > 100 and sum(not incoherence(text) for text in told) >= 0.99 * len(told)
+    told = [document["text"] for document in toyland.documents(5, 350, "heldout") if document["kind"] == "story"]
+    assert len(told) > 80 and sum(not incoherence(text) for text in told) >= 0.99 * len(told)
 
 
 def mentions(words, text: str) -> list[re.Match]:
@@ -40,7 +40,7 @@ def swapped(text: str, place: re.Match, word: str) -> str:
     return text[: place.start()] + word + text[place.end() :]
 
 
-def a_stranger(story, rng, stories):
+def stranger(story, rng, stories):
     """One mention of a name that is said at least twice becomes the name of somebody who is not in the story."""
     said = mentions(NAMES, text := story.text())
     again = [place for place in said if sum(other[0] == place[0] for other in said) > 1]
@@ -48,27 +48,27 @@ def a_stranger(story, rng, stories):
     return again and swapped(text, rng.choice(again), rng.choice([name for name in NAMES if name not in here]))
 
 
-def the_other_one(story, rng, stories):
+def other_person(story, rng, stories):
     """One mention of a name becomes the name of another person of the story."""
     said = mentions(NAMES, text := story.text())
     here = sorted({place[0] for place in said})
     return len(here) > 1 and swapped(text, place := rng.choice(said), rng.choice([n for n in here if n != place[0]]))
 
 
-def a_pronoun(story, rng, stories):
+def pronoun(story, rng, stories):
     """One he, she, him, his or her becomes one of the other gender."""
     said = mentions(OTHER_PRONOUNS, text := story.text())
     return said and swapped(text, place := rng.choice(said), rng.choice(OTHER_PRONOUNS[place[0]]))
 
 
-def the_thing(story, rng, stories):
+def other_thing(story, rng, stories):
     """One mention of the thing, which is said at least twice, becomes what another story is about."""
     said = mentions([story.key[1]], text := story.text())
     things = sorted({other.key[1] for other in stories} - {story.key[1]})
     return len(said) > 1 and swapped(text, rng.choice(said), rng.choice(things))
 
 
-@pytest.mark.parametrize("swap", [a_stranger, the_other_one, a_pronoun, the_thing])
+@pytest.mark.parametrize("swap", [stranger, other_person, pronoun, other_thing])
 def test_with_one_word_swapped_they_do_not(stories, swap):
     rng = Random(0)
     broken = [text for story in stories if (text := swap(story, rng, stories))]
@@ -90,6 +90,7 @@ def test_nonsense_is_not_coherent():
         "",
     ):
         assert wrong != LOST and incoherence(wrong), wrong
+    assert "5 sentences" in incoherence("There once was a girl named Molly. Molly had a red kite.")
     assert incoherence(LOST.replace("Molly thanked", "Clara thanked")).endswith('go on with: "Clara thanked Leo."')
 
 
@@ -98,22 +99,16 @@ def test_it_need_not_be_told_word_for_word_as_toyland_does():
         LOST.replace("Molly had", "One rainy day, Molly had"),  # when it was matters to nobody
         LOST.replace("red kite", "golden lion").replace("kite", "lion"),  # a thing no such story is about
         LOST.replace("Molly thanked Leo", "Molly thanked him"),
-        LOST.replace(
-            "Molly thanked Leo.", "Molly thanked Leo. Molly was very careful with the kite."
-        ),  # of another plot
+        LOST.replace("thanked Leo.", "thanked Leo. Molly was very careful with the kite."),  # of another plot
     ):
         assert other != LOST and incoherence(other) == ""
 
 
 def test_a_story_that_was_cut_off_is_judged_up_to_its_last_whole_sentence(stories):
-    for story in stories[:5]:
+    for story in stories[:3]:
         text = story.text()
         for end in range(len(" ".join(story.sentences[:6])), len(text), 13):
             assert incoherence(text[:end], cut_off=True) == ""
     assert incoherence(LOST[:-1]) and not incoherence(LOST[:-1], cut_off=True)
     assert incoherence(LOST.replace("Molly thanked Leo", "Clara thanked Leo")[:-5], cut_off=True)
     assert incoherence("There once was a girl named Molly. Molly and the and the and the and", cut_off=True)
-
-
-def test_a_story_that_ends_before_it_began_is_none():
-    assert "5 sentences" in incoherence("There once was a girl named Molly. Molly had a red kite.")

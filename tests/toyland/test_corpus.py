@@ -6,32 +6,19 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.toyland import corpus as toyland
+from tinygpt_hf.toyland.coherence import SENTENCE
 from tinygpt_hf.toyland.grammar import Telling, frame, person, place, thing
-from tinygpt_hf.toyland.lexicon import NAMES_F, NAMES_M, lexicon
+from tinygpt_hf.toyland.lexicon import NAMES_F, NAMES_M
 from tinygpt_hf.toyland.stories import is_held_out, openings, plots
 
-# The closed classes, as English grammar lists them.
-CLOSED = set(
-    """a an the this that some any all both each every no much many most more enough
-    i me my mine myself you your yours yourself he him his she her it its we us our they them their
-    who what whose which where when why how
-    anybody everybody everything nobody nothing something others else
-    be am is are was were been have has had do does did done can could cannot will would may must should
-    not to there please
-    about after as at before behind beside by for from in into near of on onto out over plus than
-    under until with without
-    and because but or
-    one two three four five six seven eight nine ten sixty first""".split()
-)
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-QUESTION_KINDS = {
-    "who", "what", "where", "why", "when", "color", "count", "number", "whose", "task", "fact", "identity", "unknown",
-}  # fmt: skip
+QUESTION_KINDS = set("who what where why when color count number whose task fact identity unknown".split())
 
 
 def texts_of(document: dict) -> list[str]:
@@ -48,12 +35,17 @@ def digest(documents: list[dict]) -> str:
 
 @pytest.fixture(scope="module")
 def train() -> list[dict]:
-    return list(toyland.documents(seed=0, size=5000))
+    return list(toyland.documents(seed=0, size=3000))
 
 
 @pytest.fixture(scope="module")
 def held_out() -> list[dict]:
-    return list(toyland.documents(seed=0, size=2000, split="heldout"))
+    return list(toyland.documents(seed=0, size=1500, split="heldout"))
+
+
+@pytest.fixture(scope="module")
+def stories(train) -> list[str]:
+    return [document["text"] for document in train if document["kind"] == "story"]
 
 
 @pytest.fixture(scope="module")
@@ -82,28 +74,17 @@ def test_the_corpus_stays_the_same_from_version_to_version():
     assert digest(made) == "812174e6562bf8f7c8bb00ab3b48faa172f275526fbcb23a5b450bc2e506a1e6"
 
 
-def test_seed_and_split_make_other_documents(train, held_out):
+def test_documents_are_distinct_and_those_of_other_seeds_are_others(train, held_out, stories):
     other = list(toyland.documents(seed=1, size=200))
-    assert not {json.dumps(texts_of(document)) for document in train if document["kind"] == "story"}.intersection(
-        json.dumps(texts_of(document)) for document in other
-    )
-    assert len({document["id"] for document in (*train, *other, *held_out)}) == 7200
-
-
-def test_nearly_all_documents_are_distinct(train):
+    assert not set(stories) & {text for document in other for text in texts_of(document)}
+    assert len({document["id"] for document in (*train, *other, *held_out)}) == 4700
     assert len({json.dumps(texts_of(document)) for document in train}) >= 0.98 * len(train)
-    stories = [document["text"] for document in train if document["kind"] == "story"]
     assert len(set(stories)) == len(stories)
 
 
 def test_kinds_come_in_their_shares(train):
-    share = {
-        kind: sum(document["kind"] == kind for document in train) / len(train)
-        for kind in ("story", "facts", "dialogue")
-    }
-    assert (
-        abs(share["story"] - 0.30) < 0.03 and abs(share["facts"] - 0.08) < 0.02 and abs(share["dialogue"] - 0.62) < 0.03
-    )
+    for kind, share, margin in (("story", 0.30, 0.03), ("facts", 0.08, 0.02), ("dialogue", 0.62, 0.03)):
+        assert abs(sum(document["kind"] == kind for document in train) / len(train) - share) < margin
 
 
 # Toys that only ever enter a story as its key object, so that text alone shows who meets what.
@@ -123,37 +104,33 @@ def test_held_out_combinations_never_occur_in_train(train, held_out):
 
     assert not any(pairs & kept for pairs in met(train))
     meetings = [pairs for pairs in met(held_out) if pairs]
-    assert len(meetings) > 100 and sum(bool(pairs & kept) for pairs in meetings) > 0.9 * len(meetings)
+    assert len(meetings) > 80 and sum(bool(pairs & kept) for pairs in meetings) > 0.9 * len(meetings)
 
 
 def test_held_out_texts_and_questions_are_new(train, held_out, asked):
     known = {text for document in train for text in texts_of(document)}
-    stories = [document["text"] for document in held_out if document["kind"] == "story"]
-    assert len(stories) > 500 and not known.intersection(stories)
+    unseen = [document["text"] for document in held_out if document["kind"] == "story"]
+    assert len(unseen) > 350 and not known.intersection(unseen)
     told = [question for question in asked if len(question["messages"][0]["content"].split()) > 20]
     assert len(told) > 800 and not any(question["messages"][0]["content"] in known for question in told)
 
 
 def test_every_word_is_known(train, held_out, asked):
+    """vocabulary.txt was read by a person; a new word in a table must be written there too."""
     vocabulary = toyland.vocabulary()
-    assert 1300 <= len(vocabulary) <= 1700
-    assert vocabulary <= set(lexicon()) | CLOSED
-    assert not CLOSED & {word for word in ("cat", "run", "red")}
-    seen = {word for document in (*train, *held_out) for text in texts_of(document) for word in words_of(text)}
-    seen |= {word for question in asked for message in question["messages"] for word in words_of(message["content"])}
-    assert seen <= vocabulary
-    assert len(seen) > 0.98 * len(vocabulary), sorted(vocabulary - seen)
+    assert vocabulary == set((Path(__file__).parent / "vocabulary.txt").read_text().split())
+    used = {word for document in (*train, *held_out) for text in texts_of(document) for word in words_of(text)}
+    used |= {word for question in asked for message in question["messages"] for word in words_of(message["content"])}
+    assert used <= vocabulary
+    assert len(used) > 0.97 * len(vocabulary), sorted(vocabulary - used)
 
 
 def test_a_and_an_follow_the_sound(train):
-    checked = 0
-    for document in train[:2500]:
-        for text in texts_of(document):
-            for article, word in re.findall(r"\b([Aa]n?) ([a-z]+)", text):
-                vowel = word[0] in "aeiou" or word == "hour"
-                assert (article.lower() == "an") == vowel, text
-                checked += 1
-    assert checked > 2500
+    pairs = [
+        pair for document in train for text in texts_of(document) for pair in re.findall(r"\b([Aa]n?) ([a-z]+)", text)
+    ]
+    assert len(pairs) > 2500
+    assert all((article.lower() == "an") == (word[0] in "aeiou" or word == "hour") for article, word in pairs)
 
 
 SPEECH = re.compile(
@@ -161,18 +138,13 @@ SPEECH = re.compile(
 )
 
 
-def sentences_of(text: str) -> list[str]:
-    """Split where a sentence ends; one that opens with a quotation goes on to its said-part."""
-    return re.findall(r'(?: ?"[^"]*" [a-z][^".]*\.)|(?:[^".?!]*"[^"]*")|(?:[^".?!]+[.?!])', text)
-
-
 def test_punctuation_keeps_the_conventions(train):
-    for document in train[:2500]:
+    for document in train[:1500]:
         for text in texts_of(document):
             assert not re.search(r"  |[;()\d]|[^ -~]| [.,?!]|[.?!,][A-Za-z]|\.\.|^\s|\s$", text), text
             assert text.count('"') % 2 == 0, text
             assert text[0].isupper() or text[0] == '"', text
-            parts = [part.strip() for part in sentences_of(text)]
+            parts = SENTENCE.findall(text)
             assert " ".join(parts) == text, (parts, text)
             for part in parts:
                 if '"' in part:
@@ -181,22 +153,21 @@ def test_punctuation_keeps_the_conventions(train):
                     assert re.fullmatch(r"[A-Z][A-Za-z', ]*[.?!]", part), part
 
 
-def test_lengths_stay_small(train):
+def test_lengths_stay_small(train, stories):
     for document in train:
         words = [len(text.split()) for text in texts_of(document)]
         if document["kind"] == "story":
-            assert 20 <= words[0] <= 110 and 5 <= len(sentences_of(document["text"])) <= 13, document["text"]
+            assert 20 <= words[0] <= 110 and 5 <= len(SENTENCE.findall(document["text"])) <= 13, document["text"]
         elif document["kind"] == "facts":
             assert 8 <= words[0] <= 70
         else:
             assert sum(words) <= 170 and 2 <= len(words) <= 18
-    stories = [len(document["text"].split()) for document in train if document["kind"] == "story"]
-    assert 40 <= sum(stories) / len(stories) <= 90
+    assert 40 <= sum(len(text.split()) for text in stories) / len(stories) <= 90
 
 
 def test_conversations_alternate_and_start_with_the_user(train, held_out, asked):
     dialogues = [document["messages"] for document in (*train, *held_out) if document["kind"] == "dialogue"]
-    assert len(dialogues) > 2500
+    assert len(dialogues) > 1500
     for messages in dialogues:
         assert [message["role"] for message in messages] == ["user", "assistant"] * (len(messages) // 2)
     for question in asked:
@@ -205,61 +176,51 @@ def test_conversations_alternate_and_start_with_the_user(train, held_out, asked)
 
 
 def test_questions_are_answered_by_what_was_said(asked):
+    def holds(text: str, keys: list[str]) -> bool:
+        return any(re.search(rf"\b{re.escape(key)}(?!\w)", text, re.I) for key in keys)
+
     assert {question["kind"] for question in asked} == QUESTION_KINDS
     answered_from_text = 0
     for question in asked:
-        kind, accept, said = question["kind"], question["accept"], question["messages"][0]["content"]
-        assert accept and any(re.search(rf"\b{re.escape(key)}(?!\w)", question["answer"], re.I) for key in accept), (
-            question
-        )
+        kind, accept, told = question["kind"], question["accept"], question["messages"][0]["content"]
+        assert holds(question["answer"], accept), question
         if kind == "unknown":
             assert question["answer"].startswith("I do not know.")
-            continue
-        if kind not in ("task", "fact", "identity"):
-            keys = [key.removesuffix("'s") for key in accept]
-            assert any(re.search(rf"\b{re.escape(key)}(?!\w)", said, re.I) for key in keys), question
+        elif kind not in ("task", "fact", "identity"):
+            assert holds(told, [key.removesuffix("'s") for key in accept]), question
             only_question = re.findall(r"[^.?!]+[.?!]", question["messages"][-1]["content"])[-1]
             assert not any(re.search(rf"\b{re.escape(key)}(?!\w)", only_question) for key in accept), question
             answered_from_text += 1
     assert answered_from_text > 700
-    whole = [question for question in asked if question["kind"] in ("what", "who", "where", "color")]
-    assert len({question["answer"] for question in whole}) > 0.7 * len(whole)
+    answers = [question["answer"] for question in asked if question["kind"] in ("what", "who", "where", "color")]
+    assert len(set(answers)) > 0.7 * len(answers)
 
 
-def test_pronouns_have_someone_to_mean(train):
+def test_pronouns_have_someone_to_mean(stories):
     """Every he, him, his has a boy or man before it in the story, every she, her a girl or woman."""
     male = set(NAMES_M) | {"dad", "grandpa", "king", "snowman", "brother", "boy"}
     female = set(NAMES_F) | {"mom", "grandma", "queen", "girl", "mother"}
     pronouns = {"he": male, "him": male, "his": male, "she": female, "her": female}
-    found = 0
-    for document in train:
-        if document["kind"] == "story":
-            words = words_of(document["text"])
-            for place_, word in enumerate(words):
-                if word in pronouns:
-                    assert pronouns[word].intersection(words[:place_]), document["text"]
-                    found += 1
-    assert found > 2000
+    checked = 0
+    for story in stories:
+        words = words_of(story)
+        for position, word in enumerate(words):
+            if word in pronouns:
+                assert pronouns[word].intersection(words[:position]), story
+                checked += 1
+    assert checked > 1200
 
 
-def test_a_name_alone_takes_a_singular_verb(train):
+def test_a_name_alone_takes_a_singular_verb(stories):
     names = "|".join(name.capitalize() for name in NAMES_M + NAMES_F)
     wrong = re.compile(rf"(?<!and )\b({names}) (were|are|have|do|go|see|find|run|say)\b")
     plural = re.compile(rf"\b(?:{names}) and (?:{names}) (was|is|has|does|goes|finds|runs|plays|makes)\b")
-    for document in train:
-        if document["kind"] == "story":
-            assert not wrong.search(document["text"]) and not plural.search(document["text"]), document["text"]
+    assert not [story for story in stories if wrong.search(story) or plural.search(story)]
 
 
 def test_the_grammar_inflects_refers_and_agrees():
     tom, ben, mia = person("tom", "m"), person("ben", "m"), person("mia", "f")
-    cast = {
-        "A": tom,
-        "B": mia,
-        "T": thing("shoe" + "s", "red", "pl"),
-        "E": thing("egg"),
-        "P": place("park", "in"),
-    }
+    cast = {"A": tom, "B": mia, "T": thing("shoes", "red", "pl"), "E": thing("egg"), "P": place("park", "in")}
     past, present = Telling(cast, past=True), Telling(cast, past=False)
     lost = frame("{A} <lose> {an:T}, and {he:T} <be:T> gone.")
     assert past.sentence(lost) == "Tom lost some red shoes, and they were gone."
@@ -280,7 +241,7 @@ def test_there_are_many_plots_and_frames():
     assert all(len(plot.asks) >= 3 for plot in plots())
 
 
-def test_story_openings_begin_held_out_stories(train):
+def test_story_openings_begin_held_out_stories():
     begun = toyland.story_openings(seed=0, size=200)
     assert len(begun) == 200 and begun == toyland.story_openings(seed=0, size=200)
     for opening in begun:
@@ -289,5 +250,5 @@ def test_story_openings_begin_held_out_stories(train):
 
 
 def test_an_unknown_split_is_a_users_mistake():
-    with pytest.raises(UsageError, match="'test'.*train and heldout"):
+    with pytest.raises(UsageError, match="'test'.*train or heldout"):
         toyland.document(0, 0, split="test")

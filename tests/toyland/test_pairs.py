@@ -1,4 +1,4 @@
-"""Toyland's minimal pairs: one fault each, in toyland's words, and not one sentence of the training documents."""
+"""Toyland's minimal pairs: one error each, in toyland's words, and not one sentence of the training documents."""
 
 import re
 from collections import Counter
@@ -26,7 +26,7 @@ def test_the_seed_decides_and_the_paradigms_come_in_turn(made):
 
 
 def difference(pair: dict) -> tuple[list[str], list[str]]:
-    """The words in which the two sentences differ, between their common beginning and their common end."""
+    """Return the words in which the two sentences differ, between their common beginning and their common end."""
     good, bad = pair["sentence_good"].split(), pair["sentence_bad"].split()
     same = len(list(takewhile(lambda both: both[0] == both[1], zip(good, bad, strict=False))))
     good, bad = good[same:], bad[same:]
@@ -34,7 +34,7 @@ def difference(pair: dict) -> tuple[list[str], list[str]]:
     return good[: len(good) - same], bad[: len(bad) - same]
 
 
-def test_the_two_sentences_differ_in_one_place_by_the_fault_alone(made):
+def test_the_two_sentences_differ_in_one_place_alone(made):
     for pair in made:
         good, bad = difference(pair)
         if pair["UID"] == "word_order":
@@ -44,7 +44,7 @@ def test_the_two_sentences_differ_in_one_place_by_the_fault_alone(made):
         assert Counter(pair["sentence_good"])["."] == Counter(pair["sentence_bad"])["."]
 
 
-def test_the_faults_are_those_of_their_paradigm(made):
+def test_the_errors_are_those_of_their_paradigm(made):
     forms = {
         "agreement": {"has have", "wants want", "was were", "does do", "were was", "play plays", "do does", "is are", "are is"},
         "pronoun": {"he she", "she he", "he him", "she her", "his her", "her his", "him he", "her she", "it them", "them it",
@@ -72,7 +72,7 @@ def test_the_words_are_toylands_and_the_sentences_are_not(made):
     assert {
         word for pair in made for side in list(pair.values())[:2] for word in words_of(side)
     } <= toyland.vocabulary()
-    documents = toyland.documents(42, 4000)
+    documents = toyland.documents(42, 3000)
     read = "\n".join(
         text for d in documents for text in ([d["text"]] if "text" in d else [m["content"] for m in d["messages"]])
     )

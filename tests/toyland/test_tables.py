@@ -9,16 +9,13 @@ from tinygpt_hf.toyland.tables import DATA, Exchange, entries, exchange, parsed,
 def test_a_table_is_sections_of_lines():
     text = "# a comment\n\n[one]\nkey: a b\n    c d\n\nother: e\n[two]\n# inside\nplain line\n"
     assert parsed(text) == {"one": ["key: a b c d", "other: e"], "two": ["plain line"]}
-
-
-def test_a_section_stands_once():
     with pytest.raises(ValueError, match=r"\[one\] stands twice"):
         parsed("[one]\na\n[two]\nb\n[one]\nc\n")
 
 
 def test_an_exchange_has_parts_that_can_be_missing():
-    whole = exchange("color: What color is it? / what color it is -> It is red. [red; crimson]")
-    assert whole == Exchange("color", "What color is it?", "what color it is", "It is red.", ("red", "crimson"))
+    full = exchange("color: What color is it? / what color it is -> It is red. [red; crimson]")
+    assert full == Exchange("color", "What color is it?", "what color it is", "It is red.", ("red", "crimson"))
     assert exchange("Hello! -> Good day, friend.", "greeting") == Exchange(
         "greeting", "Hello!", "", "Good day, friend.", ("Good day, friend",)
     )
@@ -27,8 +24,8 @@ def test_an_exchange_has_parts_that_can_be_missing():
     )  # fmt: skip
 
 
-def test_no_table_is_there_for_nothing():
-    assert {path.stem for path in DATA.glob("*.txt")} == {"facts", "plots", "pools", "shared", "talk", "tasks", "words"}
+def test_every_table_is_used():
+    assert {path.stem for path in DATA.glob("*.txt")} == set("facts pairs plots pools shared talk tasks words".split())
     drawn = {line.split("=")[1] for lines in table("plots").values() for line in lines[0].split() if "=" in line}
     assert drawn | {"age", "home", "hair", "number", "spot", "deed"} == set(table("pools"))
     named = {line[1:] for lines in table("plots").values() for line in lines if line[0] == "@"}

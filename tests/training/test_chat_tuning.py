@@ -177,7 +177,7 @@ def test_the_end_of_turn_of_another_template_stops_as_well(material, tmp_path):
 @pytest.mark.parametrize(
     "roles,message",
     [
-        (["user"], "no token of the train data may be learnt; assistant turns were wanted; check the messages"),
+        (["user"], "no token of the train data may be learnt (expected assistant turns). Check the messages"),
         (["user", "user", "assistant"], "line 1: message 2 has the role 'user' where 'assistant' is due"),
         (["assistant", "user"], "line 1: message 1 has the role 'assistant' where 'user' is due"),
         (["user", "system", "assistant"], "line 1: message 2 has the role 'system' where 'assistant' is due"),
@@ -202,7 +202,7 @@ def test_toyland_comes_as_text_as_dialogues_or_as_both():
     assert all("text" in document for document in text) and all("messages" in document for document in talks)
     assert [d for d in both if "text" in d] == text[: sum("text" in d for d in both)]
     assert [d for d in both if "messages" in d] == talks[: sum("messages" in d for d in both)]
-    with pytest.raises(UsageError, match="toyland has no configuration 'talks'; text or dialogues"):
+    with pytest.raises(UsageError, match="toyland has no configuration 'talks' .*text or dialogues"):
         documents("talks")
 
 

@@ -25,10 +25,10 @@ def test_bf16_is_chosen_where_the_processor_has_it(monkeypatch, fast, chosen):
 
 def test_what_cannot_work_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="this machine has: cpu"):
+    with pytest.raises(UsageError, match="a device of this machine: cpu"):
         precision.choose_device("cuda")
     for device in ("cpu", "mps"):
-        with pytest.raises(UsageError, match="fp16 needs a CUDA GPU"):
+        with pytest.raises(UsageError, match="a CUDA GPU for fp16"):
             precision.choose_precision("fp16", device)
 
 

@@ -358,16 +358,16 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"data": {"block_size": 50_000}}, "one row needs 50001"),
+        ({"data": {"block_size": 50_000}}, "at least 50001 for one row"),
         ({"data": {"dataset_name": None, "train_file": ["/nowhere.txt"]}}, "does not exist"),
         ({"model": {"num_attention_heads": 5}}, "no multiple of --num_attention_heads"),
         ({"model": {"hidden_act": "nonsense"}}, "--hidden_act is 'nonsense'"),
-        ({"mixed_precision": "fp16"}, "fp16 needs a CUDA GPU"),
-        ({"save_total_limit": 1}, "use 2 or more"),
+        ({"mixed_precision": "fp16"}, "a CUDA GPU for fp16"),
+        ({"save_total_limit": 1}, "Use 2 or more"),
         ({"model": {"model_name_or_path": "/nowhere"}, "tokenizer": TOKENIZER}, "cannot be loaded"),
         (
             {"optim": "sgd", "data": {"dataset_name": None, "train_file": "/nowhere.txt"}},
-            "^--optim is 'sgd'; one of muon, adamw was wanted; choose one of them$",
+            r"^--optim is 'sgd' \(expected one of muon, adamw\). Choose one of them.$",
         ),
     ],
 )
@@ -398,7 +398,7 @@ def test_a_pulled_model_is_not_trained_over(finished, tmp_path):
 
     shutil.copytree(finished, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint-*", "run.json", "rows"))
     before = weights(tmp_path / "r")
-    with pytest.raises(UsageError, match="is a model without its run, .*; go on from it with --model_name_or_path"):
+    with pytest.raises(UsageError, match="is a model without its run, .* Go on from it with --model_name_or_path"):
         run(tmp_path / "r")
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "r").items())
 
@@ -416,7 +416,7 @@ def test_a_failed_overwrite_leaves_the_old_run_where_it_was(finished, tmp_path):
 
     shutil.copytree(finished, tmp_path / "r")
     before = sorted(str(p) for p in tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match="one row needs"):
+    with pytest.raises(UsageError, match="for one row"):
         run(tmp_path / "r", overwrite=True, data={"block_size": 50_000})
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 

@@ -1,38 +1,29 @@
-"""Documents cleaned one by one on all cores, in their order: what comes out does not depend on how many processes there are."""
+"""Clean documents one by one on all cores, in order: the result does not depend on how many processes there are."""
 
-import collections
-import contextlib
-import itertools
 import json
-import multiprocessing.connection
-import os
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tinygpt_hf.curation.deduplication import Signatures, paragraph_hashes, shingles_of, text_hash
-from tinygpt_hf.curation.filters import Drop, View, contents, mended, verdict
-from tinygpt_hf.errors import RunError
+from tinygpt_hf.curation.filters import Rejection, TextStats, apply_rules, contents, normalize
 from tinygpt_hf.settings.corpus import CorpusArguments
-from tinygpt_hf.tokenizing.parallel import all_cores
+from tinygpt_hf.tokenizing.process_map import ordered_map
 
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2_000_000
-# As many processes as cores, so one thread each; the folder we are in is not searched for modules.
-WORKER_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass
 class Cleaned:
-    """What one document became: dropped, or mended, with what later steps ask about it."""
+    """Hold what one document became: rejected, or normalized, with what later steps need to know of it."""
 
     document: dict
+    copies: int
     size: int  # bytes of its text
-    mended: Counter
-    drop: Drop | None = None
-    language: str | None = None  # where it was asked
+    changes: Counter
+    rejection: Rejection | None = None
+    language: str | None = None  # None: not asked
     characters: Counter | None = None
     key: int = 0
     paragraphs: list[tuple[int, int]] = field(default_factory=list)
@@ -42,96 +33,56 @@ class Cleaned:
 
 
 class Cleaner:
-    """The part of cleaning that looks at one document alone: runs in any process."""
+    """Apply the part of cleaning that looks at one document alone; runs in any process."""
 
     def __init__(self, settings: CorpusArguments):
         self._settings = settings
         self._signatures = Signatures() if settings.near_duplicates != "off" else None
 
-    def __call__(self, documents: list[dict]) -> list[Cleaned]:
-        return [self._clean(document) for document in documents]
+    def __reduce__(self):
+        return Cleaner, (self._settings,)
 
-    def _clean(self, document: dict) -> Cleaned:
-        gone = document.get("drop")  # for its source's sake
-        changed, counts = (
-            (document, Counter()) if gone and not self._settings.mask else mended(document, self._settings)
-        )
-        view = View.of(changed)
-        if drop := gone or verdict(view, self._settings):
+    def __call__(self, batch: list[tuple[dict, int]]) -> list[Cleaned]:
+        return [self._clean(document, copies) for document, copies in batch]
+
+    def _clean(self, document: dict, copies: int) -> Cleaned:
+        rejection = document.get("rejection")  # decided before: its source's weight, or a broken conversation
+        normalized, changes = document, Counter()
+        if self._settings.mask or not rejection:
+            normalized, changes = normalize(document, self._settings)
+        stats = TextStats.of(normalized)
+        rejection = rejection or apply_rules(stats, self._settings)
+        if rejection:
             # as it was read, so that a person sees what the rule saw, unless personal data was to be masked
-            shown = changed if self._settings.mask else document
-            return Cleaned(shown, sum(len(text.encode()) for text in contents(shown)), counts, drop)
-        return self.described(changed, counts, view)
+            shown = normalized if self._settings.mask else document
+            return Cleaned(shown, copies, _size(shown), changes, rejection)
+        return self.describe(normalized, changes, stats, copies)
 
-    def described(self, document: dict, counts: Counter, view: View | None = None) -> Cleaned:
-        """A document that stays, with what tells it from others."""
-        view = view or View.of(document)
-        cleaned = Cleaned(document, sum(len(text.encode()) for text in contents(document)), counts)
-        cleaned.characters, cleaned.length = view.characters, len(view.text)
+    def describe(self, document: dict, changes: Counter, stats: TextStats, copies: int = 1) -> Cleaned:
+        """Return a document that stays, with what tells it from others."""
+        cleaned = Cleaned(document, copies, _size(document), changes)
+        cleaned.characters, cleaned.length = stats.characters, len(stats.text)
         turns = [(message["role"], message["content"]) for message in document.get("messages", [])]
-        cleaned.key = text_hash(json.dumps(turns or view.text))
+        cleaned.key = text_hash(json.dumps(turns or stats.text))
         if self._settings.languages:
-            cleaned.language = next(iter(view.languages))
+            cleaned.language = next(iter(stats.languages))
         if self._settings.max_seen_paragraphs is not None:
-            cleaned.paragraphs = paragraph_hashes(view.paragraphs)
+            cleaned.paragraphs = paragraph_hashes(stats.paragraphs)
         if self._signatures is not None:
-            cleaned.shingles = shingles_of(view.text)
+            cleaned.shingles = shingles_of(stats.text)
             cleaned.signature = self._signatures.of(cleaned.shingles)
         return cleaned
 
 
-def cleaned_documents(
-    weighted: Iterator[tuple[dict, int]], settings: CorpusArguments, num_proc: int | None
-) -> Iterator[tuple[Cleaned, int]]:
-    """Documents through a Cleaner each, in their order: here if they are few, else in processes of their own."""
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    batches = _batches(weighted)
-    first = list(itertools.islice(batches, 2))
-    workers = num_proc or all_cores()
-    if workers == 1 or len(first) < 2:
-        cleaner = Cleaner(settings)
-        for batch in itertools.chain(first, batches):
-            for document, copies in batch:
-                yield cleaner([document])[0], copies
-        return
-    waiting = collections.deque()  # of (future, copies); twice as many batches as workers are under way
-    context = get_context("spawn")  # threads of other libraries do not survive a fork
-    with _environment(WORKER_ENVIRONMENT), ProcessPoolExecutor(workers, context, _start_worker, (settings,)) as pool:
-        try:
-            for batch in itertools.chain(first, batches):
-                texts = [document for document, _ in batch]
-                waiting.append((pool.submit(_clean_batch, texts), [copies for _, copies in batch]))
-                if len(waiting) >= 2 * workers:
-                    done, copies = waiting.popleft()
-                    yield from zip(done.result(), copies, strict=True)
-            while waiting:
-                done, copies = waiting.popleft()
-                yield from zip(done.result(), copies, strict=True)
-        except BrokenProcessPool as error:
-            raise RunError("a process that cleans was killed, by want of memory perhaps: fewer: --num_proc") from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def clean_documents(
+    weighted: Iterable[tuple[dict, int]], settings: CorpusArguments, num_proc: int | None
+) -> Iterator[Cleaned]:
+    """Send (document, copies) through a Cleaner, in order: the first batch here, the others in processes of their own."""
+    for _, cleaned in ordered_map(Cleaner(settings), _batches(weighted), num_proc):
+        yield from cleaned
 
 
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """What the processes started meanwhile inherit."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _batches(weighted: Iterator[tuple[dict, int]]) -> Iterator[list[tuple[dict, int]]]:
+def _batches(weighted: Iterable[tuple[dict, int]]) -> Iterator[list[tuple[dict, int]]]:
     batch, size = [], 0
     for document, copies in weighted:
         batch.append((document, copies))
@@ -143,21 +94,5 @@ def _batches(weighted: Iterator[tuple[dict, int]]) -> Iterator[list[tuple[dict, 
         yield batch
 
 
-_cleaner: Cleaner | None = None  # of this worker process
-
-
-def _start_worker(settings: CorpusArguments) -> None:
-    global _cleaner
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes
-    _cleaner = Cleaner(settings)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed tells nobody: its queue stays open, as we hold both ends of it."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def _clean_batch(documents: list[dict]) -> list[Cleaned]:
-    return _cleaner(documents)
+def _size(document: dict) -> int:
+    return sum(len(text.encode()) for text in contents(document))

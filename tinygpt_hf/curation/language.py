@@ -1,8 +1,8 @@
-"""Which language a text is in, by py3langid: naive Bayes on byte n-grams, 139 languages, its model in its wheel (4.6 MB).
+"""Detect the language of a text with py3langid: naive Bayes on byte n-grams, 139 languages, its model in its wheel (4.6 MB).
 
     language_scores("Der Hund lief nach Hause.")        # {"de": 0.93, "lb": 0.02, ...}: they sum to 1
 
-Langid.py (Lui and Baldwin 2012), trained anew and maintained by A. Barbaresi. docs/data.md says how often it is right.
+Langid.py (Lui and Baldwin 2012), retrained and maintained by A. Barbaresi. docs/corpus.md says how often it is right.
 """
 
 import difflib
@@ -10,43 +10,43 @@ import functools
 
 from tinygpt_hf.errors import UsageError
 
-LOOKED_AT = 2000  # characters at the beginning, in the middle and at the end: what a longer text shows no better
+LOOKED_AT = 2000  # characters at the beginning, in the middle and at the end: more text does not help
 NO_LANGUAGE = "zxx"  # ISO 639-2: no linguistic content
 
 
 def language_scores(text: str) -> dict[str, float]:
-    """ISO 639 code -> share of certainty in [0, 1], the likeliest first. A text without letters has none."""
+    """Map ISO 639 codes to certainty in [0, 1], the likeliest first. A text without letters is `zxx`."""
     if len(text) > 3 * LOOKED_AT:
         middle = (len(text) - LOOKED_AT) // 2
         text = "\n".join((text[:LOOKED_AT], text[middle : middle + LOOKED_AT], text[-LOOKED_AT:]))
     if not any(map(str.isalpha, text)):
         return {NO_LANGUAGE: 1.0}
-    return dict(_detector().rank(" ".join(text.split())))  # line ends are no letters of a language
+    return dict(_detector().rank(" ".join(text.split())))  # line ends tell nothing of a language
 
 
-def check_languages(wanted: list[str]) -> None:
+def check_languages(codes: list[str]) -> None:
     """Refuse languages where the library is not installed, and those it does not know."""
-    if not wanted:
+    if not codes:
         return
     try:
         known = _detector().labels
     except ImportError:
         raise UsageError(
-            "py3langid is not installed", "--languages asks it", "pip install 'tinygpt_hf[data]', or use --scripts"
+            "py3langid is not installed", "it, for --languages", "run pip install 'tinygpt_hf[data]', or use --scripts"
         ) from None
-    for code in wanted:
+    for code in codes:
         if code not in known:
             near = difflib.get_close_matches(code, known, 3, 0.5)
             raise UsageError(
                 f"--languages names {code!r}",
-                f"codes of ISO 639 were wanted, of {len(known)} that are known",
-                f"did you mean {' or '.join(near)}?" if near else "e.g. --languages en de",
+                f"codes of ISO 639, of {len(known)} that are known",
+                f"did you mean {' or '.join(near)}?" if near else "try --languages en de",
             )
 
 
 @functools.cache
 def _detector():
-    """One per process: 100 MB, loaded in under a second."""
+    """Load the detector, 100 MB, once per process in under a second."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,19 +1,20 @@
-"""Addresses, numbers and keys of persons in text: found by their shape, counted, and masked where that is wanted.
+"""Find addresses, numbers and keys of persons in text by their shape, and mask them.
 
-found("mail anna@example.org")          # [(5, 21, "email")]
-masked("mail anna@example.org", {"email"})      # "mail <email>"
+find_personal_data("mail anna@example.org")              # [(5, 21, "email")]
+mask_personal_data("mail anna@example.org", ["email"])    # "mail <email>"
 
-A shape is no proof: a version number may look like an address of a machine, and a name is not found at all. Sources: e-mail and
+A shape is no proof: a version number may look like an IP address, and a name is not found at all. Sources: e-mail and
 public IP addresses as FineWeb masks them (Penedo et al. 2024), card numbers by their check digit (Luhn, ISO/IEC 7812), keys by
 the fixed beginnings their issuers document.
 """
 
 import ipaddress
 import re
+from collections.abc import Collection
 
 from tinygpt_hf.errors import KEYS
 
-# Latin, Greek, Cyrillic beyond ASCII; Han letters are none of an address: the words before it touch it
+# Latin, Greek, Cyrillic beyond ASCII; not Han letters: in Chinese, words touch an address
 _LETTERS = "\u00c0-\u024f\u0300-\u036f\u0370-\u052f"
 _DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # sum of the digits of twice the digit
 _PATTERNS = {
@@ -42,38 +43,38 @@ _HINT = re.compile(
 )
 
 
-def found(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, kind) of what looks personal, in order, none overlapping another."""
-    hits = []
+def find_personal_data(text: str) -> list[tuple[int, int, str]]:
+    """Return (start, end, kind) of what looks personal, in order, without overlaps."""
+    matches: list[tuple[int, int, str]] = []
     if not _HINT.search(text):
-        return hits
-    place = 0
-    while match := _ANY.search(text, place):
-        if _sound(match.lastgroup, match[0]):
-            hits.append((match.start(), match.end(), match.lastgroup))
-            place = match.end()
+        return matches
+    start = 0
+    while match := _ANY.search(text, start):
+        if _is_valid(match.lastgroup, match[0]):
+            matches.append((match.start(), match.end(), match.lastgroup))
+            start = match.end()
         else:
-            place = match.start() + 1
-    return hits
+            start = match.start() + 1
+    return matches
 
 
-def masked(text: str, kinds: set[str], hits: list[tuple[int, int, str]] | None = None) -> str:
-    """The text with `<kind>` in place of what looks like one of these kinds; all else stays as it is."""
-    pieces, place = [], 0
-    for start, end, kind in found(text) if hits is None else hits:
+def mask_personal_data(text: str, kinds: Collection[str], matches: list[tuple[int, int, str]] | None = None) -> str:
+    """Write `<kind>` in place of what looks like one of these kinds; all else stays as it is."""
+    pieces, done = [], 0
+    for start, end, kind in find_personal_data(text) if matches is None else matches:
         if kind in kinds:
-            pieces += [text[place:start], f"<{kind}>"]
-            place = end
-    return "".join([*pieces, text[place:]])
+            pieces += [text[done:start], f"<{kind}>"]
+            done = end
+    return "".join([*pieces, text[done:]])
 
 
 def luhn(digits: str) -> bool:
-    """Does the last digit check the others, as on payment cards? From the right, every second digit is doubled."""
+    """Check the last digit against the others, as on payment cards: from the right, every second digit is doubled."""
     values = [*map(int, reversed(digits))]
     return (sum(values[::2]) + sum(_DOUBLED[value] for value in values[1::2])) % 10 == 0
 
 
-def _sound(kind: str, words: str) -> bool:
+def _is_valid(kind: str, words: str) -> bool:
     if kind == "card":
         return luhn(words.replace(" ", "").replace("-", ""))
     if kind == "phone":

@@ -1,7 +1,7 @@
-"""A prepared corpus at rest: shards of parquet or jsonl under data/ and excluded/, and corpus.json, which says what it is.
+"""Write a prepared corpus: shards of parquet or jsonl under data/ and excluded/; corpus.json says what it is.
 
 O/data/text-00000.parquet         columns text, origin (conversations: messages-00000.parquet, columns messages, origin)
-O/excluded/excluded-00000.parquet columns text, origin, rule, reason; text is null where a document was merely not chosen
+O/excluded/excluded-00000.parquet columns text, origin, rule, reason; text is null if a document was merely not chosen
 O/corpus.json, O/README.md        facts and card
 """
 
@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinygpt_hf import storage
+from tinygpt_hf.curation.filters import Rejection
+from tinygpt_hf.reading.discovery import DATA
 
 EXCLUDED = "excluded"
+NOT_CHOSEN = ("weight", "sample")  # rules that say nothing against a document
 BATCH_BYTES = 16_000_000  # text held back until it is written as one row group
 
 
 class Shards:
-    """Rows of one schema, written to numbered files of about `shard_bytes` of text each."""
+    """Write rows of one schema to numbered files of about `shard_bytes` of text each."""
 
     def __init__(self, folder: Path, name: str, columns: dict[str, str], file_format: str, shard_bytes: int):
-        """`columns`: name -> `text` or `messages`."""
+        """Take `columns` as name -> `text` or `messages`."""
         self._folder, self._name, self._columns, self._format = folder, name, columns, file_format
         self._shard_bytes, self._number = shard_bytes, 0
         self._rows: list[dict] = []
@@ -27,7 +30,7 @@ class Shards:
         self._file = self._writer = None
 
     def write(self, row: dict, size: int) -> None:
-        """`size`: bytes of its text."""
+        """Write a row with `size` bytes of text."""
         self._rows.append({name: row.get(name) for name in self._columns})
         self._held += size
         if self._held >= min(BATCH_BYTES, self._shard_bytes):
@@ -77,54 +80,45 @@ class Shards:
         self._number, self._in_shard = self._number + 1, 0
 
 
-class Documents:
-    """Documents of a corpus, texts and conversations in shards of their own."""
+class CorpusFiles:
+    """Write the documents of a corpus: texts, conversations and excluded documents in shards of their own."""
 
     def __init__(self, folder: Path, file_format: str, shard_bytes: int):
-        self._shards = {
-            kind: Shards(folder, kind, {kind: kind, "origin": "text"}, file_format, shard_bytes)
-            for kind in ("text", "messages")
+        columns = {kind: {kind: kind, "origin": "text"} for kind in ("text", "messages")}
+        self._kept = {
+            kind: Shards(folder / DATA, kind, names, file_format, shard_bytes) for kind, names in columns.items()
         }
+        reasons = dict.fromkeys(("text", "origin", "rule", "reason"), "text")
+        self._excluded = Shards(folder / EXCLUDED, EXCLUDED, reasons, file_format, shard_bytes)
 
-    def write(self, document: dict, size: int) -> None:
-        self._shards["text" if "text" in document else "messages"].write(document, size)
+    def keep(self, document: dict, size: int) -> None:
+        self._kept["text" if "text" in document else "messages"].write(document, size)
+
+    def exclude(self, document: dict, rejection: Rejection) -> None:
+        """Write a dropped document and why; the text of one that was merely not chosen is not copied."""
+        text = document["text"] if "text" in document else json.dumps(document["messages"], ensure_ascii=False)
+        text = None if rejection.rule in NOT_CHOSEN else text
+        row = {"text": text, "origin": document["origin"], **rejection._asdict()}
+        self._excluded.write(row, len(text or "") + 100)
 
     def close(self) -> None:
-        for shards in self._shards.values():
+        for shards in (*self._kept.values(), self._excluded):
             shards.close()
 
 
-class Excluded:
-    """Documents that were dropped, and why."""
-
-    def __init__(self, folder: Path, file_format: str, shard_bytes: int):
-        columns = dict.fromkeys(("text", "origin", "rule", "reason"), "text")
-        self._shards = Shards(folder, EXCLUDED, columns, file_format, shard_bytes)
-
-    def write(self, document: dict, rule: str, reason: str, with_text: bool = True) -> None:
-        text = document["text"] if "text" in document else json.dumps(document["messages"], ensure_ascii=False)
-        row = {"text": text if with_text else None, "origin": document["origin"], "rule": rule, "reason": reason}
-        self._shards.write(row, len(text) if with_text else 100)
-
-    def close(self) -> None:
-        self._shards.close()
-
-
 class Draft:
-    """Kept documents on their way: one line of JSON each, in the order they came, read once more in that order."""
+    """Hold documents on disk, one line of JSON each, until all are known; read once, in the order they came."""
 
     def __init__(self, folder: Path):
         self._path = folder / "draft.jsonl"
         self._file = storage.system.open(self._path)
 
-    def write(self, document: dict) -> None:
-        storage.system.write(self._file, (json.dumps(document, ensure_ascii=False) + "\n").encode())
+    def write(self, row: dict) -> None:
+        storage.system.write(self._file, (json.dumps(row, ensure_ascii=False) + "\n").encode())
 
-    def documents(self) -> Iterator[dict]:
+    def read(self) -> Iterator[dict]:
+        """Yield the rows and remove the file."""
         self._file.close()
         with open(self._path, encoding="utf-8", newline="\n") as file:
             yield from map(json.loads, file)
-
-    def remove(self) -> None:
-        self._file.close()
         self._path.unlink()

@@ -1,9 +1,10 @@
-"""What is known of a corpus, gathered document by document in bounded memory: what corpus.json and the card tell."""
+"""Gather what corpus.json and the card say of a corpus, document by document, in bounded memory."""
 
 import heapq
 import re
 from collections import Counter
 
+from tinygpt_hf.curation.documents import Cleaned
 from tinygpt_hf.curation.filters import contents, script_of
 from tinygpt_hf.errors import redacted
 
@@ -13,20 +14,20 @@ BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Facts:
-    """Counts of documents read and kept; all sizes in bytes of UTF-8."""
+    """Count documents read, dropped and kept; all sizes in bytes of UTF-8."""
 
     def __init__(self):
         self.read, self.read_bytes = 0, 0
-        self.replaced = 0  # faults of the encoding that U+FFFD stands for
-        self.kept, self.written, self.kept_bytes = 0, 0, 0  # written: with the copies that weights above 1 ask for
+        self.replaced = 0  # invalid UTF-8 sequences that became U+FFFD
+        self.kept, self.written, self.kept_bytes = 0, 0, 0  # written: with copies
         self.dropped: dict[str, list[int]] = {}
-        self.mended: Counter = Counter()
+        self.changes: Counter = Counter()
         self.personal: Counter = Counter()
         self.lengths: Counter = Counter()
         self.scripts: Counter = Counter()
-        self.languages: dict[str, list[int]] = {}  # where they were asked: code -> documents, bytes; with copies
+        self.languages: dict[str, list[int]] = {}  # code -> documents, bytes; with copies
         self.kept_characters: Counter = Counter()
-        self.near_duplicates = self.leaked = self.leaks_dropped = self.held_out = 0
+        self.leaked = self.leaks_dropped = self.held_out = 0
         self.texts_only = True
         self.tokens: int | None = None
         self._longest: list[tuple[float, int, str]] = []
@@ -38,42 +39,38 @@ class Facts:
         self.replaced += document.get("replaced", 0)
 
     def count_dropped(self, rule: str, size: int) -> None:
-        entry = self.dropped.setdefault(rule, [0, 0])
-        entry[0] += 1
-        entry[1] += size
+        _add(self.dropped, rule, size)
 
-    def count_kept(
-        self, document: dict, size: int, copies: int, mended: Counter, characters: Counter, language: str | None = None
-    ) -> None:
-        """One document that stays."""
+    def count_kept(self, cleaned: Cleaned) -> None:
+        """Count one document that stays, and its copies."""
+        document, size, copies = cleaned.document, cleaned.size, cleaned.copies
         self.kept += 1
         self.written += copies
         self.kept_bytes += size * copies
         self.lengths[size.bit_length()] += copies
         self.texts_only &= "text" in document
-        if language:
-            entry = self.languages.setdefault(language, [0, 0])
-            entry[0] += copies
-            entry[1] += size * copies
-        for name, number in mended.items():
+        if cleaned.language:
+            _add(self.languages, cleaned.language, size * copies, copies)
+        for name, number in cleaned.changes.items():
             kind = name.removeprefix("personal_")
-            (self.personal if kind != name else self.mended)[kind] += number
+            (self.personal if kind != name else self.changes)[kind] += number
         letters = 0
-        for character, number in characters.items():
+        for character, number in cleaned.characters.items():
             if script := script_of(character):
                 self.scripts[script] += number * copies
                 letters += number
             elif character.isspace():
                 letters += number
-        self.kept_characters.update(characters)
-        strange = round(1 - letters / max(1, characters.total()), 3)
+        self.kept_characters.update(cleaned.characters)
+        strange = round(1 - letters / max(1, sum(cleaned.characters.values())), 3)
         origin = redacted(document["origin"])
-        for found, value in ((self._longest, size), (self._strangest, strange)):
-            heapq.heappush(found, (value, -self.kept, origin))  # of equals, the earliest stays
-            if len(found) > SHOWN:
-                heapq.heappop(found)
+        for top, value in ((self._longest, size), (self._strangest, strange)):
+            heapq.heappush(top, (value, -self.kept, origin))  # of equals, the earliest stays
+            if len(top) > SHOWN:
+                heapq.heappop(top)
 
     def as_json(self) -> dict:
+        """Return the facts as corpus.json names them."""
         histogram = {f"{2 ** (bits - 1) if bits else 0}": self.lengths[bits] for bits in sorted(self.lengths)}
         letters = max(1, self.scripts.total())
         return {
@@ -81,7 +78,7 @@ class Facts:
             "kept": {"documents": self.kept, "with_copies": self.written, "bytes": self.kept_bytes}
             | ({"tokens": self.tokens} if self.tokens is not None else {}),
             "dropped": {r: {"documents": n, "bytes": b} for r, (n, b) in sorted(self.dropped.items())},
-            "mended": dict(sorted(self.mended.items())),
+            "mended": dict(sorted(self.changes.items())),
             "personal_data": dict(sorted(self.personal.items())),
             "lengths": histogram,
             "scripts": {name: round(number / letters, 4) for name, number in self.scripts.most_common()},
@@ -91,11 +88,16 @@ class Facts:
         }
 
 
-def unknown_characters(tokenizer, characters: Counter) -> dict:
-    """Characters the tokenizer has no token for, commonest first; white space is not asked.
+def _add(table: dict[str, list[int]], name: str, size: int, documents: int = 1) -> None:
+    entry = table.setdefault(name, [0, 0])
+    entry[0] += documents
+    entry[1] += size
 
-    They become its unknown token, or bytes where it falls back on them (`<0x..>`), or do not come back as they were. Byte-level
-    tokenizers have none: to them, every character is bytes.
+
+def unknown_characters(tokenizer, characters: Counter) -> dict:
+    """Count characters the tokenizer has no token for, most common first; white space is left out.
+
+    They become its unknown token, or bytes (`<0x..>`), or do not come back as they were. Byte-level tokenizers have none.
     """
     outside: Counter = Counter()
     for character, number in characters.items():

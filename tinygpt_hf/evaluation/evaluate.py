@@ -1,4 +1,4 @@
-"""`tinygpt evaluate`: every number of a model on a text file, also with its matrices as small integers.
+"""Measure a model on a text file for `tinygpt evaluate`, also with its matrices as small integers.
 
 results = evaluate("runs/quickstart", data="my.txt")
 results["bits_per_byte"]
@@ -11,7 +11,7 @@ from pathlib import Path
 from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
-from tinygpt_hf.evaluation.metrics import evaluate_file
+from tinygpt_hf.evaluation.metrics import evaluate_file, read_text
 from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
 from tinygpt_hf.inference.samples import check_output
 from tinygpt_hf.model.loading import load_model
@@ -28,7 +28,7 @@ def evaluate(model: str, data: str | Path, **settings) -> dict:
     """
     names = {field.name for field in fields(EvaluateArguments)}
     if unknown := sorted(set(settings) - names):
-        raise UsageError(f"evaluate() got {unknown[0]!r}", f"one of {', '.join(sorted(names))} was wanted", "remove it")
+        raise UsageError(f"evaluate() got {unknown[0]!r}", f"one of {', '.join(sorted(names))}", "remove it")
     return measure(EvaluateArguments(model=str(model), data=str(data), **settings))
 
 
@@ -39,7 +39,7 @@ def measure(arguments: EvaluateArguments) -> dict:
     """
     check_settings(arguments)
     if not arguments.data:
-        raise UsageError("there is no --data", "a UTF-8 text file was wanted", "e.g. --data my.txt")
+        raise UsageError("there is no --data", "a UTF-8 text file", "try --data my.txt")
     if arguments.quantization:
         check_quantization(arguments.quantization)
     if arguments.output_file:
@@ -48,7 +48,7 @@ def measure(arguments: EvaluateArguments) -> dict:
     sizes = arguments.block_size, arguments.stride, arguments.per_device_eval_batch_size
     results = evaluate_file(model, tokenizer, arguments.data, *sizes)
     if results["bytes"] < XZ_BYTES:
-        results["xz_bits_per_byte"] = xz_bits_per_byte(Path(arguments.data).read_bytes())
+        results["xz_bits_per_byte"] = xz_bits_per_byte(read_text(arguments.data).encode())
     if arguments.quantization:
         results["weights_mb"] = weight_megabytes(model)
         model = quantized(model, arguments.quantization)

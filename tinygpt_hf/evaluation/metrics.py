@@ -1,4 +1,4 @@
-"""Loss, perplexity, bits per byte and accuracy of any causal LM on any text, over the whole of it, token-weighted.
+"""Measure loss, perplexity, bits per byte and accuracy of any causal LM on a full text, token-weighted.
 
     sums = MetricSums()
     for input_ids, labels in batches:                 # (B, T) each, labels already shifted, -100 where no target
@@ -13,7 +13,7 @@ Hugging Face `evaluate` library, loaded without a network by `load_metric(name)`
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.decoding import TextFile
 
 IGNORED = -100
 METRICS = ("perplexity", "bits_per_byte", "token_accuracy")
@@ -30,29 +31,29 @@ MOST_LOGITS = 2**27  # per batch: half a gigabyte in float32
 
 
 def mean_loss(nats: float, tokens: int) -> float:
-    """Nats per predicted token; NaN where nothing was predicted."""
+    """Divide nats by predicted tokens; NaN where nothing was predicted."""
     return nats / tokens if tokens else math.nan
 
 
 def perplexity(nats: float, tokens: int) -> float:
-    """exp(loss): among how many equally likely tokens the model is in doubt, on average."""
+    """Compute exp(loss): among how many equally likely tokens the model chooses, on average."""
     loss = mean_loss(nats, tokens)
     return math.exp(loss) if not loss > 700 else math.inf  # exp overflows a float there
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:
-    """Bits spent per UTF-8 byte of text: comparable between tokenizers, and with file compressors."""
+    """Compute the bits spent per UTF-8 byte of text: comparable between tokenizers, and with file compressors."""
     return nats / math.log(2) / num_bytes if num_bytes else math.nan
 
 
 def accuracy(correct: int, tokens: int) -> float:
-    """Share of the predicted tokens that were the model's first choice."""
+    """Compute the share of predicted tokens that were the model's first choice."""
     return correct / tokens if tokens else math.nan
 
 
 @dataclass
 class MetricSums:
-    """What adds up over batches, shards and processes; the numbers are derived from it."""
+    """Hold what adds up over batches, shards and processes; the numbers are derived from it."""
 
     nats: float = 0.0
     tokens: int = 0
@@ -60,16 +61,15 @@ class MetricSums:
     bytes: int = 0
 
     def __add__(self, other: "MetricSums") -> "MetricSums":
-        tokens, correct = self.tokens + other.tokens, self.correct + other.correct
-        return MetricSums(self.nats + other.nats, tokens, correct, self.bytes + other.bytes)
+        return MetricSums(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
     def to_list(self) -> list[float]:
-        """The sums in order, for a reduction over processes (use float64 there)."""
-        return [self.nats, self.tokens, self.correct, self.bytes]
+        """List the sums in order, for a reduction over processes (use float64 there)."""
+        return list(astuple(self))
 
     @classmethod
     def from_list(cls, sums) -> "MetricSums":
-        """The inverse of `to_list`, also from a tensor."""
+        """Invert `to_list`, also from a tensor."""
         nats, tokens, correct, num_bytes = (float(x) for x in sums)
         return cls(nats, int(tokens), int(correct), int(num_bytes))
 
@@ -92,7 +92,7 @@ class MetricSums:
 
 @torch.no_grad()
 def token_scores(model, input_ids, labels, position_ids=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(nats, predicted ids, labels), each (B, T) on the model's device; nats is float32, 0 where the label is -100.
+    """Return (nats, predicted ids, labels), each (B, T) on the model's device; nats is float32, 0 where the label is -100.
 
     The model is used in the mode it is in: call `model.eval()` first.
     """
@@ -107,18 +107,20 @@ def token_scores(model, input_ids, labels, position_ids=None) -> tuple[torch.Ten
 
 
 def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
-    """The sums of one batch, without bytes. `labels` (B, T) are shifted: labels[b, t] follows input_ids[b, :t+1].
+    """Sum one batch, without bytes. `labels` (B, T) are shifted: labels[b, t] follows input_ids[b, :t+1].
 
     `position_ids` (B, T) that restart at each document confine attention to it.
     """
     nats, predicted, labels = token_scores(model, input_ids, labels, position_ids)
-    return _sums(nats, predicted, labels)
+    # one transfer instead of three: a GPU is waited for once
+    sums = torch.stack([nats.sum(dtype=torch.float64), (labels != IGNORED).sum(), (predicted == labels).sum()])
+    return MetricSums.from_list([*sums.tolist(), 0])
 
 
 def evaluate_tokens(
     model, ids, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
 ) -> MetricSums:
-    """The sums over a flat array of token ids, without bytes: every token but the first is predicted exactly once.
+    """Sum over a flat array of token ids, without bytes: every token but the first is predicted exactly once.
 
     `block_size` tokens make a window (default: the model's context, at most 2048). Windows are disjoint unless `stride`
     is smaller: then they overlap and a token is counted where it first appears, behind at least block_size - stride
@@ -130,23 +132,14 @@ def evaluate_tokens(
     return sums
 
 
-def evaluate_text(
-    model, tokenizer, text: str, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
-) -> MetricSums:
-    """The sums over a text, encoded as it is: nothing is added, and control tokens written in it are plain text.
-
-    `bytes` are the UTF-8 bytes of what is predicted: those of the text without its first token's.
-    """
-    ids = encode_text(tokenizer, text)
-    sums = evaluate_tokens(model, ids, block_size, stride, batch_size)
-    sums.bytes = predicted_bytes(tokenizer, text, ids)
-    return sums
-
-
 def evaluate_file(
     model, tokenizer, path: str | Path, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
 ) -> dict[str, Any]:
-    """`tinygpt evaluate`: the numbers of a text file, computed by this package's modules of the `evaluate` library."""
+    """Measure a text file with this package's modules of the `evaluate` library, as `tinygpt evaluate` does.
+
+    The text is encoded as it is: nothing is added, and control tokens written in it are plain text. `bytes` are the UTF-8
+    bytes of what is predicted: those of the text without its first token's.
+    """
     text = read_text(path)
     ids = encode_text(tokenizer, text)
     metrics = {name: load_metric(name) for name in METRICS}
@@ -169,38 +162,29 @@ def evaluate_file(
 
 
 def load_metric(name: str):
-    """A module of this package for the `evaluate` library: perplexity, bits_per_byte or token_accuracy. No network."""
+    """Load a module of this package for the `evaluate` library, without a network."""
     import evaluate
 
     if name not in METRICS:
-        raise UsageError(f"there is no metric {name!r}", f"the metrics are {', '.join(METRICS)}", "check the spelling")
+        raise UsageError(f"there is no metric {name!r}", f"one of {', '.join(METRICS)}", "check the spelling")
     return evaluate.load(str(Path(__file__).parent / "metric_modules" / name))
 
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 text file, line ends as they are; everything else is a `UsageError` that names it."""
+    """Read a UTF-8 text file, line ends as they are; anything else is a `UsageError` that names it."""
     try:
-        data = Path(path).read_bytes()
+        source = TextFile(str(path))
+        with source.open() as file:
+            text = "".join(source.pieces(file))
     except OSError as error:
-        seen = f"--data {path} cannot be read ({error.strerror})"
-        raise UsageError(seen, "a text file was wanted", "check the path") from None
-    if not data:
-        raise UsageError(f"--data {path} is empty", "a text of two tokens or more was wanted", "use another file")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UsageError(f"--data {path} is UTF-16", "UTF-8 was wanted", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"--data {path} is no UTF-8 text (byte {error.start})", "a UTF-8 text file was wanted", "check the encoding"
-        ) from None
-    if "\0" in text:
-        raise UsageError(f"--data {path} holds zero bytes", "a text file was wanted, no binary one", "check the path")
-    return text.removeprefix("\ufeff")
+        raise UsageError(f"--data {path} cannot be read ({error.strerror})", "a text file", "check the path") from None
+    if not text:
+        raise UsageError(f"--data {path} is empty", "a text of two tokens or more", "use another file")
+    return text
 
 
 def encode_text(tokenizer, text: str, piece: int = 1 << 22) -> np.ndarray:
-    """The ids (N,) of a text, nothing added. Long texts go piece by piece, to bound the memory of the encoding.
+    """Encode a text as ids (N,), nothing added. Long texts go piece by piece, to bound the memory of the encoding.
 
     A piece ends between a letter and a line break, where the patterns of byte-level tokenizers cut anyway.
     """
@@ -216,18 +200,16 @@ def encode_text(tokenizer, text: str, piece: int = 1 << 22) -> np.ndarray:
 
 
 def predicted_bytes(tokenizer, text: str, ids: np.ndarray) -> int:
-    """UTF-8 bytes of a text without those of its first token, which nothing predicts."""
-    if not len(ids):
-        return 0
-    return len(text.encode()) - _first_token_bytes(tokenizer, text, int(ids[0]))
+    """Count the UTF-8 bytes of a text without those of its first token, which nothing predicts."""
+    return len(text.encode()) - _first_token_bytes(tokenizer, text, int(ids[0])) if len(ids) else 0
 
 
 def _first_token_bytes(tokenizer, text: str, id: int) -> int:
-    shown = tokenizer.decode([id], clean_up_tokenization_spaces=False)
-    if text.startswith(shown) and shown:
-        return len(shown.encode())
+    first = tokenizer.decode([id], clean_up_tokenization_spaces=False)
+    if text.startswith(first) and first:
+        return len(first.encode())
     token = tokenizer.convert_ids_to_tokens(id)
-    if "\ufffd" in shown:  # part of a character: <0xE2> is one byte, and a byte-level token has a letter per byte
+    if "\ufffd" in first:  # part of a character: <0xE2> is one byte, and a byte-level token has a letter per byte
         return 1 if token.startswith("<0x") else len(token)
     head = tokenizer(text[:64], add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
     return len(text[: head["offset_mapping"][0][1]].encode())  # tokenizers that change case or spaces
@@ -238,22 +220,22 @@ def _window(model, block_size: int | None) -> int:
     if block_size is None:
         return min(context or LONGEST_WINDOW, LONGEST_WINDOW)
     if block_size < 1 or (context and block_size > context):
-        wanted = f"1 to {context} tokens were wanted" if context else "at least 1 token was wanted"
-        raise UsageError(f"--block_size is {block_size}", wanted, "leave --block_size out")
+        expected = f"1 to {context} tokens" if context else "at least 1 token"
+        raise UsageError(f"--block_size is {block_size}", expected, "leave --block_size out")
     return block_size
 
 
 def _batches(model, ids, block_size, stride, batch_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(input_ids, labels) of equally long windows, so that nothing is ever padded; labels already counted are -100."""
+    """Yield (input_ids, labels) of equally long windows, so that nothing is ever padded; labels already counted are -100."""
     ids = np.asarray(ids)
     T = _window(model, block_size)
     stride = T if stride is None else stride
     if not 1 <= stride <= T:
-        raise UsageError(f"--stride is {stride}", f"1 to {T}, the window, was wanted", "leave --stride out")
+        raise UsageError(f"--stride is {stride}", f"1 to {T}, the window", "leave --stride out")
     if batch_size < 1:
-        raise UsageError(f"--per_device_eval_batch_size is {batch_size}", "at least 1 was wanted", "try 8")
+        raise UsageError(f"--per_device_eval_batch_size is {batch_size}", "at least 1", "try 8")
     if len(ids) < 2:
-        raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more was wanted", "use more text")
+        raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more", "use more text")
     targets = len(ids) - 1
     vocabulary = model.config.get_text_config().vocab_size
     batch_size = max(1, min(batch_size, MOST_LOGITS // (T * vocabulary)))
@@ -268,9 +250,3 @@ def _batches(model, ids, block_size, stride, batch_size) -> Iterator[tuple[np.nd
         again = (slots < np.asarray(group)[:, None] + T - stride) & (np.asarray(group)[:, None] > 0)
         labels[again] = IGNORED  # an earlier window has predicted it
         yield ids[slots].astype(np.int64), labels
-
-
-def _sums(nats: torch.Tensor, predicted: torch.Tensor, labels: torch.Tensor) -> MetricSums:
-    # one transfer instead of three: a GPU is waited for once
-    sums = torch.stack([nats.sum(dtype=torch.float64), (labels != IGNORED).sum(), (predicted == labels).sum()])
-    return MetricSums.from_list([*sums.tolist(), 0])

@@ -1,4 +1,4 @@
-"""Grammar as the field measures it: of two sentences that differ in one fault, which one does a model find likelier?
+"""Measure grammar as the field does: of two sentences that differ in one fault, which does a model find likelier?
 
     pairs = read_pairs("blimp/anaphor_gender_agreement.jsonl")
     measured = minimal_pairs(model, tokenizer, pairs)
@@ -20,7 +20,7 @@ from tinygpt_hf.inference.generation import context_length
 from tinygpt_hf.reading.formats import first_words, is_utf8
 
 FIELDS = ("sentence_good", "sentence_bad", "UID")
-WANTED = '{"sentence_good": "...", "sentence_bad": "...", "UID": "..."} was wanted'
+EXPECTED = '{"sentence_good": "...", "sentence_bad": "...", "UID": "..."}'
 # Nats. Closer scores are a tie: float32 sums are rounded differently in batches of different sizes, by less than this.
 TIE = 1e-3
 
@@ -30,10 +30,10 @@ def read_pairs(path: str | Path) -> list[dict[str, str]]:
     try:
         lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror})", "minimal pairs were wanted", "check it") from None
+        raise UsageError(f"{path} cannot be read ({error.strerror})", "minimal pairs", "check it") from None
     pairs = [_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not pairs:
-        raise UsageError(f"{path} holds no pairs", WANTED, "check the file")
+        raise UsageError(f"{path} holds no pairs", EXPECTED, "check the file")
     return pairs
 
 
@@ -41,13 +41,13 @@ def _pair(line: bytes, where: str) -> dict[str, str]:
     try:
         row = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is no JSON ({first_words(error)})", WANTED, "mend or remove it") from None
+        raise UsageError(f"{where} is no JSON ({first_words(error)})", EXPECTED, "fix or remove it") from None
     if not isinstance(row, dict):
-        raise UsageError(f"{where} holds a {type(row).__name__}", WANTED, "mend or remove it")
+        raise UsageError(f"{where} holds a {type(row).__name__}", EXPECTED, "fix or remove it")
     for field in FIELDS:
         text = row.get(field)
         if not isinstance(text, str) or not text.strip() or not is_utf8(text):
-            raise UsageError(f"{where} has no text in {field}", WANTED, "mend or remove it")
+            raise UsageError(f"{where} has no text in {field}", EXPECTED, "fix or remove it")
     return {field: row[field] for field in FIELDS}
 
 
@@ -56,7 +56,7 @@ def minimal_pairs(model, tokenizer, pairs: Sequence[dict[str, str]], batch_size:
     judged: dict[str, list[float]] = {}
     for pair, outcome in zip(pairs, outcomes(model, tokenizer, pairs, batch_size), strict=True):
         judged.setdefault(pair["UID"], []).append(outcome)
-    by_paradigm = {name: sum(found) / len(found) for name, found in sorted(judged.items())}
+    by_paradigm = {name: sum(results) / len(results) for name, results in sorted(judged.items())}
     accuracy = sum(by_paradigm.values()) / len(by_paradigm) if by_paradigm else math.nan
     return {"accuracy": accuracy, "pairs": len(pairs), "by_paradigm": by_paradigm}
 
@@ -80,8 +80,8 @@ def sentence_scores(model, tokenizer, sentences: Iterable[str], batch_size: int 
     for sentence in scores:
         ids = tokenizer(sentence, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         if room and len(ids) > room:
-            seen, wanted = f"a sentence has {len(ids)} tokens", f"at most {room}, the model's context, were wanted"
-            raise UsageError(seen, wanted, f"leave out the pair of: {sentence[:60]}")
+            problem, expected = f"a sentence has {len(ids)} tokens", f"at most {room}, the model's context"
+            raise UsageError(problem, expected, f"leave out the pair of: {sentence[:60]}")
         by_length.setdefault(len(ids), []).append((sentence, ids))
     by_length.pop(0, None)  # a sentence without tokens keeps its 0
     for length, group in by_length.items():
@@ -99,6 +99,4 @@ def _start_token(tokenizer) -> int:
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return token
-    raise UsageError(
-        "the tokenizer has no bos and no eos token", "a token to begin with was wanted", "name one of them"
-    )
+    raise UsageError("the tokenizer has no bos and no eos token", "a token to begin with", "name one of them")

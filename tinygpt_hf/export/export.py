@@ -1,19 +1,17 @@
-"""A model that leaves home: written for a runtime that needs nothing of ours, then proved in a process that has nothing of ours.
+"""Export a model: written for a runtime that needs nothing of ours, then proved in a process that has nothing of ours.
 
     target = check_request("runs/mine", "qwen3", None)         # runs/mine/exports/qwen3; before anything is loaded
     report = export(*load_model("runs/mine", "cpu", "saved"), "runs/mine", "qwen3", target)
     report.logit_difference                                    # below 1e-5, or a RunError was raised
 
-Each format is a module beside this one with three functions; `model` is a TinyGPT model, or a stock Qwen3, Llama or GPT-2:
+Each format is a module beside this one with two functions; `model` is a TinyGPT model, or a stock Qwen3, Llama or GPT-2:
 
     check(model, tokenizer) -> str                     what will be written, in a few words; UsageError if it cannot be
     write(model, tokenizer, folder: Path) -> list[str] the files, into a folder nobody sees yet; caveats to print
-    proof_command(folder: Path, reference: Path) -> list[str]
-                                                       script and arguments of the process that proves the folder
 
-What must come out again is in the folder `reference` (see reference.py). The process prints one line of JSON last:
-`logit_difference` (the largest absolute one; null where the runtime shows no logits), `prompts` and `greedy_tokens` (how many
-were compared, the latter for each prompt), `texts`, and `unequal`: what differs, in words, or null.
+What must come out again is in the folder `reference` (see reference.py). The process (verify.py) prints one line of JSON last:
+`logit_difference` (the largest absolute one), `prompts` and `greedy_tokens` (how many were compared, the latter for each
+prompt), `texts`, and `unequal`: what differs, in words, or null.
 """
 
 import contextlib
@@ -35,9 +33,9 @@ from tinygpt_hf.errors import RunError, UsageError
 
 STOCK = ("qwen3", "llama", "gpt2")
 FORMATS = (*STOCK, "onnx", "gguf")
-WRITERS = {"onnx": "onnx_graph", "gguf": "gguf_file"}  # the stock formats: stock
+WRITERS = {"onnx": "onnx_graph", "gguf": "gguf_file"} | dict.fromkeys(STOCK, "stock")
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "gguf": ("gguf",)}
-INSIDE_SOURCE = "exports"  # the one place inside the source where an export may stand
+INSIDE_SOURCE = "exports"  # the one folder inside the source where an export may stand
 NEXT = dict.fromkeys(STOCK, "transformers serve {folder}") | {
     "onnx": "run it in onnxruntime, as docs/export.md shows",
     "gguf": "llama-server -m {folder}/model.gguf",
@@ -47,37 +45,37 @@ LARGEST_DIFFERENCE = 1e-5  # of logits in float32
 
 @dataclass
 class Report:
-    """What was written and what the proof found."""
+    """Hold what was written and what the proof compared."""
 
     output_dir: str
     what: str
     caveats: list[str]
     proved: bool = False
-    logit_difference: float | None = None  # None where the runtime shows no logits
-    rounding: float | None = None  # how far float32 itself is off, asked only where the difference is above 1e-5
+    logit_difference: float = 0.0
+    rounding: float | None = None  # how far float32 itself is off, measured only where the difference is above 1e-5
     prompts: int = 0
     greedy_tokens: int = 0  # for each prompt
     texts: int = 0
 
 
 def check_request(source: str | None, to: str | None, output_dir: str | Path | None) -> Path:
-    """Where the export will stand. Refuses what can be refused before a model is loaded; writes nothing."""
+    """Return the folder the export will have. Refuse what can be refused before a model is loaded; write nothing."""
     if to not in FORMATS:
         close = difflib.get_close_matches(str(to), FORMATS, n=1)
         hint = f"did you mean --to {close[0]}?" if close else "choose one of them"
-        seen = "there is no --to" if to is None else f"--to is {to!r}"
-        raise UsageError(seen, f"one of {', '.join(FORMATS)} was wanted", hint)
+        problem = "there is no --to" if to is None else f"--to is {to!r}"
+        raise UsageError(problem, f"one of {', '.join(FORMATS)}", hint)
     if source is None:
-        raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
+        raise UsageError("no MODEL is given", "a model folder or a Hub id", "try runs/quickstart")
     missing = [name for name in NEEDS.get(to, ()) if importlib.util.find_spec(name) is None]
     if missing:
-        wanted = f"--to {to} needs {', '.join(NEEDS[to])}"
-        raise UsageError(f"{', '.join(missing)} is not installed", wanted, "pip install 'tinygpt_hf[export]'")
+        expected = f"{', '.join(NEEDS[to])} for --to {to}"
+        raise UsageError(f"{', '.join(missing)} is not installed", expected, "run pip install 'tinygpt_hf[export]'")
     home = Path(source).expanduser()
     if output_dir is None:
         if not home.is_dir():
-            example = f"e.g. --output_dir {home.name}-{to}"
-            raise UsageError(f"{source} is no folder here", "a model from the Hub needs --output_dir", example)
+            example = f"try --output_dir {home.name}-{to}"
+            raise UsageError(f"there is no folder {source}", "--output_dir, for a model from the Hub", example)
         output_dir = home / INSIDE_SOURCE / to
     target = Path(output_dir).expanduser()
     _check_target(target, home)
@@ -88,9 +86,9 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
     """Write `model` (loaded from `source`, in the dtype it was saved in) as `to` into the new folder `output_dir`.
 
     It is proved before it appears: same greedy tokens, same token ids, logits that differ by less than 1e-5. A deep model's
-    float32 logits are themselves off by more; two ways to compute it that are each no further off than that differ by at most
-    twice as much, which is the bound then. Raises UsageError for what cannot be exported, RunError where the proof fails: what
-    was written stays beside `output_dir`, under a name with `.unproven` in it.
+    float32 logits are themselves further off than that; the bound is then twice the distance of the model's own float32
+    logits from float64. Raises UsageError for what cannot be exported, RunError where the proof fails: what was written stays
+    beside `output_dir`, under a name with `.unproven` in it.
     """
     from tinygpt_hf.export.reference import rounding, write_reference
     from tinygpt_hf.export.v4_compat import add_older_names
@@ -99,7 +97,7 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
     target = check_request(source, to, output_dir)
     _check_model(model, source, to)
     model.config.name_or_path = Path(source).resolve().name  # of a Hub's model it would be the commit
-    writer = importlib.import_module(f"tinygpt_hf.export.{WRITERS.get(to, 'stock')}")
+    writer = importlib.import_module(f"tinygpt_hf.export.{WRITERS[to]}")
     report = Report(str(target), writer.check(model, tokenizer), [])
     with tempfile.TemporaryDirectory(prefix="tinygpt-reference-") as reference, _no_empty_parent(target):
         write_reference(model, tokenizer, Path(reference))
@@ -108,71 +106,75 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
                 report.caveats = _written(lambda: writer.write(model, tokenizer, folder), target)
             add_older_names(folder)
             storage.open_to_umask(folder)
-            command = writer.proof_command(folder.absolute(), Path(reference))
-            fault = _prove(command, report, lambda: rounding(model, Path(reference)))
-            if fault:
+            command = proof_command(to, folder.absolute(), Path(reference))
+            failure = _prove(command, report, lambda: rounding(model, Path(reference)))
+            if failure:
                 aside = _set_aside(folder, target)
                 raise RunError(
-                    f"the proof of {target} failed: {fault}; what was written is in {aside} to be looked at, "
+                    f"the proof of {target} failed: {failure}; what was written is in {aside} to be looked at, "
                     f"{source} is as it was"
                 )
     return report
 
 
+def proof_command(to: str, folder: Path, reference: Path) -> list[str]:
+    """Return script and arguments of the process that proves `folder`."""
+    kind = "stock" if to in STOCK else to
+    return [str(Path(__file__).with_name("verify.py")), kind, str(folder), str(reference)]
+
+
 def report_lines(report: Report, to: str) -> list[str]:
-    """What the command prints: what was written, what was proved, what to know, what to do next."""
-    found = []
-    if report.logit_difference is not None:
-        beside = "" if report.rounding is None else f", where float32 itself is off by {report.rounding:.1e}"
-        found.append(f"same logits (largest difference {report.logit_difference:.1e}{beside})")
-    if report.prompts:
-        found.append(f"same {report.greedy_tokens} greedy tokens after each of {report.prompts} prompts")
-    if report.texts:
-        found.append(f"same token ids of {report.texts} texts")
-    lines = [f"{report.output_dir}: {report.what}"]
-    if found:
-        lines.append(f"proved in a process without tinygpt_hf: {', '.join(found)}")
-    lines += [f"note: {caveat}" for caveat in report.caveats]
-    return [*lines, f"next: {NEXT[to].format(folder=shlex.quote(report.output_dir))}"]
+    """Write what the command prints: what was written, what was proved, what to know, what to do next."""
+    rounding = "" if report.rounding is None else f", where float32 itself is off by {report.rounding:.1e}"
+    return [
+        f"{report.output_dir}: {report.what}",
+        "proved in a process without tinygpt_hf: "
+        f"same logits (largest difference {report.logit_difference:.1e}{rounding}), "
+        f"same {report.greedy_tokens} greedy tokens after each of {report.prompts} prompts, "
+        f"same token ids of {report.texts} texts",
+        *(f"note: {caveat}" for caveat in report.caveats),
+        f"next: {NEXT[to].format(folder=shlex.quote(report.output_dir))}",
+    ]
 
 
 def _check_target(target: Path, home: Path) -> None:
-    """`target` must be new, lie outside the model (but in its exports/), and in a place that can be written to."""
-    wanted, place, inside = "a new folder was wanted", target.resolve(), home.resolve()
-    if home.is_dir() and place == inside:
-        raise UsageError(f"--output_dir {target} is the model itself", wanted, "choose another --output_dir")
-    if home.is_dir() and place.is_relative_to(inside):
-        parts = place.relative_to(inside).parts
+    """Refuse a `target` that exists, cannot be written, or lies inside the model other than in its exports/."""
+    expected, path, inside = "a new folder", target.resolve(), home.resolve()
+    if home.is_dir() and path == inside:
+        raise UsageError(f"--output_dir {target} is the model itself", expected, "choose another --output_dir")
+    if home.is_dir() and path.is_relative_to(inside):
+        parts = path.relative_to(inside).parts
         if parts[0] != INSIDE_SOURCE or len(parts) != 2:
             hint = f"use {home / INSIDE_SOURCE / target.name}, or a folder outside"
-            raise UsageError(f"--output_dir {target} is inside the model {home}", wanted, hint)
+            raise UsageError(f"--output_dir {target} is inside the model {home}", expected, hint)
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target} exists already", wanted, "remove it, or choose another --output_dir")
-    above = next(path for path in place.parents if path.exists())
+        raise UsageError(f"{target} exists already", expected, "remove it, or choose another --output_dir")
+    above = next(parent for parent in path.parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        fault = "cannot be written to" if above.is_dir() else "is a file"
-        raise UsageError(f"{above} {fault}", "a place for --output_dir was wanted", "choose another --output_dir")
+        problem = "cannot be written to" if above.is_dir() else "is a file"
+        raise UsageError(f"{above} {problem}", "a writable folder for --output_dir", "choose another --output_dir")
 
 
 def _check_model(model, source: str, to: str) -> None:
+    """Refuse a quantized model, a stock one for a stock format, and architectures that cannot be exported."""
     from tinygpt_hf.model.conversion import equal_architecture
 
     kind = model.config.model_type
     if getattr(model.config, "quantization_config", None) is not None:
-        raise UsageError(f"{source} is quantised", "whole weights were wanted", "export the model it was made from")
-    if to in STOCK and kind != "tinygpt":
-        hint = "use it as it is: it needs nothing of ours"
-        raise UsageError(f"{source} is a {kind} already", f"--to {to} takes a TinyGPT model", hint)
-    if to in STOCK:
-        equal_architecture(model.config, to, "--to ")
+        raise UsageError(f"{source} is quantized", "full-precision weights", "export the model it was made from")
     if kind not in ("tinygpt", *STOCK):
-        wanted = f"--to {to} takes TinyGPT, {', '.join(STOCK)}"
-        raise UsageError(f"{source} is a {kind}", wanted, "export a model of these kinds")
+        expected = f"TinyGPT, {', '.join(STOCK)} for --to {to}"
+        raise UsageError(f"{source} is a {kind}", expected, "export a model of these kinds")
+    if to in STOCK:
+        if kind != "tinygpt":
+            hint = "use it as it is: it needs nothing of ours"
+            raise UsageError(f"{source} is a {kind} already", f"a TinyGPT model for --to {to}", hint)
+        equal_architecture(model.config, to, "--to ")
 
 
 @contextlib.contextmanager
 def _no_empty_parent(target: Path):
-    """A failure takes the folder above `target` away again, if it was made for it and holds nothing."""
+    """Remove the folder above `target` after a failure, if it was made for it and holds nothing."""
     existed = target.parent.exists()
     try:
         yield
@@ -184,7 +186,7 @@ def _no_empty_parent(target: Path):
 
 
 def _written(write, target: Path) -> list[str]:
-    """safetensors has an error class of its own for a full disk."""
+    """Call `write`; a full disk, for which safetensors has an error class of its own, is a RunError."""
     try:
         return write()
     except Exception as error:
@@ -194,25 +196,25 @@ def _written(write, target: Path) -> list[str]:
 
 
 def _prove(command: list[str], report: Report, rounding: Callable[[], float]) -> str | None:
-    """Run the proof and put what it found into the report; what is wrong, in words, or None."""
+    """Run the proof and put its figures into the report; return what is wrong, in words, or None."""
     # -P: the folder of the script is not searched for modules
     words = [sys.executable, "-P", *command]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
     try:
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-        unequal = found.pop("unequal")
+        result = json.loads(done.stdout.strip().splitlines()[-1])
+        unequal = result["unequal"]
         for name in ("logit_difference", "prompts", "greedy_tokens", "texts"):
-            setattr(report, name, found[name])
-    except (IndexError, ValueError, TypeError, KeyError, AttributeError):
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            setattr(report, name, result[name])
+    except (IndexError, ValueError, TypeError, KeyError):
+        reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         return f"its process ended with status {done.returncode} ({reason})"
-    faults, difference = [unequal] if unequal else [], report.logit_difference
-    if difference is not None and not difference < LARGEST_DIFFERENCE:
+    problems = [unequal] if unequal else []
+    if not report.logit_difference < LARGEST_DIFFERENCE:
         report.rounding = rounding()
-        if not difference < 2 * report.rounding:
-            faults.append(f"the logits differ by {difference:.2g}, below {LARGEST_DIFFERENCE:.0e} was wanted")
-    report.proved = not faults
-    return ", and ".join(faults) or None
+        if not report.logit_difference < 2 * report.rounding:
+            problems.append(f"the logits differ by {report.logit_difference:.2g}, not below {LARGEST_DIFFERENCE:.0e}")
+    report.proved = not problems
+    return ", and ".join(problems) or None
 
 
 def _set_aside(folder: Path, target: Path) -> Path:

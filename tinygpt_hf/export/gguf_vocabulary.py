@@ -1,4 +1,4 @@
-"""A fast tokenizer in llama.cpp's words: which of its tokenizers makes the same ids, and the vocabulary it needs for that.
+"""Write a fast tokenizer as llama.cpp reads it: which of its tokenizers makes the same ids, and the vocabulary for that.
 
 llama.cpp has the tokenizers it knows compiled in; a file only names one. Three kinds of ours and of the stock models have an
 equal there: byte-level BPE with a known pattern, the 256 bytes (byte-level BPE without merges) and characters with bytes for the
@@ -25,23 +25,24 @@ def _split(pattern: str) -> dict:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
+def _sequence(*parts: dict) -> dict:
+    return {"type": "Sequence", "pretokenizers": list(parts)}
+
+
 # llama.cpp's name -> the pre_tokenizer of tokenizer.json that cuts the same way
 PRE_TYPES: dict[str, dict] = {
     "gpt-2": _byte_level(True),
-    "smollm": {
-        "type": "Sequence",
-        "pretokenizers": [{"type": "Digits", "individual_digits": True}, _byte_level(True)],
-    },
-    "qwen2": {"type": "Sequence", "pretokenizers": [_split(_CASES + r"|\p{N}" + _TAIL), _byte_level(False)]},
-    "llama-bpe": {"type": "Sequence", "pretokenizers": [_split(_CASES + r"|\p{N}{1,3}" + _TAIL), _byte_level(False)]},
+    "smollm": _sequence({"type": "Digits", "individual_digits": True}, _byte_level(True)),
+    "qwen2": _sequence(_split(_CASES + r"|\p{N}" + _TAIL), _byte_level(False)),
+    "llama-bpe": _sequence(_split(_CASES + r"|\p{N}{1,3}" + _TAIL), _byte_level(False)),
 }
-_CHARACTERS = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
+_CHARACTERS = _split(r"[\s\S]")
 _SPACE = "\u2581"  # how sentencepiece writes a space
 
 
 @dataclass
 class Vocabulary:
-    """What goes under `tokenizer.ggml`: `model` and `pre` name llama.cpp's tokenizer, the lists are by token id."""
+    """Hold what goes under `tokenizer.ggml`: `model` and `pre` name llama.cpp's tokenizer, the lists are by token id."""
 
     model: str
     pre: str
@@ -52,7 +53,7 @@ class Vocabulary:
 
 
 def vocabulary(tokenizer, size: int) -> Vocabulary:
-    """The vocabulary of `tokenizer` for a model of `size` tokens; a UsageError if llama.cpp has no equal tokenizer."""
+    """Return the vocabulary of `tokenizer` for `size` tokens; raise UsageError if llama.cpp has no equal tokenizer."""
     core = json.loads(tokenizer.backend_tokenizer.to_str())
     model, cut = core["model"], _without_offsets(core["pre_tokenizer"])
     pre = next((name for name, known in PRE_TYPES.items() if known == cut), None)
@@ -74,40 +75,41 @@ def vocabulary(tokenizer, size: int) -> Vocabulary:
     if obstacles:
         raise UsageError(
             f"the tokenizer ({'; '.join(obstacles)})",
-            "llama.cpp runs byte-level BPE with the pattern of GPT-2, SmolLM, Qwen or Llama 3, bytes, and characters",
+            "byte-level BPE with the pattern of GPT-2, SmolLM, Qwen or Llama 3, bytes, or characters: llama.cpp runs no others",
             "export with --to qwen3, llama, gpt2 or onnx, which carry any tokenizer, or train one with "
             "--tokenizer_type bpe, char or byte",
         )
-    found = Vocabulary("gpt2", pre, [f"[PAD{k}]" for k in range(size)], [UNUSED] * size)
+    words = Vocabulary("gpt2", pre, [f"[PAD{k}]" for k in range(size)], [UNUSED] * size)
     for token, k in model["vocab"].items():
-        found.tokens[k], found.types[k] = token, NORMAL
+        words.tokens[k], words.types[k] = token, NORMAL
     for token in core["added_tokens"]:
-        found.tokens[token["id"]] = token["content"]
-        found.types[token["id"]] = CONTROL if token["special"] else USER_DEFINED
+        words.tokens[token["id"]] = token["content"]
+        words.types[token["id"]] = CONTROL if token["special"] else USER_DEFINED
     if characters:
-        return _as_sentencepiece(found)
-    found.merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
-    # a file without merges is refused there; two symbols that cannot stand side by side harm nobody
-    found.merges = found.merges or [f"{found.tokens[0]} {found.tokens[0]}"]
+        return _as_sentencepiece(words)
+    words.merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
+    # llama.cpp refuses a file without merges; a merge of two symbols that never stand side by side does nothing
+    words.merges = words.merges or [f"{words.tokens[0]} {words.tokens[0]}"]
     if normalizer:
-        found.caveats.append("llama.cpp does not compose characters (NFC): text with combining marks gets other ids")
-    return found
+        words.caveats.append("llama.cpp does not compose characters (NFC): text with combining marks gets other ids")
+    return words
 
 
-def _as_sentencepiece(found: Vocabulary) -> Vocabulary:
+def _as_sentencepiece(words: Vocabulary) -> Vocabulary:
+    """Turn a vocabulary of characters into sentencepiece's spelling: bytes as byte tokens, a space as U+2581."""
     bytes_of = {f"<0x{byte:02X}>" for byte in range(256)}
-    for k, token in enumerate(found.tokens):
-        if found.types[k] == NORMAL and token in bytes_of:
-            found.types[k] = BYTE
-    if " " in found.tokens:
-        found.tokens[found.tokens.index(" ")] = _SPACE
-    found.model, found.pre = "llama", "default"
-    found.caveats.append(f"llama.cpp reads the character {_SPACE} (U+2581) as a space")
-    return found
+    for k, token in enumerate(words.tokens):
+        if words.types[k] == NORMAL and token in bytes_of:
+            words.types[k] = BYTE
+    if " " in words.tokens:
+        words.tokens[words.tokens.index(" ")] = _SPACE
+    words.model, words.pre = "llama", "default"
+    words.caveats.append(f"llama.cpp reads the character {_SPACE} (U+2581) as a space")
+    return words
 
 
 def _without_offsets(pre_tokenizer):
-    """The parts of a pre_tokenizer that decide where text is cut."""
+    """Return the parts of a pre_tokenizer that decide where text is cut."""
     if isinstance(pre_tokenizer, dict):
         return {k: _without_offsets(value) for k, value in pre_tokenizer.items() if k != "trim_offsets"}
     return [_without_offsets(part) for part in pre_tokenizer] if isinstance(pre_tokenizer, list) else pre_tokenizer

@@ -1,11 +1,11 @@
-"""ONNX: one graph for prompt and continuation, made by Transformers' own exporter, for ONNX Runtime.
+"""Write ONNX: one graph for prompt and continuation, made by Transformers' own exporter, for ONNX Runtime.
 
     model.onnx, model.onnx.data   inputs input_ids, attention_mask, position_ids and one cache tensor per layer, key and value;
                                   outputs logits and the grown cache. An empty cache (length 0) makes it read a prompt
     config.json, generation_config.json, tokenizer files, export.json (what Transformers' `ExportedModel` reads)
 
-Always float32. The graph is traced from the stock architecture the model is equal to, so that config.json names one everybody
-has; a model without an equal is traced as it is.
+The graph is always float32. It is traced from the stock architecture the model is equal to, so that config.json names one that
+everybody has; a model without an equal is traced as it is.
 """
 
 import contextlib
@@ -23,29 +23,25 @@ GROWING_ROPE = ("dynamic", "longrope")
 
 
 def check(model, tokenizer) -> str:
-    """What will be written; a UsageError for what no fixed graph computes."""
+    """Say what will be written; raise UsageError for what no fixed graph computes."""
     rope_type = (getattr(model.config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope_type in GROWING_ROPE:
         raise UsageError(
             f"rope_parameters has rope_type {rope_type}",
-            "ONNX has one graph for all lengths, and this type has angles that change with the length",
+            "angles that do not change with the length: ONNX has one graph for all lengths",
             "use --to qwen3 or llama, or a rope_type such as yarn",
         )
     return f"an ONNX graph of {_architecture(model)} in float32"
 
 
 def write(model, tokenizer, folder: Path) -> list[str]:
-    """Trace the model and fill `folder`. The model and its device are left as they are."""
-    traced = _traceable(model)
-    # no sample size may be 1, or the graph has 1 in that place for ever
-    read, new = 4, 3
-    exported = _traced(traced, read, new)
+    """Trace the model and fill `folder`; return caveats. The model and its device are left as they are."""
+    exported = _traced(_traceable(model))
     exported.generation_config = model.generation_config
     config, exported.config = exported.config, None  # its own save would ship our code with a TinyGPT
     with _silent_exporter():
         exported.save_pretrained(folder)
-    del exported
-    described = config.to_diff_dict()  # to_dict tells the folder it came from
+    described = config.to_diff_dict()  # to_dict names the folder it came from
     described["architectures"] = [_architecture(model)]
     described.pop("auto_map", None)
     storage.write_json(folder / "config.json", described)
@@ -54,12 +50,8 @@ def write(model, tokenizer, folder: Path) -> list[str]:
     return ["the model's half-precision weights are float32 in the graph"] if half else []
 
 
-def proof_command(folder: Path, reference: Path) -> list[str]:
-    """Script and arguments of the process that proves the folder."""
-    return [str(Path(__file__).with_name("verify_onnx.py")), str(folder), str(reference)]
-
-
 def _architecture(model) -> str:
+    """Return the name of the class that is traced: the stock one where there is an equal."""
     if model.config.model_type != "tinygpt":
         return type(model).__name__
     from tinygpt_hf.model.conversion import STOCK_CLASSES, equal_architecture
@@ -71,23 +63,21 @@ def _architecture(model) -> str:
 
 
 def _traceable(model):
-    """A float32 copy on the CPU that can be traced, a stock one where there is an equal."""
-    if _architecture(model) != type(model).__name__:
-        from tinygpt_hf.model.conversion import to_stock
+    """Return a float32 copy on the CPU that can be traced, a stock one where there is an equal."""
+    from tinygpt_hf.model.conversion import to_stock
 
-        traced = to_stock(model)
-    else:
-        traced = copy.deepcopy(model)
-    traced = traced.to("cpu").float().eval()
+    has_equal = _architecture(model) != type(model).__name__
+    traced = (to_stock(model) if has_equal else copy.deepcopy(model)).to("cpu").float().eval()
     traced.set_attn_implementation("sdpa")
     return traced
 
 
-def _traced(model, read: int, new: int):
-    """The exported model: `new` tokens after a cache of `read`, all lengths and the batch left open."""
+def _traced(model):
+    """Export the model as it computes some tokens after a cache, all lengths and the batch left open."""
     import torch
 
-    ids = torch.zeros(2, read + new, dtype=torch.long)
+    batch, read, new = 2, 4, 3  # none may be 1, or the graph has 1 in that place forever
+    ids = torch.zeros(batch, read + new, dtype=torch.long)
     with _silent_exporter(), torch.no_grad():
         from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
@@ -95,7 +85,7 @@ def _traced(model, read: int, new: int):
         inputs = {
             "input_ids": ids[:, read:],
             "attention_mask": torch.ones_like(ids),
-            "position_ids": torch.arange(read, read + new).repeat(2, 1),
+            "position_ids": torch.arange(read, read + new).repeat(batch, 1),
             "past_key_values": cache,
         }
         try:

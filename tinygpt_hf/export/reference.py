@@ -1,13 +1,13 @@
-"""What an exported model must reproduce: logits, greedy tokens, token ids. Made from the model before anything is converted.
+"""Write what an exported model must reproduce: logits, greedy tokens, token ids, from the model before it is converted.
 
-A folder of two files, all of it computed in float32 on the CPU:
+The folder has two files, all of it computed in float32 on the CPU:
 
     reference.safetensors   ids.<k> (B, T) and logits.<k> (B, K, V): the logits of the last K positions of those ids
     reference.json          prompts: [[id]] and greedy: [[id]], the same number of ids after each prompt, end of text being
                             a token like any other; texts: [str] and token_ids: [[id]], what the tokenizer makes of them;
                             messages and chat: a conversation and its text by the chat template, or both null
 
-Nothing random: the same model gives the same files.
+Nothing is random: the same model gives the same files.
 """
 
 import contextlib
@@ -54,16 +54,16 @@ MESSAGES = [
 
 @torch.no_grad()
 def write_reference(model, tokenizer, folder: Path) -> None:
-    """Fill `folder` as said above. `model` stays as it is: elsewhere, in half precision or in training mode a copy is asked."""
+    """Fill `folder` as said above. A model on a GPU, in half precision or in training mode is copied, not changed."""
     from safetensors.torch import save_file
 
-    as_wanted = model.device.type == "cpu" and model.dtype == torch.float32 and not model.training
-    single = model if as_wanted else copy.deepcopy(model).to("cpu").float().eval()
+    as_needed = model.device.type == "cpu" and model.dtype == torch.float32 and not model.training
+    single = model if as_needed else copy.deepcopy(model).to("cpu").float().eval()
     context = getattr(model.config, "max_position_embeddings", None) or LONGEST
-    chance = random.Random(0)
+    rng = random.Random(0)
     tensors = {}
     for k, (rows, length) in enumerate([(3, 24), (1, 1), (2, 5), (1, LONGEST)]):
-        ids = [_some_ids(model, chance, min(length, context)) for _ in range(rows)]
+        ids = [_some_ids(model, rng, min(length, context)) for _ in range(rows)]
         tensors[f"ids.{k}"] = torch.tensor(ids)
         logits = single(input_ids=tensors[f"ids.{k}"], use_cache=False).logits[:, -KEPT:]
         if not torch.isfinite(logits).all():
@@ -71,7 +71,7 @@ def write_reference(model, tokenizer, folder: Path) -> None:
         tensors[f"logits.{k}"] = logits.float().contiguous()
     save_file(tensors, folder / "reference.safetensors")
 
-    prompts = [tokenizer(text)["input_ids"] for text in PROMPTS] + [_some_ids(model, chance, n) for n in (1, 12)]
+    prompts = [tokenizer(text)["input_ids"] for text in PROMPTS] + [_some_ids(model, rng, n) for n in (1, 12)]
     prompts = [(ids or [0])[: max(1, context // 2)] for ids in prompts]
     count = max(1, min(GREEDY_TOKENS, context - max(map(len, prompts))))
     chat = _chat(tokenizer)
@@ -90,7 +90,7 @@ def write_reference(model, tokenizer, folder: Path) -> None:
 
 @torch.no_grad()
 def rounding(model, folder: Path) -> float:
-    """How far the float32 logits of the reference in `folder` are from the same computed in float64."""
+    """Measure how far the float32 logits of the reference in `folder` are from the same computed in float64."""
     from safetensors.torch import load_file
 
     double, tensors = copy.deepcopy(model).to("cpu").double().eval(), load_file(folder / "reference.safetensors")
@@ -100,12 +100,12 @@ def rounding(model, folder: Path) -> float:
     )
 
 
-def _some_ids(model, chance: random.Random, length: int) -> list[int]:
-    return [chance.randrange(model.get_input_embeddings().weight.shape[0]) for _ in range(length)]
+def _some_ids(model, rng: random.Random, length: int) -> list[int]:
+    return [rng.randrange(model.get_input_embeddings().weight.shape[0]) for _ in range(length)]
 
 
 def _greedy(model, ids: list[int], count: int) -> list[int]:
-    """The `count` likeliest ids after `ids`, one after the other, whatever the model's own generation settings are."""
+    """Return the `count` likeliest ids after `ids`, whatever the model's own generation settings are."""
     from transformers import GenerationConfig
 
     own, model.generation_config = model.generation_config, GenerationConfig()
@@ -116,7 +116,7 @@ def _greedy(model, ids: list[int], count: int) -> list[int]:
 
 
 def _chat(tokenizer) -> str | None:
-    """The conversation as the template writes it, or None: there is no template, or it refuses these messages."""
+    """Return the conversation as the template writes it; None if there is no template or it refuses these messages."""
     from jinja2 import TemplateError
 
     if tokenizer.chat_template:

@@ -1,4 +1,4 @@
-"""TinyGPT as a stock Qwen3, Llama or GPT-2 folder: an architecture every runtime knows, with none of our code beside it."""
+"""Write TinyGPT as a stock Qwen3, Llama or GPT-2 folder: an architecture every runtime knows, with none of our code beside it."""
 
 from pathlib import Path
 
@@ -6,17 +6,12 @@ from tinygpt_hf.model.conversion import STOCK_CLASSES, equal_architecture, to_st
 
 
 def check(model, tokenizer) -> str:
-    """The class that computes the same; a configuration is never equal to two of them."""
+    """Name the class that computes the same; a configuration is never equal to two of them."""
     return STOCK_CLASSES[equal_architecture(model.config)]
 
 
 def write(model, tokenizer, folder: Path) -> list[str]:
-    """Weights, configuration, generation settings, tokenizer and chat template, as `from_pretrained` reads them."""
+    """Write weights, configuration, generation settings, tokenizer and chat template, as `from_pretrained` reads them."""
     to_stock(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return []
-
-
-def proof_command(folder: Path, reference: Path) -> list[str]:
-    """Script and arguments of the process that proves the folder."""
-    return [str(Path(__file__).with_name("verify_stock.py")), str(folder), str(reference)]

@@ -1,4 +1,4 @@
-"""The names that Transformers 4 and the converters of other runtimes look for, beside those Transformers 5 writes.
+"""Add the names that Transformers 4 and the converters of other runtimes look for, beside those Transformers 5 writes.
 
 Transformers 5 takes both spellings; 4.57 loads a stock folder with these and gives the same logits and token ids.
 """

@@ -1,9 +1,9 @@
-"""To the Hub and from it: what arrives there, and here, is what was sent, or it is an error.
+"""Push to the Hub and pull from it: what arrives there, and here, is what was sent, or it is an error.
 
     push(PushArguments("runs/mine", "alice/mine"), print)      # runs/mine as the model alice/mine; returns the commits
     pull(PullArguments("alice/mine"), print)                   # ./mine, a new folder
 
-Repositories hold one model folder each, so what goes along (`also`) has repositories of its own: alice/mine-tokenizer,
+Repositories hold one model folder each, so what is sent beside it (`also`) has repositories of its own: alice/mine-tokenizer,
 alice/mine-data, alice/mine-qwen3. After each transfer the checksums the Hub gives are compared with those of the files here.
 """
 
@@ -24,14 +24,14 @@ from pathlib import Path, PurePosixPath
 from tinygpt_hf import storage
 from tinygpt_hf.cards.render import write_card
 from tinygpt_hf.errors import RunError, UsageError, printable
-from tinygpt_hf.hub.retry import HubError, check_login, patiently, quiet_client
-from tinygpt_hf.hub.upload_set import MODEL, SHARDS, Parcel, frozen, pack
+from tinygpt_hf.hub.retry import HubError, check_login, quiet_client, with_retries
+from tinygpt_hf.hub.upload_set import MODEL, SHARDS, UploadSet, collect_files, snapshot
 from tinygpt_hf.settings.hub import PullArguments, PushArguments, check_also, check_repository, check_revision
 from tinygpt_hf.storage import format_size
 
 RECORD = "hub.json"  # in a model folder: which commits it went to, or came from
 MAIN = "main"
-SHOWN = 8  # names of files that stay behind
+SHOWN = 8  # names in a list of files
 MOST_FILES = 10_000
 # Formats that can run code when they are read, and what belongs to Git: not fetched.
 NOT_FETCHED = (
@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sent:
-    """A repository as it stands on the Hub: `commit` holds exactly the files sent."""
+    """Name a repository as it stands on the Hub: `commit` holds exactly the files sent."""
 
     repository: str
     kind: str
@@ -52,100 +52,96 @@ class Sent:
     url: str
 
 
-def push(wanted: PushArguments, say: Say) -> list[Sent]:
-    """Send a model folder, and what goes along; with `dry_run` only say what would be sent.
+def push(arguments: PushArguments, say: Say) -> list[Sent]:
+    """Send a model folder and what goes with it; with `dry_run` only say what would be sent.
 
     Raises UsageError for what can be known before (a name the Hub cannot have, no model, a link, a secret, no login), and
     RunError where the Hub fails; the same command then sends what is missing.
     """
-    repository = check_repository(wanted.hub_model_id, "--hub_model_id")
-    branch, also = check_revision(wanted.revision, branch=True), check_also(wanted.also)
-    if wanted.model is None:
-        raise UsageError("no MODEL is given", "a model folder was wanted", "e.g. runs/quickstart")
-    folder = Path(wanted.model).expanduser()
+    repository = check_repository(arguments.hub_model_id, "--hub_model_id")
+    branch, also = check_revision(arguments.revision, branch=True), check_also(arguments.also)
+    if arguments.model is None:
+        raise UsageError("no MODEL is given", "a model folder", "try runs/quickstart")
+    folder = Path(arguments.model).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"the folder {wanted.model} does not exist", "a model folder was wanted", "check the path")
-    if not wanted.dry_run:
+        raise UsageError(f"the folder {arguments.model} does not exist", "a model folder", "check the path")
+    if not arguments.dry_run:
         check_login()
         with contextlib.suppress(OSError):  # where nothing can be written the folder goes as it is
             write_card(folder, repository)
-    parcels, notes = pack(folder, repository, also)
-    for parcel in parcels:
-        for line in listing(parcel, branch):
-            say(line)
-    for note in notes:
-        say(f"note: {note}")
-    if wanted.dry_run:
+    uploads, notes = collect_files(folder, repository, also)
+    for line in [line for upload in uploads for line in listing(upload, branch)] + [f"note: {note}" for note in notes]:
+        say(line)
+    if arguments.dry_run:
         say("nothing was sent (--dry_run)")
         return []
     quiet_client(watched=True)
     done = []
-    for parcel in parcels:
+    for upload in uploads:
         try:
-            with _still(parcel) as still:
-                sent = send(still, wanted.private, branch, f"Upload with tinygpt_hf {version('tinygpt_hf')}", say)
+            with _snapshot(upload) as files:
+                sent = send(files, arguments.private, branch, f"Upload with tinygpt_hf {version('tinygpt_hf')}", say)
         except HubError as error:
-            again = push_command(wanted.model, repository, wanted.private, branch, also)
+            again = push_command(arguments.model, repository, arguments.private, branch, also)
             safe = f"the model is safe in {folder}; run `{again}` again"
-            raise RunError(f"{parcel.repository} was not pushed: {error}; {safe}") from error
+            raise RunError(f"{upload.repository} was not pushed: {error}; {safe}") from error
         record(folder, "pushed", sent, say)
-        say(f"{sent.url} holds it: commit {sent.commit}, the checksums of {len(parcel.files)} files agree")
+        say(f"{sent.url} holds it: commit {sent.commit}, the checksums of {len(upload.files)} files agree")
         done.append(sent)
     return done
 
 
 def push_command(model: str, repository: str, private: bool, branch: str | None, also: list[str]) -> str:
-    """The command that pushes this again, to be shown: without --private it would make public what was meant to be private."""
+    """Write the command that pushes this again: without --private it would make public what was meant to be private."""
     words = ["tinygpt", "push", model, "--hub_model_id", repository] + (["--private"] if private else [])
     words += (["--revision", branch] if branch else []) + (["--also", *also] if also else [])
     return shlex.join(words)
 
 
-def send(parcel: Parcel, private: bool, branch: str | None, message: str, say: Say) -> Sent:
-    """One commit that makes the repository hold the parcel's files; none if it does already. Raises HubError."""
-    api, name, kind = _api(), parcel.repository, parcel.kind
-    patiently(lambda: api.create_repo(name, repo_type=kind, private=private or None, exist_ok=True), say)
-    if private and not patiently(lambda: api.repo_info(name, repo_type=kind), say).private:
+def send(upload: UploadSet, private: bool, branch: str | None, message: str, say: Say) -> Sent:
+    """Make the repository hold exactly these files, by one commit, or none if it does already. Raises HubError."""
+    api, name, kind = _api(), upload.repository, upload.kind
+    with_retries(lambda: api.create_repo(name, repo_type=kind, private=private or None, exist_ok=True), say)
+    if private and not with_retries(lambda: api.repo_info(name, repo_type=kind), say).private:
         raise HubError(
             f"{name} is public on the Hub already: make it private there first, or choose another --hub_model_id"
         )
     if branch:
-        patiently(lambda: api.create_branch(name, branch=branch, repo_type=kind, exist_ok=True), say)
-    commit = patiently(lambda: _commit(api, parcel, branch, message), say)
-    there = patiently(lambda: _tree(api, name, kind, commit), say)
-    wrong = [file for file, path in parcel.files.items() if file not in there or not _is_same(path, there[file])]
+        with_retries(lambda: api.create_branch(name, branch=branch, repo_type=kind, exist_ok=True), say)
+    commit = with_retries(lambda: _commit(api, upload, branch, message), say)
+    there = with_retries(lambda: _tree(api, name, kind, commit), say)
+    wrong = [file for file, path in upload.files.items() if file not in there or not _is_same(path, there[file])]
     if wrong:
         raise HubError(f"the Hub has another {wrong[0]} than was sent")
     site = api.endpoint if kind == "model" else f"{api.endpoint}/{kind}s"
     return Sent(name, kind, branch or MAIN, commit, f"{site}/{name}" + (f"/tree/{branch}" if branch else ""))
 
 
-def pull(wanted: PullArguments, say: Say) -> Path:
-    """The model of a Hub id as a new folder, every byte checked; files that could run code when they are read stay there.
+def pull(arguments: PullArguments, say: Say) -> Path:
+    """Fetch a model of the Hub as a new folder, every byte checked; files that could run code when they are read stay there.
 
     Raises UsageError for what can be known before, RunError where the Hub fails. Nothing is left of a folder that failed.
     """
-    name = check_repository(wanted.model, "MODEL", owned=False)
-    revision = check_revision(wanted.revision, branch=False) or MAIN
-    target = Path(wanted.output_dir or name.rpartition("/")[2]).expanduser()
+    name = check_repository(arguments.model, "MODEL", owned=False)
+    revision = check_revision(arguments.revision, branch=False) or MAIN
+    target = Path(arguments.output_dir or name.rpartition("/")[2]).expanduser()
     _check_target(target)
     quiet_client(watched=True)
     api = _api()
     try:
-        commit = patiently(lambda: _commit_of(api, name, revision), say)
-        there = patiently(lambda: _tree(api, name, "model", commit), say)
+        commit = with_retries(lambda: _commit_of(api, name, revision), say)
+        there = with_retries(lambda: _tree(api, name, "model", commit), say)
         _refuse_names(there)
         files = {file: entry for file, entry in there.items() if _is_fetched(file)}
-        others = [file for file in there if file not in files and file != RECORD]
-        left_out = [file for file in others if not PurePosixPath(file).name.startswith(".")]
-        if left_out:
+        others = [file for file in there if file not in files and not PurePosixPath(file).name.startswith(".")]
+        if left_out := [file for file in others if file != RECORD]:
             say(f"note: not fetched, as such files can run code: {_some(left_out)}")
         _check_room(sum(entry.size for entry in files.values()), target)
         cache = _fetch(name, revision, commit, files, say)
     except HubError as error:
-        given = f" --revision {wanted.revision}" if wanted.revision else ""
-        given += f" --output_dir {shlex.quote(wanted.output_dir)}" if wanted.output_dir else ""
-        again = f"`tinygpt pull {name}{given}` again"
+        options = f" --revision {arguments.revision}" if arguments.revision else ""
+        options += f" --output_dir {shlex.quote(arguments.output_dir)}" if arguments.output_dir else ""
+        again = f"`tinygpt pull {name}{options}` again"
         raise RunError(f"{name} was not pulled: {error}; nothing was written; then run {again}") from error
     with storage.new_folder(target) as folder:
         for file in files:
@@ -156,19 +152,19 @@ def pull(wanted: PullArguments, say: Say) -> Path:
     return target
 
 
-def listing(parcel: Parcel, branch: str | None) -> list[str]:
-    """What will be sent, file by file, and what stays here."""
-    where = parcel.repository + (f", branch {branch}" if branch else "")
-    lines = [f"{parcel.home} -> {parcel.kind} {where}: {len(parcel.files)} files, {format_size(parcel.size)}"]
-    width = max(map(len, parcel.files))
-    lines += [f"  {name:<{width}}  {format_size(path.stat().st_size)}" for name, path in parcel.files.items()]
-    if parcel.left_out:
-        lines.append(f"  stays here: {_some(parcel.left_out)}")
+def listing(upload: UploadSet, branch: str | None) -> list[str]:
+    """List what will be sent, file by file, and what stays here."""
+    where = upload.repository + (f", branch {branch}" if branch else "")
+    lines = [f"{upload.home} -> {upload.kind} {where}: {len(upload.files)} files, {format_size(upload.size)}"]
+    width = max(map(len, upload.files))
+    lines += [f"  {name:<{width}}  {format_size(path.stat().st_size)}" for name, path in upload.files.items()]
+    if upload.left_out:
+        lines.append(f"  stays here: {_some(upload.left_out)}")
     return lines
 
 
 def record(folder: Path, what: str, sent: Sent, say: Say) -> None:
-    """Note in the folder's hub.json which commit it went to, or came from."""
+    """Write into the folder's hub.json which commit it went to, or came from."""
     path = folder / RECORD
     try:
         known = storage.read_json(path) if path.is_file() else {}
@@ -186,38 +182,31 @@ def _api():
 
 
 @contextlib.contextmanager
-def _still(parcel: Parcel):
-    """The parcel as it is now, beside its files, or elsewhere where nothing can be written there."""
-    places = [parcel.home, None]
-    for place in places:
-        try:
-            above = Path(tempfile.mkdtemp(prefix=f"{storage.TEMPORARY}push-", dir=place))
-        except OSError:
-            if place is None:
-                raise
-            continue
-        try:
-            yield frozen(parcel, above / "files")
-        finally:
-            shutil.rmtree(above, ignore_errors=True)
-        return
+def _snapshot(upload: UploadSet):
+    """Give the files as they are now, linked beside the originals, or copied elsewhere where nothing can be written there."""
+    prefix = f"{storage.TEMPORARY}push-"
+    try:
+        above = Path(tempfile.mkdtemp(prefix=prefix, dir=upload.home))
+    except OSError:
+        above = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield snapshot(upload, above / "files")
+    finally:
+        shutil.rmtree(above, ignore_errors=True)
 
 
-def _commit(api, parcel: Parcel, branch: str | None, message: str) -> str:
-    """The commit that holds the parcel, made unless it is the newest one. Files of an older model in its place go."""
+def _commit(api, upload: UploadSet, branch: str | None, message: str) -> str:
+    """Return the commit that holds these files, made unless it is the newest one. Files of an older model are deleted."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     revision = branch or MAIN
-    there = _tree(api, parcel.repository, parcel.kind, revision)
-    made = MODEL if parcel.kind == "model" else SHARDS
-    old = [name for name in there if made.fullmatch(name) and name not in parcel.files]
+    there = _tree(api, upload.repository, upload.kind, revision)
+    ours = MODEL if upload.kind == "model" else SHARDS
     operations: list[CommitOperationAdd | CommitOperationDelete] = []
-    operations += [CommitOperationAdd(name, str(path)) for name, path in parcel.files.items()]
-    operations += [CommitOperationDelete(name) for name in old]
-    done = api.create_commit(
-        parcel.repository, operations, commit_message=message, repo_type=parcel.kind, revision=revision
-    )
-    return done.oid
+    operations += [CommitOperationAdd(name, str(path)) for name, path in upload.files.items()]
+    operations += [CommitOperationDelete(name) for name in there if ours.fullmatch(name) and name not in upload.files]
+    options = {"commit_message": message, "repo_type": upload.kind, "revision": revision}
+    return api.create_commit(upload.repository, operations, **options).oid
 
 
 def _commit_of(api, name: str, revision: str) -> str:
@@ -228,18 +217,18 @@ def _commit_of(api, name: str, revision: str) -> str:
 
 
 def _tree(api, name: str, kind: str, revision: str) -> dict:
-    """Name -> what the Hub says of that file: size and hashes."""
+    """Map each file's name to what the Hub says of it: size and hashes."""
     from huggingface_hub.hf_api import RepoFile
 
     entries = api.list_repo_tree(name, repo_type=kind, revision=revision, recursive=True)
     entries = list(itertools.islice(entries, 2 * MOST_FILES))
     if len(entries) > MOST_FILES:
-        raise HubError(f"its list has more than {MOST_FILES} files: that is no model")
+        raise HubError(f"it lists more than {MOST_FILES} files: that is not a model")
     return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
 def _is_same(path: Path, entry) -> bool:
-    """Has the file the bytes that the Hub says? It names large ones by their SHA-256, others as Git does."""
+    """Tell whether the file has the bytes the Hub says. It names large files by their SHA-256, others as Git does."""
     size = path.stat().st_size
     if entry.lfs is not None:
         return size == entry.lfs.size and storage.file_hash(path) == entry.lfs.sha256
@@ -249,36 +238,37 @@ def _is_same(path: Path, entry) -> bool:
 
 
 def _fetch(name: str, revision: str, commit: str, files: dict, say: Say) -> Path:
-    """The client's cached copy of the commit, checked; a damaged file is dropped from the cache and fetched once more."""
+    """Return the client's cached copy of the commit, checked; a damaged file is deleted there and fetched once more."""
     from huggingface_hub import snapshot_download
 
     for attempt in range(2):
-        found = patiently(lambda: snapshot_download(name, revision=revision, ignore_patterns=[*NOT_FETCHED]), say)
-        cache = Path(found)
+        cache = Path(
+            with_retries(lambda: snapshot_download(name, revision=revision, ignore_patterns=[*NOT_FETCHED]), say)
+        )
         if cache.name != commit:
             raise HubError("it was changed while it was fetched")
-        wrong = [
-            file for file, entry in files.items() if not (cache / file).is_file() or not _is_same(cache / file, entry)
-        ]
+        cached = {cache / file: entry for file, entry in files.items()}
+        wrong = [path for path, entry in cached.items() if not path.is_file() or not _is_same(path, entry)]
         if not wrong:
             return cache
-        for file in wrong:
-            blob = (cache / file).resolve()
-            (cache / file).unlink(missing_ok=True)
+        for path in wrong:
+            blob = path.resolve()
+            path.unlink(missing_ok=True)
             if blob.parent.name == "blobs":
                 blob.unlink(missing_ok=True)
+        names = _some([str(path.relative_to(cache)) for path in wrong])
         if attempt == 0:
-            say(f"note: {_some(wrong)} came with other bytes than the Hub says; fetching once more")
-    raise HubError(f"{wrong[0]} came twice with other bytes than the Hub says")
+            say(f"note: {names} came with other bytes than the Hub says; fetching once more")
+    raise HubError(f"{names} came twice with other bytes than the Hub says")
 
 
 def _refuse_names(there: dict) -> None:
-    """A list of files may name files of the repository, nothing else on this machine."""
+    """Refuse a list of files that names anything on this machine outside the new folder."""
     for name in there:
         parts = name.split("/")
         if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name or not name.isprintable():
-            seen = printable(name)[:120]
-            raise HubError(f"its list names {seen!r}, which is no file of a repository: do not trust it")
+            shown = printable(name)[:120]
+            raise HubError(f"it lists {shown!r}, which cannot be a file of a repository: do not trust it")
 
 
 def _is_fetched(name: str) -> bool:
@@ -286,15 +276,17 @@ def _is_fetched(name: str) -> bool:
 
 
 def _check_target(target: Path) -> None:
-    wanted = "a new or empty folder was wanted"
-    if target.resolve() == Path.cwd():  # it is renamed over: whoever stands in it would stand nowhere
-        raise UsageError(f"{target} is the current folder", wanted, "choose another --output_dir")
-    if target.is_symlink() or target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists already", wanted, "choose another --output_dir")
+    problem = None
+    if target.resolve() == Path.cwd():  # it is renamed over: a shell in it would be nowhere
+        problem = "is the current folder"
+    elif target.is_symlink() or target.exists() and (not target.is_dir() or any(target.iterdir())):
+        problem = "exists already"
+    if problem:
+        raise UsageError(f"{target} {problem}", "a new or empty folder", "choose another --output_dir")
 
 
 def _check_room(size: int, target: Path) -> None:
-    """The file system of the target must take the files."""
+    """Refuse a target whose file system has no room for the files."""
     above = next(path for path in target.absolute().parents if path.exists())
     free = shutil.disk_usage(above).free
     if size > free:

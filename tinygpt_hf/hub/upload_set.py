@@ -1,7 +1,7 @@
-"""What goes up to the Hub: the files of a folder that are on a list of names, looked through before anything is sent.
+"""Choose what goes up to the Hub: the files of a folder that are on a list of names, searched for secrets before anything is sent.
 
-    parcels, notes = pack(Path("runs/mine"), "alice/mine", ["tokenizer"])      # checked; nothing is sent or written
-    parcels[0].files                       # {"config.json": Path("runs/mine/config.json"), ...}; all else stays here
+    uploads, notes = collect_files(Path("runs/mine"), "alice/mine", ["tokenizer"])    # checked; nothing is sent or written
+    uploads[0].files                       # {"config.json": Path("runs/mine/config.json"), ...}; all else stays here
 
 A name that is not on the list stays here: checkpoints, rows, logs (they quote the text), whatever else lies in the folder.
 Weights go as safetensors. A link is refused, as it may lead anywhere. Texts are searched for what looks like a secret, and
@@ -29,7 +29,7 @@ _TOKENIZER = (
 )
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 _PAPERS = r"README\.md|LICENSE(\.txt|\.md)?"
-# What makes the model, or (SHARDS) the corpus: such a file of the repository that is not in the folder is an older one's: it goes.
+# What makes the model, or (SHARDS) the corpus: a push deletes such a file of the repository that is not in the folder.
 MODEL = re.compile(rf"(generation_)?config\.json|{_WEIGHTS}|{_TOKENIZER}|(configuration|modeling)_tinygpt\.py")
 RUN = re.compile(rf"{MODEL.pattern}|{_PAPERS}|run\.yaml|loss_curve\.svg|report\.html")
 EXPORT = re.compile(rf"{MODEL.pattern}|{_PAPERS}|export\.json|[\w-]+\.(onnx|onnx[._]data|gguf)")
@@ -37,13 +37,13 @@ TOKENIZER = re.compile(rf"{_TOKENIZER}|{_PAPERS}|report\.json")
 SHARDS = re.compile(r"data/(text|messages)-\d{5,}\.(parquet|jsonl)")
 DATASET = re.compile(rf"data/[\w.-]+\.(parquet|jsonl)|corpus\.json|{_PAPERS}")
 TEXTS = (".json", ".md", ".txt", ".yaml", ".jinja", ".py", ".html", ".svg", "LICENSE")
-BETWEEN = '""\0\n\0'  # no secret reaches over this
+BETWEEN = '""\0\n\0'  # no secret extends across this
 SHORTEST_SECRET = 8
 
 
 @dataclass
-class Parcel:
-    """A repository and what it will hold: name there -> file here. `left_out`: what stays here of the folder `home`."""
+class UploadSet:
+    """Hold what a repository will hold: name there -> file here. `left_out`: what stays here of the folder `home`."""
 
     repository: str
     home: Path
@@ -56,68 +56,67 @@ class Parcel:
         return sum(path.stat().st_size for path in self.files.values())
 
 
-def pack(folder: Path, repository: str, also: list[str]) -> tuple[list[Parcel], list[str]]:
-    """The model, and of `also` (dataset, tokenizer, exports) what the folder has; a line for each it has not.
+def collect_files(folder: Path, repository: str, also: list[str]) -> tuple[list[UploadSet], list[str]]:
+    """Collect the model, and of `also` (dataset, tokenizer, exports) what the folder has; return a note for each it lacks.
 
-    A folder that is no model, a link and a secret are `UsageError`s.
+    Raises UsageError for a folder that is not a model, a link and a secret.
     """
     check_folder(folder)
-    parcels, notes = [parcel_of(folder, repository, RUN)], []
+    uploads, notes = [select_files(folder, repository, RUN)], []
     if "dataset" in also:
-        corpus = _corpus_of(folder)
+        corpus = corpus_of(folder)
         if corpus:
-            parcels.append(parcel_of(corpus, f"{repository}-data", DATASET, "dataset"))
+            uploads.append(select_files(corpus, f"{repository}-data", DATASET, "dataset"))
         else:
             notes.append(f"{folder} has no corpus of its own: no dataset is sent")
     if "tokenizer" in also:
         if (folder / "tokenizer").is_dir():
-            parcels.append(parcel_of(folder / "tokenizer", f"{repository}-tokenizer", TOKENIZER))
+            uploads.append(select_files(folder / "tokenizer", f"{repository}-tokenizer", TOKENIZER))
         else:
             notes.append(f"{folder} trained no tokenizer of its own: none is sent beside the model's")
     if "exports" in also:
-        found = [folder / INSIDE_SOURCE / name for name in FORMATS if (folder / INSIDE_SOURCE / name).is_dir()]
-        parcels += [parcel_of(path, f"{repository}-{path.name}", EXPORT) for path in found]
-        if not found:
+        exports = [folder / INSIDE_SOURCE / name for name in FORMATS if (folder / INSIDE_SOURCE / name).is_dir()]
+        uploads += [select_files(path, f"{repository}-{path.name}", EXPORT) for path in exports]
+        if not exports:
             notes.append(f"{folder} has no exports; make one with tinygpt export {folder} --to qwen3")
-    for parcel in parcels:
-        check_secrets(parcel)
-    return parcels, notes
+    for upload in uploads:
+        check_secrets(upload)
+    return uploads, notes
 
 
-def frozen(parcel: Parcel, place: Path) -> Parcel:
-    """The same files as they are at this moment, whoever replaces them: linked (or copied) into the new folder `place`."""
+def snapshot(upload: UploadSet, folder: Path) -> UploadSet:
+    """Link (or copy) the files as they are at this moment, whoever replaces them, into the new folder `folder`."""
     files = {}
-    place.mkdir()
-    for name, path in parcel.files.items():
-        files[name] = place / name
+    folder.mkdir()
+    for name, path in upload.files.items():
+        files[name] = folder / name
         files[name].parent.mkdir(exist_ok=True)
         try:
             os.link(path, files[name], follow_symlinks=False)
         except OSError:  # another disk, or a file system without links
             shutil.copyfile(path, files[name], follow_symlinks=False)
-    frozen = replace(parcel, files=files)
-    _refuse_links(frozen.files)
-    return frozen
+    _refuse_links(files)
+    return replace(upload, files=files)
 
 
-def check_secrets(parcel: Parcel) -> None:
+def check_secrets(upload: UploadSet) -> None:
     """Refuse a file in which a secret stands, naming the file and the place, not the secret."""
     known = _known_secrets()
-    for name, path in parcel.files.items():
+    for name, path in upload.files.items():
+        is_weights = path.suffix == ".safetensors"
         if path.name.endswith(TEXTS):
-            seen = _secret_in_text(path)
-        elif path.suffix == ".safetensors":  # the rest of it is numbers
-            seen = _secret_in(_strings(_notes_of_weights(path)))
+            where = _secret_in_text(path)
         else:
-            seen = None
-        if seen is None and path.suffix != ".safetensors" and _holds(path, known):
-            seen = "it is a token or password that this process knows"
-        if seen is not None:
-            wanted = "a file without secrets was wanted: the Hub is for others to read"
-            raise UsageError(f"{parcel.home / name} holds a secret ({seen})", wanted, "take it out, and revoke it")
+            where = _secret_in(_strings(_metadata_of_weights(path))) if is_weights else None
+        if where is None and not is_weights and _holds(path, known):
+            where = "it is a token or password that this process knows"
+        if where is not None:
+            expected = "a file without secrets: the Hub is for others to read"
+            raise UsageError(f"{upload.home / name} holds a secret ({where})", expected, "take it out, and revoke it")
 
 
-def parcel_of(folder: Path, repository: str, names: re.Pattern, kind: str = "model") -> Parcel:
+def select_files(folder: Path, repository: str, names: re.Pattern, kind: str = "model") -> UploadSet:
+    """Select the files of `folder` (and, of a dataset, of its subfolders) whose names match `names`."""
     files, left_out = {}, []
     for path in sorted(folder.iterdir()):
         inside = [path] if kind == "model" or not path.is_dir() or path.is_symlink() else sorted(path.iterdir())
@@ -129,29 +128,25 @@ def parcel_of(folder: Path, repository: str, names: re.Pattern, kind: str = "mod
                 left_out.append(printable(name))
     _refuse_links(files)
     if not files:
-        raise UsageError(f"{folder} holds nothing to send", "the files of a model were wanted", "check the path")
-    return Parcel(repository, folder, files, kind, left_out)
+        raise UsageError(f"{folder} holds nothing to send", "the files of a model", "check the path")
+    return UploadSet(repository, folder, files, kind, left_out)
 
 
 def _refuse_links(files: dict[str, Path]) -> None:
     for path in files.values():
         if path.is_symlink() or not path.is_file():
-            what = "is a link" if path.is_symlink() else "is no file"
-            raise UsageError(
-                f"{path} {what}", "a file was wanted: a link may lead anywhere", "put the file in its place"
-            )
+            problem = "is a link" if path.is_symlink() else "is not a file"
+            raise UsageError(f"{path} {problem}", "a file: a link may lead anywhere", "put the file in its place")
 
 
-def _corpus_of(folder: Path) -> Path | None:
-    """The corpus folder a run was trained on: inside it, or named by its run.yaml."""
+def corpus_of(folder: Path) -> Path | None:
+    """Find the corpus folder a run was trained on: inside it, or named by its run.yaml."""
     named: list = []
     if (folder / "run.yaml").is_file():
         data = load_yaml(str(folder / "run.yaml"), bounded=False).get("data")
         named = data.get("train_file") or [] if isinstance(data, dict) else []
-    for place in (folder / "corpus", *map(Path, map(str, named))):
-        if (place / CORPUS).is_file():
-            return place
-    return None
+    candidates = (folder / "corpus", *map(Path, map(str, named)))
+    return next((path for path in candidates if (path / CORPUS).is_file()), None)
 
 
 def _known_secrets() -> list[bytes]:
@@ -179,7 +174,7 @@ def _parquet_texts(path: Path) -> Iterator[bytes]:
 
 
 def _secret_in_text(path: Path) -> str | None:
-    """Where a secret stands and what stands before it. Words of a vocabulary are looked at one by one."""
+    """Say where a secret stands and what stands before it. Words of a vocabulary are looked at one by one."""
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".json":
         try:
@@ -190,7 +185,7 @@ def _secret_in_text(path: Path) -> str | None:
 
 
 def _strings(value) -> Iterator[str]:
-    """Every text in a JSON value, and with its name where it has one: a password is known by that."""
+    """Yield every text in a JSON value, with its name where it has one: a password is known by that."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -213,8 +208,8 @@ def _secret_in(texts) -> str | None:
     return f"{place}, after {printable(before)!r}" if before else place
 
 
-def _notes_of_weights(path: Path) -> dict:
-    """What a safetensors file says besides its numbers; its header was checked before."""
+def _metadata_of_weights(path: Path) -> dict:
+    """Read what a safetensors file says besides its numbers; its header was checked before."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return json.loads(file.read(length)).get("__metadata__", {})

@@ -1,9 +1,9 @@
-"""The conversation in the terminal: reads lines, shows answers as they are made, obeys commands.
+"""Talk with a model in the terminal: read lines, show answers as they are made, obey commands.
 
     chat(ChatArguments("runs/quickstart"))          # `tinygpt chat runs/quickstart`
 
-The session (session.py) knows what was said. What the model says is shown as it is, Markdown included, and never drives
-the terminal.
+session.py knows what was said. What the model writes is shown as it is, Markdown included, and cannot control the
+terminal.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from tinygpt_hf.settings.inference import ChatArguments
 
 HELP = """\
 /help             this list
-/reset            forget the conversation and begin again
+/reset            forget the conversation and start over
 /system TEXT      open the conversation with another system message; /system "" with none
 /set NAME VALUE   change a setting; /set alone shows them all
 /show             the settings, the context used and the conversation as it stands
-/top [N]          each token of the last answer, its surprise and what else was likely; of the N most surprising only
+/top [N]          each token of the last answer, its surprisal and what else was likely; only the N most surprising
 /retry            another answer to the last question
 /undo             take back the last question and its answer
 /save FILE        write the conversation as a line of JSON, as --train_file reads it
@@ -44,7 +44,7 @@ ALONE = ("/help", "/reset", "/show", "/retry", "/undo", "/exit", "/quit")  # com
 def chat(
     arguments: ChatArguments, stdin: TextIO | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None
 ) -> int:
-    """`tinygpt chat`: one --prompt, the lines of standard input, or a conversation; returns the exit status.
+    """Run `tinygpt chat`: one --prompt, the lines of standard input, or a conversation. Returns the exit status.
 
     Only the answers go to standard output; everything said about them goes to standard error.
     """
@@ -52,7 +52,7 @@ def chat(
     read_sampling(arguments)
     if arguments.prompt is not None:
         if not arguments.prompt.strip():
-            raise UsageError("the prompt is empty", "a message was wanted", "give --prompt some text, or leave it out")
+            raise UsageError("the prompt is empty", "a message", "give --prompt some text, or leave it out")
         check_prompt(arguments.prompt)
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     session = Session(model, tokenizer, arguments, chats=knows_turns(arguments.model, tokenizer))
@@ -66,12 +66,12 @@ def chat(
 
 
 class Conversation:
-    """One session at a terminal, or over the lines of a script."""
+    """Run one session at a terminal, or over the lines of a script."""
 
     def __init__(self, session: Session, stdin: TextIO, stdout: TextIO, stderr: TextIO, interactive: bool):
         self.session, self.interactive = session, interactive
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
-        self._colour = stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._color = stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._commands = {
             f"/{name}": getattr(self, f"_{name}")
             for name in ("help", "reset", "system", "set", "show", "top", "retry", "undo", "save", "load")
@@ -80,7 +80,7 @@ class Conversation:
         self._editor = _line_editor([*self._commands, "/exit"]) if ours else None
 
     def run(self) -> int:
-        """Until `exit` or the end of input; the exit status, 130 after a second Ctrl-C."""
+        """Read and answer until `exit` or the end of input. Returns the exit status, 130 after a second Ctrl-C."""
         self.say_what_it_is()
         interrupted, anything = False, False
         while True:
@@ -107,11 +107,11 @@ class Conversation:
                 interrupted = True
                 self._note("\n[stopped; Ctrl-C again leaves]")
         if not anything and not self.interactive:
-            raise UsageError("standard input is empty", "a message on a line was wanted", "or give --prompt")
+            raise UsageError("standard input is empty", "a message on a line", "or give --prompt")
         return 0
 
     def say_what_it_is(self) -> None:
-        """One line about the model; a script hears it only when the model cannot chat."""
+        """Say in a line what the model is; to a script only when the model cannot chat."""
         name = self.session.arguments.model or "this model"
         if not self.session.chats:
             self._note(f"[{name} is a base model without a chat turn in its training: it continues what you write]")
@@ -144,13 +144,13 @@ class Conversation:
     def _command(self, line: str) -> None:
         word, *rest = line.strip().split(maxsplit=1)
         if rest and word in ALONE:
-            raise UsageError(f"{word} is given {rest[0]}", "nothing was wanted behind it", f"write {word} alone")
+            raise UsageError(f"{word} is given {rest[0]}", "nothing behind it", f"write {word} alone")
         if word not in self._commands:
             near = difflib.get_close_matches(word, [*self._commands, "/exit"], 1)
             raise UsageError(
                 f"there is no command {word}",
+                "a command of /help, or // before a line that begins with /",
                 f"did you mean {near[0]}?" if near else "see /help",
-                "to send a line that begins with /, write //",
             )
         self._commands[word](rest[0] if rest else "")
 
@@ -159,7 +159,7 @@ class Conversation:
 
     def _reset(self, rest: str) -> None:
         self.session.reset()
-        self._note("[forgotten; we begin again]")
+        self._note("[forgotten; the conversation starts over]")
 
     def _system(self, rest: str) -> None:
         if rest:
@@ -170,7 +170,7 @@ class Conversation:
         try:
             words = shlex.split(rest)
         except ValueError:
-            raise UsageError(f"/set {rest} has an open quote", "NAME VALUE was wanted", "close the quotes") from None
+            raise UsageError(f"/set {rest} has an open quote", "NAME VALUE", "close the quotes") from None
         if words:
             self.session.set(words[0], words[1:])
         for name in words[:1] or SETTABLE:
@@ -191,16 +191,16 @@ class Conversation:
     def _top(self, rest: str) -> None:
         steps = list(enumerate(self.session.steps, 1))
         if not steps:
-            raise UsageError("there is no answer to look at", "an answer made here was wanted", "ask something")
+            raise UsageError("there is no answer to look at", "an answer made here", "ask something")
         if rest:
             if not (rest.isascii() and rest.isdigit() and len(rest) < 9 and int(rest)):
-                raise UsageError(f"/top is given {rest}", "a number of tokens was wanted", "e.g. /top 5")
+                raise UsageError(f"/top is given {rest}", "a number of tokens", "try /top 5")
             most = sorted(steps, key=lambda numbered: -numbered[1].surprise)[: int(rest)]
             steps = sorted(most, key=lambda numbered: numbered[0])
         for position, step in steps:
             self._note(step_table(position, step).rstrip("\n"))
         mean = sum(step.surprise for step in self.session.steps) / len(self.session.steps)
-        self._note(f"[{len(self.session.steps)} tokens, {mean:.2f} bits of surprise each on average]")
+        self._note(f"[{len(self.session.steps)} tokens, {mean:.2f} bits of surprisal each on average]")
 
     def _retry(self, rest: str) -> None:
         steps = self.session.retry()
@@ -216,8 +216,7 @@ class Conversation:
         try:
             self.session.save(path)
         except OSError as error:
-            seen = f"{path} cannot be written ({error.strerror})"
-            raise UsageError(seen, "a new file was wanted", "try another") from None
+            raise UsageError(f"{path} cannot be written ({error.strerror})", "a new file", "try another") from None
         self._note(f"[saved to {path}]")
 
     def _load(self, rest: str) -> None:
@@ -228,7 +227,7 @@ class Conversation:
 
     def _file(self, command: str, rest: str) -> Path:
         if not rest:
-            raise UsageError(f"{command} names no file", "a file was wanted", f"e.g. {command} talk.jsonl")
+            raise UsageError(f"{command} names no file", "a file", f"try {command} talk.jsonl")
         return Path(os.path.expanduser(rest))  # where there is no such user, ~user stays and is no folder
 
     def _out_of_reach(self) -> str:
@@ -236,7 +235,7 @@ class Conversation:
         return f"the oldest {turns} {'turn' if turns == 1 else 'turns'} no longer reach the model"
 
     def _read(self) -> str | None:
-        """The next line, or lines edited together, without its end; None at the end of input."""
+        """Return the next line, or lines edited together, without its end; None at the end of input."""
         if self._editor:
             try:
                 return self._editor("> ")
@@ -256,7 +255,7 @@ class Conversation:
         return line.rstrip("\r\n") if line else None
 
     def _not_utf8(self) -> UsageError:
-        return UsageError("a line of standard input is no UTF-8", "text was wanted", "check the encoding")
+        return UsageError("a line of standard input is no UTF-8", "text", "check the encoding")
 
     def _write(self, text: str) -> None:
         # what a script reads is the plain text: only a terminal needs guarding
@@ -265,7 +264,7 @@ class Conversation:
     def _note(self, text: str) -> None:
         self._stdout.flush()
         text = safe_text(redacted(text))
-        _put(self._stderr, (f"\x1b[2m{text}\x1b[0m" if self._colour and text else text) + "\n")
+        _put(self._stderr, (f"\x1b[2m{text}\x1b[0m" if self._color and text else text) + "\n")
 
 
 def _put(stream: TextIO, text: str) -> None:
@@ -274,9 +273,9 @@ def _put(stream: TextIO, text: str) -> None:
 
 
 def _line_editor(commands: list[str]):
-    """prompt -> what was typed, with editing and a history that stays in memory.
+    """Return a function prompt -> typed line, with editing and a history that stays in memory.
 
-    prompt_toolkit's where it is installed, which also takes several lines; else `input()`, with readline where there is one.
+    It is prompt_toolkit's where that is installed, and takes several lines; else `input()`, with readline where there is one.
     """
     try:
         from prompt_toolkit import PromptSession

@@ -94,11 +94,11 @@ class Step:
 def check_prompt(text: str) -> None:
     """Refuse what no model can continue, before one is loaded."""
     if not text:
-        raise UsageError("the prompt is empty", "some text to continue was wanted", "give --prompt or --prompt_file")
+        raise UsageError("the prompt is empty", "some text to continue", "give --prompt or --prompt_file")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError("the prompt is no valid UTF-8", "text was wanted", "check the terminal's encoding") from None
+        raise UsageError("the prompt is no valid UTF-8", "text", "check the terminal's encoding") from None
 
 
 def encode_prompt(tokenizer, text: str) -> list[int]:
@@ -108,7 +108,7 @@ def encode_prompt(tokenizer, text: str) -> list[int]:
     if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1 and ids[-1] != tokenizer.bos_token_id:
         ids = ids[:-1]  # a tokenizer that ends every text would leave nothing to continue
     if not ids:
-        raise UsageError("the prompt has no tokens", "some text to continue was wanted", "give another prompt")
+        raise UsageError("the prompt has no tokens", "some text to continue", "give another prompt")
     return list(ids)
 
 
@@ -120,7 +120,7 @@ def room_for_answer(model, prompt_tokens: int) -> int | None:
     if prompt_tokens >= context:
         raise UsageError(
             f"the prompt has {prompt_tokens} tokens",
-            f"the model's context is {context}, so at most {context - 1} and one new token fit",
+            f"at most {context - 1}, and one new token, in the model's context of {context}",
             f"shorten the prompt by {prompt_tokens - context + 1} tokens or more",
         )
     return context - prompt_tokens
@@ -293,7 +293,7 @@ def read_sampling(arguments) -> Sampling:
 def check_length(max_new_tokens: int) -> None:
     """Refuse an answer without a token."""
     if max_new_tokens < 1:
-        raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1 was wanted", "try 200")
+        raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1", "try 200")
 
 
 def _measured(token, batch, k, sampling, seen, num_candidates, decoder) -> dict:

@@ -23,11 +23,11 @@ ROWS = 16  # the 4-bit kernel of the CPU takes as many rows at a time
 def check_quantization(quantization: str, device: torch.device | str = "cpu") -> None:
     """Refuse what this machine cannot quantise to."""
     if importlib.util.find_spec("torchao") is None:
-        wanted = f"--quantization {quantization} needs it"
-        raise UsageError("torchao is not installed", wanted, "pip install 'tinygpt_hf[quantize]'")
+        wanted = f"it, for --quantization {quantization}"
+        raise UsageError("torchao is not installed", wanted, "run pip install 'tinygpt_hf[quantize]'")
     if quantization == "int4" and torch.device(device).type != "cpu":
         seen = f"--quantization int4 with the model on {torch.device(device).type}"
-        raise UsageError(seen, "its 4-bit weights are for the CPU", "use --device cpu, or --quantization int8")
+        raise UsageError(seen, "the CPU, which its 4-bit weights are for", "use --device cpu, or --quantization int8")
     _recipe(quantization)
 
 
@@ -54,7 +54,7 @@ def quantized(model, quantization: str):
     if not chosen:
         raise UsageError(
             f"{type(model).__name__} has no matrix that {quantization} fits",
-            f"linear layers with a multiple of {columns} inputs and of {rows} outputs were wanted",
+            f"linear layers with a multiple of {columns} inputs and of {rows} outputs",
             "use --quantization int8" if quantization == "int4" else "leave --quantization out",
         )
     with torch.no_grad():
@@ -83,6 +83,6 @@ def _recipe(quantization: str):
     try:
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
     except ImportError:
-        wanted = "torchao 0.18, whose 4-bit weights run on a CPU, was wanted"
+        wanted = "torchao 0.18, whose 4-bit weights run on a CPU"
         raise UsageError("this torchao cannot do int4 here", wanted, "use --quantization int8") from None
     return PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)

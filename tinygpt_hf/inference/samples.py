@@ -37,7 +37,7 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
     sampling, prompts = read_sampling(arguments), _read_prompts(arguments)
     for name in ("num_return_sequences", "show_candidates"):
         if getattr(arguments, name) < 1:
-            raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1 was wanted", f"leave --{name} out")
+            raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1", f"leave --{name} out")
     if arguments.output_file:
         check_output(Path(arguments.output_file))
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
@@ -145,7 +145,7 @@ def check_output(path: Path) -> None:
     """Refuse an --output_file that cannot be one, before it takes long to fill."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
-        raise UsageError(f"--output_file {path} {what}", "a file to write was wanted", "choose another path")
+        raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
 
 
 def _encode(model, tokenizer, prompt: str, line: int) -> list[int]:
@@ -155,7 +155,7 @@ def _encode(model, tokenizer, prompt: str, line: int) -> list[int]:
         room_for_answer(model, len(ids))
     except UsageError as error:
         if line:
-            raise UsageError(f"line {line}: {error.seen}", error.wanted, error.what_to_do) from None
+            raise UsageError(f"line {line}: {error.problem}", error.expected, error.action) from None
         raise
     return ids
 
@@ -167,7 +167,7 @@ def _is_list(arguments: GenerateArguments) -> bool:
 
 def _read_prompts(arguments: GenerateArguments) -> list[str]:
     if arguments.prompt is not None and arguments.prompt_file is not None:
-        raise UsageError("--prompt and --prompt_file are both given", "one prompt was wanted", "remove one")
+        raise UsageError("--prompt and --prompt_file are both given", "one prompt", "remove one")
     text = arguments.prompt or ""
     if arguments.prompt_file is not None:
         try:
@@ -176,16 +176,14 @@ def _read_prompts(arguments: GenerateArguments) -> list[str]:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(
                 f"--prompt_file {arguments.prompt_file} cannot be read ({reason})",
-                "a UTF-8 text file was wanted",
+                "a UTF-8 text file",
                 "check the path and the encoding",
             ) from None
     check_prompt(text)
     if not _is_list(arguments):
         return [text]
     if arguments.show_steps:
-        raise UsageError(
-            "--show_steps is given for a list of prompts", "one prompt was wanted", "leave --show_steps out"
-        )
+        raise UsageError("--show_steps is given for a list of prompts", "one prompt", "leave --show_steps out")
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     prompts = [_prompt_of(line, f"line {number} of {arguments.prompt_file}") for number, line in lines]
     if not prompts:
@@ -199,5 +197,5 @@ def _prompt_of(line: str, place: str) -> str:
         check_prompt(prompt if isinstance(prompt, str) else "")
     except (ValueError, RecursionError, KeyError, TypeError, UsageError):
         seen = f'{place} is no {{"prompt": ...}} with a text'
-        raise UsageError(seen, "JSON lines were wanted", 'write e.g. {"prompt": "Once upon a time"}') from None
+        raise UsageError(seen, "JSON lines", 'write e.g. {"prompt": "Once upon a time"}') from None
     return prompt

@@ -39,7 +39,7 @@ class Sampling:
         ):
             if not holds:
                 seen = f"{name} is {getattr(self, name)}"
-                errors.append(UsageError(seen, f"a number {wanted} was wanted", f"try {hint}"))
+                errors.append(UsageError(seen, f"a number {wanted}", f"try {hint}"))
         if errors:
             raise errors[0] if len(errors) == 1 else UsageErrors(errors)
 

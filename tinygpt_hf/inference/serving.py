@@ -1,10 +1,10 @@
-"""`tinygpt serve`: a model behind the OpenAI-compatible server of Transformers, pinned to it and kept within its bounds.
+"""Serve one model through the OpenAI-compatible server of Transformers, within the model's bounds (`tinygpt serve`).
 
     serve(ServeArguments("runs/quickstart"), check_template, lambda address, name, chats: print(address))
 
-The server, its routes and its wire format are the library's own (`transformers serve`). Ours is what it leaves to its
-user: the folder is checked first, other models are refused, `/v1/models` names the one there is, an answer ends at the
-model's stop tokens and inside its context, and a request that cannot be answered is a 400 with a reason.
+The server, its routes and its wire format are the library's own (`transformers serve`). This file adds
+what it leaves to its user: the folder is checked first, other models are refused, `/v1/models` names the one there is, an
+answer ends at the model's stop tokens and inside its context, and a request that cannot be answered is a 400 with a reason.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def serve(
     """Answer requests until a signal ends it: `KeyboardInterrupt` on Ctrl-C, `Interrupted` on SIGTERM.
 
     `check(tokenizer)` may refuse the folder's chat template, which the library renders without limits.
-    `started(address, name, chats)` is called once clients can connect; `chats`: has the model learnt turns?
+    `started(address, name, chats)` is called once clients can connect; `chats`: the model has learned turns.
     """
     try:
         from transformers.cli.serve import Serve
@@ -39,16 +39,16 @@ def serve(
         Serve = None
     if Serve is None or not is_serve_available():
         raise UsageError(
-            "the parts of a web server are not installed", "they were wanted", "pip install 'tinygpt_hf[serve]'"
+            "the parts of a web server are not installed", "the serve extra", "run pip install 'tinygpt_hf[serve]'"
         )
 
     class Unstarted(Serve):
-        """Everything built and nothing running: `Serve` starts to answer inside its constructor."""
+        """Build the server without running it: `Serve` starts to answer inside its constructor."""
 
         def start_server(self):
             pass
 
-    with contextlib.closing(listening(arguments.host, arguments.port)) as place, ended_by_sigterm():
+    with contextlib.closing(listening(arguments.host, arguments.port)) as listener, ended_by_sigterm():
         model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
         check(tokenizer)
         name = arguments.model if not Path(arguments.model).is_dir() else str(Path(arguments.model))
@@ -56,14 +56,14 @@ def serve(
         pin(library._model_manager, name, within_bounds(model, tokenizer), tokenizer)
         answer_with_reasons(library.server.config.app)
         library.server.config.timeout_graceful_shutdown = SECONDS_TO_FINISH
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its farewells; requests are still listed
-        host, port = place.getsockname()[:2]
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its words at the end; requests are still listed
+        host, port = listener.getsockname()[:2]
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}", name, knows_turns(name, tokenizer))
-        library.server.run(sockets=[place])
+        library.server.run(sockets=[listener])
 
 
 def within_bounds(model, tokenizer):
-    """The model, its `generate` held to the stop tokens and to the context, which the server knows nothing of."""
+    """Hold the model's `generate` to its stop tokens and its context, of which the server knows nothing."""
     model.generation_config.eos_token_id = sorted(stop_ids(model, tokenizer))
     generate, longest = model.generate, context_length(model)
 
@@ -86,8 +86,8 @@ def pin(manager, name: str, model, tokenizer) -> None:
     known = manager.process_model_name(name)
     entry = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "tinygpt_hf"}
 
-    def load(wanted: str, progress_callback=None, tqdm_class=None, gguf_file: str | None = None):
-        if wanted != known or gguf_file:
+    def load(requested: str, progress_callback=None, tqdm_class=None, gguf_file: str | None = None):
+        if requested != known or gguf_file:
             raise ValueError(f"this server has one model, {name}")
         if progress_callback:
             progress_callback({"status": "ready", "model": known, "cached": True})
@@ -116,20 +116,20 @@ def answer_with_reasons(app) -> None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections there, before anything slow is done."""
+    """Open a socket that takes connections at `host` and `port`, before anything slow is done."""
     try:
         if not 0 <= port < 2**16:
             raise OverflowError("ports are 0 to 65535")  # getaddrinfo would take the remainder
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        place = socket.socket(family, kind, protocol)
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(address)
-        place.listen(128)
-        return place
-    except (OSError, OverflowError, UnicodeError) as error:  # the last: a host that can be no name
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+        return listener
+    except (OSError, OverflowError, UnicodeError) as error:  # UnicodeError: a host that cannot be a name
         raise UsageError(
             f"{host} port {port} cannot be served on ({getattr(error, 'strerror', None) or error})",
-            "a free port on an address of this machine was wanted",
+            "a free port on an address of this machine",
             "choose another --port, or end the program that holds it",
         ) from None
 

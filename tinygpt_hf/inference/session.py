@@ -111,10 +111,10 @@ class Session:
         """Change one setting, by the rules of the command line."""
         if name not in SETTABLE:
             near = difflib.get_close_matches(name, SETTABLE, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(SETTABLE)}"
-            raise UsageError(f"there is no setting {name!r} to change here", hint, "see /help")
+            hint = f"did you mean {near[0]}?" if near else "see /help"
+            raise UsageError(f"there is no setting {name!r} to change here", f"one of {', '.join(SETTABLE)}", hint)
         if not words or (len(words) > 1 and name != "stop"):
-            raise UsageError(f"/set {name} has {len(words)} values", "one was wanted", f"e.g. /set {name} VALUE")
+            raise UsageError(f"/set {name} has {len(words)} values", "one", f"try /set {name} VALUE")
         kind = next(f.type for f in fields(ChatArguments) if f.name == name)
         value = convert(words if name == "stop" else words[0], kind, f"/set {name}")
         changed = replace(self.arguments, **{name: value})
@@ -138,10 +138,10 @@ class Session:
         pairs = zip(self.messages[::2], self.messages[1::2], strict=True)
         told = [pair for pair in pairs if all(message["content"].strip() for message in pair)]
         if not told:
-            raise UsageError("nothing has been said yet", "a conversation was wanted", "talk first")
+            raise UsageError("nothing has been said yet", "a conversation", "talk first")
         if path.exists() or not path.absolute().parent.is_dir():
             what = "exists already" if path.exists() else "lies in a folder that does not exist"
-            raise UsageError(f"{path} {what}", "a new file was wanted", "choose another name")
+            raise UsageError(f"{path} {what}", "a new file", "choose another name")
         if self.chats:
             lines = [{"messages": self.system + [message for pair in told for message in pair]}]
         else:
@@ -157,7 +157,7 @@ class Session:
         messages = _read_conversation(path)
         system = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
         if len(messages) % 2 or not messages:
-            raise UsageError(f"the last message in {path} has no answer", "whole turns were wanted", "remove it")
+            raise UsageError(f"the last message in {path} has no answer", "whole turns", "remove it")
         encode_chat(self.tokenizer, ([{"role": "system", "content": system}] if system else []) + messages)
         self.arguments = replace(self.arguments, system=system)
         self.reset()
@@ -165,19 +165,21 @@ class Session:
 
     def _check_begun(self) -> None:
         if not self.messages:
-            raise UsageError("nothing has been said yet", "a question with its answer was wanted", "talk first")
+            raise UsageError("nothing has been said yet", "a question with its answer", "talk first")
 
     def _check_chats(self, what: str) -> None:
         if not self.chats:
             name = self.arguments.model or "this model"
-            raise UsageError(f"{what} is given", f"{name} is a base model, which knows no turns", "leave it out")
+            raise UsageError(
+                f"{what} is given", f"a chat model: {name} is a base model, which knows no turns", "leave it out"
+            )
 
     def _check_system(self, text: str) -> None:
         self._check_chats("a system message")
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise UsageError("the system message is no valid UTF-8", "text was wanted", "check the encoding") from None
+            raise UsageError("the system message is no valid UTF-8", "text", "check the encoding") from None
         turns = [{"role": "system", "content": text}, {"role": "user", "content": "."}]
         room_for_answer(self.model, len(encode_chat(self.tokenizer, turns, add_generation_prompt=True)[0]))
 
@@ -237,12 +239,12 @@ class Session:
 
 def _read_conversation(path: Path) -> list[dict[str, str]]:
     """The messages of the one conversation in a file, their roles and texts and nothing else, checked."""
-    wanted = "a conversation as /save writes it was wanted"
+    wanted = "a conversation as /save writes it"
     try:
         if not path.is_file():
             raise UsageError(f"{path} is no file", wanted, "check the path")
         if path.stat().st_size > LONGEST_FILE:
-            raise UsageError(f"{path} has {path.stat().st_size} bytes", f"at most {LONGEST_FILE} were wanted", "cut it")
+            raise UsageError(f"{path} has {path.stat().st_size} bytes", f"at most {LONGEST_FILE}", "cut it")
         text = path.read_bytes().decode("utf-8")
         lines = [line for line in text.split("\n") if line.strip()]
         found = [json.loads(line) for line in lines]

@@ -1,6 +1,6 @@
 # Copyright 2026 The tinygpt_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of a TinyGPT model: Llama's field names, every derived value filled in one place (`__post_init__`).
+"""Configure a TinyGPT model: Llama's field names, every derived value filled in `__post_init__`.
 
 Two dialects out of a few independent fields. The defaults are Qwen3's arithmetic; GPT-2's is
 
@@ -20,7 +20,7 @@ from transformers.modeling_rope_utils import RopeParameters
 
 @strict
 class TinyGPTConfig(PreTrainedConfig):
-    """Configuration of a TinyGPT model. `n_layer`, `n_head`, `n_embd` and `n_positions` are accepted as aliases.
+    """Hold the shape of a TinyGPT model. `n_layer`, `n_head`, `n_embd` and `n_positions` are accepted as aliases.
 
     Left out, `num_key_value_heads` is `num_attention_heads`; `head_dim` is `hidden_size / num_attention_heads`;
     `intermediate_size` is 8/3 of `hidden_size` rounded up to a multiple of 64 (gated) or 4 times it (plain);
@@ -117,43 +117,40 @@ class TinyGPTConfig(PreTrainedConfig):
                 continue
             value = kwargs.pop(alias)
             if getattr(self, name) not in (defaults[name], value):
-                raise ValueError(
-                    f"{alias} is {value} and {name} is {getattr(self, name)}; they are two names of one field; "
-                    f"give only {name}"
-                )
+                problem = f"{alias} is {value} and {name} is {getattr(self, name)}"
+                raise ValueError(f"{problem}; they are two names of one field; give only {name}")
             setattr(self, name, value)
 
     def validate_architecture(self):
-        """Called by `@strict` after every construction and before every save."""
-        sizes = "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"
-        for name in (*sizes, "max_position_embeddings"):
+        """Refuse impossible shapes. `@strict` calls this after every construction and before every save."""
+        heads, key_heads = self.num_attention_heads, self.num_key_value_heads
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "max_position_embeddings",
+        ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1; give a positive number")
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.num_hidden_layers < 0:
-            raise ValueError(f"num_hidden_layers is {self.num_hidden_layers}; it must be 0 or more; give a layer count")
+            raise ValueError(f"num_hidden_layers is {self.num_hidden_layers}; it must be 0 or more")
         if self.head_dim is None:
-            raise ValueError(
-                f"hidden_size is {self.hidden_size} with num_attention_heads {self.num_attention_heads}; "
-                "the heads must divide it evenly; change one of them or give head_dim"
-            )
+            problem = f"hidden_size is {self.hidden_size} with num_attention_heads {heads}"
+            raise ValueError(f"{problem}; the heads must divide it evenly; change one of them or give head_dim")
         if self.head_dim < 1:
             raise ValueError(f"head_dim is {self.head_dim}; it must be at least 1; leave it out to have it derived")
-        if self.num_attention_heads % self.num_key_value_heads != 0:
-            raise ValueError(
-                f"num_key_value_heads is {self.num_key_value_heads} with num_attention_heads "
-                f"{self.num_attention_heads}; each key head must serve the same number of query heads; "
-                "choose a divisor of num_attention_heads"
-            )
+        if heads % key_heads != 0:
+            problem = f"num_key_value_heads is {key_heads} with num_attention_heads {heads}"
+            raise ValueError(f"{problem}; choose a divisor of num_attention_heads")
         if self.position_embedding_type == "rope" and self.head_dim % 2 != 0:
-            raise ValueError(
-                f"head_dim is {self.head_dim} with position_embedding_type rope; rope turns pairs, so it must be "
-                'even; change the heads or use position_embedding_type="learned"'
-            )
+            raise ValueError(f"head_dim is {self.head_dim} with position_embedding_type rope, which needs an even one")
         for name in ("attention_dropout", "hidden_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1); 0.1 is usual, 0 is none")
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         if self.rms_norm_eps <= 0.0:
-            raise ValueError(f"rms_norm_eps is {self.rms_norm_eps}; it must be above 0; 1e-6 is usual")
+            raise ValueError(f"rms_norm_eps is {self.rms_norm_eps}; it must be above 0")
 
 
 TinyGPTConfig.register_for_auto_class()

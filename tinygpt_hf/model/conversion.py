@@ -1,4 +1,4 @@
-"""Between TinyGPT and the stock architectures it is arithmetically equal to: Qwen3, Llama and GPT-2.
+"""Convert between TinyGPT and the stock architectures it is arithmetically equal to: Qwen3, Llama and GPT-2.
 
     from_stock(Qwen3ForCausalLM) -> TinyGPTForCausalLM      to_stock(TinyGPTForCausalLM) -> Qwen3ForCausalLM
 
@@ -25,41 +25,26 @@ if TYPE_CHECKING:
     from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
     from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 
-# config fields: TinyGPT's name -> the stock name. Names equal on both sides are listed once in _SHARED.
-_SHARED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "max_position_embeddings",
-    "initializer_range",
-    "attention_dropout",
-    "use_cache",
-    "tie_word_embeddings",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-)
-_LLAMA_FIELDS = {name: name for name in _SHARED} | {
-    name: name
-    for name in ("num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "rope_parameters", "attention_bias")
-}
-_GPT2_FIELDS = {name: name for name in _SHARED} | {
-    "hidden_size": "n_embd",
-    "num_hidden_layers": "n_layer",
-    "num_attention_heads": "n_head",
-    "max_position_embeddings": "n_positions",
-    "intermediate_size": "n_inner",
-    "hidden_act": "activation_function",
-    "rms_norm_eps": "layer_norm_epsilon",
-    "attention_dropout": "attn_pdrop",
-    "hidden_dropout": "resid_pdrop",
-}
+# config fields: TinyGPT's name -> the stock name
+_SHARED = """vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads max_position_embeddings
+    initializer_range attention_dropout use_cache tie_word_embeddings pad_token_id bos_token_id eos_token_id"""
+_ROPE_FIELDS = f"{_SHARED} num_key_value_heads head_dim hidden_act rms_norm_eps rope_parameters attention_bias"
+_LLAMA_FIELDS = {name: name for name in _ROPE_FIELDS.split()}
 FIELDS: dict[str, dict[str, str]] = {
     "qwen3": _LLAMA_FIELDS,
     "llama": _LLAMA_FIELDS | {"mlp_bias": "mlp_bias"},
-    "gpt2": _GPT2_FIELDS,
+    "gpt2": {name: name for name in _SHARED.split()}
+    | {
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+        "intermediate_size": "n_inner",
+        "hidden_act": "activation_function",
+        "rms_norm_eps": "layer_norm_epsilon",
+        "attention_dropout": "attn_pdrop",
+        "hidden_dropout": "resid_pdrop",
+    },
 }
 
 # what a TinyGPT configuration must hold to be that architecture
@@ -121,7 +106,7 @@ _TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")  # Conv1D keeps (in
 
 
 def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
-    """The TinyGPT model that computes what `model` (Qwen3, Llama or GPT-2, with its head) computes."""
+    """Make the TinyGPT model that computes what `model` (Qwen3, Llama or GPT-2, with its head) computes."""
     from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
     from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 
@@ -129,7 +114,7 @@ def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
     if STOCK_CLASSES.get(architecture) != type(model).__name__:
         raise UsageError(
             f"a {type(model).__name__} ({architecture})",
-            f"conversion reads {', '.join(STOCK_CLASSES.values())}",
+            f"one of {', '.join(STOCK_CLASSES.values())}",
             "load the checkpoint with AutoModelForCausalLM and give that",
         )
     refuse_other_arithmetic(model.config)
@@ -140,7 +125,7 @@ def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
 
 
 def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreTrainedModel:
-    """The stock model that computes what `model` computes: qwen3, llama or gpt2, by default whichever is equal."""
+    """Make the stock model that computes what `model` computes: qwen3, llama or gpt2, by default whichever is equal."""
     import transformers
 
     architecture = equal_architecture(model.config, architecture)
@@ -154,48 +139,41 @@ def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreT
 
 
 def equal_architecture(config: Any, architecture: str | None = None, flag: str = "architecture=") -> str:
-    """The stock architecture equal to `config` (`architecture` itself when given); a UsageError says why none is.
+    """Name the stock architecture equal to `config` (`architecture` itself when given); a UsageError says why none is.
 
-    `flag` is what the caller names an architecture by.
+    `flag` is how the caller's user names an architecture.
     """
     if architecture is not None and architecture not in DIALECTS:
-        raise UsageError(
-            f"architecture is {architecture!r}", f"it must be one of {', '.join(DIALECTS)}", "leave it out to choose"
-        )
+        raise UsageError(f"architecture is {architecture!r}", f"one of {', '.join(DIALECTS)}", "leave it out to choose")
     obstacles = {name: _obstacles(config, name) for name in DIALECTS}
-    for name in [architecture] if architecture else DIALECTS:
-        if not obstacles[name]:
-            return name
-    equal = [name for name, found in obstacles.items() if not found]
-    wanted = "; ".join(f"{name} needs {', '.join(obstacles[name])}" for name in obstacles if obstacles[name])
-    if architecture:
-        wanted = f"{architecture} needs {', '.join(obstacles[architecture])}"
-    what_to_do = f"use {flag}{equal[0]}, which it is equal to" if equal else "train with the fields of one"
-    raise UsageError(f"a TinyGPT configuration with {_dialect(config)}", wanted, what_to_do)
+    equal = [name for name in DIALECTS if not obstacles[name]]
+    candidates = [architecture] if architecture else list(DIALECTS)
+    if chosen := [name for name in candidates if name in equal]:
+        return chosen[0]
+    expected = "; ".join(f"{', '.join(obstacles[name])} for {name}" for name in candidates)
+    action = f"use {flag}{equal[0]}, which it is equal to" if equal else "train with the fields of one"
+    names = (*DIALECTS["gpt2"], "num_attention_heads", "num_key_value_heads", "head_dim")
+    dialect = ", ".join(f"{name} {getattr(config, name)}" for name in names)
+    raise UsageError(f"a TinyGPT configuration with {dialect}", expected, action)
 
 
 def refuse_other_arithmetic(config: Any) -> None:
-    """A UsageError for a stock configuration with options whose arithmetic TinyGPT does not have."""
+    """Raise a UsageError for a stock configuration with options whose arithmetic TinyGPT does not have."""
     architecture = config.model_type
-    for name, value in STOCK_MUST_HOLD[architecture].items():
-        if getattr(config, name, value) != value:
-            raise UsageError(
-                f"{architecture} with {name} {getattr(config, name)}",
-                f"TinyGPT computes only {name} {value}",
-                "convert a model without it",
-            )
+    differences = [
+        (f"{name} {getattr(config, name)}", f"{name} {value}")
+        for name, value in STOCK_MUST_HOLD[architecture].items()
+        if getattr(config, name, value) != value
+    ]
     if "sliding_attention" in (getattr(config, "layer_types", None) or []):
-        raise UsageError(
-            f"{architecture} with sliding attention in layer_types",
-            "TinyGPT computes only full attention",
-            "convert a model without it",
-        )
+        differences.append(("sliding attention in layer_types", "full attention"))
     if architecture == "gpt2" and config.embd_pdrop != config.resid_pdrop:
-        raise UsageError(
-            f"embd_pdrop is {config.embd_pdrop} and resid_pdrop is {config.resid_pdrop}",
-            "TinyGPT has one hidden_dropout for both",
-            "set model.config.embd_pdrop = model.config.resid_pdrop before converting",
+        differences.append(
+            (f"embd_pdrop {config.embd_pdrop}", f"its resid_pdrop {config.resid_pdrop}: one hidden_dropout")
         )
+    for problem, expected in differences:
+        action = "convert a model without it, or change its config before converting"
+        raise UsageError(f"{architecture} with {problem}", f"{expected}, as TinyGPT computes", action)
 
 
 def weights_from_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[str, torch.Tensor]:
@@ -228,7 +206,7 @@ def weights_to_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[
 
 
 def largest_logit_difference(model: PreTrainedModel, other: PreTrainedModel, length: int = 16) -> float:
-    """The largest difference of the two models' logits on fixed ids, relative to the largest logit (at least 1)."""
+    """Measure the largest difference of two models' logits on fixed ids, relative to the largest logit (at least 1)."""
     import torch
 
     length = min(length, model.config.max_position_embeddings)
@@ -242,7 +220,7 @@ def largest_logit_difference(model: PreTrainedModel, other: PreTrainedModel, len
 
 
 def _filled(model_class: Any, config: Any, state: dict[str, torch.Tensor], source: PreTrainedModel) -> Any:
-    """A `model_class` of `config` with exactly the weights in `state`, on the device and in the mode of `source`."""
+    """Make a `model_class` of `config` with exactly the weights in `state`, on the device and in the mode of `source`."""
     import torch
 
     config.dtype = source.config.dtype
@@ -265,21 +243,15 @@ def _filled(model_class: Any, config: Any, state: dict[str, torch.Tensor], sourc
 
 
 def _obstacles(config: TinyGPTConfig, architecture: str) -> list[str]:
-    """Why `config` is not that architecture, as `field wanted` phrases; empty when it is."""
-    found = [f"{name} {value}" for name, value in DIALECTS[architecture].items() if getattr(config, name) != value]
+    """List why `config` is not that architecture, as `field value` phrases; empty when it is."""
+    fields = DIALECTS[architecture]
     if architecture == "gpt2":
-        if config.num_key_value_heads != config.num_attention_heads:
-            found.append(f"num_key_value_heads {config.num_attention_heads}")
-        if config.head_dim * config.num_attention_heads != config.hidden_size:
-            found.append(f"head_dim {config.hidden_size // config.num_attention_heads}")
-    if architecture == "llama" and config.hidden_size % config.num_attention_heads != 0:
-        found.append("a hidden_size that num_attention_heads divides")
-    return found
-
-
-def _dialect(config: TinyGPTConfig) -> str:
-    names = (*DIALECTS["gpt2"], "num_attention_heads", "num_key_value_heads", "head_dim")
-    return ", ".join(f"{name} {getattr(config, name)}" for name in names)
+        heads = config.num_attention_heads
+        fields = fields | {"num_key_value_heads": heads, "head_dim": config.hidden_size // heads}
+    reasons = [f"{name} {value}" for name, value in fields.items() if getattr(config, name) != value]
+    if architecture in ("llama", "gpt2") and config.hidden_size % config.num_attention_heads != 0:
+        reasons.append("a hidden_size that num_attention_heads divides")
+    return reasons
 
 
 def _renamed(name: str, table: Mapping[str, Any], architecture: str) -> tuple[str, ...]:
@@ -287,13 +259,10 @@ def _renamed(name: str, table: Mapping[str, Any], architecture: str) -> tuple[st
     layer = re.search(r"\.(\d+)\.", name)
     pattern = name[: layer.start(1)] + "*" + name[layer.end(1) :] if layer else name
     if pattern not in table:
-        raise UsageError(
-            f"the weight {name}",
-            f"{architecture} has no weight of that name that can be converted",
-            "convert a plain model without adapters or extra heads",
-        )
-    found = (table[pattern],) if isinstance(table[pattern], str) else table[pattern]
-    return tuple(new.replace("*", layer.group(1)) if layer else new for new in found)
+        action = "convert a plain model without adapters or extra heads"
+        raise UsageError(f"the weight {name}", f"the weights of a plain {architecture}", action)
+    names = (table[pattern],) if isinstance(table[pattern], str) else table[pattern]
+    return tuple(name.replace("*", layer.group(1)) if layer else name for name in names)
 
 
 def _transposed(stock_name: str, architecture: str) -> bool:

@@ -1,4 +1,4 @@
-"""A model and its tokenizer from a folder or the Hub, or a new model from settings.
+"""Load a model and its tokenizer from a folder or the Hub, or build a new model from settings.
 
     model, tokenizer = load_model("runs/quickstart")            # any causal LM of Transformers
     model = build_model(model_arguments, data_arguments, tokenizer, seed=42)
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.model.validation import check_folder, checked_folder
+from tinygpt_hf.model.validation import checked_folder
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments
 from tinygpt_hf.tokenizing.tokenizer import TOKENIZER_FILES, open_tokenizer
 
@@ -40,14 +40,14 @@ def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "aut
     if len(tokenizer) > rows:
         raise UsageError(
             f"the tokenizer of {name} has {len(tokenizer)} tokens and its model knows {rows}",
-            "a model that knows every token of its tokenizer was wanted",
+            "a model that knows every token of its tokenizer",
             "put the tokenizer the model was trained with beside it",
         )
     return model.to(device).eval(), tokenizer
 
 
 def open_pretrained(name: str, local_only: bool = False, **options):
-    """Load (folder, whole causal LM) of a folder or Hub id; one that lacks a weight is refused. `options` as from_pretrained."""
+    """Load (folder, complete causal LM) of a folder or Hub id; one that lacks a weight is refused. `options`: from_pretrained's."""
     from transformers import AutoModelForCausalLM
 
     with silent_transformers(), _loading_errors(name):
@@ -59,7 +59,7 @@ def open_pretrained(name: str, local_only: bool = False, **options):
     if missing:
         raise UsageError(
             f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
-            "the complete weights of a causal LM were wanted",
+            "the complete weights of a causal LM",
             "get the folder again, or name a text-generation model",
         )
     return folder, model
@@ -81,8 +81,8 @@ def choose_device(requested: str) -> str:
             return "cpu"
         return next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available.get(requested):
-        there = ", ".join(name for name, yes in available.items() if yes)
-        raise UsageError(f"--device is {requested}", f"this machine has: {there}", "choose one of those, or auto")
+        devices = ", ".join(name for name in available if available[name])
+        raise UsageError(f"--device is {requested}", f"a device of this machine: {devices}", "choose one, or auto")
     return requested
 
 
@@ -98,41 +98,37 @@ def check_model(model: ModelArguments, data: DataArguments) -> None:
         with _loading_errors(name):
             config = AutoConfig.from_pretrained(checked_folder(name), trust_remote_code=False)
         if config.model_type not in CONTINUED:
-            wanted = f"training goes on from {', '.join(CONTINUED)}"
-            raise UsageError(f"{name} is a {config.model_type}", wanted, "name a model of these kinds")
+            expected = f"one of {', '.join(CONTINUED)}, which training goes on from"
+            raise UsageError(f"{name} is a {config.model_type}", expected, "name a model of these kinds")
         if config.model_type != "tinygpt":
             refuse_other_arithmetic(config)
         open_pretrained(name, device_map="meta")  # names and shapes only: nothing is read yet
     elif model.hidden_act is not None and model.hidden_act not in ACT2FN:
-        raise UsageError(
-            f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)} was wanted", "choose one of them"
-        )
+        raise UsageError(f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)}", "choose one of them")
     else:
         config_for(model, data, vocab_size=256)
 
 
 def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **token_ids):
-    """The configuration of a model from scratch; a shape that cannot be is a UsageError in the words of the config."""
+    """Make the configuration of a model from scratch; an impossible shape is a UsageError in the words of the config."""
     from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
 
-    shape = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name != "model_name_or_path"}
-    shape = {name: value for name, value in shape.items() if value is not None}
+    shape = {"max_position_embeddings": data.block_size}
+    shape |= {name: value for name, value in dataclasses.asdict(model).items() if value is not None}
+    shape.pop("model_name_or_path", None)
     try:
-        return TinyGPTConfig(
-            **{"max_position_embeddings": data.block_size, **shape, "vocab_size": vocab_size, **token_ids}
-        )
+        return TinyGPTConfig(**shape, vocab_size=vocab_size, **token_ids)
     except Exception as error:  # the strict dataclass wraps ValueErrors in several types of its own
         reason = " ".join(str(error.__cause__ or error).split())
-        raise UsageError(
-            f"the model's shape is impossible ({reason})", "see model: in the settings", "mend it"
-        ) from error
+        problem = f"the model's shape is impossible ({reason})"
+        raise UsageError(problem, "a shape that TinyGPTConfig takes", "fix it") from error
 
 
 def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int, new_tokens: Sequence[int] = ()):
-    """A new model, or the named one to go on with; stock Qwen3, Llama and GPT-2 are converted.
+    """Build a new model, or load the named one to go on with; stock Qwen3, Llama and GPT-2 are converted.
 
-    `new_tokens`: ids that the named model's tokenizer was given now; their rows of the embeddings begin as the mean of the
-    others. The tokenizer's `model_max_length` is made the model's context.
+    `new_tokens` are ids newly given to the named model's tokenizer: their rows of the embeddings begin as the mean of the
+    others. Sets the tokenizer's `model_max_length` to the model's context.
     """
     from transformers import GenerationConfig
 
@@ -142,26 +138,18 @@ def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int
     if model.model_name_or_path:
         net = load_weights_of(model.model_name_or_path)
         known, longest = net.get_input_embeddings().num_embeddings, net.config.max_position_embeddings
-        if len(tokenizer) - len(new_tokens) > known:
+        name, size = model.model_name_or_path, len(tokenizer)
+        if size - len(new_tokens) > known:
             raise UsageError(
-                f"the tokenizer has {len(tokenizer)} tokens",
-                f"{model.model_name_or_path} knows {known}",
-                "use the model's own tokenizer",
+                f"the tokenizer has {size} tokens", f"at most the {known} of {name}", "use the model's own"
             )
         if data.block_size > longest:
-            raise UsageError(
-                f"--block_size is {data.block_size}",
-                f"the context of {model.model_name_or_path} is {longest}",
-                "use a smaller one",
-            )
+            expected = f"at most {longest}, the context of {name}"
+            raise UsageError(f"--block_size is {data.block_size}", expected, "use a smaller one")
         if new_tokens:
             add_rows(net, list(new_tokens))
     else:
-        ids = {
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        }
+        ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
         net = TinyGPTForCausalLM(config_for(model, data, len(tokenizer), **ids))
         turn_end = tokenizer.get_vocab().get("<|im_end|>")
         ends = [tokenizer.eos_token_id] + ([turn_end] if turn_end is not None else [])
@@ -172,9 +160,9 @@ def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int
 
 @torch.no_grad()
 def add_rows(net, tokens: list[int]) -> None:
-    """Make rows of the embeddings, and of the head, for new tokens: the mean of those before them.
+    """Make rows of the embeddings, and of the head, for new tokens: the mean of the rows before them.
 
-    Random ones would be large or small beside the others, and change every probability at once.
+    Random rows would be large or small beside the others, and change every probability at once.
     """
     if max(tokens) >= net.get_input_embeddings().num_embeddings:
         net.resize_token_embeddings(max(tokens) + 1, mean_resizing=False)
@@ -191,30 +179,29 @@ def stop_at(net, token: int) -> None:
 
 
 def _locate(name_or_path: str | None) -> tuple[str, bool]:
-    """(folder or Hub id, must the network be left alone?), checked as far as that goes without loading."""
+    """Return (folder or Hub id, must the network be left alone?), checked as far as possible without loading."""
     if not name_or_path:
-        raise UsageError("no MODEL is given", "a model folder or a Hub id was wanted", "e.g. runs/quickstart")
-    folder = Path(os.path.expanduser(name_or_path))  # Path.expanduser fails where there is no such user
+        raise UsageError("no MODEL is given", "a model folder or a Hub id", "try runs/quickstart")
+    folder = Path(os.path.expanduser(name_or_path))  # Path.expanduser fails if there is no such user
     if folder.is_dir():
         if (folder / "adapter_config.json").exists():
-            check_folder(folder)  # says what to do with an adapter
+            return str(folder), True  # checked_folder says what to do with an adapter
         if not (folder / "config.json").is_file():
             inside = sorted(folder.glob("checkpoint-*"))
             hint = f"try {inside[-1]}" if inside else "name the --output_dir of a training run, or a downloaded model"
-            raise UsageError(f"{folder} is no model folder: it holds no config.json", "a model was wanted", hint)
+            raise UsageError(f"{folder} is no model folder: it holds no config.json", "a model", hint)
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            # asked here because AutoTokenizer makes up an empty tokenizer for some model types
+            # checked here because AutoTokenizer makes up an empty tokenizer for some model types
             raise UsageError(
                 f"{folder} holds no tokenizer",
-                "a model folder has its tokenizer beside the weights",
+                "a tokenizer beside the weights",
                 "copy the tokenizer the model was trained with (tokenizer.json, tokenizer_config.json) into it",
             )
         return str(folder), True
     if folder.exists():
-        raise UsageError(f"{folder} is a file", "a model folder or a Hub id was wanted", "name the folder it lies in")
-    path_like = name_or_path.startswith((".", "/", "~", "runs/")) or "\\" in name_or_path or name_or_path.count("/") > 1
-    if path_like:
-        raise UsageError(f"the folder {name_or_path} does not exist", "a model folder was wanted", "check the path")
+        raise UsageError(f"{folder} is a file", "a model folder or a Hub id", "name the folder it lies in")
+    if name_or_path.startswith((".", "/", "~", "runs/")) or "\\" in name_or_path or name_or_path.count("/") > 1:
+        raise UsageError(f"the folder {name_or_path} does not exist", "a model folder", "check the path")
     return name_or_path, _hub_unreachable(name_or_path)
 
 
@@ -226,21 +213,21 @@ def _hub_unreachable(name: str) -> bool:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    wanted = "a model folder or a Hub id (user/name) was wanted"
+    expected = "a model folder or a Hub id (user/name)"
     try:
         HfApi().model_info(name, timeout=10)
         return False
     except HFValidationError:
-        raise UsageError(f"{name} is no folder here and no possible Hub id", wanted, "check the spelling") from None
+        raise UsageError(f"{name} is no folder here and no possible Hub id", expected, "check the spelling") from None
     except RepositoryNotFoundError:
         hint = "check the spelling; a private model needs `hf auth login`"
-        raise UsageError(f"{name} is no folder here and no model on the Hub", wanted, hint) from None
+        raise UsageError(f"{name} is no folder here and no model on the Hub", expected, hint) from None
     except Exception as error:  # offline mode, no network, a refusing server: each client version has errors of its own
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return True
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        seen = f"{name} is no folder here and the Hub cannot be reached ({reason})"
-        raise UsageError(seen, wanted, "check the path, or the network") from None
+        problem = f"{name} is no folder here and the Hub cannot be reached ({reason})"
+        raise UsageError(problem, expected, "check the path, or the network") from None
 
 
 @contextlib.contextmanager
@@ -252,16 +239,9 @@ def _loading_errors(name: str):
         known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
         if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason, action = (
-            (lines or [type(error).__name__])[0][:200].rstrip("."),
-            "check the name, or get the folder again",
-        )
-        if "trust_remote_code" in str(error) or "custom code" in str(error):
-            reason, action = "it needs code of its own, which is not run", "use an architecture that Transformers has"
-        raise UsageError(
-            f"{name} cannot be loaded ({reason})", "a causal LM of Transformers was wanted", action
-        ) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason, action = lines[0][:200].rstrip("."), "check the name, or get the folder again"
+        raise UsageError(f"{name} cannot be loaded ({reason})", "a causal LM of Transformers", action) from error
 
 
 @contextlib.contextmanager

@@ -44,10 +44,10 @@ class TinyGPTRMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        # vLLM recognises the norm by this form; on a CPU it costs what F.rms_norm does, to the same bits
+        # vLLM recognizes the norm by this form; on a CPU it costs what F.rms_norm does, to the same bits
         x = hidden_states.float()
-        normalised = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
-        return self.weight * normalised.to(hidden_states.dtype)
+        normalized = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        return self.weight * normalized.to(hidden_states.dtype)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
@@ -57,7 +57,7 @@ NORMS = {"rmsnorm": TinyGPTRMSNorm, "layernorm": nn.LayerNorm}
 
 
 class TinyGPTRotaryEmbedding(nn.Module):
-    """The angles of every position, once per forward. The names are those `PreTrainedModel` refills buffers by."""
+    """Compute the angles of every position, once per forward. `PreTrainedModel` refills its buffers by these names."""
 
     def __init__(self, config: TinyGPTConfig):
         super().__init__()
@@ -110,7 +110,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention as two batched products, made for training small models on a CPU.
+    """Compute attention as two batched products, made for training small models on a CPU.
 
     The passes over the (T, S) scores are what costs, so: scale the query, not the scores; keep them in the products'
     dtype; queries that share a key head are rows of one product, so keys and values are never repeated.
@@ -121,7 +121,7 @@ def eager_attention_forward(
     scores = torch.matmul(query, key.transpose(2, 3)).view(B, H, T, S)
     if attention_mask is not None:
         if attention_mask.dtype != scores.dtype or scores.dtype == torch.float16:
-            # a row with nothing to see (padding) and every sum at -inf would become NaN: half leaves room for the score
+            # a row that sees nothing (padding), every sum at -inf, would become NaN: half leaves room for the score
             attention_mask = attention_mask.clamp_min(torch.finfo(scores.dtype).min / 2).to(scores.dtype)
         scores = scores + attention_mask  # in place would cost more: the gradient of a view written to is copied
     # softmax computes in float32 inside the kernel whatever it reads and writes
@@ -274,7 +274,7 @@ class TinyGPTPreTrainedModel(PreTrainedModel):
         if getattr(module, "writes_residual", False):
             std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
             init.normal_(module.weight, mean=0.0, std=std)
-        # large embeddings tell tokens apart from the first step on: what is to be looked up in the context is found sooner
+        # large embeddings tell tokens apart from the first step on: looking things up in the context is learned sooner
         if isinstance(module, nn.Embedding) and self.config.embedding_initializer_range is not None:
             init.normal_(module.weight, mean=0.0, std=self.config.embedding_initializer_range)
 
@@ -286,13 +286,13 @@ class TinyGPTPreTrainedModel(PreTrainedModel):
 
 
 class TinyGPTModel(TinyGPTPreTrainedModel):
-    """The layers without a head: token ids in, hidden states out."""
+    """Compute hidden states from token ids: the layers without a head."""
 
     def __init__(self, config: TinyGPTConfig):
         super().__init__(config)
         self.vocab_size = config.vocab_size
         learned = config.position_embedding_type == "learned"
-        # no padding_idx: where pad is also the end-of-text token, that token would never be learnt as an input
+        # no padding_idx: where pad is also the end-of-text token, that token would never be learned as an input
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size) if learned else None
         self.layers = nn.ModuleList([TinyGPTDecoderLayer(config, i) for i in range(config.num_hidden_layers)])
@@ -358,9 +358,8 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
 
 
 def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
-    """Of (B, T, C): the last so many positions (0: all), those numbered in a 1D tensor, or of every row its own, numbered
-    or (a bool mask, which flattens) marked in a 2D tensor. vLLM has a library without its `slice_logits_to_keep`.
-    """
+    """Select positions of (B, T, C): the last n (0: all), those of a 1D tensor, or per row those of a 2D tensor (a bool
+    one flattens to (N, C)). vLLM comes with a library that lacks its `slice_logits_to_keep`."""
     if isinstance(logits_to_keep, int):
         return hidden_states[:, -logits_to_keep:]
     if logits_to_keep.dim() == 1:
@@ -371,7 +370,7 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
 
 
 class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
-    """The language model. Give `labels` (shifted inside) or `shift_labels` (already shifted) to have the loss."""
+    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}

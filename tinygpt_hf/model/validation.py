@@ -1,12 +1,12 @@
-"""A model folder looked at as bytes, before anything in it is built, allocated or run.
+"""A model folder checked from its bytes, before anything in it is built, allocated or run.
 
     check_folder(Path("runs/mine"))        # returns, or raises a UsageError of one line; writes nothing
-    checked_folder("someone/model")        # the same for the Hub's copy on this machine, fetched when it is not there
+    checked_folder("someone/model")        # the same for the Hub's copy on this machine, downloaded if it is missing
 
 A folder may come from anywhere. Weights are read from safetensors only: other formats can hold code, and safetensors
-refuses a file whose header does not account for every byte of it. The configuration must be plain JSON that promises no
-more weights than there are: a million layers cannot be loaded, and are not built to find that out. Links are followed, as
-the Hub's cache is made of them, but files of the folder may only name files beside them.
+refuses a file whose header does not account for every byte of it. The configuration must be plain JSON that describes no
+more weights than there are: the model is built without memory (torch's meta device) and its parameters are counted. Links
+are followed, as the Hub's cache is made of them, but files of the folder may only name files beside them.
 """
 
 import json
@@ -26,85 +26,64 @@ LARGEST |= dict.fromkeys(("vocab.json", "merges.txt", "vocab.txt", "tokenizer.mo
 LARGEST |= {"tokenizer.json": 2**26}  # the largest in use has 35 MB
 TOKENIZER_BYTES = 2**20, 512  # at most so many for a tokenizer.json and so many more for each token
 NOT_READ_HERE = ("tokenizer.json", "vocab.json")  # by the tokenizers library, which bounds depth and refuses damage
-# sizes in a config.json, by all the names they have
-SIZES = {
-    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-    "vocab": ("vocab_size",),
-    "width": ("hidden_size", "n_embd", "d_model", "dim"),
-    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    "key heads": ("num_key_value_heads",),
-    "head": ("head_dim",),
-    "inner": ("intermediate_size", "n_inner", "ffn_dim", "d_ff"),
-    "positions": ("max_position_embeddings", "n_positions", "n_ctx"),
-    "labels": ("num_labels",),
-}
-MOST = 2**31
+# the sizes for which the library builds one object each, by all their names: bounded before it does
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 MOST_LABELS = 10_000
-KNOWN = ("tinygpt", "llama", "qwen3", "gpt2")  # architectures whose weights are counted by arithmetic
+HINT = "get the folder again: config.json and weights belong together"
 
 
 def checked_folder(name: str, only_local: bool = False) -> str:
-    """The folder `name`, or the one the model of that Hub id lies in: checked, and of the Hub's files only those read here."""
-    if Path(name).is_dir():
-        folder = name
-    else:
+    """Check a folder, or the local copy of a Hub model, and return its path; of the Hub only files read here are fetched."""
+    folder = name
+    if not Path(name).is_dir():
         from huggingface_hub import snapshot_download
 
-        wanted = [*LARGEST, WEIGHTS, "model-*.safetensors"]
-        folder = snapshot_download(name, local_files_only=only_local, allow_patterns=wanted)
+        patterns = [*LARGEST, WEIGHTS, "model-*.safetensors"]
+        folder = snapshot_download(name, local_files_only=only_local, allow_patterns=patterns)
     check_folder(Path(folder))
     return folder
 
 
 def check_folder(folder: Path) -> None:
-    """Everything that can be known of a model folder from its bytes; a `UsageError` names the first thing wrong."""
-    folder = Path(folder)
+    """Check everything that can be known of a model folder from its bytes; a `UsageError` names the first problem."""
     if (folder / "adapter_config.json").exists():
         raise UsageError(
             f"{folder} holds an adapter (adapter_config.json)",
-            "a whole model was wanted",
+            "a full model",
             "merge it into its base model with PEFT (merge_and_unload) and save that",
         )
     files = {name: folder / name for name in LARGEST if (folder / name).exists()}
     for path in files.values():
-        if not path.is_file():  # opening a pipe would wait for ever
+        if not path.is_file():  # opening a pipe would wait forever
             raise _damaged(path, "is no file")
         _check_size(path)
-    facts = {name: read_strictly(path) for name, path in files.items() if _is_read_here(name)}
-    if "config.json" not in facts:
+    values = {
+        name: read_json(path) for name, path in files.items() if name.endswith(".json") and name not in NOT_READ_HERE
+    }
+    if "config.json" not in values:
         raise _damaged(folder, "holds no config.json", "name the folder of a model")
-    config = facts["config.json"]
-    _check_config(folder / "config.json", config)
-    _check_promise(folder, config, weights_in(folder))
-    most = TOKENIZER_BYTES[0] + TOKENIZER_BYTES[1] * (_sizes(config)["vocab"] or 2**17)
+    tensors = weights_in(folder)
+    _check_config(folder / "config.json", values["config.json"], len(tensors))
+    vocabulary = _check_weights(folder, values["config.json"], tensors)
     if "tokenizer.json" in files:
-        _check_size(files["tokenizer.json"], most)
-
-
-def _is_read_here(name: str) -> bool:
-    return name.endswith(".json") and name not in NOT_READ_HERE
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """List the safetensors files of a model folder."""
-    return [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*.safetensors"))
+        _check_size(files["tokenizer.json"], TOKENIZER_BYTES[0] + TOKENIZER_BYTES[1] * vocabulary)
 
 
 def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
-    """Name -> (dtype, shape) of every tensor of the folder, from the headers of its files."""
+    """Read name -> (dtype, shape) of every tensor of the folder from the headers of its files."""
     index = folder / INDEX
     if (folder / WEIGHTS).is_file():  # the library, too, prefers it to shards
-        return check_header(folder / WEIGHTS)
+        return _read_header(folder / WEIGHTS)
     if not index.is_file():
         others = [path.name for path in sorted(folder.iterdir()) if path.name.endswith(NO_WEIGHTS_HERE)]
         if others:
             raise UsageError(
                 f"the weights of {folder} are in {others[0]}, which is not read: such files can run code",
-                f"{WEIGHTS} was wanted",
+                WEIGHTS,
                 "get the model in safetensors, or convert it on a machine that trusts it (save_pretrained)",
             )
-        raise UsageError(f"{folder} holds no weights", f"{WEIGHTS} was wanted", "get the folder again")
-    table = read_strictly(index).get("weight_map")
+        raise UsageError(f"{folder} holds no weights", WEIGHTS, "get the folder again")
+    table = read_json(index).get("weight_map")
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise _damaged(index, "has no weight_map of tensor and file names")
     tensors: dict[str, tuple[str, list[int]]] = {}
@@ -112,17 +91,15 @@ def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
         if name != os.path.basename(name) or "\\" in name or "\0" in name or not name.endswith(".safetensors"):
             raise _damaged(index, f"names {name[:80]!r}, which is no safetensors file beside it")
         if not (folder / name).is_file():
-            raise _damaged(index, f"names {name}, which is not there")
-        found = check_header(folder / name)
-        promised = {tensor for tensor, file in table.items() if file == name}
-        if promised - set(found):
-            raise _damaged(folder / name, f"lacks {min(promised - set(found))[:80]}, which {INDEX} says it holds")
-        tensors |= {tensor: found[tensor] for tensor in promised}
-    return tensors
+            raise _damaged(index, f"names {name}, which is missing")
+        tensors |= _read_header(folder / name)
+    if missing := sorted(set(table) - set(tensors)):
+        raise _damaged(folder, f"lacks {missing[0][:80]}, which {INDEX} lists")
+    return {name: tensors[name] for name in table}
 
 
-def check_header(path: Path) -> dict[str, tuple[str, list[int]]]:
-    """Read name -> (dtype, shape) of the tensors of one file; safetensors itself checks that its header accounts for every byte."""
+def _read_header(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Read name -> (dtype, shape) of one file; safetensors checks that its header accounts for every byte."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -133,32 +110,18 @@ def check_header(path: Path) -> dict[str, tuple[str, list[int]]]:
         raise _damaged(path, f"is damaged ({str(error)[:160]})") from error
 
 
-def read_strictly(path: Path) -> dict:
-    """The JSON object in a file of the folder: of bounded size and depth, no name twice, UTF-8."""
-    _check_size(path)
-    return _strict_json(path, path.read_bytes())
+def read_json(path: Path) -> dict:
+    """Read a JSON object of bounded size and depth, in UTF-8, without a name given twice."""
 
-
-def _check_size(path: Path, most: int | None = None) -> None:
-    size, most = path.stat().st_size, most or LARGEST[path.name]
-    if size > most:
-        raise _damaged(path, f"has {size} bytes, more than the {most} it can need")
-
-
-def _strict_json(path: Path, data: bytes) -> dict:
     def unique(pairs: list) -> dict:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a name stands there twice")
-        return found
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise ValueError("a name is given twice")
+        return result
 
-    def whole(word: str) -> int:
-        if word == "-0":
-            raise ValueError("-0 is a whole number to some readers and a fraction to others")
-        return int(word)
-
+    _check_size(path)
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_int=whole)
+        value = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique)
     except RecursionError:
         raise _damaged(path, "is nested too deeply") from None
     except ValueError as error:
@@ -168,114 +131,64 @@ def _strict_json(path: Path, data: bytes) -> dict:
     return value
 
 
-def _check_config(path: Path, config: dict) -> None:
-    """Sizes are whole numbers in bounds, and nothing in the configuration fetches code or other weights."""
+def _check_size(path: Path, most: int | None = None) -> None:
+    size, most = path.stat().st_size, most or LARGEST[path.name]
+    if size > most:
+        raise _damaged(path, f"has {size} bytes, more than the {most} it can need")
+
+
+def _check_config(path: Path, config: dict, num_tensors: int) -> None:
+    """Refuse what fetches code or other weights, and numbers of layers and labels that no loop should run to."""
     if not isinstance(config.get("model_type"), str):
         raise _damaged(path, "has no model_type", "name the folder of a Transformers model")
     if "transformers_weights" in config:
         raise _damaged(path, "names weights of its own (transformers_weights)", "remove that line")
+    bounds = dict.fromkeys(LAYERS, num_tensors) | {"num_labels": MOST_LABELS}
     for part in [config, *(value for value in config.values() if isinstance(value, dict))]:
         for name, value in part.items():
             if "implementation" in name and "/" in json.dumps(value):
                 raise _damaged(path, f"asks for code from elsewhere ({name})", "remove that line")
-        for kind, names in SIZES.items():
-            least, most = 0 if kind in ("layers", "labels") else 1, MOST_LABELS if kind == "labels" else MOST
-            for name in names:
-                if not all(type(value) is int and least <= value <= most for value in _each(part.get(name))):
-                    shown = json.dumps(part[name])[:40]
-                    raise _damaged(path, f"says {name} is {shown}, no whole number from {least} to {most}")
+            if name in bounds and value is not None and not (type(value) is int and 0 <= value <= bounds[name]):
+                expected = f"a whole number from 0 to {bounds[name]}" + (", the tensors there are" * (name in LAYERS))
+                raise UsageError(f"{path} says {name} is {json.dumps(value)[:40]}", expected, HINT)
 
 
-def _each(value) -> list:
-    """A size, or sizes given layer by layer, as a list; none where it is left out."""
-    return [] if value is None else value if isinstance(value, list) else [value]
+def _check_weights(folder: Path, config: dict, tensors: dict[str, tuple[str, list[int]]]) -> int:
+    """Refuse a configuration that describes more weights than there are, or weights that are no numbers or too many.
 
+    Returns the size of the vocabulary.
+    """
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-def _check_promise(folder: Path, config: dict, tensors: dict[str, tuple[str, list[int]]]) -> None:
-    """Refuse a configuration that asks for more than the weights hold, and matrices that are no floating-point numbers."""
+    if config["model_type"] not in CONFIG_MAPPING:
+        problem = f"{folder} is a {config['model_type'][:80]!r}, which needs code of its own, and that is not run"
+        raise UsageError(problem, "an architecture that Transformers has", "name another model")
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[config["model_type"]].from_dict(config))
+    except Exception as error:  # strict dataclasses wrap in types of their own
+        reason = " ".join(str(error.__cause__ or error).split())[:160]
+        raise _damaged(folder / "config.json", f"describes no possible model ({reason})") from error
+    described = sum(parameter.numel() for parameter in model.parameters())
     there = sum(math.prod(shape) for _, shape in tensors.values())
-    widest = max((max(shape, default=1) for _, shape in tensors.values()), default=0)
-    size = sum(path.stat().st_size for path in weight_files(folder))
     if "quantization_config" in config:  # several small numbers share one element of these tensors
-        there, widest = 32 * there, 32 * widest
+        there *= 32
     else:
         for name, (dtype, shape) in tensors.items():
             if len(shape) == 2 and name.endswith(".weight") and "F" not in dtype:
                 raise _damaged(folder, f"has {name[:80]} as {dtype}, which is no floating-point type")
-    config = _filled(folder / "config.json", config)
-    sizes, hint = _sizes(config), "get the folder again: config.json and weights belong together"
-    if sizes["layers"] > len(tensors):
-        seen = f"config.json of {folder} promises {sizes['layers']} layers"
-        raise UsageError(seen, f"the weights beside it are {len(tensors)} tensors", hint)
-    across = ("vocab", "width", "inner", "heads", "key heads", "head") + (("positions",) if _learned(config) else ())
-    largest = max(across, key=sizes.get)
-    if sizes[largest] > widest:
-        seen = f"config.json of {folder} promises {SIZES[largest][0]} {sizes[largest]}"
-        raise UsageError(seen, f"no tensor beside it is wider than {widest}", hint)
-    promised = matrix_elements(config) if config["model_type"] in KNOWN else _elements_of_another(folder)
-    if promised > 2 * there:  # where a few are missing, loading names them
-        seen = f"config.json of {folder} promises {promised} weights or more"
-        raise UsageError(seen, f"{there} are beside it", hint)
-    memory = machine_memory()
+    if described > 2 * there:  # if only a few are missing, loading names them
+        raise UsageError(f"config.json of {folder} describes {described} weights", f"about the {there} beside it", HINT)
+    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else folder.glob("model-*.safetensors")
+    size, memory = sum(path.stat().st_size for path in files), machine_memory()
     if size > memory:
-        wanted = f"this machine has {memory / 1e9:.1f} GB of memory"
-        hint = "use a larger machine or a smaller model"
-        raise UsageError(f"the weights of {folder} are {size / 1e9:.1f} GB", wanted, hint)
+        expected = f"at most {memory / 1e9:.1f} GB, this machine's memory"
+        raise UsageError(
+            f"the weights of {folder} are {size / 1e9:.1f} GB", expected, "use a larger machine or a smaller model"
+        )
+    return getattr(model.config.get_text_config(), "vocab_size", 2**17)
 
 
-def _filled(path: Path, config: dict) -> dict:
-    """The configuration with what its class fills in, where it is an architecture of which the weights are counted."""
-    if config["model_type"] not in KNOWN:
-        return config
-    from transformers import CONFIG_MAPPING
-
-    from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
-
-    config_class = TinyGPTConfig if config["model_type"] == "tinygpt" else CONFIG_MAPPING[config["model_type"]]
-    try:
-        return config_class.from_dict(config).to_dict()
-    except Exception as error:  # strict dataclasses wrap in types of their own
-        reason = " ".join(str(error.__cause__ or error).split())[:160]
-        raise _damaged(path, f"describes no possible model ({reason})") from error
-
-
-def _sizes(config: dict) -> dict[str, int]:
-    """The sizes a configuration gives, 0 where it gives none; the largest where it gives two."""
-    text = config.get("text_config")
-    config = config | (text if isinstance(text, dict) else {})
-    return {kind: max([0, *(n for name in names for n in _each(config.get(name)))]) for kind, names in SIZES.items()}
-
-
-def matrix_elements(config: dict) -> int:
-    """How many numbers the matrices of a TinyGPT, Llama, Qwen3 or GPT-2 configuration hold, a tied head counted once."""
-    size = _sizes(config)
-    vocab, width, layers, heads = (size[kind] for kind in ("vocab", "width", "layers", "heads"))
-    head = size["head"] or width // max(heads, 1)
-    queries, keys = heads * head, (size["key heads"] or heads) * head
-    plain = config["model_type"] == "gpt2" or config.get("mlp_type") == "plain"
-    inner = size["inner"] or 4 * width
-    layer = width * (2 * queries + 2 * keys + (2 if plain else 3) * inner)
-    heads_and_ends = vocab * width * (1 if config.get("tie_word_embeddings", True) else 2)
-    return heads_and_ends + layers * layer + (size["positions"] * width if _learned(config) else 0)
-
-
-def _elements_of_another(folder: Path) -> int:
-    """How many numbers the model of a configuration holds, from the model itself without its memory; 0 where there is none."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            net = AutoModelForCausalLM.from_config(config)
-    except Exception:  # loading says why it cannot be built
-        return 0
-    return sum(parameter.numel() for parameter in net.parameters())
-
-
-def _learned(config: dict) -> bool:
-    return config["model_type"] == "gpt2" or config.get("position_embedding_type") == "learned"
-
-
-def _damaged(path: Path, what: str, what_to_do: str = "get the folder again") -> UsageError:
-    return UsageError(f"{path} {what}", "a complete model in safetensors was wanted", what_to_do)
+def _damaged(path: Path, what: str, action: str = "get the folder again") -> UsageError:
+    return UsageError(f"{path} {what}", "a complete model in safetensors", action)

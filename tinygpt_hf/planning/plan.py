@@ -49,7 +49,7 @@ def make_plan(training: TrainingArguments, rows_per_epoch: int, block_size: int,
     if total < 1:
         raise UsageError(
             f"--num_train_epochs {training.num_train_epochs} of {rows_per_epoch} rows is less than one row",
-            "at least one row was wanted",
+            "at least one row",
             "raise --num_train_epochs",
         )
     steps = -(-total // per_step)
@@ -146,7 +146,7 @@ def check_room(needs: Needs, folder: Path, limit: int, device: str) -> None:
     if needs.fixed > free:
         raise UsageError(
             f"weights, gradients and optimizer take {format_size(needs.fixed)}",
-            f"{format_size(free)} of {where} are free",
+            f"at most {format_size(free)}, the {where} that is free",
             "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size), or a machine with more",
         )
     # while one is written there are `limit` old ones and the new; besides: the last and the best weights, one being replaced
@@ -157,7 +157,7 @@ def check_room(needs: Needs, folder: Path, limit: int, device: str) -> None:
     if wanted - have > room:
         raise UsageError(
             f"the checkpoints take {format_size(wanted)}",
-            f"{format_size(room + have)} are free on the disk of {folder}",
+            f"at most {format_size(room + have)}, which are free on the disk of {folder}",
             "make space, choose another --output_dir, or a smaller --save_total_limit or model",
         )
 

@@ -77,7 +77,7 @@ class _Unpacked(io.RawIOBase):
         if self.size > self.most and self.stream is not self.file:
             raise UsageError(
                 f"{self.path} unpacks to more than {self.size / 1e6:.0f} MB",
-                f"at most {MOST_EXPANSION} times its {os.path.getsize(self.path)} bytes were wanted: text packs no better",
+                f"at most {MOST_EXPANSION} times its {os.path.getsize(self.path)} bytes: text packs no better",
                 "unpack it yourself if you trust it",
             )
         position = self.file.tell()
@@ -114,12 +114,12 @@ class TextFile:
                 what = (
                     TO_UTF8.replace("ENCODING", kind).partition(",")[0] if kind == "UTF-16" else "rename or unpack it"
                 )
-                raise UsageError(f"{self.path} is {kind}", "UTF-8 text was wanted", what)
+                raise UsageError(f"{self.path} is {kind}", "UTF-8 text", what)
 
     def in_bounds(self, data):
         """What was read with a limit of LARGEST + 1."""
         if len(data) > LARGEST:
-            wanted = f"at most {LARGEST / 1e9:.1f} GB, an eighth of this machine's memory, were wanted"
+            wanted = f"at most {LARGEST / 1e9:.1f} GB, an eighth of this machine's memory"
             raise UsageError(
                 f"{self.path} unpacks to more in one piece", wanted, "cut it into documents, or use a larger machine"
             )
@@ -152,11 +152,11 @@ class TextFile:
             if self.encoding_errors == "strict":
                 line = "" if lines is None else f"line {lines + 1 + data.count(NEWLINE, 0, error.start)}, "
                 place = f"{line}byte {offset + error.start} is 0x{data[error.start]:02x}"
-                raise UsageError(f"{where} is no UTF-8 text ({place})", "UTF-8 was wanted", TO_UTF8) from None
+                raise UsageError(f"{where} is no UTF-8 text ({place})", "UTF-8", TO_UTF8) from None
             text = data.decode(errors="replace")
             self.replaced += text.count("\ufffd") - data.count("\ufffd".encode())
         if "\x00" in text:
-            raise UsageError(f"{where} is binary (it holds NUL bytes)", "text was wanted", "name a text file")
+            raise UsageError(f"{where} is binary (it holds NUL bytes)", "text", "name a text file")
         return text
 
     def pieces(self, file) -> Iterator[str]:

@@ -47,24 +47,22 @@ def find_files(names: Iterable[str]) -> list[File]:
         paths = [name]
         if os.path.isfile(name):
             if not ending_of(name):
-                raise UsageError(f"{name} has an unknown ending", f"known: {KNOWN_ENDINGS}", "rename the file")
+                raise UsageError(f"{name} has an unknown ending", f"one of {KNOWN_ENDINGS}", "rename the file")
         elif os.path.isdir(name) or not os.path.lexists(name):
             paths, _ = _searched(name)
         if not paths and os.path.isdir(name):
-            raise UsageError(f"the folder {name} holds no text file", f"endings: {KNOWN_ENDINGS}", "name another one")
+            raise UsageError(
+                f"the folder {name} holds no text file", f"files with the endings {KNOWN_ENDINGS}", "name another one"
+            )
         if not paths:
             what = "matches no text file" if glob.has_magic(name) else "does not exist"
-            raise UsageError(f"{name} {what}", "files, globs, folders or URLs of text were wanted", "check the path")
+            raise UsageError(f"{name} {what}", "files, globs, folders or URLs of text", "check the path")
         for path in paths:
             if not is_utf8(path):
-                raise UsageError(
-                    f"the file name {path!r} is no UTF-8", "a name that can be written down", "rename the file"
-                )
+                raise UsageError(f"the file name {path!r} is no UTF-8", "a name in UTF-8", "rename the file")
             if not os.path.isfile(path):  # a pipe would be waited for, /dev/zero read for ever
                 what = "a pipe, device or socket" if os.path.exists(path) else "a link that leads nowhere"
-                raise UsageError(
-                    f"{path} is {what}", "a file was wanted", "write its text to a file, or name another one"
-                )
+                raise UsageError(f"{path} is {what}", "a file", "write its text to a file, or name another one")
             found.append(File(path, path))
     return found
 
@@ -118,7 +116,7 @@ def files_below(folder: str) -> Iterator[str]:
             except OSError as error:
                 raise UsageError(
                     f"{place} cannot be read ({error.strerror})",
-                    "a readable folder was wanted",
+                    "a readable folder",
                     "check its permissions",
                 ) from error
             for path in (os.path.join(place, name) for name in names if not name.startswith(".")):
@@ -171,7 +169,7 @@ def _download(url: str) -> File:
     name = Path(urlparse(url).path).name
     if not ending_of(name):
         raise UsageError(
-            f"{redacted(url)} has an unknown ending", f"known: {KNOWN_ENDINGS}", "download it and rename the file"
+            f"{redacted(url)} has an unknown ending", f"one of {KNOWN_ENDINGS}", "download it and rename the file"
         )
     note = Path(config.DOWNLOADED_DATASETS_PATH) / f"{hashlib.sha256(url.encode()).hexdigest()}-tinygpt.json"
     try:
@@ -192,7 +190,7 @@ def _download(url: str) -> File:
                 known["path"], redacted(url), f"{redacted(url)} cannot be asked ({reason}): the copy of {day} is read"
             )
         raise UsageError(
-            f"{redacted(url)} cannot be downloaded ({reason})", "a reachable file was wanted", "check the address"
+            f"{redacted(url)} cannot be downloaded ({reason})", "a reachable file", "check the address"
         ) from error
     named = Path(f"{local}-{name}")
     with contextlib.suppress(FileExistsError):

@@ -116,19 +116,17 @@ def row_document(row: dict, text_column: str | None, origin: str, keep_broken: b
     try:
         content = row_content(row, text_column, origin)
     except RecursionError:
-        raise UsageError(
-            f"{origin} is nested too deeply", "text or messages were wanted", "mend or remove it"
-        ) from None
+        raise UsageError(f"{origin} is nested too deeply", "text or messages", "fix or remove it") from None
     except BrokenConversation as error:
         if not keep_broken:
             raise
-        fault = error.seen.removeprefix(origin).lstrip(": ")
+        fault = error.problem.removeprefix(origin).lstrip(": ")
         shown = {*COLUMNS, *MEANINGFUL, text_column} - {*MEDIA}
         read = {name: value for name, value in row.items() if name in shown}
         return {"text": _as_json(read), "origin": origin, "broken": fault}
     texts = [content] if isinstance(content, str) else [message["content"] for message in content]
     if not all(map(is_utf8, texts)):
-        raise UsageError(f"{origin} holds half of a surrogate pair", "text was wanted", r"mend \ud800 to \udfff in it")
+        raise UsageError(f"{origin} holds half of a surrogate pair", "text", r"remove \ud800 to \udfff in it")
     return {"text" if isinstance(content, str) else "messages": content, "origin": origin}
 
 
@@ -147,12 +145,12 @@ def _read_errors(path: str):
         yield
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UsageError(
-            f"{path} cannot be read ({first_words(error)})", "a sound, readable file was wanted", "check the file"
+            f"{path} cannot be read ({first_words(error)})", "a readable file", "check the file"
         ) from error
 
 
 def _empty(path: str) -> UsageError:
-    return UsageError(f"{path} is empty", "text was wanted", "check the file")
+    return UsageError(f"{path} is empty", "text", "check the file")
 
 
 def _text(source: TextFile, in_pieces: bool) -> Iterator[dict]:
@@ -225,16 +223,14 @@ def _json(source: TextFile, document_of: Callable, may_be_list: bool) -> Iterato
                 try:
                     row = json.loads(source.decode(line, where))
                 except (ValueError, RecursionError) as error:
-                    wanted = "one JSON object per line was wanted"
-                    raise UsageError(
-                        f"{where} is no JSON ({first_words(error)})", wanted, "mend or remove it"
-                    ) from None
+                    wanted = "one JSON object per line"
+                    raise UsageError(f"{where} is no JSON ({first_words(error)})", wanted, "fix or remove it") from None
                 yield _object(row, document_of, where)
 
 
 def _object(row, document_of: Callable, origin: str) -> dict:
     if not isinstance(row, dict):
-        raise UsageError(f"{origin} holds a {type(row).__name__}", "a JSON object was wanted", 'e.g. {"text": "..."}')
+        raise UsageError(f"{origin} holds a {type(row).__name__}", "a JSON object", 'try {"text": "..."}')
     return document_of(row, origin)
 
 
@@ -257,9 +253,7 @@ def _csv(source: TextFile, document_of: Callable, separator: str) -> Iterator[di
             try:
                 cells = next(table, None)
             except csv.Error as error:
-                raise UsageError(
-                    f"{where} is broken ({error})", "cells were wanted", 'quote like "say ""hi"""'
-                ) from None
+                raise UsageError(f"{where} is broken ({error})", "cells", 'quote like "say ""hi"""') from None
             if cells is None:
                 break
             if not cells:  # an empty line
@@ -268,8 +262,8 @@ def _csv(source: TextFile, document_of: Callable, separator: str) -> Iterator[di
                 columns = cells
                 continue
             if len(cells) != len(columns):
-                wanted = f"{len(columns)} were wanted, as in the first"
-                raise UsageError(f"{where} has {len(cells)} cells", wanted, "quote the text or mend the line")
+                wanted = f"{len(columns)}, as in the first"
+                raise UsageError(f"{where} has {len(cells)} cells", wanted, "quote the text or fix the line")
             yield document_of(dict(zip(columns, cells, strict=True)), f"{path}, row {count}")
             count += 1
     if not columns:
@@ -307,6 +301,6 @@ def _parquet(source: TextFile, text_column: str | None, document_of: Callable) -
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path} cannot be read after row {count} ({first_words(error)})",
-            "a .parquet file was wanted",
+            "a .parquet file",
             "check the file",
         ) from error

@@ -92,27 +92,25 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
             if unknown:
                 raise UsageError(
                     f"data.sources, entry {number}: {', '.join(map(str, sorted(unknown)))}",
-                    f"known: {', '.join(sorted(known))}",
-                    "mend it",
+                    f"one of {', '.join(sorted(known))}",
+                    "fix it",
                 )
             where = f"data.sources, entry {number}: "
             types = {f.name: f.type for f in fields(DataArguments)} | {"weight": float}
             values = {name: convert(value, types[name], where + name) for name, value in entry.items()}
             weight = values.pop("weight", 1.0)
             if not 0 < weight <= MOST_REPETITIONS:
-                raise UsageError(f"{where}weight is {weight:g}", f"above 0, at most {MOST_REPETITIONS}", "e.g. 0.5")
+                raise UsageError(f"{where}weight is {weight:g}", f"above 0, at most {MOST_REPETITIONS}", "try 0.5")
             sources += [
                 replace(s, weight=weight) for s in training_sources(replace(data, sources=None, **values), seed)
             ]
         return sources
     if data.document_separator == "":
-        raise UsageError("document_separator is empty", "`blank_line` or a marker was wanted", "leave it out")
+        raise UsageError("document_separator is empty", "`blank_line` or a marker", "leave it out")
     if data.train_file and data.dataset_name:
         raise UsageError("--train_file and --dataset_name are both given", "one of them", "use data.sources for a mix")
     if not data.train_file and not data.dataset_name:
-        raise UsageError(
-            "there is no text to read", "--train_file or --dataset_name was wanted", "e.g. --dataset_name toyland"
-        )
+        raise UsageError("there is no text to read", "--train_file or --dataset_name", "try --dataset_name toyland")
     return [
         Source(
             files=tuple(data.train_file),
@@ -242,9 +240,7 @@ def _toyland(source: Source) -> Iterator[dict]:
     if source.dataset_split not in ("train", "heldout"):
         raise UsageError(f"toyland has no split {source.dataset_split!r}", "train or heldout", "check --dataset_split")
     if source.max_samples is None:
-        raise UsageError(
-            "toyland has no end", "how many documents to write was wanted", "e.g. --max_train_samples 20000"
-        )
+        raise UsageError("toyland has no end", "how many documents to write", "try --max_train_samples 20000")
     kinds = {None: ("story", "facts", "dialogue"), "text": ("story", "facts"), "dialogues": ("dialogue",)}
     if source.dataset_config_name not in kinds:
         seen = f"toyland has no configuration {source.dataset_config_name!r}"
@@ -275,7 +271,7 @@ def _dataset(
             if not opened:
                 raise UsageError(
                     f"the dataset {name!r} cannot be loaded ({first_words(error)})",
-                    "a reachable dataset with that configuration and split was wanted",
+                    "a reachable dataset with that configuration and split",
                     "check --dataset_name, --dataset_config_name, --dataset_split and the network",
                 ) from error
             seconds = next(waits, None) if source.streaming and not isinstance(error, THE_DATA) else None

@@ -215,13 +215,13 @@ def check_parts(writers: Mapping[str, RowWriter], data: DataArguments) -> None:
     if train.num_tokens < needed:
         raise UsageError(
             f"the training text has {train.num_tokens} tokens",
-            f"one row needs {needed}",
+            f"at least {needed} for one row",
             "use more text or a smaller --block_size",
         )
     if data.validation_file and validation.num_tokens < 2:
         raise UsageError(
             f"the validation text has {validation.num_tokens} tokens",
-            "at least 2 were wanted",
+            "at least 2",
             "use more --validation_file",
         )
     if validation.num_tokens < 2:
@@ -231,14 +231,12 @@ def check_parts(writers: Mapping[str, RowWriter], data: DataArguments) -> None:
         )
         raise UsageError(
             f"none of the {train.num_documents} documents fell into the {data.validation_split_percentage:g} % held out",
-            "validation needs some text",
+            "some text for validation",
             f"raise --validation_split_percentage{tail} or give --validation_file",
         )
     for part, writer in writers.items():
         if writer.num_tokens == writer.num_masked:
-            raise UsageError(
-                f"no token of the {part} data may be learnt", "assistant turns were wanted", "check the messages"
-            )
+            raise UsageError(f"no token of the {part} data may be learnt", "assistant turns", "check the messages")
 
 
 def _parts(

@@ -60,14 +60,14 @@ def find_tokenizer(folder: Path, data: DataArguments, settings: TokenizerArgumen
                 values = f" ({known.get(name)}, now {wanted[name]})" if name in wanted and name != "sources" else ""
                 raise UsageError(
                     f"{folder} was trained with other {', '.join(changed)}{values}",
-                    "the tokenizer of these settings was wanted",
+                    "the tokenizer of these settings",
                     "choose another --output_dir, use --overwrite, or restore the settings",
                 )
         return load_tokenizer(str(folder))
     if not settings.wanted and fallback:
         return load_tokenizer(fallback)
     if not settings.wanted and data.rows:
-        wanted = "--tokenizer_name, or settings to train it anew, were wanted"
+        wanted = "--tokenizer_name, or settings to train one"
         raise UsageError("no tokenizer is given for the rows", wanted, "name the one they were made with")
     return None
 
@@ -137,9 +137,7 @@ def write_tokenizer(
     """Train a tokenizer into a new folder and return its report; `overwrite` moves what stands there aside."""
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not overwrite:
-        raise UsageError(
-            f"{folder} is not empty", "a new folder was wanted", "choose another --output_dir, or --overwrite"
-        )
+        raise UsageError(f"{folder} is not empty", "a new folder", "choose another --output_dir, or --overwrite")
     tokenizer, report = make_tokenizer(data, settings, seed)
     if taken:  # only now: a failure above leaves it where it is
         storage.move_aside(folder)
@@ -204,13 +202,13 @@ def find_rows(
         if known != len(tokenizer):
             raise UsageError(
                 f"the rows in {data.rows} were made with a vocabulary of {known}",
-                f"the tokenizer has {len(tokenizer)}",
+                f"the {len(tokenizer)} of the tokenizer",
                 "use the tokenizer they were made with",
             )
         if prepared.train.manifest.get("tokenizer") not in (None, tokenizer_hash(tokenizer)):
             raise UsageError(
                 f"the rows in {data.rows} were made with another tokenizer",
-                "this one differs",
+                "the same one",
                 "use the one they were made with",
             )
         facts = packing.row_facts(data, tokenizer, seed) if _names_text(data) else {"block_size": data.block_size}
@@ -218,18 +216,18 @@ def find_rows(
         if changed:
             raise UsageError(
                 f"the rows in {data.rows} were made from other {', '.join(changed)}",
-                "rows of these settings were wanted",
-                "make them anew with `tinygpt tokenize`, or restore the settings",
+                "rows of these settings",
+                "make them again with `tinygpt tokenize`, or restore the settings",
             )
         return prepared
     if window_folder(folder / "train", 0).is_dir():
-        raise UsageError(f"the rows in {folder} were made with --streaming", "it was left out now", "add --streaming")
+        raise UsageError(f"the rows in {folder} were made with --streaming", "--streaming again", "add --streaming")
     if (folder / "train").is_dir():
         changed = packing.changed_facts(folder, packing.row_facts(data, tokenizer, seed))
         if changed:
             raise UsageError(
                 f"the rows in {folder} were made from other {', '.join(changed)}",
-                "the data of the run so far was wanted",
+                "the data of the run so far",
                 "restore it, or start afresh with --overwrite or another --output_dir",
             )
         prepared = packing.open_rows(folder)

@@ -155,12 +155,12 @@ class Rows:
         self.folder = Path(folder)
         if not (self.folder / storage.MANIFEST).is_file():
             raise UsageError(
-                f"{folder} holds no {storage.MANIFEST}", "a folder of rows was wanted", "make it with `tinygpt train`"
+                f"{folder} holds no {storage.MANIFEST}", "a folder of rows", "make it with `tinygpt train`"
             )
         self.manifest = storage.read_json(self.folder / storage.MANIFEST)
         known = self.manifest.get("format") if isinstance(self.manifest, dict) else None
         if known != FORMAT:
-            raise UsageError(f"{folder} has row format {known}", f"format {FORMAT} was wanted", "make the rows anew")
+            raise UsageError(f"{folder} has row format {known}", f"format {FORMAT}", "make the rows again")
         for name, size in self._sizes().items():
             path = self.folder / name
             found = path.stat().st_size if path.is_file() else 0
@@ -181,10 +181,10 @@ class Rows:
         for name, kind in kinds.items():
             if type(self.manifest.get(name)) is not kind or (kind is int and not 0 <= self.manifest[name] < 2**48):
                 raise RunError(
-                    f"{self.folder / storage.MANIFEST} is damaged: it has no sound {name}; make the rows anew"
+                    f"{self.folder / storage.MANIFEST} is damaged: it has no sound {name}; make the rows again"
                 )
         if self.manifest.get("dtype") != token_dtype(self.manifest["vocab_size"]).name:
-            raise RunError(f"{self.folder / storage.MANIFEST} is damaged: the dtype does not fit; make the rows anew")
+            raise RunError(f"{self.folder / storage.MANIFEST} is damaged: the dtype does not fit; make the rows again")
         tokens = self.manifest["num_tokens"]
         sizes = {
             "tokens.bin": tokens * np.dtype(self.manifest["dtype"]).itemsize,

@@ -53,7 +53,7 @@ def check_window(data: DataArguments, rows_per_step: int) -> None:
     if data.stream_window is not None and rows_per_step > window_rows(data):
         raise UsageError(
             f"--stream_window is {data.stream_window}, which makes windows of {window_rows(data)} rows",
-            f"a step has {rows_per_step}",
+            f"at least the {rows_per_step} rows of a step",
             f"use {KEPT * rows_per_step * data.block_size} or more",
         )
 
@@ -64,7 +64,7 @@ def the_source(data: DataArguments, seed: int) -> sources.Source:
     if len(found) > 1:
         raise UsageError(
             f"--streaming is set for {len(found)} sources",
-            "one was wanted: they would be shown one after another",
+            "one: they would be shown one after another",
             "leave --streaming out: then all rows are shuffled",
         )
     return found[0]
@@ -100,7 +100,7 @@ def open_stream(
     known = window_manifest(folder / "train", 0)
     if known is None and (folder / "train" / storage.MANIFEST).is_file():
         raise UsageError(
-            f"the rows in {folder} were made without --streaming", "rows that grow were wanted", "leave --streaming out"
+            f"the rows in {folder} were made without --streaming", "rows that grow", "leave --streaming out"
         )
     if known is not None:
         facts = stream_facts(data, tokenizer, seed)
@@ -108,7 +108,7 @@ def open_stream(
         if changed:
             raise UsageError(
                 f"the rows in {folder} were made from other {', '.join(changed)}",
-                "the data of the run so far was wanted",
+                "the data of the run so far",
                 "restore it, or start afresh with --overwrite or another --output_dir",
             )
     reader = None
@@ -304,7 +304,7 @@ class StreamReader:
                     if how == "tail" and validation.num_tokens < 2:
                         raise UsageError(
                             "the text is a few long documents, and longer than the first window",
-                            "validation is the tail of each, which is read last",
+                            "validation text early in the stream: the tail of each is read last",
                             "give --validation_file, or leave --streaming out",
                         )
                     packing.check_parts({"train": writer.writer, "validation": validation}, self._data)

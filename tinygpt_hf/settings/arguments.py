@@ -1,4 +1,4 @@
-"""Every setting of preparing, training and exporting: a dataclass field with its name, type, default and one line of help.
+"""Define every setting of preparing and training: a dataclass field with its name, type, default, help and bounds.
 
 The same spelling works in a YAML section (`training: {learning_rate: 3e-4}`), as a flag (`--learning_rate 3e-4`) and in
 Python (`TrainingArguments(learning_rate=3e-4)`), and is checked alike (checks.py). Default < YAML < flag. What is None
@@ -10,7 +10,10 @@ from typing import ClassVar, Literal
 
 
 def setting(default, help: str, **metadata):
-    """A dataclass field with a line of help; lists and dicts get a fresh copy each."""
+    """Make a dataclass field with a line of help; lists and dicts get a fresh copy each.
+
+    `metadata`: bounds of a number (at_least, above, at_most, below: checks.py), or `positional` (parsing.py).
+    """
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
     return field(default=default, metadata={"help": help, **metadata})
@@ -31,31 +34,33 @@ class ModelArguments:
     model_name_or_path: str | None = setting(
         None, "continue from these weights (folder or Hub id) instead of from scratch"
     )
-    hidden_size: int | None = setting(None, "width of the model; default 128")
-    num_hidden_layers: int | None = setting(None, "number of layers; default 3")
-    num_attention_heads: int | None = setting(None, "attention heads per layer; default hidden_size / 64")
-    num_key_value_heads: int | None = setting(None, "key/value heads (fewer than heads: grouped-query attention)")
-    head_dim: int | None = setting(None, "width of one head; default hidden_size / num_attention_heads")
+    hidden_size: int | None = setting(None, "width of the model; default 128", at_least=1)
+    num_hidden_layers: int | None = setting(None, "number of layers; default 3", at_least=1)
+    num_attention_heads: int | None = setting(None, "attention heads per layer; default hidden_size / 64", at_least=1)
+    num_key_value_heads: int | None = setting(
+        None, "key/value heads (fewer than heads: grouped-query attention)", at_least=1
+    )
+    head_dim: int | None = setting(None, "width of one head; default hidden_size / num_attention_heads", at_least=1)
     intermediate_size: int | None = setting(
-        None, "width of the MLP; default about 8/3 hidden_size gated, 4 hidden_size plain"
+        None, "width of the MLP; default about 8/3 hidden_size gated, 4 hidden_size plain", at_least=1
     )
     hidden_act: str | None = setting(None, "activation of the MLP, any name Transformers knows")
-    max_position_embeddings: int | None = setting(None, "longest context; default block_size")
+    max_position_embeddings: int | None = setting(None, "longest context; default block_size", at_least=1)
     position_embedding_type: Literal["rope", "learned"] = setting("rope", "rotary or learned positions")
-    norm_type: Literal["rmsnorm", "layernorm"] = setting("rmsnorm", "kind of normalisation")
+    norm_type: Literal["rmsnorm", "layernorm"] = setting("rmsnorm", "kind of normalization")
     mlp_type: Literal["gated", "plain"] = setting("gated", "gated as in Llama, or plain as in GPT-2")
     attention_bias: bool = setting(False, "biases in the attention projections")
     mlp_bias: bool = setting(False, "biases in the MLP")
-    qk_norm: bool = setting(True, "normalise queries and keys per head, as in Qwen3")
+    qk_norm: bool = setting(True, "normalize queries and keys per head, as in Qwen3")
     tie_word_embeddings: bool | None = setting(None, "one matrix for input and output embeddings; default false")
-    attention_dropout: float = setting(0.0, "dropout on attention weights")
-    hidden_dropout: float = setting(0.0, "dropout on embeddings and residual branches")
-    initializer_range: float = setting(0.02, "standard deviation of the initial weights")
+    attention_dropout: float = setting(0.0, "dropout on attention weights", at_least=0, below=1)
+    hidden_dropout: float = setting(0.0, "dropout on embeddings and residual branches", at_least=0, below=1)
+    initializer_range: float = setting(0.02, "standard deviation of the initial weights", at_least=0)
     embedding_initializer_range: float | None = setting(
         None,
-        "the same for the embeddings; default 0.3, which learns sooner, with tie_word_embeddings initializer_range",
+        "the same for the embeddings; default 0.3, which trains faster, with tie_word_embeddings initializer_range",
     )
-    rms_norm_eps: float = setting(1e-6, "epsilon of either normalisation")
+    rms_norm_eps: float = setting(1e-6, "epsilon of either normalization", above=0)
     rope_parameters: dict | None = setting(
         None, 'rotary settings, e.g. {"rope_theta": 10000.0, "rope_type": "default"}'
     )
@@ -84,7 +89,7 @@ class DataArguments:
         "`instruction` + `output`, `text`, `content`",
     )
     encoding_errors: Literal["strict", "replace"] = setting(
-        "strict", "bytes that are no UTF-8: refuse the file, or replace them by U+FFFD and count them"
+        "strict", "bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them"
     )
     document_separator: str | None = setting(
         None,
@@ -97,15 +102,20 @@ class DataArguments:
     stream_window: int | None = setting(
         None, "with streaming: rows of at most this many tokens on the disk at a time; default: all rows are kept"
     )
-    max_train_samples: int | None = setting(None, "use only the first N documents (for toyland: how many to write)")
+    max_train_samples: int | None = setting(
+        None, "use only the first N documents (for toyland: how many to write)", at_least=1
+    )
     validation_split: Literal["hash", "tail"] | None = setting(
         None,
         "choose validation documents by a hash, or take the tail of each text; default hash, tail for fewer than 64 texts",
     )
-    validation_split_percentage: float = setting(5.0, "share of the text held out for validation, in percent")
-    block_size: int = setting(256, "tokens per row: the context the model is trained on")
+    validation_split_percentage: float = setting(
+        5.0, "share of the text held out for validation, in percent", at_least=0, below=100
+    )
+    block_size: int = setting(256, "tokens per row: the context the model is trained on", at_least=1)
     packing: Literal["wrap", "bestfit"] = setting(
-        "wrap", "wrap: documents end to end, cut anywhere; bestfit: those that fit a row whole, with padding at its end"
+        "wrap",
+        "wrap: documents end to end, cut anywhere; bestfit: those that fit a row in full, with padding at its end",
     )
     shift_rows: bool = setting(
         True, "cut the text into rows at another offset in every epoch (with packing wrap, without streaming)"
@@ -113,13 +123,13 @@ class DataArguments:
     document_mask: bool = setting(False, "no attention across the documents of a row; positions restart at each")
     rows: str | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
     num_proc: int | None = setting(
-        None, "processes that tokenize or clean; default one per core; the result is the same"
+        None, "processes that tokenize or clean; default one per core; the result is the same", at_least=1
     )
-    show_rows: int = setting(0, "print this many rows as text before training")
+    show_rows: int = setting(0, "print this many rows as text before training", at_least=0)
 
     @property
     def sliding(self) -> bool:
-        """Is the text cut at another offset in every epoch? Whole documents have no offset, nor has text without a known end."""
+        """Tell whether the text is cut at another offset in every epoch: not full documents, nor text without a known end."""
         return self.shift_rows and self.packing == "wrap" and not self.streaming
 
 
@@ -134,14 +144,14 @@ class TokenizerArguments:
         None, "train one: byte-level BPE, characters or bytes"
     )
     vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; default 2048")
-    min_frequency: int = setting(2, "a pair of symbols must occur this often to be merged")
+    min_frequency: int = setting(2, "a pair of symbols must occur this often to be merged", at_least=1)
     max_train_bytes: int = setting(
-        100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text"
+        100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text", at_least=1
     )
 
     @property
     def wanted(self) -> bool:
-        """Do these settings ask for a tokenizer to be trained?"""
+        """Tell whether these settings ask for a tokenizer to be trained."""
         return self.tokenizer_type is not None or self.vocab_size is not None
 
 
@@ -155,7 +165,7 @@ class OutputArguments:
         None, "folder to write; default runs/<name of the config file, else of the first text>"
     )
     overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh")
-    seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout")
+    seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout", at_least=0)
 
 
 @dataclass
@@ -167,36 +177,46 @@ class TrainingArguments(OutputArguments):
     max_steps: int | None = setting(
         None,
         "optimizer steps to take; with no length given: 3 million tokens, at most 8 epochs (3 with model_name_or_path)",
+        at_least=1,
     )
-    num_train_epochs: float | None = setting(None, "times to go through the rows")
-    max_train_tokens: int | None = setting(None, "tokens to train on")
+    num_train_epochs: float | None = setting(None, "times to go through the rows", above=0)
+    max_train_tokens: int | None = setting(None, "tokens to train on", at_least=1)
     per_device_train_batch_size: int | None = setting(
-        None, "rows per micro-batch and process; default 8, with model_name_or_path 16"
+        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1
     )
-    per_device_eval_batch_size: int | None = setting(None, "rows per batch of evaluation; default as in training")
-    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step")
+    per_device_eval_batch_size: int | None = setting(
+        None, "rows per batch of evaluation; default as in training", at_least=1
+    )
+    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1)
     optim: Literal["muon", "adamw"] = setting(
         "muon", "muon: hidden matrices by Muon, the rest by AdamW; adamw: all by AdamW"
     )
     learning_rate: float | None = setting(
         None,
         "peak learning rate of AdamW; default 0.008, times 256/width if wider; 0.003 with model_name_or_path or optim adamw",
+        at_least=0,
     )
-    muon_learning_rate: float = setting(0.02, "peak learning rate of Muon")
+    muon_learning_rate: float = setting(0.02, "peak learning rate of Muon", at_least=0)
     weight_decay: float | None = setting(
         None,
         "decoupled, on matrices, not on norms, biases and embeddings; default 0, with model_name_or_path 0.1",
+        at_least=0,
     )
-    adam_beta1: float | None = setting(None, "AdamW's beta1; default 0.8, with model_name_or_path 0.9")
-    adam_beta2: float = setting(0.95, "AdamW's beta2")
-    adam_epsilon: float = setting(1e-8, "AdamW's epsilon")
-    muon_momentum: float | None = setting(None, "Muon's momentum; default 0.9, with model_name_or_path 0.95")
+    adam_beta1: float | None = setting(
+        None, "AdamW's beta1; default 0.8, with model_name_or_path 0.9", at_least=0, below=1
+    )
+    adam_beta2: float = setting(0.95, "AdamW's beta2", at_least=0, below=1)
+    adam_epsilon: float = setting(1e-8, "AdamW's epsilon", at_least=0)
+    muon_momentum: float | None = setting(
+        None, "Muon's momentum; default 0.9, with model_name_or_path 0.95", at_least=0, below=1
+    )
     lora_r: int | None = setting(
         None,
-        "rank of LoRA adapters: only they are learnt, beside the frozen --model_name_or_path; default: all is learnt",
+        "rank of LoRA adapters: only they are trained, beside the frozen --model_name_or_path; default: all weights are",
+        at_least=1,
     )
-    lora_alpha: float | None = setting(None, "adapters count alpha/r times; default twice lora_r")
-    lora_dropout: float = setting(0.0, "dropout before the adapters")
+    lora_alpha: float | None = setting(None, "adapters count alpha/r times; default twice lora_r", above=0)
+    lora_dropout: float = setting(0.0, "dropout before the adapters", at_least=0, below=1)
     lora_merge: bool = setting(
         False,
         "leave out adapter/, the adapters alone as PEFT reads them; the run folder is the merged model in any case",
@@ -207,12 +227,13 @@ class TrainingArguments(OutputArguments):
     warmup_steps: int | None = setting(
         None,
         "steps over which the rate rises to its peak; default 20, at most a tenth of the run; 0 with model_name_or_path",
+        at_least=0,
     )
     decay_steps: int | None = setting(
-        None, "warmup_stable_decay: length of the final decay; default a fifth of the steps"
+        None, "warmup_stable_decay: length of the final decay; default a fifth of the steps", at_least=0
     )
-    min_learning_rate_ratio: float = setting(0.0, "where the decay ends, as a share of the peak")
-    max_grad_norm: float = setting(1.0, "clip the gradient to this norm; 0: do not")
+    min_learning_rate_ratio: float = setting(0.0, "where the decay ends, as a share of the peak", at_least=0, at_most=1)
+    max_grad_norm: float = setting(1.0, "clip the gradient to this norm; 0: do not", at_least=0)
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
         "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no"
     )
@@ -222,27 +243,32 @@ class TrainingArguments(OutputArguments):
     nonfinite: str = setting(
         "stop", "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps"
     )
-    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead")
-    logging_steps: int = setting(10, "steps between lines of log.jsonl")
-    eval_steps: int | None = setting(None, "steps between evaluations; default a tenth of the run; 0: at the end only")
+    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0)
+    logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1)
+    eval_steps: int | None = setting(
+        None, "steps between evaluations; default a tenth of the run; 0: at the end only", at_least=0
+    )
     eval_rows: int | None = setting(
         None,
         "validation rows of an evaluation before the last; default what keeps them below a tenth of the time; 0: all",
+        at_least=0,
     )
-    save_steps: int | None = setting(None, "steps between checkpoints; default as eval_steps; 0: at the end only")
+    save_steps: int | None = setting(
+        None, "steps between checkpoints; default as eval_steps; 0: at the end only", at_least=0
+    )
     save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")
     resume_from_checkpoint: str = setting(
-        "auto", "auto: the newest sound one of the folder; none: start again; or a folder"
+        "auto", "auto: the newest valid one of the folder; none: start again; or a folder"
     )
     sample_prompts: list[str] = setting(
         [], "continued at every evaluation; default: the beginnings of validation documents"
     )
     sample_tokens: int | None = setting(
-        None, "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none"
+        None, "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none", at_least=0
     )
-    license: str | None = setting(None, "licence of the model, for its card: as the Hub calls it, e.g. apache-2.0")
+    license: str | None = setting(None, "license of the model, for its card: as the Hub calls it, e.g. apache-2.0")
     language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en")
-    data_license: str | None = setting(None, "licence of the training text, for the card, in your words")
+    data_license: str | None = setting(None, "license of the training text, for the card, in your words")
     push_to_hub: bool = setting(
         False, "push the last weights while training goes on, and the best to the branch `best`"
     )

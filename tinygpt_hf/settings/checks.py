@@ -1,22 +1,22 @@
-"""What can be wrong with settings: all of it found at once, before anything slow or written.
+"""Check settings: find everything that is wrong at once, before anything slow or written.
 
-Types and choices first, which Python does not check where a dataclass is made (a file and the command line went through the
-same converter already), then what can be wrong with settings that are each well-formed.
+Types and choices first, which Python does not check when a dataclass is made (a file and the command line went through the same
+converter already), then the bounds on the fields, then what can be wrong with settings that are each well-formed.
 """
 
 import dataclasses
 import importlib.util
-import os
 import re
-import typing
 from collections.abc import Callable
 from typing import Any
 
-from tinygpt_hf.errors import UsageError, UsageErrors
+from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.conversion import check_types
+from tinygpt_hf.settings.corpus import KINDS, CorpusArguments
 from tinygpt_hf.settings.defaults import LENGTHS, shaped
 from tinygpt_hf.settings.hub import check_repository
-from tinygpt_hf.settings.parsing import base_type, convert, shown
+from tinygpt_hf.settings.parsing import raise_together
 
 SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
@@ -24,299 +24,179 @@ LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
 SMALLEST_STREAM = 6  # rows, in as many windows: the first, two that are shown, three ahead
 LARGEST_BPE = 10_000_000  # the trainer reserves memory for all of it at once
-AT_LEAST_ONE = {
-    ModelArguments: ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-                     "intermediate_size", "max_position_embeddings"),
-    DataArguments: ("block_size", "max_train_samples", "num_proc"),
-    TokenizerArguments: ("min_frequency", "max_train_bytes"),
-    TrainingArguments: ("max_steps", "max_train_tokens", "per_device_train_batch_size", "per_device_eval_batch_size",
-                        "gradient_accumulation_steps", "logging_steps", "lora_r"),
-}  # fmt: skip
-NOT_NEGATIVE = {
-    DataArguments: ("show_rows",),
-    ModelArguments: ("initializer_range", "attention_dropout", "hidden_dropout"),
-    TrainingArguments: ("learning_rate", "muon_learning_rate", "weight_decay", "warmup_steps", "decay_steps", "max_grad_norm",
-                        "eval_steps", "eval_rows", "save_steps", "sample_tokens", "min_learning_rate_ratio", "seed", "adam_beta1",
-                        "adam_beta2", "adam_epsilon", "muon_momentum", "dataloader_num_workers", "lora_dropout"),
-}  # fmt: skip
-BELOW_ONE = {
-    ModelArguments: ("attention_dropout", "hidden_dropout"),
-    TrainingArguments: ("adam_beta1", "adam_beta2", "muon_momentum", "lora_dropout"),
+BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {  # what `setting(...)` may say of a number
+    "at_least": ("at least", lambda value, bound: value >= bound),
+    "above": ("more than", lambda value, bound: value > bound),
+    "at_most": ("at most", lambda value, bound: value <= bound),
+    "below": ("less than", lambda value, bound: value < bound),
 }
 
 
 def check_settings(*groups) -> None:
-    """Raise every problem of the given dataclass instances together; what is well-formed gets the type of its field.
-
-    A `Path` becomes text, and one file where several are meant a list of it: `DataArguments(train_file=Path("my.txt"))`.
-    """
+    """Raise every problem of the given dataclass instances together; what is well-formed gets the type of its field."""
     errors: list[UsageError] = []
-    sound = []
+    valid: dict[type, Any] = {}
     for group in groups:
         ill_typed = check_types(group)
         errors += ill_typed
         if not ill_typed:
-            sound.append(group)
-            errors += _ranges(group)
-            errors += _CHECKS.get(type(group), lambda _: [])(group)
-    by_type = {type(group): group for group in sound}
-    if ModelArguments in by_type and TrainingArguments in by_type:
-        if by_type[TrainingArguments].lora_r and not by_type[ModelArguments].model_name_or_path:
-            errors.append(
-                UsageError(
-                    "--lora_r is given without --model_name_or_path",
-                    "adapters need a base that is trained already",
-                    "name one, or leave --lora_r out to train all weights",
-                )
-            )
-    if DataArguments in by_type and TrainingArguments in by_type:
-        if by_type[DataArguments].streaming and by_type[TrainingArguments].num_train_epochs is not None:
-            errors.append(
-                UsageError(
-                    "--num_train_epochs is given with --streaming",
-                    "how many rows there are is known only when all is read",
-                    "use --max_steps or --max_train_tokens",
-                )
-            )
-    if ModelArguments in by_type and DataArguments in by_type:
-        model, data = by_type[ModelArguments], by_type[DataArguments]
-        longest = model.max_position_embeddings
-        if longest is not None and data.block_size > longest:
-            errors.append(
-                UsageError(
-                    f"--block_size is {data.block_size}",
-                    f"the model's context (--max_position_embeddings) is {longest}",
-                    f"use --block_size {longest} or less, or leave --max_position_embeddings out",
-                )
-            )
-    if errors:
-        raise errors[0] if len(errors) == 1 else UsageErrors(errors)
+            valid[type(group)] = group
+            errors += _check_bounds(group)
+            errors += _problems(*_CHECKS.get(type(group), lambda _: [])(group))
+    errors += _problems(*_across(valid))
+    raise_together(errors)
 
 
-def check_types(group) -> list[UsageError]:
-    """Give every field of a dataclass instance the type it says it has, as the command line would; returns what has none."""
+def _problems(*rules: tuple[Any, str, str, str]) -> list[UsageError]:
+    """Return an error for each (is it wrong?, problem, expected, action) that is."""
+    return [UsageError(*words) for is_wrong, *words in rules if is_wrong]
+
+
+def _check_bounds(group) -> list[UsageError]:
+    """Check the bounds of fields, `setting(..., at_least=1)`; None and words such as `off` have none."""
     errors = []
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
-        try:
-            setattr(group, field.name, _typed(value, field.type, f"--{field.name}"))
-        except UsageError as error:
-            errors.append(error)
+        limits = [(name, field.metadata[name]) for name in BOUNDS if name in field.metadata]
+        if isinstance(value, (int, float)) and not all(BOUNDS[name][1](value, bound) for name, bound in limits):
+            expected = ", ".join(f"{BOUNDS[name][0]} {bound:g}" for name, bound in limits)
+            errors.append(UsageError(f"--{field.name} is {value}", expected, f"see --help for --{field.name}"))
     return errors
 
 
-def _typed(value, annotation, where: str):
-    """A value from Python as the type of a field. Words are read as on the command line; text is taken as it is."""
-    kind, inner = base_type(annotation)
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if value is None:
-        return convert(value, annotation, where)
-    if kind is list:
-        entry = typing.get_args(inner)[0]
-        values = value if isinstance(value, (list, tuple)) else [value]
-        return (
-            convert(_plain(values), annotation, where) if entry is dict else [_typed(v, entry, where) for v in values]
-        )
-    if kind is str:
-        if not isinstance(value, str):
-            raise UsageError(f"{where} is {shown(value)}", "text was wanted", "put it in quotes")
-        return value
-    return convert(_plain(value), annotation, where)
+def _across(valid: dict[type, Any]) -> list[tuple]:
+    """Check settings of several groups against each other."""
+    model, data, training = (valid.get(group) for group in (ModelArguments, DataArguments, TrainingArguments))
+    rules: list[tuple] = []
+    if model and training:
+        rules.append((
+            training.lora_r and not model.model_name_or_path,
+            "--lora_r is given without --model_name_or_path", "a trained base for the adapters",
+            "name one, or leave --lora_r out to train all weights",
+        ))  # fmt: skip
+    if data and training:
+        rules.append((
+            data.streaming and training.num_train_epochs is not None,
+            "--num_train_epochs is given with --streaming",
+            "a length in steps or tokens: how many rows there are is known only at the end",
+            "use --max_steps or --max_train_tokens",
+        ))  # fmt: skip
+    if model and data:
+        longest = model.max_position_embeddings
+        rules.append((
+            longest is not None and data.block_size > longest,
+            f"--block_size is {data.block_size}",
+            f"at most {longest}, the model's context (--max_position_embeddings)",
+            f"use --block_size {longest} or less, or leave --max_position_embeddings out",
+        ))  # fmt: skip
+    return rules
 
 
-def _plain(value):
-    """A value with the paths and tuples in it as JSON has them."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _ranges(group) -> list[UsageError]:
-    errors = []
-
-    def complain(name: str, wanted: str) -> None:
-        errors.append(UsageError(f"--{name} is {getattr(group, name)}", wanted, f"see --help for --{name}"))
-
-    for name in AT_LEAST_ONE.get(type(group), ()):
-        if getattr(group, name) is not None and getattr(group, name) < 1:
-            complain(name, "at least 1 was wanted")
-    for name in NOT_NEGATIVE.get(type(group), ()):
-        if getattr(group, name) is not None and getattr(group, name) < 0:
-            complain(name, "0 or more was wanted")
-    for name in BELOW_ONE.get(type(group), ()):
-        if getattr(group, name) is not None and getattr(group, name) >= 1:
-            complain(name, "less than 1 was wanted")
-    return errors
-
-
-def _model(model: ModelArguments) -> list[UsageError]:
-    errors = []
+def _model(model: ModelArguments) -> list[tuple]:
     model = shaped(model)
-    heads, key_heads = model.num_attention_heads, model.num_key_value_heads
-    if model.rms_norm_eps <= 0:
-        errors.append(UsageError(f"--rms_norm_eps is {model.rms_norm_eps:g}", "more than 0 was wanted", "e.g. 1e-6"))
+    heads, key_heads, width = model.num_attention_heads, model.num_key_value_heads, model.hidden_size
     rope = model.rope_parameters or {}
-    if rope.get("rope_type", "default") not in ROPE_TYPES:
-        seen = f"--rope_parameters has the rope_type {rope['rope_type']!r}"
-        errors.append(UsageError(seen, f"one of {', '.join(ROPE_TYPES)} was wanted", "choose one of them"))
-    theta = rope.get("rope_theta", 10_000)
-    if not isinstance(theta, (int, float)) or not 0 < theta < float("inf"):
-        errors.append(UsageError(f"--rope_parameters has the rope_theta {theta!r}", "above 0 was wanted", "e.g. 10000"))
-    if heads is None or model.hidden_size is None:
-        return errors  # of the weights it goes on from
-    if min(heads, model.hidden_size, key_heads or 1) < 1:
-        return errors  # said already
-    if model.head_dim is None and model.hidden_size % heads:
-        nearest = next(h for h in range(min(heads, model.hidden_size), 0, -1) if model.hidden_size % h == 0)
-        errors.append(
-            UsageError(
-                f"--hidden_size {model.hidden_size} is no multiple of --num_attention_heads {heads}",
-                "heads of equal width were wanted",
-                f"e.g. --num_attention_heads {nearest}, or give --head_dim",
-            )
+    kind, theta = rope.get("rope_type", "default"), rope.get("rope_theta", 10_000)
+    is_positive = isinstance(theta, (int, float)) and 0 < theta < float("inf")
+    rules = [
+        (kind not in ROPE_TYPES, f"--rope_parameters has the rope_type {kind!r}", f"one of {', '.join(ROPE_TYPES)}",
+         "choose one of them"),
+        (not is_positive, f"--rope_parameters has the rope_theta {theta!r}", "above 0", "try 10000"),
+    ]  # fmt: skip
+    if heads is None or width is None or min(heads, width, key_heads or 1) < 1:
+        return rules  # the shape of existing weights, or out of bounds
+    if model.head_dim is None and width % heads:
+        nearest = next(h for h in range(min(heads, width), 0, -1) if width % h == 0)
+        problem = f"--hidden_size {width} is no multiple of --num_attention_heads {heads}"
+        rules.append(
+            (True, problem, "heads of equal width", f"try --num_attention_heads {nearest}, or give --head_dim")
         )
     if key_heads and heads % key_heads:
-        errors.append(
-            UsageError(
-                f"--num_attention_heads {heads} is no multiple of --num_key_value_heads {key_heads}",
-                "every key/value head serves the same number of heads",
-                f"e.g. --num_key_value_heads {next(k for k in range(min(key_heads, heads), 0, -1) if heads % k == 0)}",
-            )
-        )
-    return errors
+        nearest = next(k for k in range(min(key_heads, heads), 0, -1) if heads % k == 0)
+        problem = f"--num_attention_heads {heads} is no multiple of --num_key_value_heads {key_heads}"
+        expected = "a multiple: every key/value head serves the same number of heads"
+        rules.append((True, problem, expected, f"try --num_key_value_heads {nearest}"))
+    return rules
 
 
-def _data(data: DataArguments) -> list[UsageError]:
-    errors = []
-    if not 0 <= data.validation_split_percentage < 100:
-        errors.append(
-            UsageError(
-                f"--validation_split_percentage is {data.validation_split_percentage:g}",
-                "0 to below 100 was wanted",
-                "e.g. 5",
-            )
-        )
-    if data.validation_split_percentage == 0 and not data.validation_file and not data.rows:
-        errors.append(
-            UsageError(
-                "--validation_split_percentage is 0", "validation needs some text", "raise it or give --validation_file"
-            )
-        )
-    if data.streaming and data.packing != "wrap":
-        errors.append(
-            UsageError(
-                f"--packing is {data.packing} with --streaming",
-                "it needs all documents at once",
-                "use --packing wrap, or leave --streaming out",
-            )
-        )
-    if data.streaming and data.rows:
-        errors.append(
-            UsageError("--rows is given with --streaming", "rows that are there need no reading", "remove one of them")
-        )
-    if data.stream_window is not None and not data.streaming:
-        errors.append(UsageError("--stream_window is given without --streaming", "both or none", "add --streaming"))
-    if data.stream_window is not None and data.stream_window < SMALLEST_STREAM * data.block_size:
-        errors.append(
-            UsageError(
-                f"--stream_window is {data.stream_window}",
-                f"at least {SMALLEST_STREAM} rows of {data.block_size} tokens were wanted",
-                f"use {SMALLEST_STREAM * data.block_size} or more",
-            )
-        )
-    if data.document_separator == "":
-        errors.append(
-            UsageError("--document_separator is empty", "`blank_line` or a marker was wanted", "leave it out")
-        )
-    return errors
+def _data(data: DataArguments) -> list[tuple]:
+    smallest = SMALLEST_STREAM * data.block_size
+    return [
+        (data.validation_split_percentage == 0 and not data.validation_file and not data.rows,
+         "--validation_split_percentage is 0", "some text for validation", "raise it or give --validation_file"),
+        (data.streaming and data.packing != "wrap", f"--packing is {data.packing} with --streaming",
+         "wrap: best fit needs all documents at once", "use --packing wrap, or leave --streaming out"),
+        (data.streaming and data.rows, "--rows is given with --streaming",
+         "one of them: rows that are there need no reading", "remove one of them"),
+        (data.stream_window is not None and not data.streaming, "--stream_window is given without --streaming",
+         "both or neither", "add --streaming"),
+        (data.stream_window is not None and data.stream_window < smallest, f"--stream_window is {data.stream_window}",
+         f"at least {SMALLEST_STREAM} rows of {data.block_size} tokens", f"use {smallest} or more"),
+        (data.document_separator == "", "--document_separator is empty", "`blank_line` or a marker", "leave it out"),
+    ]  # fmt: skip
 
 
-def _tokenizer(tokenizer: TokenizerArguments) -> list[UsageError]:
-    if tokenizer.tokenizer_name and tokenizer.wanted:
-        return [
-            UsageError(
-                "--tokenizer_name is given beside --tokenizer_type or --vocab_size",
-                "either an existing tokenizer or one to train",
-                "remove one of them",
-            )
-        ]
-    if tokenizer.vocab_size is not None and tokenizer.tokenizer_type in (None, "bpe"):
-        if not SMALLEST_BPE <= tokenizer.vocab_size <= LARGEST_BPE:
-            return [
-                UsageError(
-                    f"--vocab_size is {tokenizer.vocab_size}",
-                    f"byte-level BPE has 256 bytes and 4 special tokens before its first merge, and at most {LARGEST_BPE}",
-                    f"use at least {SMALLEST_BPE}, e.g. 4096, or --tokenizer_type byte",
-                )
-            ]
-    if tokenizer.vocab_size and tokenizer.tokenizer_type in ("char", "byte"):
-        return [
-            UsageError(
-                f"--vocab_size is given for a {tokenizer.tokenizer_type} tokenizer",
-                "its vocabulary follows from the text",
-                "remove --vocab_size or use --tokenizer_type bpe",
-            )
-        ]
-    return []
+def _tokenizer(tokenizer: TokenizerArguments) -> list[tuple]:
+    kind, size = tokenizer.tokenizer_type, tokenizer.vocab_size
+    is_possible = size is None or kind not in (None, "bpe") or SMALLEST_BPE <= size <= LARGEST_BPE
+    return [
+        (tokenizer.tokenizer_name and tokenizer.wanted,
+         "--tokenizer_name is given beside --tokenizer_type or --vocab_size",
+         "an existing tokenizer or one to train", "remove one of them"),
+        (not is_possible, f"--vocab_size is {size}",
+         f"{SMALLEST_BPE} to {LARGEST_BPE}: 256 bytes and 4 special tokens come before the first merge",
+         f"use at least {SMALLEST_BPE}, e.g. 4096, or --tokenizer_type byte"),
+        (size and kind in ("char", "byte"), f"--vocab_size is given for a {kind} tokenizer",
+         "no --vocab_size: it follows from the text", "remove --vocab_size or use --tokenizer_type bpe"),
+    ]  # fmt: skip
 
 
-def _training(training: TrainingArguments) -> list[UsageError]:
-    errors = []
-    given = [f"--{name} {getattr(training, name)}" for name in LENGTHS if getattr(training, name) is not None]
-    if len(given) > 1:
-        wanted = f"at most one of {', '.join(f'--{name}' for name in LENGTHS)} was wanted"
-        errors.append(UsageError(" and ".join(given), wanted, "remove the others"))
-    if training.num_train_epochs is not None and training.num_train_epochs <= 0:
-        errors.append(
-            UsageError(f"--num_train_epochs is {training.num_train_epochs}", "more than 0 was wanted", "e.g. 3")
-        )
-    if training.save_total_limit < 2:
-        errors.append(
-            UsageError(
-                f"--save_total_limit is {training.save_total_limit}",
-                "two checkpoints are the fewest that survive a damaged newest one",
-                "use 2 or more",
-            )
-        )
-    if training.lora_r and importlib.util.find_spec("peft") is None:
-        errors.append(UsageError("peft is not installed", "--lora_r needs it", "pip install 'tinygpt_hf[tune]'"))
-    if training.lora_alpha is not None and training.lora_alpha <= 0:
-        errors.append(UsageError(f"--lora_alpha is {training.lora_alpha:g}", "more than 0 was wanted", "e.g. 16"))
-    for name in ("lora_alpha", "lora_dropout", "lora_merge"):
-        if getattr(training, name) and training.lora_r is None:
-            errors.append(UsageError(f"--{name} is given without --lora_r", "both or none", "e.g. --lora_r 8"))
+def _training(training: TrainingArguments) -> list[tuple]:
+    lengths = [f"--{name} {getattr(training, name)}" for name in LENGTHS if getattr(training, name) is not None]
     kind, _, number = training.nonfinite.partition(":")
-    if training.nonfinite != "stop" and not (kind == "skip" and number.isascii() and number.isdigit()):
-        errors.append(
-            UsageError(f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N` was wanted", "e.g. skip:10")
-        )
-    if training.license is not None and not LICENSE.fullmatch(training.license):
-        wanted = "an identifier of the Hub was wanted, in small letters"
-        errors.append(UsageError(f"--license is {training.license!r}", wanted, "e.g. apache-2.0, mit, cc-by-4.0"))
-    for language in training.language:
-        if not LANGUAGE.fullmatch(language):
-            wanted = "ISO 639 codes were wanted, `code` or `multilingual`"
-            errors.append(UsageError(f"--language is {language!r}", wanted, "e.g. --language en"))
+    is_skip = kind == "skip" and number.isascii() and number.isdigit()
+    rules = [
+        (len(lengths) > 1, " and ".join(lengths), f"at most one of {', '.join(f'--{name}' for name in LENGTHS)}",
+         "remove the others"),
+        (training.save_total_limit < 2, f"--save_total_limit is {training.save_total_limit}",
+         "2 or more, so that a damaged newest checkpoint loses nothing", "use 2 or more"),
+        (training.lora_r and importlib.util.find_spec("peft") is None,
+         "peft is not installed", "it, for --lora_r", "run pip install 'tinygpt_hf[tune]'"),
+        (training.nonfinite != "stop" and not is_skip,
+         f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N`", "try skip:10"),
+        (training.license is not None and not LICENSE.fullmatch(training.license), f"--license is {training.license!r}",
+         "an identifier of the Hub, in small letters", "try apache-2.0, mit, cc-by-4.0"),
+    ]  # fmt: skip
+    rules += [
+        (not LANGUAGE.fullmatch(language), f"--language is {language!r}", "ISO 639 codes, `code` or `multilingual`",
+         "try --language en") for language in training.language
+    ]  # fmt: skip
+    for names, needed, action in (
+        (("lora_alpha", "lora_dropout", "lora_merge"), "lora_r", "try --lora_r 8"),
+        (("hub_model_id", "hub_private_repo"), "push_to_hub", "add --push_to_hub"),
+    ):
+        given = [name for name in names if getattr(training, name) and not getattr(training, needed)]
+        rules += [(True, f"--{name} is given without --{needed}", "both or neither", action) for name in given]
     try:
         if training.push_to_hub or training.hub_model_id is not None:
             check_repository(training.hub_model_id, "--hub_model_id")
     except UsageError as error:
-        errors.append(error)
-    if not training.push_to_hub and (training.hub_model_id is not None or training.hub_private_repo):
-        name = "hub_model_id" if training.hub_model_id is not None else "hub_private_repo"
-        errors.append(UsageError(f"--{name} is given without --push_to_hub", "both or none", "add --push_to_hub"))
-    if training.min_learning_rate_ratio > 1:
-        errors.append(
-            UsageError(
-                f"--min_learning_rate_ratio is {training.min_learning_rate_ratio:g}", "0 to 1 was wanted", "e.g. 0.1"
-            )
-        )
-    return errors
+        rules.append((True, error.problem, error.expected, error.action))
+    return rules
 
 
-_CHECKS: dict[type, Callable[[Any], list[UsageError]]] = {
+def _corpus(corpus: CorpusArguments) -> list[tuple]:
+    samples = [f"--{name}" for name in vars(corpus) if name.startswith("sample_") and getattr(corpus, name) is not None]
+    return [
+        (corpus.mask != ["all"] and not set(corpus.mask) <= set(KINDS), f"--mask is {corpus.mask}",
+         f"some of {', '.join(KINDS)}, or all", "try --mask email phone"),
+        (len(samples) > 1, f"{' and '.join(samples)} are given", "one of them", "remove the others"),
+        (corpus.sample_tokens and not corpus.tokenizer_name, "--sample_tokens is given without --tokenizer_name",
+         "both", "name the tokenizer"),
+    ]  # fmt: skip
+
+
+_CHECKS: dict[type, Callable[[Any], list[tuple]]] = {
     ModelArguments: _model, DataArguments: _data, TokenizerArguments: _tokenizer, TrainingArguments: _training,
+    CorpusArguments: _corpus,
 }  # fmt: skip

@@ -1,12 +1,11 @@
-"""What a run is made with where its settings leave it open: rules from the other settings, each a line of arithmetic.
+"""Fill in what the settings of a run leave open, by rules from the other settings, each a line of arithmetic.
 
     model, training = filled(ModelArguments(hidden_size=512), TrainingArguments())
     training.learning_rate                    # 0.004: half of what a model up to 256 wide takes
 
-A model from scratch is small and shallow and learns fast: in minutes on one core that reaches fewer bits per byte than a
-larger one that sees less text (benchmarks/README.md has the figures). Weights that are there already are treated gently. Both
-are for a run nobody knows anything about; whatever is given wins. How long a run is follows from the number of its tokens:
-that is in planning/plan.py.
+A model from scratch is small and shallow and trains fast: in minutes on one core that reaches fewer bits per byte than a larger
+one that reads less text (benchmarks/README.md has the figures). Existing weights are treated gently. Whatever is given wins.
+The length of a run follows from its number of tokens: see planning/plan.py.
 """
 
 from dataclasses import fields, replace
@@ -16,9 +15,9 @@ from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, Trainin
 
 VOCABULARY = 2048
 WIDTH, LAYERS, HEAD = 128, 3, 64  # heads of 64 tell tokens apart sharply from the start
-EMBEDDINGS = 0.3  # free of the output embeddings, those of the input may be large: the model looks things up sooner
+EMBEDDINGS = 0.3  # untied, the input embeddings may be large: the model learns faster
 RATE, WIDEST = 8e-3, 256  # of AdamW beside Muon; beyond this width it falls, as the head's inputs add up
-GENTLE_RATE = 3e-3  # of AdamW alone, and of weights that are there already
+GENTLE_RATE = 3e-3  # of AdamW alone, and of existing weights
 LENGTHS = ("max_steps", "num_train_epochs", "max_train_tokens")
 
 FROM_SCRATCH = {
@@ -47,7 +46,7 @@ OPEN = {*SHAPE, *LENGTHS, *CONTINUED, "learning_rate"}
 
 
 def shaped(model: ModelArguments) -> ModelArguments:
-    """The settings of a model with its shape filled in; one that goes on from weights has theirs."""
+    """Fill in the shape of a model; one that continues from weights has theirs."""
     if model.model_name_or_path:
         return model
     width = WIDTH if model.hidden_size is None else model.hidden_size
@@ -68,14 +67,14 @@ def shaped(model: ModelArguments) -> ModelArguments:
 def filled(
     model: ModelArguments, training: TrainingArguments, before: dict | None = None
 ) -> tuple[ModelArguments, TrainingArguments]:
-    """Both with what they leave open, but for the length and the warm-up: as the run had it `before`, else by the rules."""
+    """Fill in what both leave open, except length and warm-up: as the run had it `before`, else by the rules."""
     known = {name: value for name, value in (before or {}).items() if name in OPEN}
     if any(getattr(training, name) is not None for name in LENGTHS):
         known = {name: value for name, value in known.items() if name not in LENGTHS}
     model, training = _with(model, known), _with(training, known)
     embeddings = model.embedding_initializer_range
     model = shaped(model)
-    if before:  # it had no number of its own there
+    if before:  # older runs leave it open
         model = replace(model, embedding_initializer_range=embeddings)
     continued = model.model_name_or_path is not None
     rate = GENTLE_RATE
@@ -85,13 +84,13 @@ def filled(
 
 
 def _with(group, values: dict):
-    """The settings with these values where they are None."""
+    """Replace settings that are None by these values."""
     here = [field.name for field in fields(group)]
     return replace(group, **{n: v for n, v in values.items() if n in here and getattr(group, n) is None})
 
 
 def run_folder(data: DataArguments) -> str | None:
-    """Where a run without a name goes: runs/<name of its first text>; None where no text has a name."""
+    """Choose the folder of a run without a name: runs/<name of its first text>; None if no text has a name."""
     first = (data.sources or [{}])[0]
     named = data.train_file or first.get("train_file") or [data.dataset_name or first.get("dataset_name") or ""]
     text = named if isinstance(named, str) else str(named[0])

@@ -1,4 +1,4 @@
-"""Settings of `push` and `pull`, and which names the Hub can have. Importing this costs nothing."""
+"""Define the settings of `push` and `pull`, and check names of the Hub. Importing this costs nothing."""
 
 import re
 from dataclasses import dataclass
@@ -38,32 +38,32 @@ class PullArguments:
 
 
 def check_repository(name: str | None, flag: str, owned: bool = True) -> str:
-    """`name`, if the Hub can have a repository of that name; `owned`: it must say whose it is."""
-    wanted, example = "a Hub id (user/name) was wanted" if owned else "a Hub id was wanted", "e.g. alice/my-model"
+    """Return `name` if the Hub can have a repository of that name; `owned`: it must name the owner."""
+    expected, example = "a Hub id (user/name)" if owned else "a Hub id", "try alice/my-model"
     if not name:
-        raise UsageError(f"there is no {flag}", wanted, example)
+        raise UsageError(f"there is no {flag}", expected, example)
     fits = _ID.fullmatch(name) and len(name) <= LONGEST_ID and ("/" in name or not owned)
     if not fits or "--" in name or ".." in name or name.endswith(".git"):
         hint = f"{example}: one user, one name, both of letters, digits, '.', '_' and '-'"
-        raise UsageError(f"{flag} is {printable(name)[:120]!r}", wanted, hint)
+        raise UsageError(f"{flag} is {printable(name)[:120]!r}", expected, hint)
     return name
 
 
 def check_revision(revision: str | None, branch: bool) -> str | None:
-    """`revision`, if Git can have one of that name; `branch`: it will be written to, so it can be no commit."""
+    """Return `revision` if Git can have one of that name; `branch`: it will be written to, so it can be no commit."""
     if revision is None:
         return None
-    wanted = "a branch was wanted" if branch else "a branch, tag or commit was wanted"
+    expected = "a branch" if branch else "a branch, tag or commit"
     bad = not _REVISION.fullmatch(revision) or len(revision) > LONGEST_REVISION
     if bad or ".." in revision or revision.endswith((".", ".lock")) or branch and _COMMIT.fullmatch(revision):
-        raise UsageError(f"--revision is {printable(revision)[:120]!r}", wanted, "e.g. --revision main")
+        raise UsageError(f"--revision is {printable(revision)[:120]!r}", expected, "try --revision main")
     return revision
 
 
 def check_also(words: list[str]) -> list[str]:
-    """The words of --also, each once, in the order of ALSO."""
+    """Return the words of --also, each once, in the order of ALSO."""
     given = [word for part in words for word in part.split(",") if word]
     for word in given:
         if word not in ALSO:
-            raise UsageError(f"--also is {printable(word)!r}", f"{', '.join(ALSO)} were wanted", "choose of them")
+            raise UsageError(f"--also is {printable(word)!r}", f"{', '.join(ALSO)}", "choose of them")
     return [word for word in ALSO if word in given]

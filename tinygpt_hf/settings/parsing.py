@@ -1,32 +1,29 @@
-"""YAML and flags -> dataclasses, through one converter (Python's values: checks.py); every problem reported at once.
+"""Read YAML and flags into dataclasses, through one converter (conversion.py); report every problem at once.
 
 settings = parse((ModelArguments, TrainingArguments), ["--config", "x.yaml", "--learning_rate", "3e-4"])
 settings[TrainingArguments].learning_rate           # 0.0003; the file said something else, the flag wins
-settings.given["learning_rate"]                     # "--learning_rate": who set it; absent where nobody did
+settings.given["learning_rate"]                     # "--learning_rate": who set it; absent if nobody did
 """
 
 import dataclasses
 import difflib
 import json
-import math
 import re
-import types
-import typing
 
 from tinygpt_hf.errors import UsageError, UsageErrors, redacted
+from tinygpt_hf.settings.conversion import BOOLEANS, base_type, choices_of, convert, shown
 
-LARGEST = 2**63 - 1  # the largest whole number the libraries below take
 LARGEST_FILE, MOST_VALUES = 2**18, 10_000  # bytes and values of a settings file; reading them takes less than a second
 WHOLE = re.compile("0|-?[1-9][0-9]*")
 BROKEN = re.compile(
     r"-?[0-9]+\.[0-9]*([eE][-+][0-9]+)?|-?\.[0-9]+([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
 QUOTED = re.compile("^[-+.0-9]|[\r\x85\u2028\u2029\ufeff]")
-POWER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+YAML_TAG = "tag:yaml.org,2002:"
 
 
 class Settings(dict):
-    """Dataclass type -> instance, and `given`: setting name -> what set it (a flag, or a file and section)."""
+    """Map dataclass types to instances, and in `given` setting names to what set them (a flag, or a file and section)."""
 
     def __init__(self, values: dict, given: dict[str, str], config: str | None):
         super().__init__(values)
@@ -34,7 +31,7 @@ class Settings(dict):
 
 
 def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Field]]:
-    """Flat name -> (dataclass, field). Names are unique over all groups; a second field of one name is our mistake."""
+    """Map flat names to (dataclass, field); names are unique over all groups."""
     flat: dict[str, tuple[type, dataclasses.Field]] = {}
     for group in groups:
         for field in dataclasses.fields(group):
@@ -47,121 +44,148 @@ def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Fie
 def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True) -> Settings:
     """Read `argv` (and the file after --config) into one instance of each dataclass of `groups`.
 
-    Raises `UsageErrors` with every problem found. A first word without dashes fills the field marked `positional`.
+    Raise `UsageErrors` with every problem. A first word without dashes fills the field marked `positional`.
     """
+    for word in argv:
+        if any("\ud800" <= c <= "\udfff" for c in word):  # it could be neither saved nor shown
+            raise UsageError(f"{word!r} is no UTF-8", "text", "rename the file or retype the word")
     flat = fields_of(groups)
     aliases = {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
     errors: list[UsageError] = []
-    _refuse_broken_words(argv)
-    flags, config = _read_flags(argv, flat, aliases, errors, uses_config)
-    file_values = _read_yaml(config, groups, flat, aliases, errors) if config else {}
+    flags = _Flags(argv, flat, aliases, uses_config)
+    errors += flags.errors
+    file_values = _read_sections(flags.config, groups, flat, aliases, errors) if flags.config else {}
     values, given = {}, {}
-    for origin in (file_values, flags):  # the flag comes last and wins
+    for origin in (file_values, flags.values):  # the flag comes last and wins
         for name, (raw, where) in origin.items():
             try:
                 values[name] = convert(raw, flat[name][1].type, where)
                 given[name] = where
             except UsageError as error:
                 errors.append(error)
+    raise_together(errors)
+    instances = {group: group(**{n: v for n, v in values.items() if flat[n][0] is group}) for group in groups}
+    return Settings(instances, given, flags.config)
+
+
+def raise_together(errors: list[UsageError]) -> None:
+    """Raise the errors as one, if there are any."""
     if errors:
         raise errors[0] if len(errors) == 1 else UsageErrors(errors)
-    instances = {group: group(**{n: v for n, v in values.items() if flat[n][0] is group}) for group in groups}
-    return Settings(instances, given, config)
 
 
-def _refuse_broken_words(argv: list[str]) -> None:
-    """Words whose bytes are no UTF-8 could be neither saved nor shown."""
-    for word in argv:
-        if any("\ud800" <= c <= "\udfff" for c in word):
-            raise UsageError(f"{word!r} is no UTF-8", "text was wanted", "rename the file or retype the word")
+class _Flags:
+    """Read the words of a command line: `values` by setting, each with its flag; `config`; and the `errors`."""
 
-
-def _read_flags(argv, flat, aliases, errors, uses_config) -> tuple[dict, str | None]:
-    flags: dict[str, tuple[object, str]] = {}
-    positional = next((n for n, (_, f) in flat.items() if f.metadata.get("positional")), None)
-    config, words = None, list(argv)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--") or word == "--":
-            if positional and positional not in flags and not word.startswith("-"):
-                flags[positional] = (word, positional.upper())
+    def __init__(self, argv: list[str], flat: dict, aliases: dict[str, str], uses_config: bool):
+        self.values: dict[str, tuple[object, str]] = {}
+        self.config: str | None = None
+        self.errors: list[UsageError] = []
+        self._words, self._flat, self._aliases, self._uses_config = list(argv), flat, aliases, uses_config
+        self._positional = next((n for n, (_, f) in flat.items() if f.metadata.get("positional")), None)
+        while self._words:
+            word = self._words.pop(0)
+            if word.startswith("--") and word != "--":
+                self._read(word)
+            elif self._positional and self._positional not in self.values and not word.startswith("-"):
+                self.values[self._positional] = (word, self._positional.upper())
             else:
-                errors.append(UsageError(f"unexpected word {word!r}", "settings begin with --", "see --help"))
-            continue
-        flag, has_value, value = word[2:].partition("=")
+                self._complain(f"unexpected word {word!r}", "settings, which begin with --", "see --help")
+
+    def _complain(self, problem: str, expected: str, action: str) -> None:
+        self.errors.append(UsageError(problem, expected, action))
+
+    def _read(self, word: str) -> None:
+        flag, has_value, text = word[2:].partition("=")
         name = flag.replace("-", "_")
-        name = aliases.get(name, name)
-        negated = name.removeprefix("no_") if name.startswith("no_") else None
-        if name == "config" and uses_config:
-            value = value if has_value else (words.pop(0) if words and not words[0].startswith("--") else "")
-            if not value:
-                errors.append(
-                    UsageError("--config has no value", "a YAML file was wanted", "e.g. --config configs/x.yaml")
-                )
-            elif config:
-                errors.append(
-                    UsageError(f"--config is given twice ({config}, {value})", "one file was wanted", "remove one")
-                )
-            config = value or config
-            continue
-        if name not in flat and negated in flat and base_type(flat[negated][1].type)[0] is bool:
+        name = self._aliases.get(name, name)
+        negated = name.removeprefix("no_")
+        if name == "config" and self._uses_config:
+            self._read_config(text if has_value else self._next_word())
+            return
+        if name not in self._flat and self._is_bool(negated):
             if has_value:
-                errors.append(
-                    UsageError(f"{word} has a value", f"--{flag} alone means no", f"write --{negated} {value}")
-                )
-            name, has_value, value = negated, "=", "false"
-        if name not in flat:
-            known = ["config", *flat, *aliases] if uses_config else [*flat, *aliases]
-            errors.append(UsageError(f"unknown setting --{flag}", _did_you_mean(name, known, "--"), "see --help"))
-            while words and not words[0].startswith("--"):
-                words.pop(0)  # its values are no words of their own
-            continue
-        kind, _ = base_type(flat[name][1].type)
-        if kind is list and not has_value:
-            value = []
-            while words and not words[0].startswith("--"):
-                value.append(words.pop(0))
-            if not value:
-                errors.append(UsageError(f"--{flag} has no value", "one or more words were wanted", "see --help"))
-                continue
-        elif kind is bool and not has_value:
-            follows = bool(words) and words[0].lower() in ("true", "false", "yes", "no", "1", "0", "on", "off")
-            value = words.pop(0) if follows else "true"
-        elif not has_value:
-            if not words or words[0].startswith("--"):
-                hint = f"if {words[0]} is meant, write --{flag}={words[0]}" if words else "see --help"
-                errors.append(UsageError(f"--{flag} has no value", "one was wanted", hint))
-                continue
-            value = words.pop(0)
-        if name in flags:
-            errors.append(
-                UsageError(f"--{flag} is given twice ({flags[name][1]})", "one value was wanted", "remove one")
-            )
-        flags[name] = (value, f"--{flag}")
-    return flags, config
+                self._complain(f"{word} has a value", f"--{flag} alone, which means no", f"write --{negated} {text}")
+            name, has_value, text = negated, "=", "false"
+        if name not in self._flat:
+            known = [*(["config"] if self._uses_config else []), *self._flat, *self._aliases]
+            self._complain(f"unknown setting --{flag}", "one that --help lists", _hint(name, known, "--"))
+            while self._next_word() is not None:
+                pass  # its values are no words of their own
+            return
+        value = text if has_value else self._value(base_type(self._flat[name][1].type)[0])
+        if value is None:
+            next_flag = self._words[0] if self._words else None
+            hint = f"if {next_flag} is meant, write --{flag}={next_flag}" if next_flag else "see --help"
+            self._complain(f"--{flag} has no value", "one", hint)
+            return
+        if name in self.values:
+            self._complain(f"--{flag} is given twice ({self.values[name][1]})", "one value", "remove one")
+        self.values[name] = (value, f"--{flag}")
+
+    def _is_bool(self, name: str) -> bool:
+        return name in self._flat and base_type(self._flat[name][1].type)[0] is bool
+
+    def _next_word(self) -> str | None:
+        """Take the next word unless it is a flag."""
+        return self._words.pop(0) if self._words and not self._words[0].startswith("--") else None
+
+    def _value(self, kind: type) -> object:
+        """Take what belongs to a flag: several words of a list, perhaps one of a boolean, else one; None: nothing is there."""
+        if kind is list:
+            words: list[str] = []
+            while (word := self._next_word()) is not None:
+                words.append(word)
+            return words or None
+        if kind is bool:
+            return self._words.pop(0) if self._words and self._words[0].lower() in BOOLEANS else "true"
+        return self._next_word()
+
+    def _read_config(self, path: str | None) -> None:
+        if not path:
+            self._complain("--config has no value", "a YAML file", "try --config configs/x.yaml")
+        elif self.config:
+            self._complain(f"--config is given twice ({self.config}, {path})", "one file", "remove one")
+        self.config = path or self.config
 
 
 def load_yaml(path: str, bounded: bool = True) -> dict:
-    """A YAML mapping, read safely: no tags, no aliases, no merge keys, no duplicate keys, `bounded` in size.
-
-    Only what looks like a number to everybody is one (not 010, 1:30 or 2024-01-01, which YAML 1.1 would rewrite): all other
-    words reach the converter as they are written, like those of the command line.
-    """
+    """Read a YAML mapping safely: no tags, no aliases, no merge keys, no duplicate keys, `bounded` in size."""
     import yaml
 
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST_FILE + 1 if bounded else -1)
         if bounded and len(data) > LARGEST_FILE:
-            wanted = f"at most {LARGEST_FILE} bytes were wanted"
-            raise UsageError(f"--config {path} is no settings file: it is too large", wanted, "check the path")
+            expected = f"at most {LARGEST_FILE} bytes"
+            raise UsageError(f"--config {path} is no settings file: it is too large", expected, "check the path")
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise UsageError(f"--config {path} does not exist", "a YAML file was wanted", "check the path") from None
+        raise UsageError(f"--config {path} does not exist", "a YAML file", "check the path") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
-        raise UsageError(
-            f"--config {path} cannot be read ({error})", "a YAML file was wanted", "check the file"
-        ) from None
+        raise UsageError(f"--config {path} cannot be read ({error})", "a YAML file", "check the file") from None
+    try:
+        loaded = yaml.load(text, Loader=_strict_loader(bounded))  # noqa: S506 - a SafeLoader, made stricter
+        json.dumps(loaded, ensure_ascii=False).encode()  # "\ud800" could be neither saved nor shown
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply", "sections with settings", "see configs/") from None
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise UsageError(f"{path} is no readable YAML: {line}", "`key: value` lines", "fix that line") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UsageError(f"{path} holds a {type(loaded).__name__}", "a mapping with sections", "see configs/")
+    return loaded
+
+
+def _strict_loader(bounded: bool) -> type:
+    """Make a SafeLoader for which only what looks like a number to everybody is one.
+
+    010, 1:30 and 2024-01-01, which YAML 1.1 would rewrite, reach the converter as they are written, like words of the command
+    line.
+    """
+    import yaml
 
     class Loader(yaml.SafeLoader):
         values = 0
@@ -178,225 +202,89 @@ def load_yaml(path: str, bounded: bool = True) -> dict:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node, deep=False):
-            seen = set()
+            keys = set()
             for key, _ in node.value:
+                line = f"line {key.start_mark.line + 1}"
                 if not isinstance(key, yaml.ScalarNode):
-                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a key is no word")
-                if key.tag == tag + "merge":
-                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: merge keys (<<) are not read")
-                if key.value in seen:
-                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {shown(key.value)} is given twice")
-                seen.add(key.value)
+                    raise yaml.YAMLError(f"{line}: a key is no word")
+                if key.tag == YAML_TAG + "merge":
+                    raise yaml.YAMLError(f"{line}: merge keys (<<) are not read")
+                if key.value in keys:
+                    raise yaml.YAMLError(f"{line}: the key {shown(key.value)} is given twice")
+                keys.add(key.value)
             return super().construct_mapping(node, deep)
 
-    tag = "tag:yaml.org,2002:"
-    words = {tag + kind for kind in ("int", "float", "timestamp")}
+    words = {YAML_TAG + kind for kind in ("int", "float", "timestamp")}
     Loader.yaml_implicit_resolvers = {
         first: [(known, pattern) for known, pattern in resolvers if known not in words]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    Loader.add_implicit_resolver(tag + "int", re.compile(f"^(?:{WHOLE.pattern})$"), list("-0123456789"))
-    Loader.add_implicit_resolver(tag + "float", re.compile(f"^(?:{BROKEN.pattern})$"), list("-+.0123456789"))
-    try:
-        loaded = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader, made stricter
-        json.dumps(loaded, ensure_ascii=False).encode()  # "\ud800" could be neither saved nor shown
-    except RecursionError:
-        raise UsageError(f"{path} is nested too deeply", "sections with settings were wanted", "see configs/") from None
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"{path} is no readable YAML: {line}", "`key: value` lines were wanted", "mend that line"
-        ) from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise UsageError(
-            f"{path} holds a {type(loaded).__name__}", "a mapping with sections was wanted", "see configs/"
-        )
-    return loaded
+    Loader.add_implicit_resolver(YAML_TAG + "int", re.compile(f"^(?:{WHOLE.pattern})$"), list("-0123456789"))
+    Loader.add_implicit_resolver(YAML_TAG + "float", re.compile(f"^(?:{BROKEN.pattern})$"), list("-+.0123456789"))
+    return Loader
 
 
-def _read_yaml(path, groups, flat, aliases, errors) -> dict[str, tuple[object, str]]:
+def _read_sections(path: str, groups, flat, aliases, errors: list[UsageError]) -> dict[str, tuple[object, str]]:
+    """Map the settings in a file to (value, where it stands).
+
+    A file may hold sections and settings another command reads (train-tokenizer meets `model:`); they are checked there.
+    """
     try:
         loaded = load_yaml(path)
     except UsageError as error:
         errors.append(error)
         return {}
-    # A file may hold sections another command reads (train-tokenizer meets `model:`); what is in them is checked there.
-    from tinygpt_hf.settings import arguments, corpus
-
-    all_sections = {
-        a.section
-        for a in (*vars(arguments).values(), *vars(corpus).values())
-        if isinstance(a, type) and dataclasses.is_dataclass(a) and hasattr(a, "section")
-    }
-    sections: dict[str, list[type]] = {}
-    for group in groups:
+    elsewhere = _all_sections()
+    own: dict[str, set[str]] = {}
+    for name, (group, _) in flat.items():
         if hasattr(group, "section"):
-            sections.setdefault(group.section, []).append(group)
+            own.setdefault(group.section, set()).add(name)
     values: dict[str, tuple[object, str]] = {}
     for section, content in loaded.items():
-        if section not in sections:
-            if section not in all_sections:
-                hint = _did_you_mean(str(section), sorted(all_sections), "")
-                if section in flat:
-                    hint = f"{section} belongs under `{flat[section][0].section}:`"
-                errors.append(UsageError(f"{path}: unknown section `{section}`", hint, "rename or remove it"))
-            continue
-        if content is None:
-            continue
-        if not isinstance(content, dict):
-            errors.append(
-                UsageError(f"{path}: `{section}` is {shown(content)}", "a mapping was wanted", "see configs/")
-            )
-            continue
-        here = {n for n, (g, _) in flat.items() if g in sections[section]}
-        here_old = {old for old, new in aliases.items() if new in here}
-        for key, raw in content.items():
-            name = aliases.get(str(key), str(key)) if key in here_old else str(key)
-            where = f"{path}: {section}.{key}"
-            if name not in here:
-                if _known_elsewhere(name, section, arguments):
-                    continue
-                hint = _did_you_mean(name, [*here, *here_old], "")
-                if name in flat:
-                    hint = f"{name} belongs under `{flat[name][0].section}:`"
-                errors.append(UsageError(f"{where} is no setting", hint, "rename or remove it"))
-            elif name in values:
-                errors.append(UsageError(f"{where} repeats {values[name][1]}", "one of the two names", "remove one"))
-            elif raw is not None:
-                values[name] = (raw, where)
+        if section not in elsewhere:
+            hint = _hint(str(section), sorted(elsewhere), "")
+            if section in flat:
+                hint = f"move it under `{flat[section][0].section}:`"
+            known = ", ".join(sorted(elsewhere))
+            errors.append(UsageError(f"{path}: unknown section `{section}`", f"one of {known}", hint))
+        elif section in own and content is not None and not isinstance(content, dict):
+            errors.append(UsageError(f"{path}: `{section}` is {shown(content)}", "a mapping", "see configs/"))
+        elif section in own:
+            old_names = {old: new for old, new in aliases.items() if new in own[section]}
+            for key, raw in (content or {}).items():
+                name, where = old_names.get(str(key), str(key)), f"{path}: {section}.{key}"
+                if name in own[section] and name in values:
+                    errors.append(
+                        UsageError(f"{where} repeats {values[name][1]}", "one of the two names", "remove one")
+                    )
+                elif name in own[section] and raw is not None:
+                    values[name] = (raw, where)
+                elif name not in own[section] and name not in elsewhere[section]:
+                    hint = _hint(name, [*own[section], *old_names], "")
+                    if name in flat:
+                        hint = f"move it under `{flat[name][0].section}:`"
+                    errors.append(UsageError(f"{where} is no setting", f"a setting of `{section}:`", hint))
     return values
 
 
-def _known_elsewhere(name: str, section: str, arguments) -> bool:
-    """train-tokenizer reads a training config: settings of `training:` it has no use for are not unknown."""
-    return any(
-        getattr(a, "section", None) == section and name in {f.name for f in dataclasses.fields(a)}
-        for a in vars(arguments).values()
-        if isinstance(a, type) and dataclasses.is_dataclass(a)
-    )
+def _all_sections() -> dict[str, set[str]]:
+    """Map every section that a settings file may have to the settings of all commands in it."""
+    from tinygpt_hf.settings import arguments, corpus
+
+    sections: dict[str, set[str]] = {}
+    for group in (*vars(arguments).values(), *vars(corpus).values()):
+        if isinstance(group, type) and dataclasses.is_dataclass(group) and hasattr(group, "section"):
+            sections.setdefault(group.section, set()).update(field.name for field in dataclasses.fields(group))
+    return sections
 
 
-def _did_you_mean(name: str, known: list[str], prefix: str) -> str:
+def _hint(name: str, known: list[str], prefix: str) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {prefix}{close[0]}?" if close else "no setting has a name like it"
-
-
-def shown(value) -> str:
-    """A value as an error shows it: the first words of a long one."""
-    return words if len(words := repr(value)) <= 100 else f"{words[:100]}…"
-
-
-def base_type(annotation) -> tuple[type, object]:
-    """(int | None) -> (int, int); list[str] -> (list, list[str]); Literal[...] -> (Literal, ...)."""
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-    origin = typing.get_origin(annotation)
-    return (origin or annotation), annotation
-
-
-def _choices(annotation) -> list[str]:
-    """The words a field takes: (float | Literal["off"] | None) -> ["off"]."""
-    parts = (annotation, *typing.get_args(annotation))
-    return [word for part in parts if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
-
-
-def convert(raw, annotation, where: str):
-    """A YAML value or a word of the command line as the type of a field; `UsageError` says what was wanted instead."""
-    optional = type(None) in typing.get_args(annotation)
-    kind, inner = base_type(annotation)
-    if optional and (raw is None or (isinstance(raw, str) and raw.lower() in ("none", "null"))):
-        return None
-    choices = _choices(annotation)
-    if raw is None:
-        wanted = f"one of {', '.join(choices)}" if kind is typing.Literal else kind.__name__
-        raise UsageError(f"{where} is empty", f"{wanted} was wanted", "give a value or remove it")
-    if choices and isinstance(raw, bool):  # YAML reads a bare `no` or `off` as false
-        raw = next((word for word in choices if word == ("on" if raw else "off")), "yes" if raw else "no")
-    if raw in choices:
-        return raw
-    if kind is typing.Literal:
-        close = difflib.get_close_matches(str(raw), choices, n=1)
-        hint = f"did you mean {close[0]}?" if close else "choose one of them"
-        raise UsageError(f"{where} is {shown(raw)}", f"one of {', '.join(choices)} was wanted", hint)
-    if kind is list:
-        items = raw if isinstance(raw, list) else [raw]
-        if (
-            len(items) == 1
-            and isinstance(items[0], str)
-            and items[0].startswith("[")
-            and base_type(*typing.get_args(inner))[0] is dict
-        ):
-            items = _json(items[0])
-        (entry,) = typing.get_args(inner)
-        return [_mapping(item, where) if entry is dict else convert(item, entry, where) for item in items]
-    if kind is dict:
-        return _numbers(_mapping(raw, where))
-    if isinstance(raw, (list, dict)):
-        raise UsageError(f"{where} is {shown(raw)}", f"one {kind.__name__} was wanted", "give a single value")
-    if kind is bool:
-        words = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
-        if str(raw).lower() not in words:
-            raise UsageError(f"{where} is {shown(raw)}", "true or false was wanted", "write true or false")
-        return words[str(raw).lower()]
-    if kind in (int, float):
-        return _number(raw, kind, where)
-    if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
-        raise UsageError(f"{where} is {str(raw).lower()}", "text was wanted", "put it in quotes")
-    return str(raw)
-
-
-def _mapping(raw, where: str) -> dict:
-    raw = _json(raw) if isinstance(raw, str) else raw
-    if not isinstance(raw, dict):
-        raise UsageError(
-            f"{where} is {shown(raw)}", "a mapping (JSON on the command line) was wanted", "e.g. '{\"a\": 1}'"
-        )
-    return raw
-
-
-def _json(word: str):
-    """A word of the command line as JSON, or the word itself."""
-    try:
-        return json.loads(word)
-    except (ValueError, RecursionError):
-        return word
-
-
-def _numbers(value):
-    """`1e6` inside a mapping of numbers is a number too; PyYAML reads it as a word."""
-    if isinstance(value, dict):
-        return {name: _numbers(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_numbers(inner) for inner in value]
-    return float(value) if isinstance(value, str) and POWER.fullmatch(value) else value
-
-
-def _number(raw, kind: type, where: str):
-    wanted = "a whole number" if kind is int else "a number"
-    try:
-        if isinstance(raw, bool):
-            raise ValueError
-        number = int(str(raw)) if kind is int and not isinstance(raw, float) else float(str(raw))
-    except ValueError:
-        try:
-            number = float(str(raw)) if not isinstance(raw, bool) else math.nan
-        except ValueError:
-            number = math.nan
-    if isinstance(number, float) and not math.isfinite(number):
-        raise UsageError(f"{where} is {shown(raw)}", f"{wanted} was wanted", "e.g. 3e-4, 0.1 or 1000")
-    if kind is int and isinstance(number, float):
-        if not number.is_integer():
-            raise UsageError(f"{where} is {shown(raw)}", "a whole number was wanted", f"e.g. {round(number)}")
-        number = int(number)
-    if kind is int and abs(number) > LARGEST:
-        raise UsageError(f"{where} is {shown(raw)}", f"{wanted} up to {LARGEST} was wanted", "give a smaller one")
-    return number
+    return f"did you mean {prefix}{close[0]}?" if close else "see --help"
 
 
 def to_yaml(instances: list) -> str:
-    """Dataclass instances as the YAML that `--config` reads back. Unset (None) and empty values are left out, secrets hidden."""
+    """Write dataclass instances as the YAML that `--config` reads back, without unset and empty values, secrets hidden."""
     import yaml
 
     sections: dict[str, dict] = {}
@@ -408,17 +296,17 @@ def to_yaml(instances: list) -> str:
                 section[field.name] = redacted(value)
 
     class Dumper(yaml.SafeDumper):
-        """Text that would be read back as something else is quoted: numbers, and line ends of Unicode, which become spaces."""
+        """Quote text that would be read back as something else: numbers, and Unicode line ends, which become spaces."""
 
     def represent(dumper, word: str):
-        return dumper.represent_scalar("tag:yaml.org,2002:str", word, '"' if QUOTED.search(word) else None)
+        return dumper.represent_scalar(YAML_TAG + "str", word, '"' if QUOTED.search(word) else None)
 
     Dumper.add_representer(str, represent)
     return yaml.dump(sections, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: bool = True, example: str = "") -> str:
-    """`--help`: the settings grouped by dataclass, each with its type, help and default."""
+    """Return what `--help` prints: the settings grouped by dataclass, each with its type, help and default."""
     lines = [f"usage: {usage}", "", summary]
     if example:
         lines += ["", f"  {example}"]
@@ -441,7 +329,7 @@ def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: b
 def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
     kind, _ = base_type(field.type)
     sign = {int: "N", float: "X", str: "TEXT", bool: "[true|false]", list: "A [B ...]", dict: "JSON"}.get(kind, "")
-    sign = "|".join(filter(None, [sign, *_choices(field.type)]))
+    sign = "|".join(filter(None, [sign, *choices_of(field.type)]))
     default = field.default if field.default is not dataclasses.MISSING else None
     after = "" if default is None or default is False or default == "" else f" (default {default})"
     after += f" (also --{alias})" if alias else ""

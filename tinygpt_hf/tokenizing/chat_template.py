@@ -1,11 +1,11 @@
-"""Conversations as token ids: special tokens, the one chat template, and which tokens are learnt.
+"""Encode conversations: special tokens, the one chat template, and which tokens are trained on.
 
-Text a person wrote can never become a control token. A template is rendered with a marker in the place of each content; its
-own pieces are encoded with special tokens, the contents without:
+Text a person wrote can never become a control token. A template is rendered with a marker in place of each content; its own
+pieces are encoded with special tokens, the contents without:
 
     <|im_start|>user\\n  Hi <|im_end|>  <|im_end|>\\n       the middle one was typed: it is encoded as plain characters
 
-`encode_chat` gives the ids and one mask bit per id: 1 on the assistant's tokens and its end of turn, which are learnt.
+`encode_chat` returns the ids and one mask bit per id: 1 on the assistant's tokens and its end of turn, which are trained on.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ import re
 import secrets
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.tokenizing.template_sandbox import RefusedError, rendered, unsound
+from tinygpt_hf.tokenizing.template_sandbox import RefusedError, invalid_template, render
 
 END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)
-_MARK = re.compile("\x02([0-9a-f]{16}):([0-9]{1,9})\x03")  # what a template is given in the place of a content
-MOST_COPIES = 8  # how often a template may write a message: some show the first question again
+_MARK = re.compile("\x02([0-9a-f]{16}):([0-9]{1,9})\x03")  # what a template gets in place of a content
+MOST_COPIES = 8  # how often a template may write a message: some repeat the first question
 
 # ChatML; what stands between the generation marks is what the assistant learns to say.
 CHAT_TEMPLATE = (
@@ -36,32 +36,32 @@ CHAT_TEMPLATE = (
 
 
 def encode_chat(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> tuple[list[int], list[int]]:
-    """A conversation as (ids, mask), both (T,): mask is 1 on what the assistant says and on its end of turn.
+    """Encode a conversation as (ids, mask), both (T,): mask is 1 on what the assistant says and on its end of turn.
 
-    Works with every tokenizer that has a chat template; one without generation marks is taken at its word that the
-    assistant's text and the special token after it are what the assistant says.
+    Works with every tokenizer that has a chat template; without generation marks, the assistant's text and the special token
+    after it count as what it says.
     """
     pieces = chat_pieces(tokenizer, messages, add_generation_prompt)
     ids: list[int] = []
     mask: list[int] = []
-    for piece, learnt, typed in pieces:
+    for piece, is_target, typed in pieces:
         (new,) = encode_texts(tokenizer, [piece], typed)
         ids.extend(new)
-        mask.extend([int(learnt)] * len(new))
+        mask.extend([int(is_target)] * len(new))
     return ids, mask
 
 
 def control_tokens(tokenizer) -> tuple[list[int], int | None]:
-    """(the special tokens the template writes around turns, the one of them that ends what the assistant says)."""
+    """Return the special tokens the template writes around turns, and the one of them that ends an answer."""
     talk = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}]
     ids, mask = encode_chat(tokenizer, talk)
     special = set(tokenizer.all_special_ids)
-    last = [i for i, learnt in zip(ids, mask, strict=True) if learnt][-1]
+    last = [i for i, bit in zip(ids, mask, strict=True) if bit][-1]
     return sorted(special.intersection(ids)), last if last in special else None
 
 
 def add_chat_format(tokenizer) -> list[int]:
-    """Give a tokenizer without a chat template ours, and the tokens for turns that it lacks; returns the ids of those."""
+    """Give a tokenizer without a chat template ours, and the turn tokens it lacks; return the ids of those."""
     known = tokenizer.get_vocab()
     special = {"additional_special_tokens": [TURN_START, TURN_END]}
     tokenizer.add_special_tokens(special, replace_extra_special_tokens=False)
@@ -70,9 +70,9 @@ def add_chat_format(tokenizer) -> list[int]:
 
 
 def encode_texts(tokenizer, texts: list[str], typed: bool = True) -> list[list[int]]:
-    """The ids of each text, whole, without anything put around it, on all cores; the tokenizer is left as it was.
+    """Encode each full text without anything around it, on all cores; the tokenizer is left as it was.
 
-    `typed`: what looks like a special token is spelt out in characters.
+    `typed`: what looks like a special token is encoded as characters.
     """
     core = tokenizer.backend_tokenizer
     core.no_truncation()  # what an earlier call or the tokenizer's own file may have set
@@ -85,9 +85,9 @@ def encode_texts(tokenizer, texts: list[str], typed: bool = True) -> list[list[i
 
 
 def chat_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> list[tuple[str, bool, bool]]:
-    """A conversation as pieces (text, learnt, typed): `typed` ones come from a message, the others from the template.
+    """Cut a conversation into (text, is_target, typed): `typed` ones come from a message, the others from the template.
 
-    A template that is not our own is rendered within the limits of template_sandbox.py.
+    A template other than ours is rendered within the limits of template_sandbox.py.
     """
     template = _template(tokenizer)
     if template == CHAT_TEMPLATE:
@@ -96,44 +96,40 @@ def chat_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool = F
     marked = [{**message, "content": f"\x02{secret}:{k}\x03"} for k, message in enumerate(messages)]
     has_marks = re.search(r"\{%[-+]?\s*generation\b", template) is not None
     special = tokenizer.special_tokens_map
-    text, spans = rendered(template, marked, add_generation_prompt, special, has_marks, tokenizer.name_or_path)
+    text, spans = render(template, marked, add_generation_prompt, special, has_marks, tokenizer.name_or_path)
     if max(text.count(secret), len(spans)) > MOST_COPIES * len(messages):
-        raise unsound(tokenizer.name_or_path, "repeats the messages without end")
+        raise invalid_template(tokenizer.name_or_path, "repeats the messages without end")
 
     pieces: list[tuple[str, bool, bool]] = []
     position, answering = 0, False
-    found = [mark for mark in _MARK.finditer(text) if mark[1] == secret and int(mark[2]) < len(messages)]
-    for mark in [*found, None]:
+    marks = [mark for mark in _MARK.finditer(text) if mark[1] == secret and int(mark[2]) < len(messages)]
+    for mark in [*marks, None]:
         piece = text[position : mark.start() if mark else len(text)]
         if not has_marks:  # the end of turn is the first special token after the content
             end_of_turn = _end_of_turn(tokenizer, piece) if answering else 0
             spans = [(position, position + end_of_turn)]
-        pieces += [(part, learnt, False) for part, learnt in _cut(piece, position, spans)]
+        pieces += [(part, is_target, False) for part, is_target in _cut(piece, position, spans)]
         if mark:
             message, position = messages[int(mark[2])], mark.end()
             answering = message["role"] == "assistant"
             parts = [message["content"]] if answering else _without_marks(tokenizer, message["content"])
             pieces += [(part, answering, True) for part in parts]
     if any("\x02" in piece or "\x03" in piece for piece, _, typed in pieces if not typed):
-        raise unsound(tokenizer.name_or_path, "changes what the messages say")
+        raise invalid_template(tokenizer.name_or_path, "changes what the messages say")
     return [piece for piece in pieces if piece[0]]
 
 
 def check_template(tokenizer) -> None:
-    """Render a short conversation within the limits, before somebody renders without them. No template is no fault, and
-    one that refuses these messages may take others."""
+    """Render a short conversation within the limits, before others render without them.
+
+    A tokenizer without a template passes, and so does one that refuses these messages: it may take others.
+    """
     template = tokenizer.chat_template
     for each in template.values() if isinstance(template, dict) else [template] if template else []:
         if each != CHAT_TEMPLATE:
             with contextlib.suppress(RefusedError):
-                rendered(
-                    each,
-                    [{"role": "user", "content": "Hello"}],
-                    True,
-                    tokenizer.special_tokens_map,
-                    False,
-                    tokenizer.name_or_path,
-                )
+                hello = [{"role": "user", "content": "Hello"}]
+                render(each, hello, True, tokenizer.special_tokens_map, False, tokenizer.name_or_path)
 
 
 def _template(tokenizer) -> str:
@@ -142,13 +138,13 @@ def _template(tokenizer) -> str:
         template = template.get("default")
     if not isinstance(template, str) or not template:
         raise UsageError(
-            "the tokenizer has no chat template", "a conversation needs one", "use a chat model, or plain text"
+            "the tokenizer has no chat template", "one, for conversations", "use a chat model, or plain text"
         )
     return template
 
 
 def _own_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, bool, bool]]:
-    """What our own template comes to, written out: rendering it takes twenty times as long as encoding the text."""
+    """Write out what our own template renders: rendering it takes twenty times as long as encoding the text."""
     pieces, before = [], ""
     for message in messages:
         answer = message["role"] == "assistant"
@@ -164,18 +160,18 @@ def _own_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool) ->
 
 
 def _without_marks(tokenizer, content: str) -> list[str]:
-    """A content cut so that no part holds a control token that its tokenizer does not call special (`<tool_call>`).
+    """Cut a content so that no part holds a control token that its tokenizer does not call special (`<tool_call>`).
 
-    Such a one is a token of its own for the tokenizer, whoever wrote it. Added words, `naïve` say, stay whole.
+    The tokenizer would encode it as one token, whoever wrote it. Added words such as `naïve` are not cut.
     """
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
     marks = [re.escape(text) for text in added if re.fullmatch(r"<.+>|\[.+\]", text, re.DOTALL)]
-    cuts = [found.start() + 1 for found in re.finditer(f"(?={'|'.join(marks)})", content)] if marks else []
+    cuts = [match.start() + 1 for match in re.finditer(f"(?={'|'.join(marks)})", content)] if marks else []
     return [content[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(content)])]
 
 
 def _cut(piece: str, position: int, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
-    """Cut a piece of the rendered text where what the assistant says begins and ends."""
+    """Cut a piece of the rendered text at the ends of `spans`, which the assistant says."""
     borders = {0, len(piece)} | {b - position for span in spans for b in span if 0 < b - position < len(piece)}
     parts = []
     for begin, end in itertools.pairwise(sorted(borders)):
@@ -184,5 +180,6 @@ def _cut(piece: str, position: int, spans: list[tuple[int, int]]) -> list[tuple[
 
 
 def _end_of_turn(tokenizer, piece: str) -> int:
+    """Return where the first special token in `piece` ends; 0: there is none."""
     ends = [piece.find(token) + len(token) for token in tokenizer.all_special_tokens if token in piece]
     return min(ends, default=0)

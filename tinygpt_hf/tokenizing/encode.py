@@ -113,7 +113,7 @@ def _chat_pieces(tokenizer, messages: list[dict], origin: str | None) -> list[tu
         return chat_pieces(tokenizer, messages)
     except UsageError as error:
         where = f"{origin}: " if origin else ""
-        raise UsageError(f"{where}{error.seen}", error.wanted, error.what_to_do) from None
+        raise UsageError(f"{where}{error.problem}", error.expected, error.action) from None
 
 
 def _joined(pieces, known: dict, tokenizer, document: dict) -> Encoded:

@@ -153,7 +153,7 @@ def serve() -> None:
             facts, body = _packed(encode(json.loads(request), tokenizer, setup["longest"]))
             answer: dict = {"documents": facts, "size": len(body)}
         except UsageError as error:
-            answer = {"error": [error.seen, error.wanted, error.what_to_do]}
+            answer = {"error": [error.problem, error.expected, error.action]}
         except BaseException as error:  # a panic of the Rust side is no Exception
             answer = {"fault": f"{type(error).__name__}: {str(error)[:300]}"}
         try:

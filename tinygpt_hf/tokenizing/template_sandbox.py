@@ -1,11 +1,11 @@
-"""A chat template from elsewhere is a program: it is rendered in a process of its own, with bounded time, memory and output.
+"""Render chat templates from elsewhere, which are programs, in a process with bounded time, memory and output.
 
-    text, spans = rendered(tokenizer.chat_template, messages, False, tokenizer.special_tokens_map, marked=True, name="...")
+    text, spans = render(tokenizer.chat_template, messages, False, tokenizer.special_tokens_map, marked=True, name="...")
 
 The library's sandbox keeps a template from files and Python's insides, but `{{ 9**9**9 }}` computes for hours in one
 instruction, which no thread of the same process can end. There the kernel ends it. The process starts with the first
-template (a second), serves all that follow, holds none of our files, and ends with us. Where the system has no timer of
-computing time (Windows), a thread ends the process after the same seconds of waiting, and memory is not bounded.
+template (a second), serves all that follow, holds none of our files, and ends with us. On a system without a timer of computing
+time (Windows), a thread ends the process after the same seconds of waiting, and memory is not bounded.
 """
 
 import contextlib
@@ -34,15 +34,15 @@ _process: subprocess.Popen | None = None
 
 
 class RefusedError(UsageError):
-    """A template does not take these messages, or fails; others it may take."""
+    """Report a template that refuses these messages or fails on them; it may take others."""
 
 
-def rendered(
+def render(
     template: str, messages: list[dict], add_generation_prompt: bool, special_tokens: dict, marked: bool, name: str
 ) -> tuple[str, list[tuple[int, int]]]:
-    """(text, spans of it that are learnt) as `render_jinja_template` makes them; `marked`: are there generation marks?
+    """Return (text, spans of what the assistant says) as `render_jinja_template` does; `marked`: it has generation marks.
 
-    A template that fails or exceeds a limit is a `UsageError` naming its tokenizer. May be called from any thread.
+    Raise `UsageError`, naming the tokenizer, if the template fails or exceeds a limit. May be called from any thread.
     """
     request = {
         "conversations": [messages],
@@ -54,28 +54,26 @@ def rendered(
     answer = _ask(json.dumps(request, default=str).encode() + b"\n")
     if not isinstance(answer, dict):
         if answer == 1:
-            raise RunError(
-                "the process that renders chat templates could not start; is transformers installed soundly?"
-            )
-        raise unsound(name, f"ran longer than {SECONDS} s" if answer == TIMED_OUT else "broke its process")
+            raise RunError("the process that renders chat templates could not start; does `import transformers` work?")
+        raise invalid_template(name, f"ran longer than {SECONDS} s" if answer == TIMED_OUT else "crashed its process")
     if "refused" in answer:
         roles = ", ".join(message["role"] for message in messages[:4])
         raise RefusedError(
             f"the chat template refuses the conversation ({answer['refused']})",
-            f"its roles are {roles}",
+            f"a template that takes the roles {roles}",
             "change the messages or the tokenizer",
         )
     if "fault" in answer:
-        raise unsound(name, answer["fault"])
+        raise invalid_template(name, answer["fault"])
     return answer["text"], answer["spans"]
 
 
-def unsound(name: str, fault: str):
-    """The `UsageError` for a template that does not do what templates are for."""
+def invalid_template(name: str, fault: str) -> UsageError:
+    """Make the error for a template that does not do what templates are for."""
     return UsageError(
         f"the chat template of {name or 'the tokenizer'} {fault}",
-        "a template that writes a conversation was wanted",
-        "use a tokenizer with a sound template",
+        "a template that writes a conversation",
+        "use a tokenizer with a valid template",
     )
 
 
@@ -84,8 +82,8 @@ def _ask(request: bytes) -> dict | int | str:
     global _process
     with _lock:
         if _process is None:
-            # -P: the folder we are in is not searched for modules
             _process = subprocess.Popen(
+                # -P: no modules from the current folder
                 [sys.executable, "-P", "-c", PROGRAM, json.dumps([sys.path, [SECONDS, MEGABYTES, LONGEST]])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -117,7 +115,7 @@ def _ask(request: bytes) -> dict | int | str:
 
 
 def serve(seconds: float, megabytes: int, longest: int) -> None:
-    """Answer requests, a line of JSON each, on standard input until there are no more. Runs in the process of its own."""
+    """Answer requests on standard input, a line of JSON each, until it ends."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     answers = os.fdopen(os.dup(1), "wb")
@@ -131,7 +129,7 @@ def serve(seconds: float, megabytes: int, longest: int) -> None:
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Let this process take so much more than it has now, where the system says how much that is."""
+    """Limit the memory of this process to `megabytes` more than it has now, if the system says how much that is."""
     with contextlib.suppress(OSError, ImportError), open("/proc/self/statm", encoding="ascii") as file:
         import resource
 
@@ -140,7 +138,7 @@ def _limit_memory(megabytes: int) -> None:
 
 
 def _answer(render, request: bytes, megabytes: int, longest: int) -> dict:
-    """Render one conversation: its text and spans; or what the template `refused`; or its `fault`."""
+    """Render one conversation; return its text and spans, or why it was `refused`, or the template's `fault`."""
     try:
         (text,), spans = render(**json.loads(request))
         text.encode()  # half a surrogate pair is no text

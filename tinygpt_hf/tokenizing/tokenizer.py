@@ -1,7 +1,7 @@
-"""Tokenizers trained from text: byte-level BPE, characters, or bytes; each a stock fast tokenizer, lossless on any text.
+"""Train tokenizers from text: byte-level BPE, characters, or bytes; each a stock fast tokenizer, lossless on any text.
 
-- `bpe`   byte-level BPE as GPT-2 has it: its pattern, no normaliser (llama.cpp knows it as pre-type "gpt-2")
-- `char`  one token per character seen; a character never seen is spelt in its UTF-8 bytes, so nothing is ever lost
+- `bpe`   byte-level BPE as GPT-2 has it: its pattern, no normalizer (llama.cpp knows it as pre-type "gpt-2")
+- `char`  one token per character seen; an unseen character becomes its UTF-8 bytes, so nothing is ever lost
 - `byte`  one token per byte: 256 and the special tokens
 
 Special tokens take the ids 0 to 3. Nothing is prepended; `<|endoftext|>` ends a document.
@@ -37,15 +37,19 @@ def train_tokenizer(
     min_frequency: int = 2,
     max_length: int = 1024,
 ):
-    """Train a `PreTrainedTokenizerFast` on texts. Reads them once, in order; memory holds the counts, not the texts.
+    """Train a `PreTrainedTokenizerFast` on texts, read once, in order; memory holds the counts, not the texts.
 
-    `vocab_size` and `min_frequency` are for `bpe`, whose vocabulary ends up smaller where the text has no more pairs that
-    occur `min_frequency` times. `max_length` becomes `model_max_length`.
+    `vocab_size` and `min_frequency` are for `bpe`; its vocabulary is smaller if the text has no more pairs that occur
+    `min_frequency` times. `max_length` becomes `model_max_length`.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    texts = _not_empty(texts)
+    texts = iter(texts)
+    first = next(texts, None)
+    if first is None:
+        raise UsageError("the text is empty", "text to train a tokenizer on", "name files that hold some")
+    texts = itertools.chain([first], texts)
     if tokenizer_type == "char":
         characters = Counter()
         for text in texts:
@@ -67,7 +71,7 @@ def train_tokenizer(
         if tokenizer_type == "bpe" and vocab_size < SMALLEST_BPE:
             raise UsageError(
                 f"--vocab_size is {vocab_size}",
-                f"byte-level BPE has 256 bytes and {len(SPECIAL_TOKENS)} special tokens before its first merge",
+                f"at least {SMALLEST_BPE}: 256 bytes and {len(SPECIAL_TOKENS)} special tokens come before the first merge",
                 f"use at least {SMALLEST_BPE}, or --tokenizer_type byte",
             )
         trainer = trainers.BpeTrainer(
@@ -93,21 +97,13 @@ def train_tokenizer(
     )
 
 
-def _not_empty(texts: Iterable[str]) -> Iterator[str]:
-    texts = iter(texts)
-    first = next(texts, None)
-    if first is None:
-        raise UsageError("the text is empty", "a tokenizer is trained on text", "name files that hold some")
-    return itertools.chain([first], texts)
-
-
 def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
-    """Load any tokenizer of Transformers from a folder or the Hub, never running its code; raises UsageError."""
+    """Load any tokenizer of Transformers from a folder or the Hub, never running its code; or raise UsageError."""
     from transformers import AutoTokenizer
 
     folder = Path(name_or_path)
     try:
-        # asked here because AutoTokenizer makes up an empty tokenizer for some model types
+        # checked because AutoTokenizer makes up an empty tokenizer for some model types
         if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
             raise FileNotFoundError("it holds no tokenizer.json")
         # False, or the library would ask at the terminal whether code from the folder may run
@@ -118,41 +114,39 @@ def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise UsageError(
             f"no tokenizer could be loaded from {name_or_path!r} ({reason})",
-            "a folder with tokenizer.json or a Hub id was wanted",
+            "a folder with tokenizer.json or a Hub id",
             action,
         ) from error
 
 
 def load_tokenizer(name_or_path: str):
-    """Load a tokenizer that text can be trained on: fast, with an end-of-text token; raises UsageError."""
+    """Load a tokenizer that text can be trained on: fast, with an end-of-text token; or raise UsageError."""
     tokenizer = open_tokenizer(name_or_path, "check --tokenizer_name")
-    for word in ("is_local", "local_files_only"):  # how it was read is no part of it, but would be saved with it
+    for word in ("is_local", "local_files_only"):  # they say how it was read, and would be saved with it
         tokenizer.init_kwargs.pop(word, None)
     largest = max(tokenizer.get_vocab().values(), default=0)
     # small gaps are usual; `tokenizers` steps through all numbers when it saves
     if largest >= 2 * len(tokenizer) + 1024:
         raise UsageError(
             f"{name_or_path!r} numbers its {len(tokenizer)} tokens up to {largest}",
-            "numbers without large gaps were wanted",
+            "numbers without large gaps",
             "get the tokenizer again",
         )
     if not tokenizer.is_fast:
-        raise UsageError(
-            f"{name_or_path!r} has a slow tokenizer", "a fast one was wanted", "convert it to tokenizer.json"
-        )
+        raise UsageError(f"{name_or_path!r} has a slow tokenizer", "a fast one", "convert it to tokenizer.json")
     if tokenizer.eos_token_id is None:
         raise UsageError(
             f"the tokenizer {name_or_path!r} has no end-of-text token",
-            "documents are separated by it",
+            "one, to separate documents",
             "set eos_token in its tokenizer_config.json",
         )
     return tokenizer
 
 
 def tokenizer_hash(tokenizer) -> str:
-    """sha256 of what decides the ids: the serialised tokenizer and the chat template."""
+    """Hash what decides the ids, with sha256: the serialized tokenizer and the chat template."""
     core = json.loads(tokenizer.backend_tokenizer.to_str())
-    core["truncation"] = core["padding"] = None  # left behind by whoever called the tokenizer last
+    core["truncation"] = core["padding"] = None  # left by the last call
     return hashlib.sha256(f"{json.dumps(core)}\n{tokenizer.chat_template}".encode()).hexdigest()
 
 
@@ -190,6 +184,6 @@ def beginning(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
 
 
 def bytes_per_token(tokenizer, texts: list[str]) -> float:
-    """How many UTF-8 bytes of the texts one token stands for, on average: higher means shorter sequences."""
+    """Divide the UTF-8 bytes of the texts by their tokens: higher means shorter sequences."""
     tokens = sum(map(len, encode_texts(tokenizer, texts)))
     return sum(len(text.encode()) for text in texts) / max(tokens, 1)

@@ -1,12 +1,12 @@
 """Judge the coherence of a story: the same hero, fitting pronouns, the same thing, from the first sentence to the last.
 
-    incoherence(story)            why it does not hold together, in words; "" where it does
+    incoherence(story)            the reason it is not coherent, in words; "" if it is
 
-Toyland's frames read a sentence, and so it is known who is who in it. A story is coherent if
+Toyland's frames parse a sentence, which tells who is who in it. A story is coherent if
 - its words are toyland's, its quotations close, and frames read all of its sentences, of which there are five or more;
 - in one plot everybody keeps one name, pronouns have the gender of whom they mean, things, places and numbers stay the same;
-- "the ball" was told of before, and a sentence from another plot names nobody and nothing new.
-Grammar and tense are not looked at. A story in words that no frame has cannot be judged, and counts as incoherent.
+- "the ball" was mentioned before, and a sentence from another plot names nobody and nothing new.
+Grammar and tense are not judged. A story in words that no frame has cannot be judged, and counts as incoherent.
 """
 
 import re
@@ -35,7 +35,7 @@ Cast = dict[str, tuple[str, str]]  # role -> a name, a noun or a phrase, and its
 
 
 class Reading(NamedTuple):
-    """What a sentence tells, read with a frame of a plot."""
+    """Hold what a sentence says, parsed with a frame of a plot."""
 
     plot: "Plot"
     named: Cast
@@ -44,7 +44,7 @@ class Reading(NamedTuple):
 
 
 class Plot:
-    """The frames of a plot as patterns that read sentences; without a plot, those that any story may begin with."""
+    """Turn the frames of a plot into patterns that parse sentences; without a plot, those any story may begin with."""
 
     def __init__(self, plot: stories.Plot | None = None):
         frames = [said for (said,) in stories.openings()] + [said for said, _ in stories.preludes().values()]
@@ -61,11 +61,11 @@ class Plot:
     def _patterns(self, frame: tuple) -> Iterator[tuple[re.Pattern, list[Hole]]]:
         """Make a pattern of each sentence of a frame, and list the holes that its groups stand for."""
         marks = {str: "{1}", Verb: "v{0}v", Slot: "N{0}N"}
-        text = "".join(marks[type(part)].format(place, part) for place, part in enumerate(frame))
+        text = "".join(marks[type(part)].format(number, part) for number, part in enumerate(frame))
         for sentence in SENTENCE.findall(text):
             holes: list[Hole] = []
             pieces = re.split(r"\b[vN](\d+)[vN]\b", re.escape(re.sub(f"^{LEAD}", "", sentence)))
-            pieces[1::2] = [self._pattern(frame[int(place)], holes) for place in pieces[1::2]]
+            pieces[1::2] = [self._pattern(frame[int(number)], holes) for number in pieces[1::2]]
             yield re.compile(f"{LEAD}(?i:{''.join(pieces)})"), holes
 
     def _pattern(self, part: Slot | Verb, holes: list[Hole]) -> str:
@@ -81,7 +81,7 @@ class Plot:
         return f"({phrases})" if kind == "phrase" else FORMS.get(part.form, r"(?:the )?(\w+)")
 
     def read(self, sentence: str) -> Iterator[Reading]:
-        """Read a sentence in each way that the plot has; "the horse helps the horse" is none."""
+        """Yield each reading of a sentence that the plot has; "the horse helps the horse" has none."""
         for pattern, holes in self.patterns:
             if match := pattern.fullmatch(sentence):
                 filled = [(*hole, words) for hole, words in zip(holes, match.groups(), strict=True) if words]
@@ -92,7 +92,7 @@ class Plot:
                     yield Reading(self, dict(named), {role for role, _, new, _ in filled if new}, meant)
 
     def goes_on(self, cast: Cast, reading: Reading, told: set[str]) -> Cast | None:
-        """Return the cast of a story of this plot with what its next sentence tells; None where that cannot be next."""
+        """Return the cast of a story of this plot after its next sentence; None if that cannot be next."""
         cast, own = dict(cast), reading.plot in (self, _plots()[0])
         for role, being in reading.named.items():
             before = being[0] in told or not being[1]
@@ -108,11 +108,11 @@ class Plot:
 
 
 def incoherence(story: str, cut_off: bool = False) -> str:
-    """Say why a story does not hold together; "" where it does. One that was cut off is judged up to its last sentence."""
+    """Say why a story is not coherent; "" if it is. One that was cut off is judged up to its last sentence."""
     sentences = SENTENCE.findall(story)
     rest = story.removeprefix(" ".join(sentences)).strip()
     if rest and (not cut_off or rest == story.strip()):
-        return f'no whole sentence: "{rest[:60]}"'
+        return f'no full sentence: "{rest[:60]}"'
     if cut_off and "".join(sentences).endswith('"'):
         sentences.pop()  # who says it may be missing
     if len(sentences) < SHORTEST:
@@ -139,10 +139,10 @@ def _plots() -> list[Plot]:
 @cache
 def _beings() -> Cast:
     """Map each way to write a name or a noun to the name or the singular, and its gender."""
-    found = {child.forms[""]: (child.forms[""], child.gender) for child in stories.BOYS + stories.GIRLS + stories.KIN}
+    beings = {child.forms[""]: (child.forms[""], child.gender) for child in stories.BOYS + stories.GIRLS + stories.KIN}
     things = [member for plot in _plots() for pool in plot.pools.values() for member in pool if "the" in member.forms]
-    found |= {thing.word: (thing.word, thing.gender.replace("p", "n")) for thing in things}
-    return found | {thing.forms.get("ns", ""): found[thing.word] for thing in things if not thing.plural}
+    beings |= {thing.word: (thing.word, thing.gender.replace("p", "n")) for thing in things}
+    return beings | {thing.forms.get("ns", ""): beings[thing.word] for thing in things if not thing.plural}
 
 
 def _being(kind: str, words: str) -> tuple[str, str] | None:

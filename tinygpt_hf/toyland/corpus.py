@@ -1,6 +1,6 @@
 """Write Toyland, the embedded corpus: simple, grammatical English stories, facts, dialogues, by (seed, index), no download.
 
-    document(seed, index, split)     the same document on every machine, in any order, without making its neighbours
+    document(seed, index, split)     the same document on every machine, in any order, without its neighbors
     documents(seed, size, split)     a corpus of any size
     questions(seed, size)            held-out questions with reference answers, for measuring
     story_openings(seed, size)       first words of held-out stories, as prompts
@@ -30,21 +30,21 @@ WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 
 
 def _rng(*address: object) -> Random:
-    """Make a generator for one address: by a hash, so that neighbours have nothing in common."""
+    """Make a generator for one address, by a hash, so that neighbors have nothing in common."""
     digest = hashlib.blake2b("/".join(map(str, address)).encode(), digest_size=8).digest()
     return Random(int.from_bytes(digest, "little"))
 
 
 def facts(rng: Random, held_out: bool) -> str:
-    """Tell two topics: the first sentence of each and some of the others, in their order."""
+    """Write two topics: the first sentence of each and some of the others, in their order."""
     while True:
         first, second = rng.sample(TOPICS, 2)
         if stories.is_held_out(first[0], second[0]) == held_out:
             break
-    told = []
+    sentences = []
     for topic, skip in ((first, 0.2), (second, 0.4)):
-        told += [sentence for i, sentence in enumerate(topic) if i == 0 or rng.random() >= skip]
-    return " ".join(told)
+        sentences += [sentence for i, sentence in enumerate(topic) if i == 0 or rng.random() >= skip]
+    return " ".join(sentences)
 
 
 def _messages(turns: list[Exchange]) -> list[dict[str, str]]:
@@ -58,7 +58,7 @@ def _messages(turns: list[Exchange]) -> list[dict[str, str]]:
 def document(seed: int, index: int, split: str = "train") -> dict:
     """Write document number `index`: {"text", "kind": "story" | "facts", "id"} or {"messages", "kind": "dialogue", "id"}."""
     if split not in SPLITS:
-        raise UsageError(f"split {split!r}", "toyland has the splits train and heldout", 'use split="train"')
+        raise UsageError(f"split {split!r}", "train or heldout", 'use split="train"')
     rng, held_out = _rng(seed, split, index), split == "heldout"
     identity = f"toyland/{split}/{seed}/{index}"
     chance = rng.random()
@@ -120,7 +120,7 @@ def words_of(text: str) -> set[str]:
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Return every word form the generator can write, in lower case, read off its frames and tables."""
+    """Collect every word form the generator can write, in lower case, from its frames and tables."""
     children = stories.BOYS + stories.GIRLS
     common: dict[str, Sequence] = {"A": children, "B": children, "C": children, "K": stories.KIN, "G": stories.KIN}
     common |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}

@@ -90,8 +90,8 @@ def conjugated(lemma: str) -> tuple[str, ...]:
         return tuple(f"{form} not" for form in AUXILIARY[lemma]) if denied else AUXILIARY[lemma]
     if denied:
         return tuple(f"{form} not {lemma}" for form in AUXILIARY["do"])
-    forms = verbs()[lemma]
-    return forms["past"], forms["past"], forms["3sg"], forms["base"]
+    past, third = verbs()[lemma]
+    return past, past, third, lemma
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,9 @@ def pick(rng: Random, items):
 def child(rng: Random, *others: Member) -> Member:
     """Draw a child whose name is none of the others'; the second of a story is never of the first one's gender."""
     children = BOYS + GIRLS if len(others) != 1 else GIRLS if others[0].gender == "m" else BOYS
-    while (found := pick(rng, children)) in others:
+    while (drawn := pick(rng, children)) in others:
         pass
-    return found
+    return drawn
 
 
 def cast_plot(rng: Random, plot: Plot, held_out: bool) -> tuple[dict[str, Member], tuple[str, str]]:

@@ -96,9 +96,9 @@ def _holes(rng: Random, name: str, held_out: bool) -> dict[str, str]:
 def _drawn(rng: Random, held_out: bool, words: list[str], count: int) -> list[str]:
     """Draw so many different words whose first two are held out together, or are not."""
     while True:
-        found = rng.sample(words, count)
-        if is_held_out(*found[:2]) == held_out:
-            return found
+        drawn = rng.sample(words, count)
+        if is_held_out(*drawn[:2]) == held_out:
+            return drawn
 
 
 def introduction(rng: Random) -> list[Exchange]:

@@ -94,8 +94,6 @@ def load(path: Path, net: torch.nn.Module) -> None:
     found, wanted = load_file(path), parameters(net)
     if found.keys() != wanted.keys():
         other = min(found.keys() ^ wanted.keys())
-        raise UsageError(
-            f"{path} does not fit this model ({other})", "the same adapters were wanted", "check the settings"
-        )
+        raise UsageError(f"{path} does not fit this model ({other})", "the same adapters", "check the settings")
     for name, parameter in wanted.items():
         parameter.copy_(found[name])

@@ -179,7 +179,7 @@ def load_optimizer(path: Path, optimizer) -> None:
         if not found:
             raise UsageError(
                 f"{path} has nothing for {name}",
-                "an optimizer of the same kind was wanted",
+                "an optimizer of the same kind",
                 "resume with the same --optim",
             )
         for key, value in found.items():
@@ -191,7 +191,7 @@ def load_optimizer(path: Path, optimizer) -> None:
     if tensors:
         raise UsageError(
             f"{path} has {next(iter(tensors))}, which this model lacks",
-            "the same model was wanted",
+            "the same model",
             "check the settings",
         )
 
@@ -266,7 +266,7 @@ def open_folder(folder: Path, overwrite: bool) -> Path | None:
     """
     aside = storage.move_aside(folder) if overwrite and folder.is_dir() and any(folder.iterdir()) else None
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", "a folder for the run was wanted", "choose another --output_dir")
+        raise UsageError(f"{folder} is a file", "a folder for the run", "choose another --output_dir")
     if folder.is_dir() and not (folder / "run.yaml").is_file():
         prepared = {"tokenizer", "rows", storage.LOCK}
         others = [
@@ -275,19 +275,17 @@ def open_folder(folder: Path, overwrite: bool) -> Path | None:
         if others:
             raise UsageError(
                 f"{folder} is no run of ours (it holds {', '.join(sorted(others)[:3])})",
-                "an empty or new folder, or a run to resume, was wanted",
+                "an empty or new folder, or a run to resume",
                 "choose another --output_dir, or move it aside with --overwrite",
             )
     if (folder / WEIGHTS).is_file() and not (folder / "run.json").is_file():
         raise UsageError(
             f"{folder} is a model without its run, as `tinygpt pull` brings it",
-            "a new folder, or a run to resume, was wanted",
+            "a new folder, or a run to resume",
             f"go on from it with --model_name_or_path {folder} and another --output_dir",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be made ({error})", "a writable place was wanted", "choose another"
-        ) from None
+        raise UsageError(f"{folder} cannot be made ({error})", "a writable place", "choose another") from None
     return aside

@@ -19,9 +19,9 @@ def choose_precision(wanted: str, device: str) -> str:
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         return "bf16" if device == "cpu" and _cpu_multiplies_bf16() else "no"
     if wanted == "fp16" and device != "cuda":
-        raise UsageError(f"--mixed_precision is fp16 on {device}", "fp16 needs a CUDA GPU", "use bf16, no or auto")
+        raise UsageError(f"--mixed_precision is fp16 on {device}", "a CUDA GPU for fp16", "use bf16, no or auto")
     if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UsageError("--mixed_precision is bf16", "this GPU does not compute it", "use fp16, no or auto")
+        raise UsageError("--mixed_precision is bf16", "a format that this GPU computes", "use fp16, no or auto")
     return wanted
 
 
@@ -58,18 +58,20 @@ def make_accelerator(training: TrainingArguments):
     if kind == DistributedType.FSDP and accelerator.is_fsdp2:
         if training.optim == "muon":
             raise UsageError(
-                "--optim is muon under FSDP2", "Muon needs whole matrices, which no process has", "use --optim adamw"
+                "--optim is muon under FSDP2",
+                "adamw: Muon needs whole matrices, which no process has",
+                "use --optim adamw",
             )
         if training.lora_r:
             raise UsageError(
                 "--lora_r is given under FSDP2",
-                "adapters are merged in whole matrices, which no process has",
+                "no adapters: they are merged in whole matrices, which no process has",
                 "use DDP (examples/ddp.yaml), or leave --lora_r out",
             )
     elif kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(
             f"the launcher asks for {kind.value}",
-            "one process, DDP, or FSDP version 2 are what is supported",
+            "one process, DDP, or FSDP version 2",
             "see docs/distributed.md for a configuration, or add --multi_gpu",
         )
     return accelerator

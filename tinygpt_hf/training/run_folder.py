@@ -64,7 +64,7 @@ def complete(
     before a rule changed, else by the rules; and a line where these two differ."""
     folder = training.output_dir or defaults.run_folder(data)
     if folder is None:
-        raise UsageError("there is no --output_dir", "a folder for the run was wanted", "e.g. --output_dir runs/mine")
+        raise UsageError("there is no --output_dir", "a folder for the run", "try --output_dir runs/mine")
     training = dataclasses.replace(training, output_dir=str(folder))
     path = Path(folder) / SETTINGS
     begun = load_yaml(str(path), bounded=False) if path.is_file() and not training.overwrite else {}
@@ -87,7 +87,7 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
         if checkpoint.checkpoints(folder):
             raise UsageError(
                 f"--resume_from_checkpoint is none, but {folder} holds checkpoints",
-                "a fresh run never writes over an old one",
+                "no checkpoints: a fresh run never writes over an old one",
                 "use --overwrite, which moves it aside",
             )
         return None
@@ -100,7 +100,7 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
     else:
         found = Path(wanted)
         if not (found / storage.MANIFEST).is_file():
-            raise UsageError(f"{found} is no checkpoint", "a folder checkpoint-<step> was wanted", "check the path")
+            raise UsageError(f"{found} is no checkpoint", "a folder checkpoint-<step>", "check the path")
         damage = storage.damage(found)
         if damage:
             raise RunError(f"{found} is damaged: {damage}; resume from another checkpoint")
@@ -110,8 +110,8 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
             old, new = _difference(known.get(name), value)
             raise UsageError(
                 f"{found} was made with {name} {old}, now it is {new}",
-                "a run goes on with what it began with",
-                "restore it, or begin anew with --overwrite or another --output_dir",
+                "what the run began with",
+                "restore it, or begin again with --overwrite or another --output_dir",
             )
     return found
 

@@ -65,13 +65,11 @@ def prepare(
         kept = f"rows: kept {rows.kept} of {rows.encoded} tokens of {documents} documents"
         console.say("; ".join([kept, *rows.remarks]))
     if rows.validation is None:
-        raise UsageError(
-            f"the rows in {rows.train.folder.parent} have no validation part", "one was wanted", "make them anew"
-        )
+        raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one", "make them again")
     if rows.train.num_tokens <= data.block_size:
         raise UsageError(
             f"the training text has {rows.train.num_tokens} tokens",
-            f"one row needs {data.block_size + 1}",
+            f"at least {data.block_size + 1} for one row",
             "use more text or a smaller --block_size",
         )
     if data.packing == "bestfit":

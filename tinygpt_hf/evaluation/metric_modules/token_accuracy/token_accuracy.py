@@ -1,4 +1,4 @@
-"""`evaluate` module: share of tokens predicted right, from rows of predicted and wanted ids."""
+"""`evaluate` module: share of tokens predicted right, from rows of predicted and actual ids."""
 
 import datasets
 import evaluate
@@ -32,9 +32,9 @@ class TokenAccuracy(evaluate.Metric):
 
     def _compute(self, predictions, references) -> dict[str, float]:
         correct = tokens = 0
-        for predicted, wanted in zip(predictions, references, strict=True):
-            predicted, wanted = numpy.asarray(predicted), numpy.asarray(wanted)
-            counted = wanted != IGNORED
-            correct += int((predicted == wanted)[counted].sum())
+        for predicted, actual in zip(predictions, references, strict=True):
+            predicted, actual = numpy.asarray(predicted), numpy.asarray(actual)
+            counted = actual != IGNORED
+            correct += int((predicted == actual)[counted].sum())
             tokens += int(counted.sum())
         return {"accuracy": accuracy(correct, tokens)}

@@ -1,0 +1,313 @@
+"""Prove an exported folder: does it hold the model that made the reference? A program that runs in a process of its own.
+
+    python verify.py stock|onnx|gguf FOLDER REFERENCE      prints one line of JSON, as export.py says
+
+`tinygpt_hf` cannot be imported there, and for ONNX neither can torch nor transformers: those who run the folder may have none of
+them. Each format is a class here with the same five methods; `prove` compares what they answer with the reference.
+"""
+
+import importlib
+import importlib.util
+import json
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+BARRED = {"stock": ("tinygpt_hf",), "gguf": ("tinygpt_hf",), "onnx": ("tinygpt_hf", "torch", "transformers")}
+GGUF_FILE = "model.gguf"
+CONTROL, USER_DEFINED = 3, 4  # gguf.TokenType
+TIE = 0.02  # standard deviations of the logits: tokens closer than this are equally likely in half precision
+# how llama.cpp cuts text before the bytes, where it is not as GPT-2
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPLITS = {"qwen2": _WORDS % "", "llama-bpe": _WORDS % "{1,3}"}
+
+
+class Stock:
+    """Run a folder that Transformers' `from_pretrained` reads."""
+
+    def __init__(self, folder: Path):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        options = {"local_files_only": True, "trust_remote_code": False}
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+
+    def logits(self, ids) -> list:
+        """Compute the logits (B, T, V) of `ids` (B, T), once for each way the format has to compute them."""
+        import torch
+
+        with torch.no_grad():
+            return [self.model(input_ids=torch.from_numpy(ids), use_cache=False).logits.numpy()]
+
+    def batches(self, prompts: list) -> list[list[int]]:
+        """List the batches of prompts, by number, for which greedy tokens are to be compared."""
+        return [[k] for k in range(len(prompts))]
+
+    def greedy(self, prompts: list[list[int]], count: int) -> list[list[int]]:
+        """Return the `count` likeliest ids after each prompt, whatever the folder's generation settings are."""
+        import torch
+        from transformers import GenerationConfig
+
+        self.model.generation_config = GenerationConfig()
+        inputs = torch.tensor(prompts)
+        return self.model.generate(inputs, max_new_tokens=count, do_sample=False)[:, inputs.shape[1] :].tolist()
+
+    def token_ids(self, text: str) -> list[int]:
+        """Encode `text` with the folder's tokenizer."""
+        return self.tokenizer(text)["input_ids"]
+
+    def other_differences(self, expected: dict) -> list[str]:
+        """Name what else differs: the text of a conversation."""
+        if expected["chat"] is None:
+            return []
+        chat = self.tokenizer.apply_chat_template(expected["messages"], tokenize=False, add_generation_prompt=True)
+        return [] if chat == expected["chat"] else ["the text of a conversation"]
+
+
+class Gguf(Stock):
+    """Run model.gguf as Transformers reads it, and llama.cpp itself where `xllamacpp` is installed.
+
+    Transformers leaves some fields at a default; those are read here, from the file alone.
+    """
+
+    def __init__(self, folder: Path):
+        import gguf
+
+        self.path = folder / GGUF_FILE
+        reader = gguf.GGUFReader(self.path)
+        self.fields = {name: field.contents() for name, field in reader.fields.items()}
+        self.tensors = {tensor.name: tensor.data for tensor in reader.tensors}
+        self.model, self.tokenizer = self._load_model(folder), self._load_tokenizer()
+
+    def _load_model(self, folder: Path):
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        architecture = self.fields["general.architecture"]
+        fields = {name.removeprefix(f"{architecture}."): value for name, value in self.fields.items()}
+        config = AutoConfig.from_pretrained(folder, gguf_file=GGUF_FILE)
+        if architecture == "gpt2":
+            config.n_positions, config.n_inner = fields["context_length"], fields["feed_forward_length"]
+        else:
+            config.head_dim = fields["attention.key_length"]
+            config.attention_bias = "blk.0.attn_q.bias" in self.tensors
+            config.mlp_bias = "blk.0.ffn_up.bias" in self.tensors
+        if "rope.scaling.type" in fields:
+            scaling = {"rope_type": fields["rope.scaling.type"], "factor": fields["rope.scaling.factor"]}
+            length = fields.get("rope.scaling.original_context_length")
+            scaling |= {"original_max_position_embeddings": length} if length else {}
+            config.rope_parameters = {"rope_theta": fields["rope.freq_base"], **scaling}
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=GGUF_FILE, config=config, dtype=torch.float32
+        ).eval()
+        if "rope_freqs.weight" in self.tensors:
+            model.model.rotary_emb.inv_freq /= torch.tensor(self.tensors["rope_freqs.weight"])
+        return model
+
+    def _load_tokenizer(self):
+        """Build the tokenizer from the vocabulary in the file; Transformers' own reader knows no characters and bytes."""
+        from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        fields = {name.removeprefix("tokenizer.ggml."): value for name, value in self.fields.items()}
+        tokens, pre = fields["tokens"], fields["pre"]
+        vocab = {token: k for k, token in enumerate(tokens)}
+        if fields["model"] == "llama":
+            core = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True))
+            core.normalizer = normalizers.Replace(" ", "\u2581")
+            core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        else:
+            merges = [tuple(merge.split(" ")) for merge in fields["merges"] if merge.replace(" ", "", 1) in vocab]
+            core = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
+            steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in SPLITS)]
+            if pre in SPLITS:
+                steps.insert(0, pre_tokenizers.Split(Regex(SPLITS[pre]), "isolated"))
+            if pre == "smollm":
+                steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+            core.pre_tokenizer = pre_tokenizers.Sequence(steps)
+        for token, kind in zip(tokens, fields["token_type"], strict=True):
+            if kind in (CONTROL, USER_DEFINED):
+                core.add_tokens([AddedToken(token, normalized=False, special=kind == CONTROL)])
+        special = {
+            f"{role}_token": tokens[fields[f"{role}_token_id"]]
+            for role in ("bos", "eos")
+            if f"{role}_token_id" in fields
+        }
+        chat_template = self.fields.get("tokenizer.chat_template")
+        return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=chat_template, **special)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Encode `text`, between the tokens that the file says are added."""
+        ids, add = super().token_ids(text), self.fields
+        bos = [self.tokenizer.bos_token_id] if add["tokenizer.ggml.add_bos_token"] else []
+        return bos + ids + ([self.tokenizer.eos_token_id] if add["tokenizer.ggml.add_eos_token"] else [])
+
+    def other_differences(self, expected: dict) -> list[str]:
+        """Name what else differs: the text of a conversation, and what llama.cpp does, which may stop at an end of text.
+
+        It shows no logits, and it rounds some things to half precision (GPT-2's activation, the inputs of half-precision
+        weights), so of two tokens that are closer than that it may take either: its tokens are checked against the logits.
+        """
+        unequal = super().other_differences(expected)
+        if importlib.util.find_spec("xllamacpp") is None:
+            return unequal
+        longest = max(map(len, expected["prompts"])) + len(expected["greedy"][0])
+        llama = LlamaCpp(self.path, min(self.model.config.max_position_embeddings, longest))
+        for text, ids in zip(expected["texts"], expected["token_ids"], strict=True):
+            if (other := llama.token_ids(text)) != ids:
+                unequal.append(f"llama.cpp's token ids of {text[:40]!r} ({other[:20]} for {ids[:20]})")
+        types = self.fields["tokenizer.ggml.token_type"]
+        for ids, greedy in zip(expected["prompts"], expected["greedy"], strict=True):
+            other = llama.greedy(ids, len(greedy))
+            logits = self.logits(np.array([ids + other]))[0][
+                0, len(ids) - 1 : -1
+            ]  # (N, V), each before one of the other
+            lost = (logits.max(axis=-1) - logits[np.arange(len(other)), other]) / logits.std(axis=-1)
+            ended = len(other) == len(greedy) or (other and types[other[-1]] == CONTROL)
+            if not ended or lost.max() > TIE:
+                unequal.append(f"llama.cpp's greedy tokens after {ids[:8]} ({other[:20]} for {greedy[:20]})")
+        if expected["chat"] is not None:
+            chat = llama.ask("/apply-template", messages=expected["messages"])["prompt"]
+            if chat != expected["chat"]:
+                unequal.append(f"llama.cpp's text of a conversation ({chat[:200]!r})")
+        return unequal
+
+
+class LlamaCpp:
+    """Run llama.cpp through xllamacpp's server on loopback, in float32 as far as it can."""
+
+    def __init__(self, path: Path, context: int):
+        xllamacpp = importlib.import_module("xllamacpp")
+        settings = xllamacpp.CommonParams()
+        settings.model.path, settings.n_ctx, settings.n_parallel = str(path), context, 1
+        settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        # flash attention is half precision
+        settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        settings.n_gpu_layers, settings.warmup = 0, False
+        settings.cpuparams.n_threads = 1  # its threads wait by spinning, which costs others more than it brings
+        self.server = xllamacpp.Server(settings)
+
+    def ask(self, path: str, **question) -> dict:
+        """Post a question to the server and return its answer."""
+        address, body = self.server.listening_address + path, json.dumps(question).encode()
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=300) as answer:
+            return json.load(answer)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Encode `text` with llama.cpp's tokenizer."""
+        return self.ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
+
+    def greedy(self, ids: list[int], count: int) -> list[int]:
+        """Return up to `count` ids; llama.cpp stops at an end of text."""
+        settings = {"temperature": 0, "top_k": 1, "n_predict": count, "return_tokens": True, "cache_prompt": False}
+        return self.ask("/completion", prompt=ids, **settings)["tokens"]
+
+
+class Onnx:
+    """Run model.onnx and its cache in onnxruntime."""
+
+    def __init__(self, folder: Path):
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        self.session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+        self.inputs = {spec.name for spec in self.session.get_inputs()}
+        self.cache_inputs = [spec for spec in self.session.get_inputs() if "past_key_values" in spec.name]
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+
+    def run(self, ids, mask, cache: list | None = None):
+        """Return the logits (B, T, V) of `ids` (B, T) after a cache of S, and the cache; `mask` (B, S + T) is 0 on padding."""
+        if cache is None:  # (B, K, 0, D): the graph names the sizes that are free and gives the others as numbers
+            shapes = [(len(ids), int(spec.shape[1]), 0, int(spec.shape[3])) for spec in self.cache_inputs]
+            cache = [np.zeros(shape, np.float32) for shape in shapes]
+        positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, -ids.shape[1] :]
+        feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        feeds |= {spec.name: tensor for spec, tensor in zip(self.cache_inputs, cache, strict=True)}
+        logits, *cache = self.session.run(None, {name: feeds[name] for name in feeds.keys() & self.inputs})
+        return logits, cache
+
+    def logits(self, ids) -> list:
+        """Compute the logits of `ids` in one run, and in two of which the second reads the first from the cache."""
+        mask, half = np.ones_like(ids), (ids.shape[1] + 1) // 2
+        pieces, cache = self.run(ids[:, :half], mask[:, :half])
+        if half < ids.shape[1]:
+            pieces = np.concatenate([pieces, self.run(ids[:, half:], mask, cache)[0]], axis=1)
+        return [self.run(ids, mask)[0], pieces]
+
+    def batches(self, prompts: list) -> list[list[int]]:
+        """List each prompt alone and all in one padded batch."""
+        return [*([k] for k in range(len(prompts))), list(range(len(prompts)))]
+
+    def greedy(self, prompts: list[list[int]], count: int) -> list[list[int]]:
+        """Return the `count` likeliest ids after each prompt, all in one batch: shorter prompts are padded on the left."""
+        longest = max(map(len, prompts))
+        ids = np.array([[0] * (longest - len(prompt)) + prompt for prompt in prompts], np.int64)
+        mask = np.array([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], np.int64)
+        cache, generated = None, []
+        for _ in range(count):
+            logits, cache = self.run(ids, mask, cache)
+            ids = logits[:, -1].argmax(axis=-1)[:, None]
+            mask = np.concatenate([mask, np.ones_like(ids)], axis=1)
+            generated.append(ids)
+        return np.concatenate(generated, axis=1).tolist()
+
+    def token_ids(self, text: str) -> list[int]:
+        """Encode `text` with the folder's tokenizer.json."""
+        return self.tokenizer.encode(text).ids
+
+    def other_differences(self, expected: dict) -> list[str]:
+        """Name nothing more: a graph holds no conversation."""
+        return []
+
+
+RUNTIMES = {"stock": Stock, "gguf": Gguf, "onnx": Onnx}
+
+
+def prove(runtime, reference: Path) -> dict:
+    """Compare what `runtime` computes with the reference; return what export.py reads."""
+    expected = json.loads((reference / "reference.json").read_text(encoding="utf-8"))
+    arrays = load_file(reference / "reference.safetensors")
+    differences, unequal = [], []
+    for name in (name for name in arrays if name.startswith("ids.")):
+        kept = arrays[name.replace("ids", "logits")]  # (B, K, V)
+        for logits in runtime.logits(arrays[name]):
+            differences.append(np.abs(logits[:, -kept.shape[1] :] - kept).max())
+    prompts, greedy = expected["prompts"], expected["greedy"]
+    for batch in runtime.batches(prompts):
+        for k, ids in zip(batch, runtime.greedy([prompts[k] for k in batch], len(greedy[0])), strict=True):
+            if ids != greedy[k]:
+                at = next(n for n, pair in enumerate(zip(ids, greedy[k], strict=True)) if pair[0] != pair[1])
+                unequal.append(f"the greedy tokens of prompt {k} in a batch of {len(batch)}, from token {at + 1} on")
+    for text, ids in zip(expected["texts"], expected["token_ids"], strict=True):
+        if runtime.token_ids(text) != ids:
+            unequal.append(f"the token ids of {text[:40]!r}")
+    unequal += runtime.other_differences(expected)
+    return {
+        "logit_difference": float(np.max(differences)),
+        "prompts": len(prompts),
+        "greedy_tokens": len(greedy[0]),
+        "texts": len(expected["texts"]),
+        "unequal": f"{len(unequal)} things differ, first {unequal[0]}" if unequal else None,
+    }
+
+
+def main(kind: str, folder: str, reference: str) -> None:
+    """Prove `folder` where our package, and for ONNX torch and transformers, cannot be imported."""
+    for name in BARRED[kind]:
+        sys.modules[name] = None  # type: ignore[assignment]
+    print(json.dumps(prove(RUNTIMES[kind](Path(folder)), Path(reference))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,34 @@
+"""Lines about a tokenizer and the rows that were made, for `train-tokenizer` and `tokenize`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinygpt_hf.settings.arguments import DataArguments
+
+
+def tokenizer_lines(folder: str | Path, report: dict) -> Iterator[str]:
+    """Yield what a tokenizer trained into `folder` is, and how many bytes its tokens hold."""
+    yield f"{folder}: {report['trained_with']['tokenizer_type']} tokenizer, vocabulary {report['vocabulary']}"
+    if report["bytes_per_token"]:
+        yield (
+            f"bytes per token on {report['held_out_bytes']} held-out bytes: {report['bytes_per_token']:.2f}  "
+            f"(byte tokenizer: {report['bytes_per_token_of_byte_tokenizer']:.2f})"
+        )
+
+
+def rows_lines(tokenizer, rows, report: dict | None, data: DataArguments) -> Iterator[str]:
+    """Yield what rows hold, the first of them where `show_rows` asks; `report`: the tokenizer's, if it was trained now."""
+    from tinygpt_hf.rows.bestfit import BestFitRows
+    from tinygpt_hf.rows.build import shown_rows
+
+    if report:
+        yield f"tokenizer: {len(tokenizer)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
+    for part in (rows.train, rows.validation):
+        counts = f"{part.num_tokens} tokens of {part.num_documents} documents"
+        yield f"{part.folder}: {counts}, {part.count(data.block_size)} rows of {data.block_size}"
+    kept = f"rows: kept {rows.kept} of {rows.encoded} tokens"
+    yield "; ".join(["rows: there already, nothing changed" if rows.reused else kept, *rows.remarks])
+    if data.show_rows:
+        bestfit = data.packing == "bestfit"
+        shown = BestFitRows(rows.train.folder, data.block_size) if bestfit else rows.train
+        yield from shown_rows(shown, tokenizer, data.show_rows, data.block_size)

@@ -1,0 +1,159 @@
+"""Convert a word of the command line, a YAML value or a value from Python to the type of a setting's field.
+
+convert("3e-4", float, "--learning_rate")        # 0.0003
+convert("fast", float, "--learning_rate")        # UsageError: --learning_rate is 'fast' (expected a number). ...
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import os
+import re
+import types
+import typing
+
+from tinygpt_hf.errors import UsageError
+
+LARGEST = 2**63 - 1  # the largest whole number the libraries below take
+POWER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+BOOLEANS = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
+
+
+def shown(value) -> str:
+    """Return a value as an error shows it: the beginning of a long one."""
+    return words if len(words := repr(value)) <= 100 else f"{words[:100]}…"
+
+
+def base_type(annotation) -> tuple[type, object]:
+    """Split an annotation: (int | None) -> (int, int); list[str] -> (list, list[str]); Literal[...] -> (Literal, ...)."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    origin = typing.get_origin(annotation)
+    return (origin or annotation), annotation
+
+
+def choices_of(annotation) -> list[str]:
+    """List the words a field takes: (float | Literal["off"] | None) -> ["off"]."""
+    parts = (annotation, *typing.get_args(annotation))
+    return [word for part in parts if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
+
+
+def convert(raw, annotation, where: str):
+    """Return a YAML value or a word of the command line as the type of a field; raise `UsageError` if it has none."""
+    optional = type(None) in typing.get_args(annotation)
+    kind, inner = base_type(annotation)
+    if optional and (raw is None or (isinstance(raw, str) and raw.lower() in ("none", "null"))):
+        return None
+    choices = choices_of(annotation)
+    if raw is None:
+        expected = f"one of {', '.join(choices)}" if kind is typing.Literal else kind.__name__
+        raise UsageError(f"{where} is empty", expected, "give a value or remove it")
+    if choices and isinstance(raw, bool):  # YAML reads a bare `no` or `off` as false
+        raw = next((word for word in choices if word == ("on" if raw else "off")), "yes" if raw else "no")
+    if raw in choices:
+        return raw
+    if kind is typing.Literal:
+        close = difflib.get_close_matches(str(raw), choices, n=1)
+        hint = f"did you mean {close[0]}?" if close else "choose one of them"
+        raise UsageError(f"{where} is {shown(raw)}", f"one of {', '.join(choices)}", hint)
+    if kind is list:
+        (entry,) = typing.get_args(inner)
+        items = raw if isinstance(raw, list) else [raw]
+        if entry is dict and len(items) == 1 and isinstance(items[0], str) and items[0].startswith("["):
+            items = _json(items[0])
+        return [_mapping(item, where) if entry is dict else convert(item, entry, where) for item in items]
+    if kind is dict:
+        return _numbers(_mapping(raw, where))
+    if isinstance(raw, (list, dict)):
+        raise UsageError(f"{where} is {shown(raw)}", f"one {kind.__name__}", "give a single value")
+    if kind is bool:
+        if str(raw).lower() not in BOOLEANS:
+            raise UsageError(f"{where} is {shown(raw)}", "true or false", "write true or false")
+        return BOOLEANS[str(raw).lower()]
+    if kind in (int, float):
+        return _number(raw, kind, where)
+    if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
+        raise UsageError(f"{where} is {str(raw).lower()}", "text", "put it in quotes")
+    return str(raw)
+
+
+def check_types(group) -> list[UsageError]:
+    """Give every field of a dataclass instance its type, as the command line would; return the errors.
+
+    A `Path` becomes text, and one file where a list is expected a list of it.
+    """
+    errors = []
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        try:
+            setattr(group, field.name, _typed(_plain(value), field.type, f"--{field.name}"))
+        except UsageError as error:
+            errors.append(error)
+    return errors
+
+
+def _typed(value, annotation, where: str):
+    """Return a value from Python as the type of a field. Words are read as on the command line; text is taken as it is."""
+    kind, inner = base_type(annotation)
+    if value is not None and kind is list and (entry := typing.get_args(inner)[0]) is not dict:
+        return [_typed(item, entry, where) for item in (value if isinstance(value, list) else [value])]
+    if value is not None and kind is str:
+        if not isinstance(value, str):
+            raise UsageError(f"{where} is {shown(value)}", "text", "put it in quotes")
+        return value
+    return convert(value, annotation, where)
+
+
+def _plain(value):
+    """Return a value with the paths and tuples in it as JSON has them."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _mapping(raw, where: str) -> dict:
+    raw = _json(raw) if isinstance(raw, str) else raw
+    if not isinstance(raw, dict):
+        raise UsageError(f"{where} is {shown(raw)}", "a mapping (JSON on the command line)", "try '{\"a\": 1}'")
+    return raw
+
+
+def _json(word: str):
+    """Parse a word of the command line as JSON, or return the word itself."""
+    try:
+        return json.loads(word)
+    except (ValueError, RecursionError):
+        return word
+
+
+def _numbers(value):
+    """Convert `1e6` inside a mapping of numbers, which PyYAML reads as a word."""
+    if isinstance(value, dict):
+        return {name: _numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and POWER.fullmatch(value) else value
+
+
+def _number(raw, kind: type, where: str):
+    expected = "a whole number" if kind is int else "a number"
+    number: int | float = math.nan
+    if not isinstance(raw, bool):
+        with contextlib.suppress(ValueError):
+            number = float(str(raw))
+        if kind is int and not isinstance(raw, float):
+            with contextlib.suppress(ValueError):
+                number = int(str(raw))
+    if isinstance(number, float) and not math.isfinite(number):
+        raise UsageError(f"{where} is {shown(raw)}", expected, "try 3e-4, 0.1 or 1000")
+    if kind is float:
+        return number
+    if number != int(number):
+        raise UsageError(f"{where} is {shown(raw)}", expected, f"try {round(number)}")
+    if abs(number) > LARGEST:
+        raise UsageError(f"{where} is {shown(raw)}", f"{expected} up to {LARGEST}", "give a smaller one")
+    return int(number)

@@ -1,0 +1,130 @@
+"""Apply one function to batches on all cores, in order: the results do not depend on how many processes there are.
+
+    for batch, result in ordered_map(clean, batches, num_proc=8): ...
+
+Each process is a fresh interpreter that runs `serve` below. It runs no script of the caller's again, as multiprocessing's spawn
+would, shares no file and no signal with us, and ends when our end of its pipe closes. The function and the batches reach it as
+pickles, which travel only between a process and those it started.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.tokenizing.parallel import all_cores
+
+PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from tinygpt_hf.tokenizing.process_map import serve; serve()"
+)
+# There are as many processes as cores, so each uses one thread.
+ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def ordered_map(
+    function: Callable, batches: Iterable, num_proc: int | None, here: int = 1, argument: Callable = lambda batch: batch
+) -> Generator[tuple]:
+    """Yield (batch, function(argument(batch))) for every batch, in order.
+
+    The first `here` batches are computed in this process: few are done before another one could start. At most two batches a
+    process are under way at a time.
+    """
+    num_proc = num_proc or all_cores()
+    batches = iter(batches)
+    for batch in itertools.islice(batches, here if num_proc > 1 else None):
+        yield batch, function(argument(batch))
+    first = next(batches, None)
+    if first is None:
+        return
+    with contextlib.closing(_Workers(function, num_proc)) as workers:
+        waiting: deque[tuple] = deque()
+        for batch in itertools.chain([first], batches):
+            waiting.append((batch, workers.submit(argument(batch))))
+            if len(waiting) > 2 * num_proc:
+                batch, result = waiting.popleft()
+                yield batch, result.result()
+        for batch, result in waiting:
+            yield batch, result.result()
+
+
+class _Workers:
+    """Run `num_proc` processes; a thread of ours waits for each."""
+
+    def __init__(self, function: Callable, num_proc: int):
+        self._processes = [self._start(function) for _ in range(num_proc)]
+        self._free = list(self._processes)
+        self._own = threading.local()
+        self._threads = ThreadPoolExecutor(num_proc, initializer=self._take_process)
+
+    @staticmethod
+    def _start(function: Callable) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM, json.dumps(sys.path)],  # -P: no modules from the current folder
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        with contextlib.suppress(BrokenPipeError):  # the first call reports a process that has ended
+            pickle.dump(function, process.stdin)
+        return process
+
+    def _take_process(self) -> None:
+        self._own.process = self._free.pop()
+
+    def submit(self, batch):
+        return self._threads.submit(self._call, batch)
+
+    def _call(self, batch):
+        process = self._own.process
+        try:
+            pickle.dump(batch, process.stdin, protocol=5)
+            process.stdin.flush()
+            kind, value = pickle.load(process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise RunError(
+                f"a worker process ended with status {process.wait()} (out of memory?); use fewer: --num_proc"
+            ) from None
+        if kind == "usage":
+            raise UsageError(*value)
+        if kind == "failure":
+            raise RunError(f"a worker process failed: {value}")
+        return value
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            with contextlib.suppress(BrokenPipeError):  # of what a dead process had yet to read
+                process.stdin.close()
+            process.stdout.close()
+            process.wait()
+
+
+def serve() -> None:
+    """Read a function, then batches, from standard input; write each result to standard output."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    requests = open(0, "rb")
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the caller is done, or gone
+        function = pickle.load(requests)
+        while True:
+            batch = pickle.load(requests)
+            try:
+                answer = ("result", function(batch))
+            except UsageError as error:
+                answer = ("usage", (error.problem, error.expected, error.action))
+            except BaseException as error:  # a panic of the Rust side is no Exception
+                answer = ("failure", f"{type(error).__name__}: {str(error)[:300]}")
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
