@@ -211,6 +211,9 @@ class Engine:
             q, k = qk.split_with_sizes((H, K), 2)
             key_slot.copy_(k)
             value_slot.copy_(v)
+            if T > 1 and layer is self._layers[-1]:  # of what follows, only the last position is asked for
+                x, q, T = x.view(B, T, -1)[:, -1].contiguous(), q[:, -1:], 1
+                keys, values, mask, attend = keys.flatten(0, 1), values.flatten(0, 1), self._hidden, self._attend_one
             if layer.head_norm is None:
                 q = q * D**-0.5
             if self._half:

@@ -252,22 +252,20 @@ def sample_text(model, tokenizer, prompt: str, sampling: Sampling, **options) ->
 
 
 def complete_all(model, tokenizer, prompts: list[list[int]], sampling: Sampling, **options) -> list[str]:
-    """The continuation of each of `prompts` (token ids); `options` as in `generate_rows`."""
-    texts = [""] * len(prompts)
-    for k, step in generate_rows(model, tokenizer, prompts, sampling, **options):
+    """Continue each of `prompts` (token ids), of a long one the end; `options` as in `generate_rows`."""
+    texts, longest = [""] * len(prompts), (context_length(model) or 2**31) - 1
+    for k, step in generate_rows(model, tokenizer, [ids[-longest:] for ids in prompts], sampling, **options):
         texts[k] += step.text
     return texts
 
 
 def continue_prompts(model, tokenizer, prompts: list[list[int]], max_new_tokens: int) -> list[dict[str, str]]:
-    """Each prompt and how the model goes on, with the same seed every time: only the model changes between two calls."""
-    sampling, longest = Sampling(temperature=0.8, top_k=50), (context_length(model) or 2**31) - 1
-    prompts = [ids[-longest:] for ids in prompts]
+    """Continue the prompts with the same seed every time: only the model changes between two calls."""
+    sampling = Sampling(temperature=0.8, top_k=50)
     texts = complete_all(model, tokenizer, prompts, sampling, max_new_tokens=max_new_tokens, seed=0)
-    return [
-        {"prompt": tokenizer.decode(ids, skip_special_tokens=True), "text": text}
-        for ids, text in zip(prompts, texts, strict=True)
-    ]
+    longest = (context_length(model) or 2**31) - 1
+    shown = [tokenizer.decode(ids[-longest:], skip_special_tokens=True) for ids in prompts]
+    return [{"prompt": prompt, "text": text} for prompt, text in zip(shown, texts, strict=True)]
 
 
 def step_table(position: int, step: Step) -> str:
