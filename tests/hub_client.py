@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from hub_server import TOKENS, HubServer
-
-from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 
 CLIENT = """
 import contextlib, io, json, os, sys, time, traceback, types
@@ -136,13 +133,8 @@ def client(machine, hub):
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, tiny_tokenizer) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
-    ids = {name: getattr(tiny_tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    TinyGPTForCausalLM(TinyGPTConfig(**shape, **ids, vocab_size=len(tiny_tokenizer))).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
+def model_folder(tmp_path_factory, tiny_folder) -> Path:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path_factory.mktemp("model") / "tiny"))
     (folder / "README.md").write_text("---\ntags: [tiny]\n---\n# Tiny\n")
     (folder / "run.yaml").write_text("training:\n  max_steps: 4\n")
     (folder / "log.jsonl").write_text('{"step": 1, "samples": ["private text"]}\n')

@@ -31,13 +31,21 @@ def one_line(capsys) -> str:
 # Settings.
 
 YAML = {
-    "alias": ("a: &x 1\nb: *x\n", "aliases"),
     "object": ("training: !!python/object/apply:os.system ['touch EXECUTED']\n", "tags"),
     "name": ("!!python/name:os.system\n", "tags"),
     "binary": ("training: !!binary aaaa\n", "tags"),
     "many tags": ("a: " + "!" * 99_999, "tags"),
     "merge": ("training: {<<: {seed: 1}, max_steps: 2}\n", "merge keys"),
-    "twice": ("training: {seed: 1, 'seed': 2}\n", "given twice"),
+    "twice, where": ("training:\n  seed: 1\n  seed: 2\n", "line 3: the key 'seed' is given twice"),
+    "a bomb of aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "line 2: aliases"),
+    "a list for a key": ("? [a, b]\n: 1\n", "a key is no word"),
+    "open bracket": ("training: {seed: 1\n", "no readable YAML"),
+    "tab": ("\ttraining: 1\n", "no readable YAML"),
+    "two documents": ("training: {}\n---\ndata: {}\n", "no readable YAML"),
+    "list": ("- training\n", "holds a list"),
+    "words": ("just words\n", "holds a str"),
+    "utf-16": ("training: {seed: 1}\n".encode("utf-16"), "cannot be read"),
+    "bytes": (bytes(range(256)), "cannot be read"),
     "twice in a list": ("data: {sources: [{weight: 1, weight: 2}]}\n", "given twice"),
     "long key twice": ("{" + "k" * 900 + ": 1, " + "k" * 900 + ": 2}\n", "given twice"),
     "huge number": ("training: {seed: " + "9" * 100_000 + "}\n", "no readable YAML"),

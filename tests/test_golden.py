@@ -66,9 +66,8 @@ def lines_of(path: Path, key: str) -> list[dict]:
 
 
 def test_a_finished_run_says_so_and_does_nothing(home, capsys):
-    kept = [
-        home / "finished" / name for name in ("model.safetensors", "log.jsonl", "run.json", "best/model.safetensors")
-    ]
+    names = "model.safetensors", "log.jsonl", "run.json", "best/model.safetensors"
+    kept = [home / "finished" / name for name in names]
     before = [path.read_bytes() for path in kept]
     assert main(["train", "--config", "finished/run.yaml"]) == 0
     assert "already finished" in capsys.readouterr().err
@@ -93,9 +92,8 @@ def test_a_stopped_run_goes_on_as_one_nobody_stopped(home, folder):
             assert line["loss"] == pytest.approx(known["loss"], rel=ROUNDING), line
             assert line["grad_norm"] == pytest.approx(known["grad_norm"], rel=10 * ROUNDING), line
     result = json.loads((home / folder / "run.json").read_text())["result"]
-    assert [result[name] for name in ("steps", "tokens", "parameters")] == [
-        expected[name] for name in ("steps", "tokens", "parameters")
-    ]
+    for name in ("steps", "tokens", "parameters"):
+        assert result[name] == expected[name]
     if comparable:
         for name in ("eval_loss", "eval_bits_per_byte"):
             assert result[name] == pytest.approx(expected[name], rel=ROUNDING)
@@ -104,19 +102,8 @@ def test_a_stopped_run_goes_on_as_one_nobody_stopped(home, folder):
 @pytest.fixture
 def new_run(home) -> Path:
     """A short run of today on the rows of the finished one."""
-    changed = [
-        "--rows",
-        "finished",
-        "--output_dir",
-        "new",
-        "--max_steps",
-        "2",
-        "--eval_steps",
-        "2",
-        "--logging_steps",
-        "1",
-    ]
-    assert main(["train", "--config", "finished/run.yaml", *changed]) == 0
+    changed = "--rows finished --output_dir new --max_steps 2 --eval_steps 2 --logging_steps 1"
+    assert main(["train", "--config", "finished/run.yaml", *changed.split()]) == 0
     return home / "new"
 
 

@@ -169,6 +169,13 @@ def test_a_failing_system_leaves_no_folder_at_any_call(tmp_path, failing):
         assert names(tmp_path) == []
 
 
+def test_a_folder_that_is_there_already_is_kept(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(OSError), storage.new_folder(tmp_path / "deep") as tmp:
+        fill(tmp)
+    assert names(tmp_path) == ["a.txt", "deep", "deep/b.txt"]
+
+
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / "tmp-1-checkpoint").mkdir()
     (tmp_path / "tmp-1-checkpoint" / "x").write_text("x")
@@ -185,9 +192,8 @@ def test_sweep_removes_what_a_killed_process_left_of_one_name_and_lets_the_livin
         (tmp_path / name / "deep").mkdir(parents=True)
     with storage.new_folder(tmp_path / "new") as alive:
         storage.sweep(tmp_path / "new")
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-            [alive.name, "tmp-1-other-new", "tmp-1-new.unfinished"]
-        )
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {alive.name, "tmp-1-other-new", "tmp-1-new.unfinished"}
     assert (tmp_path / "new").is_dir()
     storage.sweep(tmp_path / "nowhere" / "new")
 

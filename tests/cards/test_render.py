@@ -1,6 +1,5 @@
 """The cards: every number is the run's, whatever a value is called it stays a value, and a person's README is left alone."""
 
-import dataclasses
 import inspect
 import json
 import math
@@ -26,28 +25,20 @@ from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.training import recipe
 
-SETTINGS = TrainingArguments(
-    max_steps=6,
-    per_device_train_batch_size=8,
-    mixed_precision="no",
-    device="cpu",
-    logging_steps=1,
-    eval_steps=3,
-    sample_tokens=60,
-    license="apache-2.0",
-    data_license="public domain | <b>",
-)
+SETTINGS = {
+    "max_steps": 6, "per_device_train_batch_size": 8, "mixed_precision": "no", "device": "cpu", "logging_steps": 1,
+    "eval_steps": 3, "sample_tokens": 60, "license": "apache-2.0", "data_license": "public domain | <b>",
+}  # fmt: skip
 HOSTILE = "a`b ``|`` <script>alert(1)</script> ](http://x.y) ---\n---\nlicense: mit\n# head\n![i](z) \"q\" 'p' www.evil.com me@x.y"
 HOSTILE_PARTS = [
     HOSTILE,
     "---\nlicense: mit\n---\n",
-    "`",
-    "``",
     "<script>",
     "](http://evil.com)",
     "a|b",
     "\r\n\r\n# x",
     "\u2028# x",
+    "``",
 ]
 SIGNS = "`|<>[]()#\n\r-&;!*_~$\\\"' {}%\u0085\u2028ab"
 hostile_text = st.one_of(st.text(max_size=40), st.sampled_from(HOSTILE_PARTS), st.text(SIGNS, max_size=30))
@@ -60,7 +51,7 @@ def run(folder: Path, text: Path, **training):
         ModelArguments(hidden_size=32, num_hidden_layers=2, num_attention_heads=2),
         DataArguments(train_file=[str(text)], block_size=96, validation_split="tail", validation_split_percentage=20),
         TokenizerArguments(tokenizer_type="byte"),
-        dataclasses.replace(SETTINGS, output_dir=str(folder), **training),
+        TrainingArguments(output_dir=str(folder), **SETTINGS | training),
         quiet=True,
     )
 
@@ -92,7 +83,7 @@ def copied(finished, tmp_path) -> Path:
 def change(folder: Path, **values) -> None:
     """Change values of run.json."""
     facts = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**facts, **values}))
+    (folder / "run.json").write_text(json.dumps(facts | values))
 
 
 def card(folder: Path) -> str:
@@ -101,8 +92,8 @@ def card(folder: Path) -> str:
 
 def parts(text: str) -> tuple[dict, str]:
     """(metadata, body) of a card, cut as the Hub cuts it."""
-    found = re.match(r"^(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(\r\n|\n|$))", text)
-    return yaml.safe_load(found[2]), text[found.end() :]
+    match = re.match(r"^(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(\r\n|\n|$))", text)
+    return yaml.safe_load(match[2]), text[match.end() :]
 
 
 def tokens_of(body: str):
@@ -142,11 +133,10 @@ def test_the_front_matter_is_what_the_hub_reads(finished):
     assert not {"language", "datasets", "base_model"} & set(data)
     (result,) = data["model-index"][0]["results"]
     facts = json.loads((finished / "run.json").read_text())["result"]
-    found = {metric["type"]: metric["value"] for metric in result["metrics"]}
-    expected = {
-        name: pytest.approx(facts[f"eval_{name}"], abs=1e-4) for name in ("loss", "perplexity", "bits_per_byte")
-    }
-    assert found == expected and found["perplexity"] == pytest.approx(math.exp(found["loss"]), rel=1e-4)
+    metrics = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    names = ("loss", "perplexity", "bits_per_byte")
+    assert metrics == {name: pytest.approx(facts[f"eval_{name}"], abs=1e-4) for name in names}
+    assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]), rel=1e-4)
     assert result["task"]["type"] == "text-generation" and result["dataset"]["type"] == "text"
     assert "we`ird|<b>.txt" in result["dataset"]["name"]
     assert_inert(body)
@@ -187,13 +177,13 @@ def test_the_code_of_the_card_runs(finished, capsys):
 def test_a_card_in_a_run_says_how_it_compares(finished):
     body, run_ = parts((finished / "README.md").read_text())[1], Run(finished)
     rows = Rows(finished / "rows" / "train"), Rows(finished / "rows" / "validation")
-    found = baselines(rows[0].tokens, rows[1].tokens, run_.config["vocab_size"], rows[1].num_bytes)
-    assert {name: known["loss"] for name, known in run_.baselines.items()} == {b.name: b.loss for b in found}
-    for baseline in found:
+    expected = baselines(rows[0].tokens, rows[1].tokens, run_.config["vocab_size"], rows[1].num_bytes)
+    assert {name: entry["loss"] for name, entry in run_.baselines.items()} == {b.name: b.loss for b in expected}
+    for baseline in expected:
         assert f"| {baseline.loss:.4f} | {baseline.perplexity:,.2f} | {baseline.bits_per_byte:.4f} |" in body
     assert "worse than counting trigrams" in body  # six steps
     picture = ElementTree.fromstring((finished / "loss_curve.svg").read_text())
-    assert {b.name for b in found} < {t.text for t in picture.iter()}
+    assert {b.name for b in expected} < {t.text for t in picture.iter()}
     assert sum(t.tag.endswith("circle") for t in picture.iter()) == 2
 
 
@@ -203,10 +193,10 @@ def test_the_run_counts_copies_of_its_last_samples(finished, copied):
     written = [" ".join(sample["text"].split()) for sample in Run(finished).evaluation["samples"]]
     sequences = [text[k : k + LENGTH] for text in written for k in range(len(text) - LENGTH + 1)]
     copies = sum(any(sequence in " ".join(document.split()) for document in documents) for sequence in sequences)
-    known = json.loads((finished / "run.json").read_text())["copies"]
-    assert (known["sequences"], known["copied"]) == (len(sequences), copies) and sequences
+    counts = json.loads((finished / "run.json").read_text())["copies"]
+    assert (counts["sequences"], counts["copied"]) == (len(sequences), copies) and sequences
     assert f"{copies / len(sequences):.1%} of the {len(sequences)} sequences of 32 characters" in card(finished)
-    change(copied, copies={**known, "searched_tokens": 4, "tokens": 16})
+    change(copied, copies={**counts, "searched_tokens": 4, "tokens": 16})
     assert "25% of the text was searched" in card(copied)
 
 
@@ -257,7 +247,7 @@ def test_a_card_is_not_replaced_by_one_that_knows_less_and_a_plain_model_gets_no
     assert not write_card(tmp_path) and not (tmp_path / "README.md").exists()
 
 
-def test_a_later_resume_writes_it_anew_and_a_kill_before_it_is_made_good(tmp_path, text, monkeypatch):
+def test_a_later_resume_writes_it_again_and_makes_up_for_a_kill_before_it(tmp_path, text, monkeypatch):
     def killed(folder):
         raise SystemExit(9)
 
@@ -285,49 +275,36 @@ def test_md_is_one_code_span_and_block_is_one_code_block(value):
     assert kinds[-3:] == ["inline", "text", "paragraph_close"]
 
 
-def filled(shape, words: list[str], chance: Random):
+def filled(shape, words: list[str], rng: Random):
     """A value of every name in the shape, texts among `words`; one value in twelve is of another kind."""
-    if chance.random() < 1 / 12:
-        return chance.choice([None, True, -1, 0.5, math.inf, math.nan, 10**400, [], {}, [{}], {"a": [1]}, *words])
+    if rng.random() < 1 / 12:
+        return rng.choice([None, True, -1, 0.5, math.inf, math.nan, 10**400, [], {}, [{}], {"a": [1]}, *words])
     if isinstance(shape, dict):
-        names = {chance.choice(words) if name is str else name: inner for name, inner in shape.items()}
-        return {name: filled(inner, words, chance) for name, inner in names.items()}
+        names = {rng.choice(words) if name is str else name: inner for name, inner in shape.items()}
+        return {name: filled(inner, words, rng) for name, inner in names.items()}
     if isinstance(shape, list):
-        return [filled(shape[0], words, chance)]
-    return chance.choice({NUMBER: [0, 1, 3.5, 10**9], bool: [True, False]}.get(shape, words))
+        return [filled(shape[0], words, rng)]
+    return rng.choice({NUMBER: [0, 1, 3.5, 10**9], bool: [True, False]}.get(shape, words))
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(hostile_text, min_size=1, max_size=12), st.integers(0, 10**6))
 def test_no_value_of_a_run_becomes_anything_else(copied, words, seed):
-    chance = Random(seed)
+    rng = Random(seed)
     for name, shape in (("run.json", RECORD), ("config.json", CONFIG), ("log.jsonl", LINE)):
-        (copied / name).write_text(json.dumps(filled(shape, words, chance)) + "\n")
-    found, body = parts(card(copied))
-    assert found == metadata(Run(copied)).to_dict() and found["license"] == "apache-2.0"
-    known = {
-        "language",
-        "license",
-        "library_name",
-        "pipeline_tag",
-        "tags",
-        "datasets",
-        "base_model",
-        "metrics",
-        "model-index",
-    }
-    assert set(found) <= known
+        (copied / name).write_text(json.dumps(filled(shape, words, rng)) + "\n")
+    data, body = parts(card(copied))
+    assert data == metadata(Run(copied)).to_dict() and data["license"] == "apache-2.0"
+    known = "language license library_name pipeline_tag tags datasets base_model metrics model-index"
+    assert set(data) <= set(known.split())
     assert_inert(body)
     body.encode()
 
 
 @pytest.mark.parametrize("settings_of_it", [HOSTILE, [HOSTILE], {HOSTILE: HOSTILE}, 5, None])
 def test_hostile_settings_and_folder_names_too(copied, settings_of_it):
-    names = {
-        "data": ("train_file", "sources"),
-        "training": ("license", "language", "seed", "data_license", "hub_model_id"),
-    }
-    given = {section: {name: settings_of_it for name in known} for section, known in names.items()}
+    names = {"data": "train_file sources", "training": "license language seed data_license hub_model_id"}
+    given = {section: dict.fromkeys(words.split(), settings_of_it) for section, words in names.items()}
     (copied / "run.yaml").write_text(yaml.safe_dump(given | {"model": settings_of_it}))
     folder = copied.rename(copied.with_name("we`ird <script> ](x.y)"))
     data, body = parts(card(folder))
@@ -337,16 +314,14 @@ def test_hostile_settings_and_folder_names_too(copied, settings_of_it):
     assert [child.type for child in heading.children] == ["code_inline"] and heading.children[0].content == folder.name
 
 
-@pytest.mark.parametrize(
-    "name", ["run.json", "run.yaml", "log.jsonl", "config.json", "tokenizer.json", "model.safetensors"]
-)
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe{", b"[" * 100_000, b'{"a": ', b"null", b"[1]"])
-def test_a_missing_or_unreadable_file_gives_a_shorter_card(copied, name, content):
-    (copied / name).unlink(missing_ok=True)
-    if content is not None:
-        (copied / name).write_bytes(content)
-    data, body = parts(card(copied))
-    assert data["library_name"] == "transformers" and "## Limits and intended use" in body
+@pytest.mark.parametrize("name", "run.json run.yaml log.jsonl config.json tokenizer.json model.safetensors".split())
+def test_a_missing_or_unreadable_file_gives_a_shorter_card(copied, name):
+    for content in (None, b"", b"\xff\xfe{", b"[" * 100_000, b'{"a": ', b"null", b"[1]"):
+        (copied / name).unlink(missing_ok=True)
+        if content is not None:
+            (copied / name).write_bytes(content)
+        data, body = parts(card(copied))
+        assert data["library_name"] == "transformers" and "## Limits and intended use" in body
 
 
 def test_secrets_stay_out(copied, monkeypatch):
@@ -366,9 +341,9 @@ def test_secrets_stay_out(copied, monkeypatch):
 
 
 def test_a_license_the_hub_does_not_know_is_an_other_one(copied):
-    shown = yaml.safe_load((copied / "run.yaml").read_text())
-    shown["training"] |= {"license": "my-own-1.0", "language": ["de", "en"]}
-    (copied / "run.yaml").write_text(yaml.safe_dump(shown))
+    chosen = yaml.safe_load((copied / "run.yaml").read_text())
+    chosen["training"] |= {"license": "my-own-1.0", "language": ["de", "en"]}
+    (copied / "run.yaml").write_text(yaml.safe_dump(chosen))
     data = parts(card(copied))[0]
     assert (data["license"], data["license_name"], data["language"]) == ("other", "my-own-1.0", ["de", "en"])
     assert len(LICENSES) > 60 and {"mit", "gemma", "llama3.2"} <= LICENSES
@@ -376,21 +351,21 @@ def test_a_license_the_hub_does_not_know_is_an_other_one(copied):
 
 def test_license_and_commit_of_a_dataset_come_from_the_cache_of_the_hub(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    commit, place = "a" * 40, tmp_path / "datasets--me--texts"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text(commit)
-    (place / "snapshots" / commit).mkdir(parents=True)
-    (place / "snapshots" / commit / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: en\n---\n# Texts\n")
-    found = described({"dataset_name": "me/texts"})
-    assert (found["hub"], found["commit"], found["license"]) == (True, commit, "cc-by-4.0")
+    commit, cache = "a" * 40, tmp_path / "datasets--me--texts"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    (cache / "snapshots" / commit).mkdir(parents=True)
+    (cache / "snapshots" / commit / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: en\n---\n# Texts\n")
+    source = described({"dataset_name": "me/texts"})
+    assert (source["hub"], source["commit"], source["license"]) == (True, commit, "cc-by-4.0")
     assert described({"dataset_name": "me/other"})["license"] is None
     assert described({"dataset_name": "../../etc"})["hub"] is False
     assert described({"dataset_name": "me/texts", "dataset_revision": "../../x"})["commit"] is None
-    change(copied, text={"sources": [found]})
+    change(copied, text={"sources": [source]})
     data, body = parts(card(copied))
     assert data["datasets"] == ["me/texts"] and data["model-index"][0]["results"][0]["dataset"]["revision"] == commit
     assert f"dataset of the Hub `me/texts`, commit `{commit}`; license: `cc-by-4.0`, says its own card" in body
-    (place / "snapshots" / commit / "README.md").write_text("---\nlicense: [\n---\n")
+    (cache / "snapshots" / commit / "README.md").write_text("---\nlicense: [\n---\n")
     assert described({"dataset_name": "me/texts"})["license"] is None
 
 

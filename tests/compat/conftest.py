@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "inference"))  # the servers of test_serving
@@ -19,15 +20,17 @@ def made_environment(name: str, packages: list[str], without: tuple[str, ...] = 
     """Make or find the environment `name` with these packages, less those in `without`; return its Python."""
     home, expected = HOME / name, json.dumps([packages, without])
     python, note = home / "bin" / "python", home / "made-of.json"
-    if note.is_file() and note.read_text() == expected:
-        return str(python)
-    shutil.rmtree(home, ignore_errors=True)
-    venv.create(home, with_pip=True)
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", *packages], check=True)
-    if without:
-        subprocess.run([*pip, "uninstall", "--yes", *without], check=True)
-    note.write_text(expected)  # last: an environment left half made is made again
+    HOME.mkdir(parents=True, exist_ok=True)
+    with FileLock(HOME / f"{name}.lock"):  # another suite may be making it
+        if note.is_file() and note.read_text() == expected:
+            return str(python)
+        shutil.rmtree(home, ignore_errors=True)
+        venv.create(home, with_pip=True)
+        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", *packages], check=True)
+        if without:
+            subprocess.run([*pip, "uninstall", "--yes", *without], check=True)
+        note.write_text(expected)  # last: an environment left half made is made again
     return str(python)
 
 

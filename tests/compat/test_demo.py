@@ -24,7 +24,14 @@ from tinygpt_hf.settings.inference import ChatArguments
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(900)]
 
-PACKAGES = ["gradio==6.31.0", "torch==2.13.0", "transformers==5.23.0", "huggingface_hub==2.4.0", "tokenizers==0.23.3"]
+PACKAGES = [
+    "gradio==6.31.0",
+    "torch==2.13.0",
+    "transformers==5.23.0",
+    "huggingface_hub==2.4.0",
+    "tokenizers==0.23.3",
+    "psutil==7.2.2",
+]
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>{{7*7}} ${7*7} **b** `c` &lt;"
 )
@@ -149,7 +156,7 @@ def test_a_mistake_is_a_message(address):
         async with opened(address) as page:
             await page.type("#box textarea", "word " * 400)
             await page.press("#send")
-            await page.until('document.body.innerText.includes("the model\'s context is 256")')
+            await page.until('document.body.innerText.includes("the model\'s context of 256")')
             assert await page.value("document.querySelectorAll('#talk .said').length") == 0
 
     asyncio.run(visit())

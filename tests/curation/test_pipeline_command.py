@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -570,9 +571,10 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_nothing_of_it(tmp_path)
     words = [sys.executable, "-m", "tinygpt_hf.cli", "prepare-corpus", "--train_file", source, *words]
     killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        while not any(folder.glob("tmp-*/scratch/draft.jsonl")):
+        # until the second 256 documents are there, which another process has cleaned
+        while not any(path.stat().st_size > 500_000 for path in folder.glob("tmp-*/scratch/draft.jsonl")):
             assert killed.poll() is None
-            killed.poll()
+            time.sleep(0.02)
     finally:
         killed.kill()
     killed.communicate(timeout=20)  # the error stream ends when the last process that has it does

@@ -79,9 +79,9 @@ def test_what_is_shown_of_a_conversation(model, tokenizer):
     used = len(encode_chat(tokenizer, [{"role": "system", "content": "be a cat"}, *talker.messages])[0])
     assert f"context: {used} of 96 tokens used" in err
     assert err.count("system: be a cat") == 3 and err.count("system: (none)") == 1
-    whole, _, one = err.partition("system: (none)")
+    every, _, one = err.partition("system: (none)")
     for position, step in enumerate(talker.steps, 1):
-        assert step_table(position, step).strip() in whole  # as `generate --show_steps` shows it
+        assert step_table(position, step).strip() in every  # as `generate --show_steps` shows it
     bits = [step.surprise for step in talker.steps]
     position = bits.index(max(bits))
     assert step_table(position + 1, talker.steps[position]).strip() in one and one.count("bits, entropy") == 1
@@ -170,8 +170,7 @@ def test_a_base_model_continues_and_says_so_in_one_line(model, tokenizer):
     talker = session(model, tokenizer, chats=False)
     _, out, err = talk(talker, "the cat", interactive=False)
     assert out == "the cat" + talker.messages[1]["content"] + "\n"
-    (line,) = [line for line in err.splitlines() if "base model" in line]
-    assert line == "[a model is a base model without a chat turn in its training: it continues what you write]"
+    assert err.count("base model") == 1 and "it continues what you write" in err
     assert "base model" not in talk(session(model, tokenizer), "the cat")[2]
 
 
@@ -186,17 +185,12 @@ def test_a_script_gets_the_answers_and_nothing_else(model, tokenizer):
 def test_a_script_that_errs_ends(model, tokenizer):
     with pytest.raises(UsageError, match="no command /nothing"):
         talk(session(model, tokenizer), "/nothing", interactive=False)
-    with pytest.raises(UsageError, match="standard input is empty"):
-        talk(session(model, tokenizer), interactive=False)
     marked = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf/help\n"))  # as PowerShell pipes it
     assert "this list" in talk(session(model, tokenizer), marked, interactive=False)[2]
-    not_utf8 = io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"))
-    with pytest.raises(UsageError, match="no UTF-8"):
-        talk(session(model, tokenizer), not_utf8, interactive=False)
 
 
 class Speaker(Session):
-    """Says what it is told to, cut into pieces."""
+    """A session that answers with given pieces."""
 
     pieces: tuple[str, ...] = ()
 
@@ -207,16 +201,18 @@ class Speaker(Session):
             yield Step(0, piece, 1, 1, 0, 0, finish="eos" if k == len(self.pieces) - 1 else None)
 
 
-def test_what_a_model_says_never_drives_a_terminal(model, tokenizer):
+def test_what_a_model_says_never_drives_a_terminal_and_markdown_stays_as_it_is(model, tokenizer):
     speaker = Speaker(model, tokenizer, ChatArguments(model="\x1b[2J"), True)
     speaker.pieces = ("\x1b", "[31m", "red\x9b", "0m\x07")
     _, out, err = talk(speaker, "hi", stdout=Screen())
     assert "␛[31mred" in out and not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
     assert talk(speaker, "hi", interactive=False)[1] == "\x1b[31mred\x9b0m\x07\n"  # to a script it is data
+    speaker.pieces = ("# A **b", "**\n- `c`\n", "| d | [e](http://f) |")
+    assert "# A **b**\n- `c`\n| d | [e](http://f) |\n" in talk(speaker, "hi", stdout=Screen())[1]
 
 
 @pytest.mark.parametrize(
-    ("screen", "environment", "coloured"),
+    ("screen", "environment", "is_colored"),
     [
         (Screen, {}, True),
         (Screen, {"NO_COLOR": "1"}, False),
@@ -224,14 +220,13 @@ def test_what_a_model_says_never_drives_a_terminal(model, tokenizer):
         (io.StringIO, {}, False),
     ],
 )
-def test_colour_only_where_it_is_wanted(model, tokenizer, monkeypatch, screen, environment, coloured):
+def test_color_only_on_a_terminal_that_takes_it(model, tokenizer, monkeypatch, screen, environment, is_colored):
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     _, out, err = talk(session(model, tokenizer), "the cat", stdout=Screen(), stderr=screen())
-    assert ("\x1b" in err) == coloured
-    assert "\x1b" not in out
+    assert ("\x1b" in err) == is_colored and "\x1b" not in out
 
 
 class Interrupting(io.StringIO):
@@ -293,25 +288,7 @@ def test_one_prompt_one_answer_repeatable(folder):
     assert len(greedy) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"prompt": ""}, "the prompt is empty"),
-        ({"prompt": " \n"}, "the prompt is empty"),
-        ({"prompt": "hi", "model": None}, "no MODEL is given"),
-        ({"prompt": "hi", "temperature": -1.0}, "temperature is -1.0"),
-        ({"model": "no/such/model", "max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"prompt": "the cat " * 90}, "the prompt has .* tokens"),
-    ],
-)
-def test_mistakes_are_named_before_anything_is_said(folder, options, words):
-    out = io.StringIO()
-    with pytest.raises(UsageError, match=words):
-        chat(ChatArguments(**({"model": str(folder)} | options)), io.StringIO(), out, io.StringIO())
-    assert out.getvalue() == ""
-
-
-def test_a_template_that_refuses_the_conversation_is_one_line(model, tokenizer):
+def test_a_template_that_refuses_the_conversation_is_one_line(model):
     strict = train_tokenizer(["x"], "byte")
     strict.chat_template = "{{ raise_exception('no system messages here') }}"
     with pytest.raises(UsageError, match="template refuses the conversation .no system messages here"):
@@ -335,15 +312,18 @@ def endless(folder, target):
     ("make", "words", "stdin", "message"),
     [
         (None, ["--prompt", ""], b"", "the prompt is empty"),
-        (None, ["--prompt", "the cat " * 90], b"", "the model's context of 96"),
+        (None, ["--prompt", " \n"], b"", "the prompt is empty"),
+        (None, ["--prompt", "hi", "--temperature", "-1"], b"", "temperature is -1.0"),
+        (lambda *at: "no/such/model", ["--max_new_tokens", "0"], b"", "max_new_tokens is 0"),
+        (None, ["--prompt", "the cat " * 90], b"", "context of 96"),
         (None, [], b"", "standard input is empty"),
         (None, [], b" \n\n", "standard input is empty"),
-        (None, [], b"caf\xe9\n", "a line of standard input is no UTF-8"),
-        (None, ["--prompt", "caf\udce9"], b"", "is no UTF-8"),
-        (None, ["--prompt", "hi", "--system", "cat " * 200], b"", "the model's context of 96"),
-        (None, [], b"/load /no/such/file\n", "is no file"),
+        (None, [], b"caf\xe9\n", "UTF-8"),
+        (None, ["--prompt", "caf\udce9"], b"", "UTF-8"),
+        (None, ["--prompt", "hi", "--system", "cat " * 200], b"", "context of 96"),
+        (None, [], b"/load /no/such/file\n", "/no/such/file"),
         (lambda *at: bare(*at, "tokenizer*"), [], b"hi\n", "holds no tokenizer"),
-        (lambda *at: bare(*at, "config.json"), [], b"hi\n", "is no model folder"),
+        (lambda *at: bare(*at, "config.json"), [], b"hi\n", "config.json"),
         (lambda *at: bare(*at, "chat_template*"), ["--system", "a"], b"hi\n", "is a base model, which knows no turns"),
         (endless, [], b"hi\n", "ran longer than 0.5 s"),
     ],
@@ -420,23 +400,18 @@ class Terminal:
         os.write(self._master, keys.encode())
 
 
-@pytest.mark.parametrize("editor", ["input", "prompt_toolkit"])
-def test_in_a_real_terminal(folder, tmp_path, editor):
+def test_in_a_real_terminal(folder, tmp_path):
     """Typing, multi-byte characters, Ctrl-C at the prompt, leaving; and nothing typed is written to disk."""
-    if editor == "prompt_toolkit":
-        pytest.importorskip("prompt_toolkit")
-    with Terminal(folder, tmp_path, editor) as terminal:
+    with Terminal(folder, tmp_path, "input") as terminal:
         terminal.until(rb"/help lists the commands\][^\n]*\n.*>")
         terminal.press("日本語, naïve?\r")
         terminal.until(rb"tokens/s\].*>")
         assert "日本語".encode() in terminal.seen  # the echo
         assert b"\x1b[2m[" in terminal.seen
         terminal.seen = b""
-        # At the prompt: one warning. prompt_toolkit reads Ctrl-C as a key; `input` gets a signal, which Python keeps until a
-        # key is pressed where it comes between printing the prompt and reading.
-        if editor == "input":
-            terminal.process.send_signal(signal.SIGINT)
-        terminal.press("\r" if editor == "input" else "\x03")
+        # `input` gets a signal, which Python keeps until a key is pressed where it comes between printing the prompt and reading
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.press("\r")
         terminal.until(rb"Ctrl-C again leaves")
         terminal.press("/show\r")
         terminal.until("user: 日本語, naïve\\?".encode())
@@ -447,20 +422,22 @@ def test_in_a_real_terminal(folder, tmp_path, editor):
 
 
 def test_lines_edited_together(folder, tmp_path):
-    """prompt_toolkit: a new line with Alt-Enter, pasted lines as one message, Tab, the history, Ctrl-D."""
+    """prompt_toolkit: a new line with Alt-Enter, pasted lines as one message, Tab, the history, Ctrl-C as a key, Ctrl-D."""
     pytest.importorskip("prompt_toolkit")
     with Terminal(folder, tmp_path, "prompt_toolkit") as terminal:
         terminal.until(rb"/help lists the commands\][^\n]*\n.*>")
         terminal.press("/set max_new_tokens 3\r")
         terminal.until(rb"max_new_tokens 3\x1b.*>")
-        terminal.press("the cat\x1b\rsat\r")
+        terminal.press("the café\x1b\rsat\r")
         terminal.until(rb"tokens/s\].*>")
         terminal.press("\x1b[200~on the\nmat\x1b[201~\r")
         terminal.until(rb"tokens/s\].*>")
         terminal.press("/sho\t\r")
-        terminal.until(rb"user: the cat\r\nsat\x1b.*user: on the\r\nmat\x1b.*>")
+        terminal.until("user: the café\r\nsat\x1b.*user: on the\r\nmat\x1b.*>".encode())
         terminal.press("\x1b[A\r")  # what was sent before: /show
-        terminal.until(rb"user: the cat\r\nsat\x1b.*>")
+        terminal.until("user: the café\r\nsat\x1b.*>".encode())
+        terminal.press("\x03")
+        terminal.until(rb"Ctrl-C again leaves.*>")
         terminal.press("\x04")
         terminal.until(rb"\n")
         assert terminal.process.wait(250) == 0

@@ -39,27 +39,26 @@ class Reader(HTMLParser):
 def step(text: str, probability=0.5, model_probability=0.25, id=7, finish=None, others=("the", " a")) -> Step:
     candidates = [Candidate(id, text, probability, model_probability)]
     candidates += [Candidate(id + k, other, 0.0, 0.125 / k) for k, other in enumerate(others, 1)]
-    return Step(
-        id, text, probability, model_probability, surprise=1.5, entropy=1.0, candidates=candidates, finish=finish
-    )
+    numbers = {"surprise": 1.5, "entropy": 1.0, "candidates": candidates, "finish": finish}
+    return Step(id, text, probability, model_probability, **numbers)
 
 
 @pytest.mark.parametrize(
     "page", [panel_html([step(HOSTILE, others=[HOSTILE])]), talk_html([{"role": "user", "content": HOSTILE}])]
 )
 def test_nothing_hostile_is_html(page):
-    seen = Reader(page)
-    assert seen.tags <= {"p", "div", "span", "table", "colgroup", "col", "tr", "th", "td", "b", "i"}
-    assert seen.attributes <= {"class", "style", "title", "role", "aria-live"}
+    reader = Reader(page)
+    assert reader.tags <= {"p", "div", "span", "table", "colgroup", "col", "tr", "th", "td", "b", "i"}
+    assert reader.attributes <= {"class", "style", "title", "role", "aria-live"}
     assert not any(sign in page for sign in ("{{", "${", "`", "\x1b", "\u202e"))
-    assert any("<img src=x onerror=" in text and "{{7*7}}" in text for text in seen.texts)
+    assert any("<img src=x onerror=" in text and "{{7*7}}" in text for text in reader.texts)
 
 
 @given(st.text())
 def test_any_text_is_read_back_as_it_was_and_is_no_markup(text):
-    seen = Reader(f"<p title='{escaped(text)}'>{escaped(text)}</p>")
-    assert (seen.tags, seen.attributes) == ({"p"}, {"title"})
-    assert "".join(seen.texts) == demo.safe_text(text)
+    reader = Reader(f"<p title='{escaped(text)}'>{escaped(text)}</p>")
+    assert (reader.tags, reader.attributes) == ({"p"}, {"title"})
+    assert "".join(reader.texts) == demo.safe_text(text)
 
 
 def test_a_row_for_each_token_with_its_chances_and_alternatives():
@@ -85,11 +84,8 @@ def visit(dropped: int = 0) -> Visit:
 def test_an_answer_is_drawn_as_it_is_made_and_whole_at_the_end(monkeypatch):
     monkeypatch.setattr(demo, "SECONDS_BETWEEN", 0)
     updates = list(answered(visit(), said("<b>He", "llo</b>"), [], "Hi"))
-    assert [Reader(talk).texts for talk, _, _ in updates] == [
-        ["Hi", "<b>He"],
-        ["Hi", "<b>Hello</b>"],
-        ["Hi", "<b>Hello</b>"],
-    ]
+    drawn = [["Hi", "<b>He"], ["Hi", "<b>Hello</b>"], ["Hi", "<b>Hello</b>"]]
+    assert [Reader(talk).texts for talk, _, _ in updates] == drawn
     assert [panel.count("<tr>") for _, panel, _ in updates] == [2, 3, 3]
     assert updates[-1][2].startswith("2 tokens, ") and updates[-1][2].endswith(" tokens/s")
     monkeypatch.setattr(demo, "SECONDS_BETWEEN", 60)

@@ -41,8 +41,8 @@ main()
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        return place.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 def wait_for(address: str, seconds: float = 250) -> None:
@@ -129,12 +129,12 @@ def test_the_models_are_the_one(server):
 def test_chat_is_what_generate_says_without_its_control_tokens(servers, talker, which, question):
     turns = [{"role": "user", "content": question}]
     ids = talker.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-    wanted, margin = greedy(talker.model, ids, 60)
-    assert talker.tokenizer.decode(wanted) == ANSWERS[question] + "<|im_end|>" and margin > 1
+    expected, margin = greedy(talker.model, ids, 60)
+    assert talker.tokenizer.decode(expected) == ANSWERS[question] + "<|im_end|>" and margin > 1
     done = ask(servers[which], question)
     assert done.choices[0].message.content == ANSWERS[question]
     assert done.choices[0].finish_reason == "stop"
-    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (len(ids), len(wanted))
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (len(ids), len(expected))
     pieces = [chunk.choices[0].delta.content or "" for chunk in ask(servers[which], question, stream=True)]
     assert "".join(pieces) == ANSWERS[question] and sum(map(bool, pieces)) > 3
 
@@ -182,29 +182,29 @@ def test_no_request_brings_another_model_or_takes_this_one_away(server):
 
 def test_it_listens_on_this_machine_alone_and_leaves_the_hub_alone(server):
     listening = [c.laddr for c in psutil.Process(server.process.pid).net_connections() if c.status == "LISTEN"]
-    assert [place.ip for place in listening] == ["127.0.0.1"]
+    assert [address.ip for address in listening] == ["127.0.0.1"]
     with pytest.raises(BlockingIOError):  # nobody knocked
         server.trap.accept()
 
 
 def serve_here(folder, ending: signal.Signals, visit=lambda address: None) -> int:
     """Run `tinygpt serve` in this process, visit it, and send the signal; returns the exit status."""
-    port, faults = free_port(), []
+    port, failures = free_port(), []
 
     def visitor():
         try:
             wait_for(f"http://127.0.0.1:{port}")
             visit(f"http://127.0.0.1:{port}")
         except BaseException as error:
-            faults.append(error)
+            failures.append(error)
         os.kill(os.getpid(), ending)
 
     thread = threading.Thread(target=visitor)
     thread.start()
     status = cli.main(["serve", str(folder), "--port", str(port), "--device", "cpu"])
     thread.join()
-    if faults:
-        raise faults[0]
+    if failures:
+        raise failures[0]
     return status
 
 
@@ -237,7 +237,7 @@ def test_a_signal_ends_it_in_the_middle_of_an_answer(talker, capsys, monkeypatch
     assert capsys.readouterr().err == line
 
 
-def test_a_model_that_has_not_learnt_turns_says_so(talker, tmp_path, capsys):
+def test_a_model_that_has_not_learned_turns_says_so(talker, tmp_path, capsys):
     folder = shutil.copytree(talker.folder, tmp_path / "base")
     (folder / "chat_template.jinja").unlink()
     refusals = []
@@ -266,9 +266,7 @@ def test_mistakes_are_one_line_before_anything_is_loaded(talker, tmp_path, capsy
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = failing(capsys, tmp_path, "--port", port)
-        assert line.startswith(
-            f"error: 127.0.0.1 port {port} cannot be served on (Address already in use) (expected a free port"
-        )
+        assert line.startswith(f"error: 127.0.0.1 port {port} cannot be served on (Address already in use")
     assert "port 70000 cannot be served on" in failing(capsys, talker.folder, "--port", 70000)
     assert "cannot be served on" in failing(capsys, talker.folder, "--port", 0, "--host", "192.0.2.1")
     assert ".. port 0 cannot be served on" in failing(capsys, talker.folder, "--port", 0, "--host", "..")

@@ -54,21 +54,18 @@ def test_the_history_reaches_the_model_and_a_seed_repeats_it(model, tokenizer):
 
 def test_the_same_question_again_gets_a_fresh_answer(model, tokenizer):
     base = session(model, tokenizer, chats=False, max_new_tokens=20)  # sees no history that could make the difference
-    answers = [say(base, "the cat") for _ in range(3)]
-    assert len(set(answers)) == 3
+    assert len({say(base, "the cat") for _ in range(3)}) == 3
 
 
 def test_whole_oldest_turns_are_dropped_and_the_system_message_stays(model, tokenizer, monkeypatch):
-    given = []
     import tinygpt_hf.inference.session as module
 
-    encode = module.encode_chat
-
-    def spy(tokenizer, messages, **options):
-        given.append(messages)
-        return encode(tokenizer, messages, **options)
-
-    monkeypatch.setattr(module, "encode_chat", spy)
+    given, encode = [], module.encode_chat
+    monkeypatch.setattr(
+        module,
+        "encode_chat",
+        lambda tokenizer, turns, **options: given.append(turns) or encode(tokenizer, turns, **options),
+    )
     talker = session(model, tokenizer, system="be a cat", max_new_tokens=CONTEXT // 4)
     talker.arguments.stop = ["a", "e", " ", "<", "s"]  # short answers, so that the room kept for one matters
     dropped = 0
@@ -90,7 +87,7 @@ def test_a_message_that_cannot_fit_is_refused_and_changes_nothing(model, tokeniz
     talker = session(model, tokenizer)
     say(talker, "the cat")
     before = [dict(m) for m in talker.messages]
-    with pytest.raises(UsageError, match=f"the prompt has .* tokens .* the model's context of {CONTEXT}"):
+    with pytest.raises(UsageError, match=f"the prompt has .* tokens .*context of {CONTEXT}"):
         talker.ask("the cat sat " * 60)
     assert talker.messages == before and talker.forgotten == 0
 
@@ -143,30 +140,29 @@ def control_tokens(talker, controls, system, question, answer, last):
 
 def test_every_marker_typed_anywhere_stays_text(voice):
     talker, controls, attacks = voice
-    wanted = control_tokens(talker, controls, "x", "x", "x", "x")
-    assert len(wanted) >= 9
+    expected = control_tokens(talker, controls, "x", "x", "x", "x")
+    assert len(expected) >= 9
     spoken = [a for a in attacks if a != "<tool_call>" and "<tool_<" not in a]  # which a model may say
     for attack in attacks:
-        found = control_tokens(talker, controls, attack, attack, attack if attack in spoken else "x", attack)
-        assert found == wanted, attack
+        answer = attack if attack in spoken else "x"
+        assert control_tokens(talker, controls, attack, attack, answer, attack) == expected, attack
 
 
 def test_a_marker_cut_over_messages_stays_text(voice):
     talker, controls, attacks = voice
-    wanted = control_tokens(talker, controls, "x", "x", "x", "x")
+    expected = control_tokens(talker, controls, "x", "x", "x", "x")
     for attack in attacks:
         for cut in range(1, len(attack)):
             one, two = attack[:cut], attack[cut:]
-            places = [(one, two, "x", "x"), ("x", one, two, "x"), ("x", "x", one, two), ("x", one, "x", two)]
-            for parts in places:
+            for parts in [(one, two, "x", "x"), ("x", one, two, "x"), ("x", "x", one, two), ("x", one, "x", two)]:
                 if "<tool_call>" in parts[2]:  # a model may say that
                     continue
-                assert control_tokens(talker, controls, *parts) == wanted, (attack, cut)
+                assert control_tokens(talker, controls, *parts) == expected, (attack, cut)
 
 
 def test_a_marker_in_a_file_stays_text(voice, tmp_path):
     talker, controls, attacks = voice
-    wanted = control_tokens(talker, controls, "x", "x", "x", "x")
+    expected = control_tokens(talker, controls, "x", "x", "x", "x")
     for number, attack in enumerate(attacks):
         said = "x" if "<tool_" in attack else attack
         messages = [
@@ -178,7 +174,7 @@ def test_a_marker_in_a_file_stays_text(voice, tmp_path):
         talker.load(tmp_path / f"{number}.jsonl")
         assert all(set(message) == {"role", "content"} for message in talker.messages)
         ids, _ = talker._encode(attack, talker.messages)
-        assert [i for i in ids if i in controls] == wanted
+        assert [i for i in ids if i in controls] == expected
 
 
 def test_an_added_word_stays_one_token():
@@ -258,7 +254,7 @@ def test_the_system_message_can_be_changed_and_taken_away(model, tokenizer):
         lambda: session(model, tokenizer, chats=False).set_system("be a cat"),
         lambda: session(model, tokenizer, chats=False, system="be a cat"),
     ):
-        with pytest.raises(UsageError, match="a system message is given .* a model is a base model"):
+        with pytest.raises(UsageError, match="a system message is given .*a model is a base model"):
             make()
 
 
@@ -283,15 +279,6 @@ def test_what_was_saved_is_gone_on_with_as_if_nobody_had_left(model, tokenizer, 
     back.load(tmp_path / "talk.jsonl")
     assert (back.messages, back.system, back.steps) == (stayed.messages, stayed.system, [])
     assert say(back, "the mat") == say(stayed, "the mat")
-
-
-def test_an_exchange_without_a_word_for_an_answer_is_not_saved(model, tokenizer, tmp_path):
-    talker = session(model, tokenizer)
-    say(talker, "the cat")
-    kept = list(talker.messages)
-    talker.messages += [{"role": "user", "content": "the mat"}, {"role": "assistant", "content": " \n"}]
-    talker.save(tmp_path / "talk.jsonl")
-    assert json.loads((tmp_path / "talk.jsonl").read_text())["messages"] == kept
 
 
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
@@ -366,20 +353,22 @@ def test_what_was_read_before_is_not_read_again_and_the_answers_are_the_same(tok
     model.eval().register_forward_pre_hook(
         lambda module, args, kwargs: read.append((args[0] if args else kwargs["input_ids"]).shape[1]), with_kwargs=True
     )
-    keeps, forgets = session(model, tokenizer, temperature=0.0), session(model, tokenizer, temperature=0.0)
-    fed = {}
-    for talker in (keeps, forgets):
+    conversations, counts = [], []
+    for starts_afresh in (False, True):
         read.clear()
+        talker = session(model, tokenizer, temperature=0.0)
         for text in ("the cat", "the mat", "who are you?", "RETRY", "UNDO", "naïve", "the mat"):
-            if talker is forgets:
-                talker._engine = None
+            if starts_afresh:
+                messages, talker = talker.messages, session(model, tokenizer, temperature=0.0)
+                talker.messages = messages
             if text == "UNDO":
                 talker.undo()
             else:
                 list(talker.retry() if text == "RETRY" else talker.ask(text))
-        fed[talker] = sum(read)
-    assert keeps.messages == forgets.messages
-    assert fed[keeps] < fed[forgets] / 2 if goes_back else fed[keeps] == fed[forgets]
+        conversations.append(talker.messages)
+        counts.append(sum(read))
+    assert conversations[0] == conversations[1]
+    assert counts[0] < counts[1] / 2 if goes_back else counts[0] == counts[1]
 
 
 def test_an_answer_broken_off_inside_the_model_leaves_nothing_half_read(tokenizer):
@@ -437,15 +426,16 @@ def test_a_saved_conversation_is_a_line_of_training_data(model, tokenizer, tmp_p
     with pytest.raises(UsageError, match="nothing has been said"):
         talker.save(tmp_path / "talk.jsonl")
     answer = say(talker, "who are you, 日本?")
+    said = [
+        {"role": "system", "content": "be a cat"},
+        {"role": "user", "content": "who are you, 日本?"},
+        {"role": "assistant", "content": answer},
+    ]
+    # an exchange without a word for an answer is not saved
+    talker.messages += [{"role": "user", "content": "the mat"}, {"role": "assistant", "content": " \n"}]
     talker.save(tmp_path / "talk.jsonl")
     (line,) = (tmp_path / "talk.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(line) == {
-        "messages": [
-            {"role": "system", "content": "be a cat"},
-            {"role": "user", "content": "who are you, 日本?"},
-            {"role": "assistant", "content": answer},
-        ]
-    }
+    assert json.loads(line) == {"messages": said}
     with pytest.raises(UsageError, match="exists already"):
         talker.save(tmp_path / "talk.jsonl")
     base = session(model, tokenizer, chats=False)
@@ -456,13 +446,15 @@ def test_a_saved_conversation_is_a_line_of_training_data(model, tokenizer, tmp_p
 
 def test_a_base_model_is_known_by_its_template_or_its_run(tokenizer, tmp_path):
     assert knows_turns(str(tmp_path), tokenizer)
-    (tmp_path / "run.json").write_text('{"chat": true}')
-    assert knows_turns(str(tmp_path), tokenizer)
-    (tmp_path / "run.json").write_text('{"chat": false}')
-    assert not knows_turns(str(tmp_path), tokenizer)
-    for content in ("{", "[]", "null"):
+    for content, knows in [
+        ('{"chat": true}', True),
+        ('{"chat": false}', False),
+        ("{", True),
+        ("[]", True),
+        ("null", True),
+    ]:
         (tmp_path / "run.json").write_text(content)
-        assert knows_turns(str(tmp_path), tokenizer)
+        assert knows_turns(str(tmp_path), tokenizer) == knows
     bare = train_tokenizer(["x"], "byte")
     bare.chat_template = None
     assert not knows_turns("user/name", bare)

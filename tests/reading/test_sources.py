@@ -4,7 +4,6 @@ import bz2
 import contextlib
 import functools
 import gzip
-import hashlib
 import http.server
 import json
 import lzma
@@ -16,11 +15,11 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from hub_server import HubServer, Repository
 from pyarrow import parquet
 
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import decoding, discovery
-from tinygpt_hf.reading.discovery import find_files
 from tinygpt_hf.reading.sources import (
     Source,
     documents,
@@ -263,15 +262,15 @@ def test_contradictions_are_refused(settings, words):
 
 
 def test_toyland_by_name():
-    (source,) = training_sources(DataArguments(dataset_name="toyland", max_train_samples=5), seed=3)
-    found = list(documents(source))
-    assert len(found) == 5 and found == list(documents(source))
-    assert found != list(
-        documents(training_sources(DataArguments(dataset_name="toyland", max_train_samples=5), seed=4)[0])
-    )
+    def toyland(seed=3, **settings) -> list[dict]:
+        (source,) = training_sources(DataArguments(dataset_name="toyland", **settings), seed=seed)
+        return list(documents(source))
+
+    first = toyland(max_train_samples=5)
+    assert len(first) == 5 and first == toyland(max_train_samples=5) != toyland(seed=4, max_train_samples=5)
     for settings in ({"max_train_samples": None}, {"max_train_samples": 5, "dataset_split": "test"}):
         with pytest.raises(UsageError, match="toyland has no"):
-            list(documents(training_sources(DataArguments(dataset_name="toyland", **settings))[0]))
+            toyland(**settings)
 
 
 def test_a_fingerprint_follows_the_content_and_not_the_place(tmp_path):
@@ -311,11 +310,32 @@ def test_the_validation_source_is_read_like_the_training_text(tmp_path):
 # The network, played on loopback.
 
 
+class Files(http.server.SimpleHTTPRequestHandler):
+    """Serve a folder; `has_dates`: say when a file changed. What was asked for is kept in `asked`."""
+
+    has_dates = True
+    asked: list[str] = []
+
+    def log_message(self, *args):
+        pass
+
+    def send_header(self, name, value):
+        if self.has_dates or name != "Last-Modified":
+            super().send_header(name, value)
+
+    def send_head(self):
+        self.asked.append(f"{self.command} {self.path}")
+        return self.send_error(500) if "broken" in self.path else super().send_head()
+
+
+class Undated(Files):
+    has_dates = False
+
+
 @contextlib.contextmanager
 def served(handler):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
@@ -323,99 +343,72 @@ def served(handler):
         server.server_close()
 
 
-class QuietFiles(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        if "broken" in self.path:
-            self.send_error(500)
-        else:
-            super().do_GET()
-
-
 @pytest.fixture
-def online(monkeypatch):
-    """The libraries may reach loopback; everything else of a test's environment stays as it is."""
+def online(monkeypatch, tmp_path):
+    """Let the libraries reach loopback; return a context that serves `tmp_path` and gives the address."""
     import datasets
     import huggingface_hub.constants
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return lambda handler=Files: served(functools.partial(handler, directory=str(tmp_path)))
+
+
+def another_process() -> None:
+    discovery._download.cache_clear()
 
 
 def test_urls_are_downloaded_once_and_read_like_files(tmp_path, online):
     (tmp_path / "t.txt").write_bytes(b"over\r\nthe wire\t")
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(FORMATS[".csv"](["x", "y"])))
-    with served(functools.partial(QuietFiles, directory=str(tmp_path))) as address:
-        assert read(f"{address}/t.txt") == ["over\r\nthe wire\t"]
-        assert read(f"{address}/t.csv.gz?download=true", tmp_path / "t.txt") == ["x", "y", "over\r\nthe wire\t"]
-        first = find_files((f"{address}/t.txt",))
-        assert first == find_files((f"{address}/t.txt",)) and first[0].path.endswith("t.txt")
+    Files.asked.clear()
+    with online() as address:
+        for _ in range(3):
+            another_process()
+            assert [read(f"{address}/t.txt") for _ in range(2)] == [["over\r\nthe wire\t"]] * 2
+        assert Files.asked.count("GET /t.txt") == 1
         assert fingerprint(Source(files=(f"{address}/t.txt",)))["files"][0]["size"] == 15
-        assert "cannot be downloaded" in refused(f"{address}/none.txt") and "404" in refused(f"{address}/none.txt")
-        assert "cannot be downloaded" in refused(f"{address}/broken.txt")
-        assert "unknown ending" in refused(f"{address}/t.bin")
+        source = settled(Source(files=(f"{address}/t.csv.gz?token=abcdefgh",)))
+        name = f"{address}/t.csv.gz?token=<redacted>"
+        rows = [(d["text"], d["origin"]) for d in documents(source)]
+        assert rows == [("x", f"{name}, row 0"), ("y", f"{name}, row 1")], "no secret, no path of this machine"
+        assert fingerprint(source)["files"][0]["name"] == name
+        for wrong, words in {
+            "none.txt": "404",
+            "broken.txt": "cannot be downloaded",
+            "t.bin": "unknown ending",
+        }.items():
+            assert words in refused(f"{address}/{wrong}")
     assert "cannot be downloaded" in refused(f"{address}/gone.txt")
 
 
-def test_documents_from_a_url_say_so_without_its_secrets_nor_a_path_of_this_machine(tmp_path, online):
-    (tmp_path / "t.csv").write_text("text\nx\ny\n")
-    with served(functools.partial(QuietFiles, directory=str(tmp_path))) as address:
-        source = settled(Source(files=(f"{address}/t.csv?token=abcdefgh",)))
-        name = f"{address}/t.csv?token=<redacted>"
-        assert [d["origin"] for d in documents(source)] == [f"{name}, row 0", f"{name}, row 1"]
-        (file,) = fingerprint(source)["files"]
-        assert file["name"] == name and file["size"] == 9
-
-
-class NoDates(QuietFiles):
-    def send_header(self, name, value):
-        if name != "Last-Modified":
-            super().send_header(name, value)
-
-
-@pytest.mark.parametrize("handler", [QuietFiles, NoDates])
+@pytest.mark.parametrize("handler", [Files, Undated])
 def test_a_url_whose_text_changed_is_downloaded_again(tmp_path, online, handler):
     path = tmp_path / "t.txt"
-    with served(functools.partial(handler, directory=str(tmp_path))) as address:
+    with online(handler) as address:
         for text, second in (("one", 10), ("two", 20)):  # of one length
             path.write_text(text)
             os.utime(path, (second, second))
-            discovery._download.cache_clear()  # another process
+            another_process()
             assert read(f"{address}/t.txt") == [text]
 
 
-def test_a_url_is_asked_once_and_loaded_once(tmp_path, online):
-    asked = []
-
-    class Counted(QuietFiles):
-        def send_head(self):
-            asked.append(self.command)
-            return super().send_head()
-
+def test_without_the_network_an_earlier_copy_is_read_with_a_remark(tmp_path, online):
     (tmp_path / "t.txt").write_text("text")
-    with served(functools.partial(Counted, directory=str(tmp_path))) as address:
-        for _ in range(3):
-            discovery._download.cache_clear()
-            assert [read(f"{address}/t.txt") for _ in range(2)] == [["text"]] * 2
-    assert asked.count("GET") == 1
-
-
-def test_without_the_network_the_copy_of_an_earlier_time_is_read_and_that_is_said(tmp_path, online):
-    (tmp_path / "t.txt").write_text("text")
-    with served(functools.partial(QuietFiles, directory=str(tmp_path))) as address:
+    with online() as address:
         source = Source(files=(f"{address}/t.txt",))
         before = fingerprint(source)
         assert remarks([source]) == []
-    discovery._download.cache_clear()
+    another_process()
     assert fingerprint(source) == before and read(f"{address}/t.txt") == ["text"]
     (line,) = remarks([source])
     assert line.startswith(f"{address}/t.txt cannot be asked (") and "): the copy of 20" in line
 
 
-def test_offline_is_said(tmp_path):
+def test_offline_a_url_or_a_dataset_is_refused_in_one_line():
     assert "ffline" in refused("http://127.0.0.1:9/t.txt")
+    with pytest.raises(UsageError, match="the dataset 'somebody/none' cannot be loaded"):
+        list(documents(Source(dataset_name="somebody/none")))
 
 
 HUB_CARD = """---
@@ -431,55 +424,6 @@ HUB_FILES = {
     "train.jsonl": b'{"text": "one\\r\\n"}\n{"text": "two"}\n{"text": "three"}\n',
     "chats.jsonl": (json.dumps({"messages": MESSAGES}) + "\n").encode(),
 }
-
-
-class TinyHub(http.server.BaseHTTPRequestHandler):
-    """Serve as much of the Hub's API as `load_dataset` needs for one public dataset."""
-
-    commit = "1" * 40
-
-    def log_message(self, *args):
-        pass
-
-    def reply(self, code, body=b"{}", **headers):
-        self.send_response(code)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path, api = self.path.partition("?")[0], "/api/datasets/somebody/small"
-        files = "/datasets/somebody/small/resolve/"
-        entries = [
-            {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-            for name, data in HUB_FILES.items()
-        ]
-        if path.startswith(f"{api}/tree/") and path.count("/") == 6:
-            self.reply(200, json.dumps(entries).encode(), Content_Type="application/json")
-        elif path == api or path.startswith(f"{api}/revision/"):
-            facts = {
-                "id": "somebody/small",
-                "sha": self.commit,
-                "siblings": [{"rfilename": name} for name in HUB_FILES],
-            }
-            self.reply(200, json.dumps(facts).encode(), Content_Type="application/json")
-        elif path.startswith(files) and path.rpartition("/")[2] in HUB_FILES:
-            data, code = HUB_FILES[path.rpartition("/")[2]], 200
-            tag = f'"{hashlib.sha1(data).hexdigest()}"'
-            headers = {"ETag": tag, "X-Repo-Commit": self.commit, "Accept-Ranges": "bytes"}
-            if requested := self.headers.get("Range"):
-                begin, _, end = requested.removeprefix("bytes=").partition("-")
-                begin, end = int(begin), min(int(end or len(data) - 1), len(data) - 1)
-                headers["Content-Range"] = f"bytes {begin}-{end}/{len(data)}"
-                data, code = data[begin : end + 1], 206
-            self.reply(code, data, **headers)
-        else:
-            self.reply(404, X_Error_Code="EntryNotFound" if files in path else "RepoNotFound")
 
 
 HUB_READER = """
@@ -500,9 +444,11 @@ for wrong in ({"dataset_name": "somebody/none"}, {"dataset_split": "x"}, {"datas
 
 
 def test_a_dataset_of_the_hub_by_name_whole_and_streamed(tmp_path):
-    with served(TinyHub) as address:
-        offline = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
-        environment = {**os.environ, **offline, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path)}
+    with HubServer() as hub:
+        hub.repositories["datasets", "somebody/small"] = repository = Repository("somebody", private=False)
+        repository.add("main", "put", HUB_FILES)
+        online = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_ENDPOINT": hub.endpoint}
+        environment = {**os.environ, **online, "HF_HOME": str(tmp_path)}
         done = subprocess.run([sys.executable, "-c", HUB_READER], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     small, chats, streamed, streamed_chats, *errors = map(json.loads, done.stdout.splitlines())
@@ -557,11 +503,6 @@ def test_a_dataset_is_asked_for_with_all_its_names(monkeypatch):
     assert [d["text"] for d in documents(source)] == ["a", "b"]
     assert asked == [(("a/b", "c"), {"split": "test", "revision": "r", "streaming": False})]
     assert fingerprint(source) == {**settings, "text_column": "body", "max_samples": 2}
-
-
-def test_offline_a_dataset_is_refused_in_one_line():
-    with pytest.raises(UsageError, match="the dataset 'somebody/none' cannot be loaded"):
-        list(documents(Source(dataset_name="somebody/none")))
 
 
 def test_a_dataset_that_could_be_opened_before_is_tried_again(monkeypatch):

@@ -235,26 +235,6 @@ def test_default_then_file_then_flag(config):
     assert "warmup_steps" not in read.given and read.config == path
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("training:\n  seed: 1\n  seed: 2\n", "line 3: the key 'seed' is given twice"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "line 2: aliases"),
-        ("? [a, b]\n: 1\n", "a key is no word"),
-        ("training: {seed: 1\n", "no readable YAML"),
-        ("\ttraining: 1\n", "no readable YAML"),
-        ("training: {}\n---\ndata: {}\n", "no readable YAML"),
-        ("- training\n", "holds a list"),
-        ("just words\n", "holds a str"),
-        ("training: {seed: 1}\n".encode("utf-16"), "cannot be read"),
-        (bytes(range(256)), "cannot be read"),
-    ],
-)
-def test_a_broken_file_is_one_line(config, text, words):
-    (line,) = problems(["--config", config(text)])
-    assert words in line
-
-
 def test_an_empty_file_and_a_byte_order_mark_are_fine(config):
     assert parse(TRAINING, ["--config", config("")]) == parse(TRAINING, [])
     assert parse(TRAINING, ["--config", config("\ufefftraining: {seed: 1}")])[TrainingArguments].seed == 1

@@ -10,6 +10,7 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tinygpt_hf import cli
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.tokenizing import tokenizer as module
 from tinygpt_hf.tokenizing.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS
@@ -183,13 +184,22 @@ def test_bad_sizes_and_texts():
 
 
 NONE = "no tokenizer could be loaded"
+HOSTILE = [  # changes of a good tokenizer.json
+    lambda core: core["added_tokens"][0].update(id=-1),
+    lambda core: core["model"]["merges"].append(["q", "zzzzz"]),
+    lambda core: core.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),  # a panic in Rust
+    lambda core: core.update(
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": "(("}, "behavior": "Isolated", "invert": False}
+    ),
+    lambda core: core.update(model={"type": "BPE", "vocab": {}, "merges": 5}),
+]
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
         ({}, NONE),
-        *(({"tokenizer.json": data}, NONE) for data in (b"{", b"{}", b"[]", bytes(range(256)), b"[" * 100_000)),
+        *(({"tokenizer.json": data}, NONE) for data in (b"{", b"{}", b"[]", bytes(range(256)), b"[" * 10**5, *HOSTILE)),
         ({"tokenizer.json": None, "tokenizer_config.json": b"[1]"}, NONE),
         ({"tokenizer.json": None}, "has no end-of-text token"),
         ({"tokenizer.json": None, "tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["x.Y", "x.Y"]}}'}, NONE),
@@ -197,7 +207,12 @@ NONE = "no tokenizer could be loaded"
 )
 def test_a_folder_that_holds_no_valid_tokenizer_is_one_line(reopened, tmp_path, capfd, files, words):
     for name, data in files.items():
-        (tmp_path / name).write_bytes((reopened["bpe"] / name).read_bytes() if data is None else data)
+        if not isinstance(data, bytes):
+            core, change = json.loads((reopened["bpe"] / name).read_text()), data
+            if change:
+                change(core)
+            data = json.dumps(core).encode()
+        (tmp_path / name).write_bytes(data)
     with pytest.raises(UsageError) as caught:
         load_tokenizer(str(tmp_path))
     assert words in str(caught.value) and "\n" not in str(caught.value)
@@ -281,3 +296,17 @@ def test_a_text_longer_than_a_piece_is_sampled_in_pieces():
 def test_measuring_says_nothing_about_long_texts(tokenizers, caplog, capfd):
     bytes_per_token(tokenizers["bpe"], ["long text " * 1000])
     assert caplog.text == "" and capfd.readouterr().err == ""
+
+
+def test_a_tokenizer_that_claims_a_billion_tokens_or_pads_to_a_billion_allocates_nothing(tmp_path, tokenizers, capsys):
+    tokenizers["bpe"].save_pretrained(tmp_path / "t")
+    path = tmp_path / "t" / "tokenizer.json"
+    core = json.loads(path.read_text())
+    core["model"]["vocab"] |= {"Ġzebra": 10**9, "Z": 4 * 10**9}
+    pad = {"strategy": {"Fixed": 10**12}, "direction": "Left", "pad_to_multiple_of": None}
+    core["padding"] = pad | {"pad_id": 0, "pad_type_id": 0, "pad_token": "<|pad|>"}
+    path.write_text(json.dumps(core))
+    (tmp_path / "a.txt").write_text("Zebras " * 200)
+    words = ["--train_file", str(tmp_path / "a.txt"), "--tokenizer_name", str(tmp_path / "t"), "--max_steps", "1"]
+    assert cli.main(["train", *words, "--block_size", "8", "--output_dir", str(tmp_path / "run")]) == 2
+    assert "numbers its" in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -1,11 +1,11 @@
 """Gather everything a model card says: while a run ends, from its text and rows; later, from the files of its folder.
 
-    known = provenance(folder, rows, tokenizer)      # for run.json: {"text": {...}, "copies": {...}}
+    facts = provenance(folder, rows, tokenizer)      # for run.json: {"text": {...}, "copies": {...}}
     run = Run(Path("runs/mine"))
     run.record["result"]["eval_loss"], run.setting("training", "optim")
 
-A folder may be old, damaged or changed by somebody. So a file is fitted to a shape when it is read: what the shape names is taken
-where it has the type that the shape names, and is None or empty elsewhere. Secrets in it are hidden.
+A folder may be old, damaged or changed by somebody. So a file is fitted to a shape when it is read: a value that has the type the
+shape names is taken, any other is None or empty. Secrets are hidden.
 """
 
 import glob
@@ -33,9 +33,9 @@ from tinygpt_hf.settings.hub import check_repository
 from tinygpt_hf.settings.parsing import load_yaml
 
 SECTIONS = {group.section: group for group in (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)}
-PLACES = {"output_dir", "overwrite", "resume_from_checkpoint"}  # of the machine it ran on, not of the model
+OF_THE_MACHINE = {"output_dir", "overwrite", "resume_from_checkpoint"}  # settings that tell nothing of the model
 FILES_KEPT = 20
-LARGEST = 1e13  # no run has a larger number, and so many seconds are still a duration
+LARGEST = 1e13  # no run has a larger number, and timedelta takes that many seconds
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -74,11 +74,11 @@ CONFIG |= _each(str, "position_embedding_type norm_type mlp_type")
 
 
 def fitted(value, shape):
-    """Take what has the shape of a JSON value: a type, a list of objects, or values by name ({str: ...}: by any name)."""
+    """Take of a JSON value what has the shape: a type, a list of objects, or values by name ({str: ...}: by any name)."""
     if isinstance(shape, dict):
-        known = value if isinstance(value, dict) else {}
-        names = known if str in shape else shape
-        return {name: fitted(known.get(name), shape.get(name, shape.get(str))) for name in names}
+        values = value if isinstance(value, dict) else {}
+        names = values if str in shape else shape
+        return {name: fitted(values.get(name), shape.get(name, shape.get(str))) for name in names}
     if isinstance(shape, list):
         entries = value if isinstance(value, list) else []
         return [fitted(entry, shape[0]) for entry in entries if isinstance(entry, dict)]
@@ -88,7 +88,7 @@ def fitted(value, shape):
 
 
 class Run:
-    """The facts of a run folder: `record` of run.json, `config`, `settings` of run.yaml, the `lines` of the log."""
+    """Hold the facts of a run folder: `record` of run.json, `config`, `settings` of run.yaml, the `lines` of the log."""
 
     def __init__(self, folder: Path):
         self.name = redacted(folder.resolve().name)
@@ -102,8 +102,8 @@ class Run:
 
         self.sources, result = self.record["text"]["sources"], self.record["result"]
         self.is_toyland = bool(self.sources) and {source["dataset_name"] for source in self.sources} == {"toyland"}
-        known = {entry["name"]: entry for entry in self.record["baselines"] if entry["loss"] is not None}
-        self.baselines = {name: known[name] for name in ("uniform", "unigram", "trigram") if name in known}
+        by_name = {entry["name"]: entry for entry in self.record["baselines"] if entry["loss"] is not None}
+        self.baselines = {name: by_name[name] for name in ("uniform", "unigram", "trigram") if name in by_name}
         self.copies = {name: number or 0 for name, number in self.record["copies"].items()}
         evaluations = [line for line in self.lines if line["eval_loss"] is not None]
         self.evaluation = evaluations[-1] if evaluations else fitted(None, LINE)
@@ -117,9 +117,9 @@ class Run:
 
         pushed = fitted(_json(folder / "hub.json"), {"pushed": {str: dict}})["pushed"]
         names = [key.partition("@")[0] for key in pushed]
-        own = [name for name in names if name.rpartition("-")[0] not in names]  # alice/mine-data only went along
-        known = (self.setting("training", "hub_model_id"), *own[-1:])
-        self.hub_model_id = next((name for name in known if is_hub_name(name, owned=True)), None)
+        own = [name for name in names if name.rpartition("-")[0] not in names]  # not alice/mine-data beside alice/mine
+        candidates = (self.setting("training", "hub_model_id"), *own[-1:])
+        self.hub_model_id = next((name for name in candidates if is_hub_name(name, owned=True)), None)
 
     def setting(self, section: str, name: str):
         """Look a setting up in run.yaml; else it is its default."""
@@ -128,13 +128,13 @@ class Run:
         return given.get(name, default) if isinstance(given, dict) else default
 
     def settings_by(self, changed: bool) -> dict[str, dict]:
-        """Choose, by section, the settings that differ from the default, or the others; places on the machine are left out."""
+        """Choose, by section, the settings that differ from the default, or the others; those of the machine are left out."""
         chosen: dict[str, dict] = {}
         for section, group in SECTIONS.items():
             given, defaults = self.settings.get(section), vars(group())
             for name, value in given.items() if isinstance(given, dict) else ():
-                if name in defaults and name not in PLACES and (value != defaults[name]) == changed:
-                    chosen.setdefault(section, {})[name] = _without_place(value)
+                if name in defaults and name not in OF_THE_MACHINE and (value != defaults[name]) == changed:
+                    chosen.setdefault(section, {})[name] = _without_folders(value)
         return chosen
 
     @property
@@ -165,7 +165,7 @@ def is_hub_name(name, owned: bool = False) -> bool:
 
 
 def _object(read: Callable) -> dict:
-    """Call what reads a JSON object; what is missing or damaged is an empty one."""
+    """Call what reads a JSON object; return an empty one where it is missing or damaged."""
     try:
         value = read()
     except (UsageError, OSError, ValueError, RecursionError):
@@ -177,12 +177,12 @@ def _json(path: Path) -> dict:
     return _object(lambda: json.loads(path.read_bytes()))
 
 
-def _without_place(value):
-    """Shorten a path that begins at the root or the home of a machine to its last part: the rest tells about the machine."""
+def _without_folders(value):
+    """Shorten a path that begins at the root or the home of a machine to its last part; the rest tells about the machine."""
     if isinstance(value, list):
-        return [_without_place(inner) for inner in value]
+        return [_without_folders(inner) for inner in value]
     if isinstance(value, dict):
-        return {key: _without_place(inner) for key, inner in value.items()}
+        return {key: _without_folders(inner) for key, inner in value.items()}
     if isinstance(value, str) and "://" not in value and (value.startswith(("/", "~", "..")) or ":\\" in value):
         return Path(value.replace("\\", "/")).name
     return value
@@ -210,17 +210,17 @@ def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = Non
     """Look up what a run was made from, for its run.json, while everything is at hand.
 
     Sources and sizes of the text come from the row folder `rows`; how much of the last samples in the log of `folder` stands in
-    that text is counted. Nothing is asked over the network: the license of a dataset, and which commit of it or of `base_model`
-    was read, the Hub's own cache knows.
+    that text is counted. Nothing is fetched: the license of a dataset, and which commit of it or of `base_model` was read, are
+    looked up in the Hub's cache.
     """
     train = sorted((rows / "train").glob("window-*")) or [rows / "train"]  # windows: the text was streamed
     manifests = [storage.read_json(part / "manifest.json") for part in (*train, rows / "validation")]
-    known, run = manifests[0], Run(folder)
-    sources = known.get("sources", ())
+    manifest, run = manifests[0], Run(folder)
+    sources = manifest.get("sources", ())
     text: dict[str, Any] = {"train": _sizes(manifests[:-1]), "validation": _sizes(manifests[-1:])}
-    text |= {"sources": [described(source) for source in sources], "split": known.get("split")}
-    if known.get("validation"):
-        text["validation_source"] = described(known["validation"])
+    text |= {"sources": [described(source) for source in sources], "split": manifest.get("split")}
+    if manifest.get("validation"):
+        text["validation_source"] = described(manifest["validation"])
     text["corpora"] = corpora(run, sources)
     facts: dict[str, Any] = {"text": text}
     samples = [sample["text"] for sample in run.evaluation["samples"]]
@@ -238,10 +238,10 @@ def _sizes(manifests: list[dict]) -> dict:
     """Sum what rows hold, those of windows taken together: each begins with the last id of the one before."""
     sizes = {name: manifests[0].get(name) for name in SIZES}
     for more in manifests[1:]:
-        again = {"num_documents": 1, "num_tokens": 1, "num_target_tokens": int("mask.bin" not in more["files"])}
+        twice = {"num_documents": 1, "num_tokens": 1, "num_target_tokens": int("mask.bin" not in more["files"])}
         for name in SIZES:
             if sizes[name] is not None:
-                sizes[name] += more.get(name, 0) - again.get(name, 0)
+                sizes[name] += more.get(name, 0) - twice.get(name, 0)
     return sizes
 
 
@@ -251,8 +251,8 @@ def described(source: dict) -> dict:
     if "files" in source:
         files = source["files"]
         shown["files"] = [{"name": file["name"], "size": file["size"]} for file in files[:FILES_KEPT]]
-        known = [file["size"] for file in files if file["size"] is not None]  # of parquet behind a URL nobody asked
-        shown |= {"num_files": source.get("num_files", len(files)), "size": sum(known)}
+        sizes = [file["size"] for file in files if file["size"] is not None]  # unknown for parquet behind a URL
+        shown |= {"num_files": source.get("num_files", len(files)), "size": sum(sizes)}
     name = source.get("dataset_name")
     if name and name != "toyland":
         commit, license = cached(name, "dataset", source.get("dataset_revision"))
@@ -278,36 +278,36 @@ def cached(name: str, kind: str, revision: str | None = None) -> tuple[str | Non
     except OSError:
         return None, None
     try:
-        known = (metadata_load(folder / "snapshots" / commit / "README.md") or {}).get("license")
+        stated = (metadata_load(folder / "snapshots" / commit / "README.md") or {}).get("license")
     except (OSError, ValueError, RecursionError, yaml.YAMLError):  # somebody's card
-        known = None
-    words = [word for word in (known if isinstance(known, list) else [known]) if isinstance(word, str)]
+        stated = None
+    words = [word for word in (stated if isinstance(stated, list) else [stated]) if isinstance(word, str)]
     return commit, ", ".join(words) or None
 
 
 def corpora(run: Run, sources: list[dict]) -> list[dict]:
-    """Read what the corpus.json of each prepared corpus says of the files, as far as the settings name its place.
+    """Read what the corpus.json of each prepared corpus says of the files, as far as the settings name its folder.
 
-    A corpus is known by the sha256 of its files, so a folder that was written anew since is not taken for it.
+    A corpus is known by the sha256 of its files, so a folder that was written again since is not taken for it.
     """
     hashes = {file.get("sha256") for source in sources for file in source.get("files", ())}
     entries = [run.setting("data", "train_file"), *(e.get("train_file") for e in run.setting("data", "sources") or ())]
     names = [str(name) for entry in entries for name in (entry if isinstance(entry, list) else [entry]) if name]
-    places = [Path(place) for name in names for place in ([name] if Path(name).exists() else glob.glob(name))]
-    found: dict[Path, dict] = {}
-    for place in map(Path.resolve, places):
-        for path in (place / CORPUS, *(above / CORPUS for above in place.parents[:2]), *place.rglob(CORPUS)):
-            if path not in found and path.is_file():
-                found[path] = _corpus(path, hashes)
-    return [known for known in found.values() if known]
+    paths = [Path(path).resolve() for name in names for path in ([name] if Path(name).exists() else glob.glob(name))]
+    records: dict[Path, dict] = {}
+    for given in paths:
+        for path in (given / CORPUS, *(above / CORPUS for above in given.parents[:2]), *given.rglob(CORPUS)):
+            if path not in records and path.is_file():
+                records[path] = _corpus(path, hashes)
+    return [record for record in records.values() if record]
 
 
 def _corpus(path: Path, hashes: set[str]) -> dict:
-    """Read the card's part of a corpus.json; nothing where none of its data has one of the hashes."""
+    """Read the card's part of a corpus.json; return nothing where none of its data has one of the hashes."""
     try:
-        known = storage.read_json(path)
-        files = {file["sha256"] for name, file in known["files"].items() if name.startswith("data/")}
-        shown = {name: known.get(name) for name in CORPUS_PART} | {"preset": known["settings"]["corpus"]["preset"]}
+        facts = storage.read_json(path)
+        files = {file["sha256"] for name, file in facts["files"].items() if name.startswith("data/")}
+        shown = {name: facts.get(name) for name in CORPUS_PART} | {"preset": facts["settings"]["corpus"]["preset"]}
     except (RunError, OSError, LookupError, TypeError, AttributeError):
         return {}
     return shown if hashes & files else {}

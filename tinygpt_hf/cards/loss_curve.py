@@ -1,4 +1,4 @@
-"""The loss over the steps of a run as an SVG picture: training a line, validation dots, baselines dashed. Numbers only.
+"""Draw the loss over the steps of a run as SVG: training a line, validation dots, baselines dashed. Numbers only.
 
 svg = loss_curve({"": lines_of_log_jsonl}, {"unigram": 5.1})     # None where there is nothing to draw
 """
@@ -13,17 +13,17 @@ MOST_POINTS = 600  # more than the picture has pixels for
 
 
 def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None = None) -> str | None:
-    """A picture of runs by name, each the objects of a log.jsonl with `step` and `loss` or `eval_loss`."""
-    drawn = {name: (_points(lines, "loss"), _points(lines, "eval_loss")) for name, lines in runs.items()}
-    points = [point for curves in drawn.values() for curve in curves for point in curve]
+    """Draw runs by name, each the objects of a log.jsonl with `step` and `loss` or `eval_loss`; None if none has a loss."""
+    curves_of = {name: (_points(lines, "loss"), _points(lines, "eval_loss")) for name, lines in runs.items()}
+    points = [point for curves in curves_of.values() for curve in curves for point in curve]
     last = int(max((step for step, _ in points), default=0))
     if last <= 0:
         return None
-    known = baselines or {}
-    losses = [loss for _, loss in points] + list(known.values())
+    baselines = baselines or {}
+    losses = [loss for _, loss in points] + list(baselines.values())
     low, high, tick = _scale(min(losses), max(losses))
 
-    def place(step: float, loss: float) -> tuple[float, float]:
+    def position(step: float, loss: float) -> tuple[float, float]:
         x = LEFT + (WIDTH - LEFT - RIGHT) * step / last
         return round(x, 1), round(TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low), 1)
 
@@ -33,22 +33,22 @@ def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None =
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
     for k in range(round((high - low) / tick) + 1):
-        x, y = place(0, low + k * tick)
+        x, y = position(0, low + k * tick)
         out.append(f'<path d="M{x} {y}H{end}" stroke="#ddd"/>')
         out.append(f'<text x="{x - 8}" y="{y + 4}" text-anchor="end">{low + k * tick:g}</text>')
     for step in range(0, last + 1, max(1, last // 5)):
-        x, y = place(step, low)
+        x, y = position(step, low)
         out.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{step}</text>')
-    for name, loss in known.items():
-        x, y = place(0, loss)
+    for name, loss in baselines.items():
+        x, y = position(0, loss)
         out.append(f'<path d="M{x} {y}H{end}" stroke="#888" stroke-dasharray="4 4"/>')
         out.append(f'<text x="{x + 4}" y="{y - 3}" fill="#888" {HALO}>{escape(name)}</text>')
-    for number, (name, (training, validation)) in enumerate(drawn.items()):
+    for number, (name, (training, validation)) in enumerate(curves_of.items()):
         color = COLORS[number % len(COLORS)]
         if training:
-            path = " L".join(f"{x} {y}" for x, y in (place(*point) for point in training))
+            path = " L".join(f"{x} {y}" for x, y in (position(*point) for point in training))
             out.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
-        for x, y in (place(*point) for point in validation):
+        for x, y in (position(*point) for point in validation):
             out.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{color}"/>')
         text = escape(f"{name}: " if name else "") + "line training, dots validation loss (nats per token) over steps"
         out.append(
@@ -58,14 +58,14 @@ def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None =
 
 
 def _points(lines: list[dict], key: str) -> list[tuple[int, float]]:
-    """(step, loss), at most as many as can be told apart, the last always."""
-    found = [(line["step"], line[key]) for line in lines if None not in (line.get("step"), line.get(key))]
-    every = -(-len(found) // MOST_POINTS) or 1
-    return found[::-1][::every][::-1]
+    """Select (step, loss) of a run, at most as many as can be told apart, always the last."""
+    points = [(line["step"], line[key]) for line in lines if None not in (line.get("step"), line.get(key))]
+    every = -(-len(points) // MOST_POINTS) or 1
+    return points[::-1][::every][::-1]
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
-    """Bounds around the values and the distance between grid lines: 1, 2 or 5 times a power of ten, at most seven of them."""
+    """Choose bounds around the values and the distance of grid lines: 1, 2 or 5 times a power of ten, at most seven lines."""
     span = max(high - low, 1e-3)
     power = 10.0 ** math.floor(math.log10(span / 6))
     tick = next(power * k for k in (1, 2, 5, 10) if power * k >= span / 6)

@@ -3,9 +3,9 @@
     write_card(Path("runs/mine"), "me/my-model")     # README.md and loss_curve.svg, unless a person wrote that README.md
     text = corpus_card(facts)                        # from the facts of a corpus.json
 
-A template is read as the card it makes. What it prints of a run stays a value, whatever a file, a dataset or a sample is called:
-a number is written as one, everything else as a code span. In a code span, and in a code block (`| block`), there is no HTML, no
-link, no emphasis and no end but the fence chosen here. Only the words of the template itself are Markdown.
+A template reads as the card it makes. What it prints of a run stays a value, whatever a file, a dataset or a sample is called: a
+number is written as one, everything else as a code span. A code span and a code block (`| block`) have no HTML, no link, no
+emphasis and no end but the fence chosen here. Only the words of the template itself are Markdown.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ _OWN_LINE = "<!-- tinygpt_hf made this card from the run; change anything, and i
 def write_card(folder: Path, model_id: str | None = None) -> bool:
     """Write README.md and loss_curve.svg into a run folder. `model_id` is its name on the Hub, where it has one.
 
-    False, and nothing done, where a person wrote the README.md, where the folder is no run's, and where its record is gone
-    but not the card that was made of it.
+    Returns False, with nothing done, where a person wrote the README.md, where the folder is not a run's, and where its record
+    is gone but not the card that was made of it.
     """
     run = Run(folder)
     if not is_ours(folder) or not (run.is_recorded or run.settings and not (folder / README).exists()):
@@ -82,22 +82,22 @@ def _own_line(text: str) -> str:
 
 
 def _picture(run: Run) -> str | None:
-    return loss_curve({"": run.lines}, {name: known["loss"] for name, known in run.baselines.items()})
+    return loss_curve({"": run.lines}, {name: baseline["loss"] for name, baseline in run.baselines.items()})
 
 
 def model_card(run: Run, model_id: str | None = None) -> str:
     """Make the card of a run. It shows loss_curve.svg, which `write_card` writes beside it, if the log has a loss."""
-    known = next((name for name in (model_id, run.hub_model_id) if is_hub_name(name)), None)
-    name = known or run.name
+    hub_name = next((name for name in (model_id, run.hub_model_id) if is_hub_name(name)), None)
+    name = hub_name or run.name
     title = Markup(name) if re.fullmatch("[A-Za-z0-9/-]+", name) else name
-    values = {"run": run, "title": title, "model": Markup(known or "MODEL"), "has_name": bool(known)}
+    values = {"run": run, "title": title, "model": Markup(hub_name or "MODEL"), "has_name": bool(hub_name)}
     values |= {"stock_class": STOCK_CLASSES.get(run.equal_to), "has_curve": _picture(run) is not None}
-    text = _rendered(ModelCard, metadata(run, known), "model_card.md.jinja", values)
+    text = _rendered(ModelCard, metadata(run, hub_name), "model_card.md.jinja", values)
     return f"{text}\n{_own_line(text)}\n"
 
 
 def metadata(run: Run, model_id: str | None = None) -> ModelCardData:
-    """Make what the Hub reads: library, task, tags, license, language, data sets, base model and results, where they are known."""
+    """Make what the Hub reads: library, task, tags, license, language, datasets, base model and results, where known."""
     result, base = run.record["result"], run.record["base_model"]
     about: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text generation", **_held_out(run)}
     values = {kind: result[f"eval_{kind}"] for kind in METRICS if result[f"eval_{kind}"] is not None}
@@ -121,12 +121,12 @@ def metadata(run: Run, model_id: str | None = None) -> ModelCardData:
 
 def _stated(license, languages) -> dict:
     """Name a license and languages as the Hub takes them; what it would refuse is left out."""
-    found = {}
+    stated = {}
     if isinstance(license, str) and LICENSE.fullmatch(license):
-        found = {"license": license} if license in LICENSES else {"license": "other", "license_name": license}
+        stated = {"license": license} if license in LICENSES else {"license": "other", "license_name": license}
     languages = languages if isinstance(languages, list) else [languages]
-    known = [word for word in languages if isinstance(word, str) and LANGUAGE.fullmatch(word)]
-    return found | ({"language": known} if known else {})
+    codes = [word for word in languages if isinstance(word, str) and LANGUAGE.fullmatch(word)]
+    return stated | ({"language": codes} if codes else {})
 
 
 def _hub_datasets(run: Run) -> list[str]:
@@ -141,8 +141,8 @@ def _held_out(run: Run) -> dict[str, Any]:
         config, commit = (
             run.sources[0][name] and line(run.sources[0][name]) for name in ("dataset_config_name", "commit")
         )
-        found = {"dataset_type": datasets[0], "dataset_name": f"{datasets[0]}, held-out part"}
-        return found | {"dataset_config": config, "dataset_revision": commit}
+        name = f"{datasets[0]}, held-out part"
+        return {"dataset_type": datasets[0], "dataset_name": name, "dataset_config": config, "dataset_revision": commit}
     if run.is_toyland:
         return {"dataset_type": "toyland", "dataset_name": "Toyland of tinygpt_hf, held-out part"}
     names = [file["name"] or "" for source in run.sources for file in source["files"]]
@@ -153,11 +153,11 @@ def _held_out(run: Run) -> dict[str, Any]:
 def corpus_card(facts: dict) -> str:
     """Make the card of a prepared corpus from the facts of its corpus.json."""
     kinds = [kind for kind in ("text", "messages") if any(name.startswith(f"data/{kind}-") for name in facts["files"])]
-    places = {"default" if len(kinds) == 1 else kind: f"data/{kind}-*" for kind in kinds}
+    paths = {"default" if len(kinds) == 1 else kind: f"data/{kind}-*" for kind in kinds}
     if any(name.startswith("excluded/") for name in facts["files"]):
-        places["excluded"] = "excluded/*"
+        paths["excluded"] = "excluded/*"
     configs: list[dict[str, Any]] = [
-        {"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in places.items()
+        {"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in paths.items()
     ]
     configs[0]["default"] = True
     data = DatasetCardData(

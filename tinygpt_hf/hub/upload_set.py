@@ -107,7 +107,7 @@ def check_secrets(upload: UploadSet) -> None:
         if path.name.endswith(TEXTS):
             where = _secret_in_text(path)
         else:
-            where = _secret_in(_strings(_metadata_of_weights(path))) if is_weights else None
+            where = _secret_in(_strings(_metadata_of(path))) if is_weights else None
         if where is None and not is_weights and _holds(path, known):
             where = "it is a token or password that this process knows"
         if where is not None:
@@ -208,8 +208,9 @@ def _secret_in(texts) -> str | None:
     return f"{place}, after {printable(before)!r}" if before else place
 
 
-def _metadata_of_weights(path: Path) -> dict:
-    """Read what a safetensors file says besides its numbers; its header was checked before."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length)).get("__metadata__", {})
+def _metadata_of(weights: Path) -> dict:
+    """Read what a safetensors file says besides its numbers."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="numpy") as file:
+        return file.metadata() or {}

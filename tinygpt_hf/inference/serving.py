@@ -89,8 +89,8 @@ def within_bounds(model, tokenizer):
             if given >= longest:
                 raise ValueError(f"the prompt has {given} tokens and the model's context is {longest}")
             settings.max_new_tokens = min(settings.max_new_tokens or longest, longest - given)
-        wishes = engine_wishes(settings, model.generation_config) if isinstance(engine, Engine) else None
-        if wishes is None or len(inputs["input_ids"]) > 1:
+        wishes = engine_wishes(settings, model.generation_config)
+        if wishes is None or not isinstance(engine, Engine) or len(inputs["input_ids"]) > 1:
             return generate(**inputs)
         return answer_by_engine(engine, inputs["input_ids"][0].tolist(), *wishes, inputs.get("streamer"))
 

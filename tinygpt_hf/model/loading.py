@@ -88,21 +88,17 @@ def choose_device(requested: str) -> str:
 
 def check_model(model: ModelArguments, data: DataArguments) -> None:
     """Refuse an impossible shape, or weights that are not there, before the text is read."""
-    from transformers import AutoConfig
     from transformers.activations import ACT2FN
 
     from tinygpt_hf.model.conversion import refuse_other_arithmetic
 
-    name = model.model_name_or_path
-    if name:
-        with _loading_errors(name):
-            config = AutoConfig.from_pretrained(checked_folder(name), trust_remote_code=False)
-        if config.model_type not in CONTINUED:
+    if name := model.model_name_or_path:
+        _, net = open_pretrained(name, device_map="meta")  # names and shapes only: nothing is read yet
+        if net.config.model_type not in CONTINUED:
             expected = f"one of {', '.join(CONTINUED)}, which training goes on from"
-            raise UsageError(f"{name} is a {config.model_type}", expected, "name a model of these kinds")
-        if config.model_type != "tinygpt":
-            refuse_other_arithmetic(config)
-        open_pretrained(name, device_map="meta")  # names and shapes only: nothing is read yet
+            raise UsageError(f"{name} is a {net.config.model_type}", expected, "name a model of these kinds")
+        if net.config.model_type != "tinygpt":
+            refuse_other_arithmetic(net.config)
     elif model.hidden_act is not None and model.hidden_act not in ACT2FN:
         raise UsageError(f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)}", "choose one of them")
     else:

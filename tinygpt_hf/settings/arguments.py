@@ -12,7 +12,8 @@ from typing import ClassVar, Literal
 def setting(default, help: str, **metadata):
     """Make a dataclass field with a line of help; lists and dicts get a fresh copy each.
 
-    `metadata`: bounds of a number (at_least, above, at_most, below: checks.py), or `positional` (parsing.py).
+    `metadata`: bounds of a number (at_least, above, at_most, below: checks.py); `positional` (parsing.py); `free`: a resumed run
+    may have another value (training/).
     """
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
@@ -31,14 +32,12 @@ class ModelArguments:
         "n_positions": "max_position_embeddings",
     }
 
-    model_name_or_path: str | None = setting(
-        None, "continue from these weights (folder or Hub id) instead of from scratch"
-    )
+    model_name_or_path: str | None = setting(None, "continue from these weights (folder or id); default: from scratch")
     hidden_size: int | None = setting(None, "width of the model; default 128", at_least=1)
     num_hidden_layers: int | None = setting(None, "number of layers; default 3", at_least=1)
     num_attention_heads: int | None = setting(None, "attention heads per layer; default hidden_size / 64", at_least=1)
     num_key_value_heads: int | None = setting(
-        None, "key/value heads (fewer than heads: grouped-query attention)", at_least=1
+        None, "key/value heads; fewer than heads: grouped-query attention", at_least=1
     )
     head_dim: int | None = setting(None, "width of one head; default hidden_size / num_attention_heads", at_least=1)
     intermediate_size: int | None = setting(
@@ -61,9 +60,7 @@ class ModelArguments:
         "the same for the embeddings; default 0.3, which trains faster, with tie_word_embeddings initializer_range",
     )
     rms_norm_eps: float = setting(1e-6, "epsilon of either normalization", above=0)
-    rope_parameters: dict | None = setting(
-        None, 'rotary settings, e.g. {"rope_theta": 10000.0, "rope_type": "default"}'
-    )
+    rope_parameters: dict | None = setting(None, 'rotary settings, e.g. {"rope_theta": 1e4, "rope_type": "default"}')
 
 
 @dataclass
@@ -73,7 +70,7 @@ class DataArguments:
     section: ClassVar[str] = "data"
 
     train_file: list[str] = setting(
-        [], "text files, globs, folders or URLs (.txt .md .py .jsonl .csv .parquet, also .gz .zst)"
+        [], "text files, globs, folders, URLs (.txt .md .py .jsonl .csv .parquet, .gz .zst)"
     )
     validation_file: list[str] = setting([], "validation text; default: split off the training text")
     dataset_name: str | None = setting(None, "Hub dataset, or `toyland`, the embedded corpus")
@@ -103,7 +100,7 @@ class DataArguments:
         None, "with streaming: rows of at most this many tokens on the disk at a time; default: all rows are kept"
     )
     max_train_samples: int | None = setting(
-        None, "use only the first N documents (for toyland: how many to write)", at_least=1
+        None, "use the first N documents only; for toyland: how many to write", at_least=1
     )
     validation_split: Literal["hash", "tail"] | None = setting(
         None,
@@ -117,15 +114,13 @@ class DataArguments:
         "wrap",
         "wrap: documents end to end, cut anywhere; bestfit: those that fit a row in full, with padding at its end",
     )
-    shift_rows: bool = setting(
-        True, "cut the text into rows at another offset in every epoch (with packing wrap, without streaming)"
-    )
+    shift_rows: bool = setting(True, "cut rows at another offset in every epoch (packing wrap, no streaming)")
     document_mask: bool = setting(False, "no attention across the documents of a row; positions restart at each")
     rows: str | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
     num_proc: int | None = setting(
-        None, "processes that tokenize or clean; default one per core; the result is the same", at_least=1
+        None, "processes that tokenize or clean; default one per core", at_least=1, free=True
     )
-    show_rows: int = setting(0, "print this many rows as text before training", at_least=0)
+    show_rows: int = setting(0, "print this many rows as text before training", at_least=0, free=True)
 
     @property
     def sliding(self) -> bool:
@@ -141,13 +136,11 @@ class TokenizerArguments:
 
     tokenizer_name: str | None = setting(None, "an existing tokenizer (folder or Hub id)")
     tokenizer_type: Literal["bpe", "char", "byte"] | None = setting(
-        None, "train one: byte-level BPE, characters or bytes"
+        None, "train one: byte-level BPE, characters, bytes"
     )
     vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; default 2048")
     min_frequency: int = setting(2, "a pair of symbols must occur this often to be merged", at_least=1)
-    max_train_bytes: int = setting(
-        100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text", at_least=1
-    )
+    max_train_bytes: int = setting(100_000_000, "train on about this many bytes taken evenly from the text", at_least=1)
 
     @property
     def wanted(self) -> bool:
@@ -162,9 +155,9 @@ class OutputArguments:
     section: ClassVar[str] = "training"
 
     output_dir: str | None = setting(
-        None, "folder to write; default runs/<name of the config file, else of the first text>"
+        None, "folder to write; default runs/<name of the config, else of the first text>", free=True
     )
-    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh")
+    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh", free=True)
     seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout", at_least=0)
 
 
@@ -182,15 +175,13 @@ class TrainingArguments(OutputArguments):
     num_train_epochs: float | None = setting(None, "times to go through the rows", above=0)
     max_train_tokens: int | None = setting(None, "tokens to train on", at_least=1)
     per_device_train_batch_size: int | None = setting(
-        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1
+        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1, free=True
     )
     per_device_eval_batch_size: int | None = setting(
-        None, "rows per batch of evaluation; default as in training", at_least=1
+        None, "rows per batch of evaluation; default as in training", at_least=1, free=True
     )
-    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1)
-    optim: Literal["muon", "adamw"] = setting(
-        "muon", "muon: hidden matrices by Muon, the rest by AdamW; adamw: all by AdamW"
-    )
+    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1, free=True)
+    optim: Literal["muon", "adamw"] = setting("muon", "muon: hidden matrices by Muon, rest by AdamW; adamw: all by it")
     learning_rate: float | None = setting(
         None,
         "peak learning rate of AdamW; default 0.008, times 256/width if wider; 0.003 with model_name_or_path or optim adamw",
@@ -203,12 +194,12 @@ class TrainingArguments(OutputArguments):
         at_least=0,
     )
     adam_beta1: float | None = setting(
-        None, "AdamW's beta1; default 0.8, with model_name_or_path 0.9", at_least=0, below=1
+        None, "beta1 of AdamW; default 0.8, with model_name_or_path 0.9", at_least=0, below=1
     )
     adam_beta2: float = setting(0.95, "AdamW's beta2", at_least=0, below=1)
     adam_epsilon: float = setting(1e-8, "AdamW's epsilon", at_least=0)
     muon_momentum: float | None = setting(
-        None, "Muon's momentum; default 0.9, with model_name_or_path 0.95", at_least=0, below=1
+        None, "momentum of Muon; default 0.9, with model_name_or_path 0.95", at_least=0, below=1
     )
     lora_r: int | None = setting(
         None,
@@ -237,40 +228,50 @@ class TrainingArguments(OutputArguments):
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
         "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train")
-    torch_compile: bool = setting(False, "compile the model (worth its minute of start-up on GPUs and long runs)")
-    gradient_checkpointing: bool = setting(False, "trade time for memory")
-    nonfinite: str = setting(
-        "stop", "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps"
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train", free=True)
+    torch_compile: bool = setting(
+        False, "compile the model (worth its minute of start-up on GPUs and long runs)", free=True
     )
-    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0)
-    logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1)
+    gradient_checkpointing: bool = setting(False, "trade time for memory", free=True)
+    nonfinite: str = setting(
+        "stop",
+        "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps",
+        free=True,
+    )
+    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0, free=True)
+    logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1, free=True)
     eval_steps: int | None = setting(
-        None, "steps between evaluations; default a tenth of the run; 0: at the end only", at_least=0
+        None, "steps between evaluations; default a tenth of the run; 0: only at the end", at_least=0, free=True
     )
     eval_rows: int | None = setting(
         None,
         "validation rows of an evaluation before the last; default what keeps them below a tenth of the time; 0: all",
         at_least=0,
+        free=True,
     )
     save_steps: int | None = setting(
-        None, "steps between checkpoints; default as eval_steps; 0: at the end only", at_least=0
+        None, "steps between checkpoints; default as eval_steps; 0: only at the end", at_least=0, free=True
     )
-    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)")
+    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)", free=True)
     resume_from_checkpoint: str = setting(
-        "auto", "auto: the newest valid one of the folder; none: start again; or a folder"
+        "auto", "auto: newest valid one of the folder; none: start again; or a path", free=True
     )
     sample_prompts: list[str] = setting(
-        [], "continued at every evaluation; default: the beginnings of validation documents"
+        [], "continued at every evaluation; default: starts of validation documents", free=True
     )
     sample_tokens: int | None = setting(
-        None, "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none", at_least=0
+        None,
+        "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none",
+        at_least=0,
+        free=True,
     )
-    license: str | None = setting(None, "license of the model, for its card: as the Hub calls it, e.g. apache-2.0")
-    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en")
-    data_license: str | None = setting(None, "license of the training text, for the card, in your words")
+    license: str | None = setting(
+        None, "license of the model, for its card: as the Hub calls it, e.g. apache-2.0", free=True
+    )
+    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en", free=True)
+    data_license: str | None = setting(None, "license of the training text, for the card, in your words", free=True)
     push_to_hub: bool = setting(
-        False, "push the last weights while training goes on, and the best to the branch `best`"
+        False, "push the last weights during training, and the best to the branch `best`", free=True
     )
-    hub_model_id: str | None = setting(None, "where to: user/name")
-    hub_private_repo: bool = setting(False, "only you can see it")
+    hub_model_id: str | None = setting(None, "where to: user/name", free=True)
+    hub_private_repo: bool = setting(False, "only you can see it", free=True)

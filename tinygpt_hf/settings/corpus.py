@@ -43,9 +43,7 @@ class CorpusArguments:
     preset: Literal["prose", "code", "chat", "none"] = setting("prose", "which rules are on; each can be set by itself")
     output_format: Literal["parquet", "jsonl"] = setting("parquet", "what the shards under data/ are")
     shard_megabytes: int = setting(256, "a shard is closed when it holds this many megabytes of text", at_least=1)
-    tokenizer_name: str | None = setting(
-        None, "count tokens and unknown characters with this tokenizer (folder, Hub id)"
-    )
+    tokenizer_name: str | None = setting(None, "count tokens and unknown characters with this tokenizer (folder or id)")
     seed: int = setting(42, "seed of toyland, and of the choice among documents")
     license: str | None = setting(None, "license of the corpus, for its card: as the Hub calls it, e.g. cc-by-4.0")
     rights: str | None = setting(None, "why you may use and pass on this text, in your words, for the card")

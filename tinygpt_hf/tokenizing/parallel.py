@@ -19,16 +19,12 @@ import numpy as np
 
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.tokenizing.encode import Encoded, PlainTokenizer, encode, plain_facts
+from tinygpt_hf.tokenizing.process_map import all_cores
 
 BATCHES_HERE = 4  # this many are encoded in our own process first
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tinygpt_hf.tokenizing.parallel import serve; serve()"
 )
-
-
-def all_cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def encode_all(

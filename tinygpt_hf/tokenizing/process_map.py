@@ -17,10 +17,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.tokenizing.parallel import all_cores
 
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -28,6 +27,11 @@ PROGRAM = (
 )
 # There are as many processes as cores, so each uses one thread.
 ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def all_cores() -> int:
+    """Count the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(
@@ -81,7 +85,7 @@ class _Workers:
     def _take_process(self) -> None:
         self._own.process = self._free.pop()
 
-    def submit(self, batch):
+    def submit(self, batch) -> Future:
         return self._threads.submit(self._call, batch)
 
     def _call(self, batch):

@@ -42,7 +42,6 @@ def train_tokenizer(
     `vocab_size` and `min_frequency` are for `bpe`; its vocabulary is smaller if the text has no more pairs that occur
     `min_frequency` times. `max_length` becomes `model_max_length`.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     texts = iter(texts)
@@ -50,40 +49,9 @@ def train_tokenizer(
     if first is None:
         raise UsageError("the text is empty", "text to train a tokenizer on", "name files that hold some")
     texts = itertools.chain([first], texts)
-    if tokenizer_type == "char":
-        characters = Counter()
-        for text in texts:
-            characters.update(text)
-        byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-        vocabulary = [*SPECIAL_TOKENS, *byte_tokens, *sorted(characters)]
-        core = Tokenizer(
-            models.BPE(
-                vocab={token: k for k, token in enumerate(vocabulary)}, merges=[], byte_fallback=True, fuse_unk=False
-            )
-        )
-        core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-        core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-        core.add_special_tokens(list(SPECIAL_TOKENS))
-    else:
-        core = Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-        core.decoder = decoders.ByteLevel()
-        if tokenizer_type == "bpe" and vocab_size < SMALLEST_BPE:
-            raise UsageError(
-                f"--vocab_size is {vocab_size}",
-                f"at least {SMALLEST_BPE}: 256 bytes and {len(SPECIAL_TOKENS)} special tokens come before the first merge",
-                f"use at least {SMALLEST_BPE}, or --tokenizer_type byte",
-            )
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size if tokenizer_type == "bpe" else SMALLEST_BPE,
-            min_frequency=min_frequency,
-            special_tokens=list(SPECIAL_TOKENS),
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        core.train_from_iterator(texts if tokenizer_type == "bpe" else (next(texts),), trainer)
-        for _ in texts:  # bytes need no training, but an unreadable source is an error here as well
-            pass
+    core = (
+        _char_core(texts) if tokenizer_type == "char" else _byte_core(texts, tokenizer_type, vocab_size, min_frequency)
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token=END_OF_TEXT,
@@ -95,6 +63,46 @@ def train_tokenizer(
         clean_up_tokenization_spaces=False,
         model_max_length=max_length,
     )
+
+
+def _char_core(texts: Iterable[str]):
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    characters: Counter = Counter()
+    for text in texts:
+        characters.update(text)
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    vocabulary = {token: k for k, token in enumerate([*SPECIAL_TOKENS, *byte_tokens, *sorted(characters)])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, fuse_unk=False))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    core.add_special_tokens(list(SPECIAL_TOKENS))
+    return core
+
+
+def _byte_core(texts: Iterator[str], tokenizer_type: str, vocab_size: int, min_frequency: int):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if tokenizer_type == "bpe" and vocab_size < SMALLEST_BPE:
+        raise UsageError(
+            f"--vocab_size is {vocab_size}",
+            f"at least {SMALLEST_BPE}: 256 bytes and {len(SPECIAL_TOKENS)} special tokens come before the first merge",
+            f"use at least {SMALLEST_BPE}, or --tokenizer_type byte",
+        )
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size if tokenizer_type == "bpe" else SMALLEST_BPE,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts if tokenizer_type == "bpe" else (next(texts),), trainer)
+    for _ in texts:  # bytes need no training, but an unreadable source is an error here as well
+        pass
+    return core
 
 
 def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
