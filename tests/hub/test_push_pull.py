@@ -265,7 +265,9 @@ PASSES = [
 ]
 
 
-@pytest.mark.parametrize("method, path, fault, slept", PASSES, ids=lambda value: getattr(value, "__name__", str(value))[:40])
+@pytest.mark.parametrize(
+    "method, path, fault, slept", PASSES, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 def test_a_failure_that_passes_is_waited_for(client, hub, model, method, path, fault, slept):
     hub.fault(method, path, **fault)
     answer = client.push(model)
@@ -291,7 +293,9 @@ LASTS = [
 ]
 
 
-@pytest.mark.parametrize("method, path, fault, said", LASTS, ids=lambda value: getattr(value, "__name__", str(value))[:40])
+@pytest.mark.parametrize(
+    "method, path, fault, said", LASTS, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 def test_a_failure_that_lasts_is_a_line_and_the_same_command_then_works(client, hub, model, method, path, fault, said):
     hub.fault(method, path, times=10**6, **fault)
     line = client.push(model).failed(1)
@@ -331,7 +335,9 @@ PULL_PASSES = [
 ]
 
 
-@pytest.mark.parametrize("method, path, fault", PULL_PASSES, ids=lambda value: getattr(value, "__name__", str(value))[:40])
+@pytest.mark.parametrize(
+    "method, path, fault", PULL_PASSES, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 def test_a_pull_ends_with_the_bytes_of_the_hub(client, hub, model_folder, method, path, fault):
     hub.put("alice/tiny", {name: (model_folder / name).read_bytes() for name in client.SENT})
     hub.fault(method, path, **fault)
