@@ -161,7 +161,7 @@ def train(settings: Settings) -> None:
 )
 def generate(settings: Settings) -> None:
     """Continue a prompt."""
-    from tinygpt_hf.inference.generation import generate
+    from tinygpt_hf.inference.samples import generate
 
     generate(settings[GenerateArguments], write, to_terminal=sys.stdout.isatty())
 

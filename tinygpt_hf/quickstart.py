@@ -85,14 +85,15 @@ def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict[str, 
     `rows`: the folder of the training rows, in which copies are looked for.
     """
     from tinygpt_hf.evaluation.memorization import copies
-    from tinygpt_hf.inference.batched import complete_all
+    from tinygpt_hf.inference.generation import complete_all
+    from tinygpt_hf.inference.sampling import Sampling
     from tinygpt_hf.toyland import corpus as toyland
     from tinygpt_hf.toyland.coherence import incoherence
 
     openings = toyland.story_openings(2, STORIES)
     before = [tokenizer.eos_token_id]  # as before every document: without it, this could be the end of an answer
     prompts = [before + tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
-    made = complete_all(model, tokenizer, prompts, STORY_TOKENS, temperature=0.7, top_k=50)
+    made = complete_all(model, tokenizer, prompts, Sampling(temperature=0.7, top_k=50), max_new_tokens=STORY_TOKENS)
     stories = [opening + rest for opening, rest in zip(openings, made, strict=True)]
     cut_off = [len(tokenizer(rest, add_special_tokens=False)["input_ids"]) >= STORY_TOKENS for rest in made]
     coherent = [not incoherence(story, cut) for story, cut in zip(stories, cut_off, strict=True)]
@@ -122,14 +123,16 @@ def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict[str, 
     `heard`: (role, content) of every message of the training text.
     """
     from tinygpt_hf.evaluation.answers import is_right
-    from tinygpt_hf.inference.batched import complete_all
+    from tinygpt_hf.inference.generation import complete_all
+    from tinygpt_hf.inference.sampling import Sampling
     from tinygpt_hf.tokenizing.chat_template import encode_chat
     from tinygpt_hf.toyland import corpus as toyland
 
     candidates = toyland.questions(3, 2 * QUESTIONS)
     questions = [q for q in candidates if ("user", q["messages"][0]["content"]) not in heard][:QUESTIONS]
     prompts = [encode_chat(tokenizer, question["messages"], add_generation_prompt=True)[0] for question in questions]
-    answers = [answer.strip() for answer in complete_all(model, tokenizer, prompts, ANSWER_TOKENS)]
+    answers = complete_all(model, tokenizer, prompts, Sampling(temperature=0), max_new_tokens=ANSWER_TOKENS)
+    answers = [answer.strip() for answer in answers]
     right = [
         is_right(answer, q["answer"], q["accept"], " ".join(message["content"] for message in q["messages"]))
         for answer, q in zip(answers, questions, strict=True)

@@ -1,5 +1,6 @@
 """Generation: the library's greedy tokens, steps that show what is drawn, seeds that repeat, texts that end in time."""
 
+import json
 import math
 
 import pytest
@@ -12,9 +13,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate, generate_steps, sample_text
+from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate_steps, sample_text
+from tinygpt_hf.inference.samples import generate
 from tinygpt_hf.inference.sampling import Sampling, next_token_distribution
+from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import GenerateArguments
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
@@ -307,3 +311,68 @@ def test_a_prompt_file_must_be_text(folder, tmp_path):
 
 def test_whitespace_is_a_prompt():
     check_prompt("\n")
+
+
+def test_a_list_of_prompts_is_answered_line_by_line(folder, tmp_path):
+    prompts = ["the cat", "日本 on", "\nwho", "the cat", "s" * 30]
+    asked, told = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    asked.write_text(
+        "\n".join(json.dumps({"prompt": prompt, "id": 1}) for prompt in prompts) + "\n\n", encoding="utf-8"
+    )
+    options = {"prompt_file": str(asked), "max_new_tokens": 9, "seed": 4, "num_return_sequences": 2}
+    samples, shown = run(folder, **options, output_file=str(told))
+    lines = told.read_bytes().decode()
+    assert shown == safe_text(lines)
+    answers = [json.loads(line) for line in lines.split("\n")[:-1]]
+    assert [answer["prompt"] for answer in answers] == [prompt for prompt in prompts for _ in range(2)]
+    assert samples == [answer["prompt"] + answer["text"] for answer in answers]
+    assert len({answer["text"] for answer in answers}) > 5
+    alone, _ = run(folder, prompt="the cat", max_new_tokens=9, seed=4, num_return_sequences=2)
+    assert alone == samples[:2]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"prompt": "a"}\n["b"]', "line 2 of .*list.jsonl is no"),
+        ('{"prompt": ""}', "line 1 of .*list.jsonl is no"),
+        ('{"prompt": 3}', "line 1 of"),
+        ('{"text": "a"}', "line 1 of"),
+        ("a story", "line 1 of"),
+        (json.dumps({"prompt": "a\ud800"}), "line 1 of"),
+        ("[" * 100_000, "line 1 of"),
+        (json.dumps({"prompt": "a"}) + "\n" + json.dumps({"prompt": "the cat " * 50}), "line 2: the prompt has"),
+        ("\n \n", "the prompt is empty"),
+    ],
+)
+def test_a_faulty_list_of_prompts_names_the_line_and_writes_nothing(folder, tmp_path, content, words):
+    (tmp_path / "list.jsonl").write_text(content, encoding="utf-8")
+    options = {"prompt_file": str(tmp_path / "list.jsonl"), "output_file": str(tmp_path / "out.jsonl")}
+    with pytest.raises(UsageError, match=words):
+        run(folder, **options)
+    with pytest.raises(UsageError, match="--show_steps is given" if words.startswith("line 1") else words):
+        run(folder, **options, **({"show_steps": True} if words.startswith("line 1") else {}))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_interrupted_command_keeps_the_samples_that_are_done(tokenizer, tmp_path):
+    told = tmp_path / "out.txt"
+    model = TinyGPTForCausalLM(
+        TinyGPTConfig(n_layer=1, n_embd=16, n_head=2, vocab_size=len(tokenizer), n_positions=CONTEXT)
+    )
+    opinionated(model).save_pretrained(tmp_path / "ours")
+    tokenizer.save_pretrained(tmp_path / "ours")
+    options = {"prompt": "the cat", "max_new_tokens": 12, "num_return_sequences": 5, "stop": ["e", "a"]}
+    samples, shown = run(tmp_path / "ours", **options)
+    assert [shown.index(f"--- sample {k} of 5 ---\n{safe_text(text)}") for k, text in enumerate(samples, 1)] == sorted(
+        shown.index(f"--- sample {k} of 5 ---") for k in range(1, 6)
+    )  # made together, shown one after another
+
+    def interrupt(text):
+        if text.startswith("--- sample 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "ours", interrupt, **options, output_file=str(told))
+    kept = told.read_bytes().decode()
+    assert kept == "".join(f"--- sample {k} of 5 ---\n{text}\n" for k, text in enumerate(samples[:2], 1))

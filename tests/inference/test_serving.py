@@ -17,7 +17,9 @@ from types import SimpleNamespace
 import openai
 import psutil
 import pytest
+import torch
 from talker import ANSWERS, CONTEXT, STORY, greedy, train_talker
+from transformers import GenerationConfig
 
 from tinygpt_hf import cli
 from tinygpt_hf.export import stock as stock_format
@@ -274,3 +276,47 @@ def test_mistakes_are_one_line_before_anything_is_loaded(talker, tmp_path, capsy
     assert "chat template" in failing(capsys, endless, "--port", 0)
     monkeypatch.setattr("transformers.utils.import_utils.is_serve_available", lambda: False)
     assert "Run pip install 'tinygpt_hf[serve]'" in failing(capsys, talker.folder)
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"do_sample": False, "max_new_tokens": 9},
+        {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 9},
+        {"do_sample": False, "repetition_penalty": 1.5},
+        {"do_sample": True, "temperature": -1.0},
+        {"do_sample": False, "stop_strings": ["a"]},
+        {"num_beams": 2, "max_new_tokens": 9},
+    ],
+    ids=str,
+)
+def test_the_engine_answers_what_it_can_as_the_library_does(talker, wishes, monkeypatch):
+    model, tokenizer = loading.load_model(str(talker.folder))
+    ids = torch.tensor([tokenizer("Once upon a time")["input_ids"]])
+    heard, engine_used = [], []
+    answer = serving.answer_by_engine
+    monkeypatch.setattr(serving, "answer_by_engine", lambda *inputs: engine_used.append(1) or answer(*inputs))
+    streamer = SimpleNamespace(
+        put=lambda value: heard.append(value.flatten().tolist()), end=lambda: heard.append("end")
+    )
+    serving.within_bounds(model, tokenizer)
+    options = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "tokenizer": tokenizer}
+
+    def say(**more):
+        return model.generate(**options, generation_config=GenerationConfig(**wishes), **more)
+
+    if wishes.get("temperature") == -1.0:
+        with pytest.raises(ValueError, match="temperature"):
+            say()
+        return
+    torch.manual_seed(3)
+    made = say(**({} if "num_beams" in wishes else {"streamer": streamer}))
+    torch.manual_seed(3)
+    assert torch.equal(say(), made)
+    assert bool(engine_used) == (not {"stop_strings", "num_beams"} & wishes.keys())
+    if "num_beams" not in wishes:
+        assert [heard[0], *heard[-1:]] == [ids[0].tolist(), "end"]
+        assert sum(heard[:-1], []) == made[0].tolist()
+    if not wishes.get("do_sample") and engine_used:
+        wishes |= {"output_scores": True}  # the library's own loop
+        assert torch.equal(say(), made) and len(engine_used) == 2

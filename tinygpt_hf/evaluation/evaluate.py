@@ -12,8 +12,8 @@ from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
 from tinygpt_hf.evaluation.metrics import evaluate_file, read_text
-from tinygpt_hf.inference.generation import check_output
 from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
+from tinygpt_hf.inference.samples import check_output
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import EvaluateArguments

@@ -11,21 +11,19 @@ string, after `max_new_tokens`, or where the model's context is full; the last s
 """
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from functools import partial
 
 import torch
 
-from tinygpt_hf import storage
-from tinygpt_hf.errors import RunError, UsageError, printable
-from tinygpt_hf.inference.sampling import Sampling, choose, next_token_distribution, seeded
-from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.errors import UsageError, printable
+from tinygpt_hf.inference.engine import Engine, PlainEngine, open_engine
+from tinygpt_hf.inference.sampling import Sampling, draw, next_token_distribution, seeded
 from tinygpt_hf.inference.text_stream import StopStrings, TextDecoder
 from tinygpt_hf.model.loading import load_model
-from tinygpt_hf.settings.inference import GenerateArguments
 
-__all__ = ["Candidate", "Sampling", "Step", "encode_prompt", "generate", "generate_steps", "load_model", "sample_text"]
+__all__ = ["Candidate", "Sampling", "Step", "encode_prompt", "generate_steps", "load_model", "sample_text"]
 
 FINISH = {  # Step.finish -> words
     "eos": "the model ended its text",
@@ -66,6 +64,7 @@ class Step:
     `text` is what became visible with it: nothing while a character or a possible stop string is incomplete.
     `probability` is that of the token in the distribution it was drawn from, after temperature and every filter;
     `surprise` = -log2 of it and `entropy` of that distribution are in bits. `model_probability` is before them.
+    All but the first two and `finish` are computed when one of them is first asked for.
     """
 
     id: int
@@ -76,6 +75,20 @@ class Step:
     entropy: float
     candidates: list[Candidate] = field(default_factory=list)
     finish: str | None = None  # on the last step, a key of FINISH
+
+    @classmethod
+    def unmeasured(cls, id: int, text: str, finish: str | None, measure: Callable[[], dict]) -> "Step":
+        """A step whose other fields `measure` will give."""
+        step = object.__new__(cls)
+        step.__dict__.update(id=id, text=text, finish=finish, _measure=measure)
+        return step
+
+    def __getattr__(self, name: str):  # only for what is not there yet
+        measure = self.__dict__.pop("_measure", None)
+        if measure is None:
+            raise AttributeError(name)
+        self.__dict__.update(measure())
+        return getattr(self, name)
 
 
 def check_prompt(text: str) -> None:
@@ -113,53 +126,123 @@ def room_for_answer(model, prompt_tokens: int) -> int | None:
     return context - prompt_tokens
 
 
-@torch.no_grad()  # not inference_mode: buffers a model renews in its forward must stay usable in training
 def generate_steps(
-    model,
-    tokenizer,
-    prompt_ids: list[int],
-    sampling: Sampling,
-    *,
-    max_new_tokens: int = 200,
-    stop: list[str] | None = None,
-    seed: int = 42,
-    number: int = 0,
-    num_candidates: int = 0,
-    reader: "Reader | None" = None,
+    model, tokenizer, prompt_ids: list[int], sampling: Sampling, *, number: int = 0, **options
 ) -> Generator[Step]:
     """Continue `prompt_ids`, a `Step` per token. `number` tells samples (or answers) under one seed apart.
 
-    A `reader` kept from one call to the next spares the model what the two prompts begin with.
+    `options` as in `generate_rows`. An `engine` kept from one call to the next spares the model what two prompts begin with.
+    """
+    for _, step in generate_rows(model, tokenizer, [prompt_ids], sampling, numbers=[number], **options):
+        yield step
+
+
+def generate_rows(
+    model,
+    tokenizer,
+    prompts: list[list[int]],
+    sampling: Sampling,
+    *,
+    numbers: Sequence[int] | None = None,
+    max_new_tokens: int = 200,
+    stop: list[str] | None = None,
+    seed: int = 42,
+    num_candidates: int = 0,
+    engine: Engine | PlainEngine | None = None,
+) -> Generator[tuple[int, Step]]:
+    """Continue every prompt, those of like length together: (which, `Step`) as the tokens come.
+
+    Each has random numbers of its own, by `seed` and its number (its place, unless `numbers` are given): what it becomes
+    does not depend on the others.
     """
     sampling.check()
     check_length(max_new_tokens)
-    room = room_for_answer(model, len(prompt_ids))
-    last = max_new_tokens if room is None else min(max_new_tokens, room)
-    generator = seeded(seed, number)
-    decoder = TextDecoder(tokenizer, previous_id=prompt_ids[-1])
-    stops, ends = StopStrings(stop or []), stop_ids(model, tokenizer)
-    reader = reader or Reader(model)
-    ids = list(prompt_ids)
-    for position in range(1, last + 1):
-        logits = reader(ids)  # (V,)
-        distribution = next_token_distribution(logits, sampling, ids)  # (V,)
-        if distribution.isnan().any():
-            raise RunError("the model's logits are no numbers (NaN): its weights are damaged or its training diverged")
-        token = choose(distribution, generator)
-        ids.append(token)
-        piece = stops.add(decoder.flush() if token in ends else decoder.add(token))  # an end token is never text
-        finish = None
-        if stops.found is not None:
-            finish = "stop"
-        elif token in ends:
-            finish = "eos"
-        elif position == last:
-            finish = "length" if last == max_new_tokens else "context"
-        if finish and finish != "stop":
-            piece += stops.add(decoder.flush()) + stops.flush()
-        yield _step(token, piece, finish, logits, distribution, num_candidates, decoder)
-        if finish:
+    room = [room_for_answer(model, len(ids)) for ids in prompts]
+    engine = engine or open_engine(model)
+    ends, first_decoder = stop_ids(model, tokenizer), TextDecoder(tokenizer)
+    order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
+    for start in range(0, len(order), engine.most_rows):
+        rows = [
+            _Row(
+                index=k,
+                ids=list(prompts[k]),
+                room=room[k],
+                longest=max_new_tokens,
+                chances=seeded(seed, numbers[k] if numbers else k),
+                decoder=first_decoder.behind(prompts[k][-1]),
+                stops=StopStrings(stop or []),
+                ends=ends,
+            )
+            for k in order[start : start + engine.most_rows]
+        ]
+        yield from _batch(engine, rows, sampling, num_candidates)
+
+
+def _batch(engine, rows: "list[_Row]", sampling: Sampling, num_candidates: int) -> Generator[tuple[int, Step]]:
+    """The steps of the rows, a token of each in turn; a row that ends leaves the batch."""
+    logits = engine.begin([row.ids for row in rows])  # (B, V)
+    seen = None
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.zeros_like(logits, dtype=torch.bool)
+        for own, row in zip(seen, rows, strict=True):
+            own[[id for id in row.ids if id < len(own)]] = True
+    while True:
+        tokens = draw(logits, sampling, [row.chances for row in rows], seen)
+        for k, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            piece, finish = row.take(token)
+            before = None if seen is None else seen[k].clone()
+            measure = partial(_measured, token, logits, k, sampling, before, num_candidates, row.decoder)
+            yield row.index, Step.unmeasured(token, piece, finish, measure)
+        for k in reversed([k for k, row in enumerate(rows) if row.ended]):
+            # the last row takes its place
+            rows[k], tokens[k] = rows[-1], tokens[-1]
+            rows.pop(), tokens.pop()
+            if seen is not None:
+                seen[k] = seen[len(rows)]
+            if rows:
+                engine.drop(k)
+        if not rows:
             return
+        if seen is not None:
+            seen = seen[: len(rows)].scatter_(1, torch.tensor(tokens, device=seen.device)[:, None], True)
+        logits = engine.advance(tokens)
+
+
+@dataclass
+class _Row:
+    """A text in the making."""
+
+    index: int
+    ids: list[int]
+    room: int | None
+    longest: int
+    chances: Iterator[float]
+    decoder: TextDecoder
+    stops: StopStrings
+    ends: set[int]
+    count: int = 0
+    ended: bool = False
+
+    def take(self, token: int) -> tuple[str, str | None]:
+        """The text that becomes certain with one more token, and why it is the last one if it is."""
+        self.count += 1
+        at_end = token in self.ends
+        piece = self.stops.add(
+            self.decoder.flush() if at_end else self.decoder.add(token)
+        )  # an end token is never text
+        finish = None
+        if self.stops.found is not None:
+            finish = "stop"
+        elif at_end:
+            finish = "eos"
+        elif self.count == self.longest:
+            finish = "length"
+        elif self.count == self.room:
+            finish = "context"
+        if finish and finish != "stop":
+            piece += self.stops.add(self.decoder.flush()) + self.stops.flush()
+        self.ended = finish is not None
+        return piece, finish
 
 
 def sample_text(model, tokenizer, prompt: str, sampling: Sampling, **options) -> str:
@@ -168,72 +251,21 @@ def sample_text(model, tokenizer, prompt: str, sampling: Sampling, **options) ->
     return "".join(step.text for step in steps)
 
 
+def complete_all(model, tokenizer, prompts: list[list[int]], sampling: Sampling, **options) -> list[str]:
+    """Continue each of `prompts` (token ids), of a long one the end; `options` as in `generate_rows`."""
+    texts, longest = [""] * len(prompts), (context_length(model) or 2**31) - 1
+    for k, step in generate_rows(model, tokenizer, [ids[-longest:] for ids in prompts], sampling, **options):
+        texts[k] += step.text
+    return texts
+
+
 def continue_prompts(model, tokenizer, prompts: list[list[int]], max_new_tokens: int) -> list[dict[str, str]]:
-    """Each prompt and how the model goes on, with the same seed every time: only the model changes between two calls."""
-    sampling, longest = Sampling(temperature=0.8, top_k=50), (context_length(model) or 2**31) - 1
-    samples = []
-    for number, ids in enumerate(ids[-longest:] for ids in prompts):
-        steps = generate_steps(model, tokenizer, ids, sampling, max_new_tokens=max_new_tokens, seed=0, number=number)
-        samples.append(
-            {"prompt": tokenizer.decode(ids, skip_special_tokens=True), "text": "".join(step.text for step in steps)}
-        )
-    return samples
-
-
-def generate(arguments: GenerateArguments, write: Callable[[str], None], to_terminal: bool = True) -> list[str]:
-    """`tinygpt generate`: continue the prompt, handing what is to be shown to `write`; returns the samples.
-
-    What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself.
-    """
-    sampling, prompt = read_sampling(arguments), _read_prompt(arguments)
-    for name in ("num_return_sequences", "show_candidates"):
-        if getattr(arguments, name) < 1:
-            raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1", f"leave --{name} out")
-    if arguments.output_file:
-        check_output(Path(arguments.output_file))
-    model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
-    prompt_ids = encode_prompt(tokenizer, prompt)
-    room_for_answer(model, len(prompt_ids))
-
-    show = (lambda text: write(safe_text(text))) if to_terminal else write
-    several = arguments.num_return_sequences > 1
-    samples = []
-    for number in range(arguments.num_return_sequences):
-        title = f"--- sample {number + 1} of {arguments.num_return_sequences} ---\n" if several else ""
-        write(title)
-        streams = arguments.stream and not arguments.show_steps
-        if streams:
-            show(prompt)
-        steps = generate_steps(
-            model,
-            tokenizer,
-            prompt_ids,
-            sampling,
-            max_new_tokens=arguments.max_new_tokens,
-            stop=arguments.stop,
-            seed=arguments.seed,
-            number=number,
-            num_candidates=arguments.show_candidates if arguments.show_steps else 0,
-        )
-        pieces, finish = [], None
-        for position, step in enumerate(steps, 1):
-            pieces.append(step.text)
-            finish = step.finish
-            if arguments.show_steps:
-                show(step_table(position, step))
-            elif streams:
-                show(step.text)
-        text = prompt + "".join(pieces)
-        if not streams:
-            show(text)
-        if not text.endswith("\n"):
-            write("\n")
-        if finish == "context":
-            write(f"[stopped: {FINISH[finish]}, {context_length(model)} tokens with the prompt]\n")
-        samples.append(text)
-        if arguments.output_file:  # after each sample: an interrupted command keeps the finished ones
-            storage.write_file(Path(arguments.output_file), _joined(samples, several))
-    return samples
+    """Continue the prompts with the same seed every time: only the model changes between two calls."""
+    sampling = Sampling(temperature=0.8, top_k=50)
+    texts = complete_all(model, tokenizer, prompts, sampling, max_new_tokens=max_new_tokens, seed=0)
+    longest = (context_length(model) or 2**31) - 1
+    shown = [tokenizer.decode(ids[-longest:], skip_special_tokens=True) for ids in prompts]
+    return [{"prompt": prompt, "text": text} for prompt, text in zip(shown, texts, strict=True)]
 
 
 def step_table(position: int, step: Step) -> str:
@@ -262,56 +294,10 @@ def check_length(max_new_tokens: int) -> None:
         raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1", "try 200")
 
 
-class Reader:
-    """ids -> logits of the next token, feeding the model only what differs from the ids before: its cache knows the rest.
-
-    After other ids the cache is cut back to what they have in common, where every layer keeps all it has seen; a
-    sliding window or a recurrent state cannot go back, and those models read everything again.
-    """
-
-    def __init__(self, model):
-        import inspect
-
-        self._model = model
-        self._device = model.get_input_embeddings().weight.device
-        known = inspect.signature(model.forward).parameters
-        self._options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}  # a prompt needs only its last
-        self._cache, self._read = None, []  # the ids that the cache holds
-
-    @torch.no_grad()
-    def __call__(self, ids: list[int]) -> torch.Tensor:
-        from transformers import DynamicCache
-
-        same = _common_start(self._read, ids[:-1])  # the last one is fed in any case: its logits are wanted
-        if same < len(self._read) and not self._forget(len(self._read) - same):
-            same = 0
-        self._read = []  # until the model has finished: it may be interrupted halfway
-        if same == 0:
-            self._cache = DynamicCache(config=self._model.config)
-        new = torch.tensor([ids[same:]], device=self._device)  # (1, T)
-        output = self._model(new, past_key_values=self._cache, use_cache=True, **self._options)
-        if getattr(output, "past_key_values", None) is not None:  # else it keeps no cache of this kind
-            self._read = list(ids)
-        return output.logits[0, -1]  # (V,)
-
-    def _forget(self, count: int) -> bool:
-        """Take the last `count` tokens out of the cache, where that can be done."""
-        from transformers.cache_utils import DynamicLayer
-
-        if not all(type(layer) is DynamicLayer for layer in self._cache.layers):
-            return False
-        self._cache.crop(-count)
-        return True
-
-
-def _common_start(one: list[int], other: list[int]) -> int:
-    """How many ids two lists begin with in common."""
-    if one == other[: len(one)]:  # the usual case: one token more than before
-        return len(one)
-    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def _step(token, piece, finish, logits, distribution, num_candidates, decoder) -> Step:
+def _measured(token, batch, k, sampling, seen, num_candidates, decoder) -> dict:
+    """What there is to see about the choice in row `k` of a batch of logits: the fields of a `Step`."""
+    logits = batch[k]
+    distribution = next_token_distribution(logits, sampling, seen)  # (V,) the token was drawn from it
     alone = logits.float().softmax(0)  # (V,) the model's own distribution
     positive = distribution[distribution > 0]
     probability = float(distribution[token])
@@ -324,50 +310,15 @@ def _step(token, piece, finish, logits, distribution, num_candidates, decoder) -
         if token not in shown:
             shown.append(token)
         candidates = [Candidate(i, decoder.shown(i), float(distribution[i]), float(alone[i])) for i in shown]
-    return Step(
-        id=token,
-        text=piece,
-        probability=probability,
-        model_probability=float(alone[token]),
-        surprise=-math.log2(probability) + 0.0,  # + 0.0: certainty is 0, not -0
-        entropy=float(-(positive.double() * positive.double().log2()).sum()) + 0.0,
-        candidates=candidates,
-        finish=finish,
-    )
+    return {
+        "probability": probability,
+        "model_probability": float(alone[token]),
+        "surprise": -math.log2(probability) + 0.0,  # + 0.0: certainty is 0, not -0
+        "entropy": float(-(positive.double() * positive.double().log2()).sum()) + 0.0,
+        "candidates": candidates,
+    }
 
 
 def quoted(text: str) -> str:
     """A token between quotes, with the characters a table cannot hold written as escapes."""
     return f"'{printable(text)}'"
-
-
-def _read_prompt(arguments: GenerateArguments) -> str:
-    if arguments.prompt is not None and arguments.prompt_file is not None:
-        raise UsageError("--prompt and --prompt_file are both given", "one prompt", "remove one")
-    if arguments.prompt_file is not None:
-        try:
-            prompt = Path(arguments.prompt_file).read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(
-                f"--prompt_file {arguments.prompt_file} cannot be read ({reason})",
-                "a UTF-8 text file",
-                "check the path and the encoding",
-            ) from None
-    else:
-        prompt = arguments.prompt or ""
-    check_prompt(prompt)
-    return prompt
-
-
-def check_output(path: Path) -> None:
-    """Refuse an --output_file that cannot be one, before it takes long to fill."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
-        raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
-
-
-def _joined(samples: list[str], several: bool) -> str:
-    if not several:
-        return samples[0]
-    return "".join(f"--- sample {n} of {len(samples)} ---\n{text}\n" for n, text in enumerate(samples, 1))

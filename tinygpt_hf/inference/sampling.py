@@ -1,16 +1,20 @@
 """From logits to one token: the distribution that is shown is the one that is drawn from.
 
-    probabilities = next_token_distribution(logits, Sampling(temperature=0.8, top_k=50), seen_ids)      # (V,) sums to 1
-    token = choose(probabilities, generator)
+    probabilities = next_token_distribution(logits, Sampling(temperature=0.8, top_k=50), seen)  # (..., V), sums to 1
+    tokens = draw(logits, Sampling(temperature=0.8, top_k=50), [seeded(seed, number), ...])      # one for each row (B, V)
 
 The steps and their order are those of the library's `generate`: repetition penalty, temperature, top-k, top-p, min-p.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from tinygpt_hf.errors import UsageError, UsageErrors
+from tinygpt_hf.errors import RunError, UsageError, UsageErrors
+
+NEVER = float("-inf")  # the score of what cannot be drawn
 
 
 @dataclass
@@ -41,48 +45,73 @@ class Sampling:
 
 
 def next_token_distribution(
-    logits: torch.Tensor, sampling: Sampling, seen_ids: list[int] | torch.Tensor | None = None
+    logits: torch.Tensor, sampling: Sampling, seen: list[int] | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The probabilities (V,) a token is drawn with, in float32, from the logits (V,) of one position.
+    """The probabilities (..., V) a token is drawn with, in float32, from the logits (..., V) of one position.
 
-    `seen_ids` are the tokens before it, prompt included, for the repetition penalty. At temperature 0 the likeliest
-    token has probability 1.
+    `seen` are the tokens before it, prompt included, for the repetition penalty: ids, or a mask over all (..., V). At
+    temperature 0 the likeliest token has probability 1.
     """
-    scores = logits.detach().float()  # (V,)
-    if sampling.repetition_penalty != 1.0 and seen_ids is not None and len(seen_ids):
-        seen = torch.as_tensor(seen_ids, device=scores.device).unique()
-        seen = seen[seen < len(scores)]
-        before = scores[seen]
-        weakened = torch.where(before < 0, before * sampling.repetition_penalty, before / sampling.repetition_penalty)
-        scores = scores.index_put((seen,), weakened)
+    scores = _penalized(logits.detach().float(), sampling.repetition_penalty, seen)
     if sampling.temperature == 0:
-        return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
+        return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
     # the largest at 0, which no temperature moves but one that is 0 in float32
-    scores = (scores - scores.max()) / max(sampling.temperature, 1e-30)
-    if 0 < sampling.top_k < len(scores):
-        scores = scores.masked_fill(scores < scores.topk(sampling.top_k).values[-1], float("-inf"))
+    scores = (scores - scores.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-30)
+    if 0 < sampling.top_k < scores.shape[-1]:
+        scores = torch.where(scores < scores.topk(sampling.top_k).values[..., -1:], NEVER, scores)
     if sampling.top_p < 1:
         ordered, order = scores.sort()  # rising
-        outside = ordered.softmax(0).cumsum(0) <= 1 - sampling.top_p
-        outside[-1] = False
-        scores = scores.masked_fill(torch.zeros_like(outside).scatter(0, order, outside), float("-inf"))
+        outside = ordered.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
+        outside[..., -1] = False
+        scores = torch.where(torch.zeros_like(outside).scatter_(-1, order, outside), NEVER, scores)
     if sampling.min_p > 0:
-        probabilities = scores.softmax(0)
-        scores = scores.masked_fill(probabilities < sampling.min_p * probabilities.max(), float("-inf"))
-    return scores.softmax(0)
+        probabilities = scores.softmax(-1)
+        least = sampling.min_p * probabilities.amax(-1, keepdim=True)
+        scores = torch.where(probabilities < least, NEVER, scores)
+    return scores.softmax(-1)
 
 
-def choose(probabilities: torch.Tensor, generator: torch.Generator) -> int:
-    """Draw one token: one uniform number each, on the CPU, in float64, so a seed means the same on every device."""
-    heaped = probabilities.double().cpu().cumsum(0)  # (V,)
-    point = torch.rand((), generator=generator, dtype=torch.float64) * heaped[-1]
-    index = int(torch.searchsorted(heaped, point, right=True))
-    return min(index, int(probabilities.nonzero()[-1]))  # rounding may lift the point to the very end
+def _penalized(scores: torch.Tensor, penalty: float, seen: list[int] | torch.Tensor | None) -> torch.Tensor:
+    if penalty == 1.0 or seen is None or not len(seen):
+        return scores
+    if not (isinstance(seen, torch.Tensor) and seen.dtype == torch.bool):
+        ids = torch.as_tensor(seen, device=scores.device)
+        seen = torch.zeros_like(scores, dtype=torch.bool).index_fill_(-1, ids[ids < scores.shape[-1]], True)
+    return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
-def seeded(seed: int, number: int) -> torch.Generator:
+@torch.no_grad()
+def draw(
+    logits: torch.Tensor, sampling: Sampling, chances: list[Iterator[float]], seen: torch.Tensor | None = None
+) -> list[int]:
+    """A token for each row of the logits (B, V), by its own random numbers: the rows of a batch know nothing of each other."""
+    if sampling.temperature == 0:
+        best = _penalized(logits.float(), sampling.repetition_penalty, seen).max(-1)
+        _check_numbers(best.values)
+        return best.indices.tolist()
+    return choose(next_token_distribution(logits, sampling, seen), [next(own) for own in chances])
+
+
+def choose(probabilities: torch.Tensor, chances: list[float]) -> list[int]:
+    """A token of each row (B, V) by a number in [0, 1) each: on the CPU, in float64, so a seed means the same on every device."""
+    heaped = probabilities.cpu().double().cumsum(-1)
+    points = torch.tensor(chances, dtype=torch.float64)[:, None] * heaped[:, -1:]
+    _check_numbers(points)
+    found = torch.searchsorted(heaped, points, right=True)[:, 0].tolist()
+    # rounding may lift a point to the very end
+    return [k if k < heaped.shape[1] else int(row.nonzero()[-1]) for k, row in zip(found, probabilities, strict=True)]
+
+
+def _check_numbers(values: torch.Tensor) -> None:
+    if any(map(math.isnan, values.flatten().tolist())):
+        raise RunError("the model's logits are no numbers (NaN): its weights are damaged or its training diverged")
+
+
+def seeded(seed: int, number: int) -> Iterator[float]:
     """The random numbers of sample (or answer) `number` under `seed`; `seed + number` would be shared by neighbours."""
     import numpy as np
 
     state = np.random.SeedSequence([seed % 2**64, number]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) % 2**63)
+    generator = torch.Generator().manual_seed(int(state) % 2**63)
+    while True:  # many at once are the same numbers, and cost as much as one
+        yield from torch.rand(64, generator=generator, dtype=torch.float64).tolist()

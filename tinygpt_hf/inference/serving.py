@@ -13,14 +13,25 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
+import torch
+
 from tinygpt_hf.errors import Interrupted, UsageError
+from tinygpt_hf.inference.engine import Engine, open_engine
 from tinygpt_hf.inference.generation import context_length, stop_ids
+from tinygpt_hf.inference.sampling import Sampling, draw, seeded
 from tinygpt_hf.inference.session import knows_turns
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import ServeArguments
 
+SAMPLED = tuple(field.name for field in fields(Sampling))
+# Of a generation config; whatever names anything else is left to the library's own loop.
+ENGINE_OBEYS = {
+    *SAMPLED, "do_sample", "max_new_tokens", "eos_token_id", "bos_token_id", "pad_token_id", "transformers_version",
+    "_from_model_config", "use_cache",
+}  # fmt: skip
 SECONDS_TO_FINISH = 1  # what an answer in progress gets when the server is asked to end
 
 
@@ -63,9 +74,12 @@ def serve(
 
 
 def within_bounds(model, tokenizer):
-    """Hold the model's `generate` to its stop tokens and its context, of which the server knows nothing."""
+    """Hold the model's `generate` to its stop tokens and its context, of which the server knows nothing.
+
+    What asks for no more than a plain answer of our model is answered by our engine, which keeps what two requests begin with.
+    """
     model.generation_config.eos_token_id = sorted(stop_ids(model, tokenizer))
-    generate, longest = model.generate, context_length(model)
+    generate, longest, engine = model.generate, context_length(model), open_engine(model)
 
     def bounded(**inputs):
         settings, given = inputs["generation_config"], inputs["input_ids"].shape[1]
@@ -75,10 +89,53 @@ def within_bounds(model, tokenizer):
             if given >= longest:
                 raise ValueError(f"the prompt has {given} tokens and the model's context is {longest}")
             settings.max_new_tokens = min(settings.max_new_tokens or longest, longest - given)
-        return generate(**inputs)
+        wishes = engine_wishes(settings, model.generation_config)
+        if wishes is None or not isinstance(engine, Engine) or len(inputs["input_ids"]) > 1:
+            return generate(**inputs)
+        return answer_by_engine(engine, inputs["input_ids"][0].tolist(), *wishes, inputs.get("streamer"))
 
     model.generate = bounded
     return model
+
+
+def engine_wishes(settings, own) -> tuple[Sampling, set[int], int] | None:
+    """Read (sampling, stop tokens, length) from a request's generation config over the model's own; None: it asks for more."""
+    named = [*own.to_diff_dict().items(), *settings.to_diff_dict().items()]
+    if any(value and name not in ENGINE_OBEYS for name, value in named):
+        return None
+    asked = {name: getattr(settings, name) for name in ENGINE_OBEYS}
+    asked = {name: getattr(own, name) if value is None else value for name, value in asked.items()}
+    values = {name: asked[name] for name in SAMPLED if asked[name] is not None}
+    values = (
+        {"top_k": 50} | values if asked["do_sample"] else values | {"temperature": 0.0}
+    )  # 50: the library's default
+    sampling, ends = Sampling(**values), asked["eos_token_id"]
+    try:
+        sampling.check()
+    except UsageError:
+        return None  # the library says what it thinks of it
+    return sampling, set(ends if isinstance(ends, list) else [ends]), asked["max_new_tokens"]
+
+
+def answer_by_engine(engine: Engine, ids: list[int], sampling: Sampling, ends: set[int], length: int, streamer):
+    """Do the work of `generate` for one prompt: (1, T) ids with the prompt. Its seed is the next number of torch's."""
+    chances = seeded(int(torch.randint(2**62, ())), 0)
+    made, logits = list(ids), engine.begin([ids])
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    if streamer is not None:
+        streamer.put(torch.tensor([ids]))
+    while True:
+        seen[0, made] = True
+        (token,) = draw(logits, sampling, [chances], seen)
+        made.append(token)
+        if streamer is not None:
+            streamer.put(torch.tensor([token]))
+        if token in ends or len(made) == len(ids) + length:
+            break
+        logits = engine.advance([token])
+    if streamer is not None:
+        streamer.end()
+    return torch.tensor([made])
 
 
 def pin(manager, name: str, model, tokenizer) -> None:

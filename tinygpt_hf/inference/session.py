@@ -21,8 +21,8 @@ from pathlib import Path
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.inference.engine import Engine, PlainEngine, open_engine
 from tinygpt_hf.inference.generation import (
-    Reader,
     Step,
     check_prompt,
     context_length,
@@ -65,7 +65,7 @@ class Session:
     def __init__(self, model, tokenizer, arguments: ChatArguments, chats: bool = True):
         self.model, self.tokenizer, self.chats = model, tokenizer, chats
         self.arguments = arguments
-        self._reader: Reader | None = None
+        self._engine: Engine | PlainEngine | None = None
         if arguments.system:
             self._check_system(arguments.system)
         self.reset()
@@ -209,7 +209,9 @@ class Session:
 
     def _steps(self, text: str, ids: list[int], before: list[dict]) -> Generator[Step]:
         arguments = self.arguments
-        self._reader = self._reader or Reader(self.model)  # kept: the next question begins with what was said before
+        self._engine = self._engine or open_engine(
+            self.model
+        )  # kept: the next question begins with what was said before
         steps = generate_steps(
             self.model,
             self.tokenizer,
@@ -220,7 +222,7 @@ class Session:
             seed=self._seed,
             number=self._answers,
             num_candidates=CANDIDATES,
-            reader=self._reader,
+            engine=self._engine,
         )
         taken: list[Step] = []
         try:

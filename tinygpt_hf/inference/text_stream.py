@@ -9,6 +9,7 @@ The pieces joined are the text of the ids as a continuation of the prompt; speci
 """
 
 import codecs
+import copy
 import json
 import re
 
@@ -42,9 +43,21 @@ class TextDecoder:
         self._byte_level = "ByteLevel" in steps
         self._byte_fallback = "ByteFallback" in steps
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._known: dict[int, bytes | None] = {}
+
+    def behind(self, previous_id: int) -> "TextDecoder":
+        """Another decoder with the same tokenizer, for a text that begins behind this token."""
+        other = copy.copy(self)
+        other._previous, other._utf8 = previous_id, codecs.getincrementaldecoder("utf-8")(errors="replace")
+        return other
 
     def bytes_of(self, id: int) -> bytes | None:
         """The bytes a token stands for, or None for a token of text. Special tokens stand for none."""
+        if id not in self._known:
+            self._known[id] = self._look_up(id)
+        return self._known[id]
+
+    def _look_up(self, id: int) -> bytes | None:
         if id in self._special:
             return b""
         if id in self._added:
@@ -103,6 +116,8 @@ class StopStrings:
 
     def add(self, piece: str) -> str:
         """What may be shown now. After a stop string (`found`) nothing more comes."""
+        if not self._stops:
+            return piece
         if self.found is not None:
             return ""
         text = self._held + piece

@@ -12,7 +12,9 @@ class GenerateArguments:
 
     model: str | None = setting(None, "model folder or Hub id", positional=True)
     prompt: str | None = setting(None, "text to continue")
-    prompt_file: str | None = setting(None, "read the prompt from this UTF-8 file, byte for byte")
+    prompt_file: str | None = setting(
+        None, 'read the prompt from this UTF-8 file, byte for byte; .jsonl: one {"prompt": ...} a line'
+    )
     max_new_tokens: int = setting(200, "stop after this many tokens")
     temperature: float = setting(0.8, "below 1 sharpens the choice, above 1 flattens it; 0 takes the likeliest token")
     top_k: int = setting(50, "choose among the k likeliest tokens only; 0: among all")
@@ -23,7 +25,9 @@ class GenerateArguments:
     seed: int = setting(42, "seed of the choices: the same seed gives the same text")
     num_return_sequences: int = setting(1, "number of samples, each with a seed of its own derived from --seed")
     stream: bool = setting(True, "show the text as it is made; --no_stream: at the end")
-    output_file: str | None = setting(None, "also write prompt and continuation to this file")
+    output_file: str | None = setting(
+        None, "also write prompt and continuation to this file; for a .jsonl of prompts as JSON lines"
+    )
     show_steps: bool = setting(False, "show for each token the likeliest choices, its surprisal and the entropy")
     show_candidates: int = setting(5, "how many tokens --show_steps shows at each step")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")

@@ -1,0 +1,201 @@
+"""`tinygpt generate`: the prompts from the command line or a file; the samples to the terminal and a file.
+
+generate(GenerateArguments("runs/my", prompt="Once upon a time"), write)             # shown as it is made
+generate(GenerateArguments("runs/my", prompt_file="prompts.jsonl", output_file="answers.jsonl"), write)
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tinygpt_hf import storage
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.inference.engine import open_engine
+from tinygpt_hf.inference.generation import (
+    FINISH,
+    Step,
+    check_prompt,
+    context_length,
+    encode_prompt,
+    generate_rows,
+    read_sampling,
+    room_for_answer,
+    step_table,
+)
+from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.settings.inference import GenerateArguments
+
+AT_ONCE = 256  # samples that are sorted into batches together, and of a long list saved together
+
+
+def generate(arguments: GenerateArguments, write: Callable[[str], None], to_terminal: bool = True) -> list[str]:
+    """Continue the prompts, handing what is to be shown to `write`; returns the samples, each behind its prompt.
+
+    What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself.
+    """
+    sampling, prompts = read_sampling(arguments), _read_prompts(arguments)
+    for name in ("num_return_sequences", "show_candidates"):
+        if getattr(arguments, name) < 1:
+            raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1", f"leave --{name} out")
+    if arguments.output_file:
+        check_output(Path(arguments.output_file))
+    model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
+    ids = [_encode(model, tokenizer, prompt, k if _is_list(arguments) else 0) for k, prompt in enumerate(prompts, 1)]
+
+    asked = [k for k in range(len(prompts)) for _ in range(arguments.num_return_sequences)]
+    samples = Samples(arguments, [prompts[k] for k in asked], write, safe_text if to_terminal else str)
+    samples.context = context_length(model)
+    engine = open_engine(model)
+    for start in range(0, len(asked), AT_ONCE):
+        steps = generate_rows(
+            model,
+            tokenizer,
+            [ids[k] for k in asked[start : start + AT_ONCE]],
+            sampling,
+            numbers=range(start, len(asked)),
+            max_new_tokens=arguments.max_new_tokens,
+            stop=arguments.stop,
+            seed=arguments.seed,
+            num_candidates=arguments.show_candidates if arguments.show_steps else 0,
+            engine=engine,
+        )
+        for k, step in steps:
+            samples.add(start + k, step)
+        samples.save()
+    return samples.texts
+
+
+class Samples:
+    """Samples that are made together and shown one after another: those whose turn has not come wait."""
+
+    context: int | None = None
+
+    def __init__(self, arguments: GenerateArguments, prompts: list[str], write, safe: Callable[[str], str]):
+        self.texts = list(prompts)
+        self._prompts, self._write, self._safe = prompts, write, safe
+        self._as_json, self._steps, self._output = _is_list(arguments), arguments.show_steps, arguments.output_file
+        self._streams = arguments.stream and not self._steps and not self._as_json
+        self._waiting: list[list[str]] = [[self._title(k)] for k in range(len(prompts))]
+        self._counts, self._done, self._turn = [0] * len(prompts), [False] * len(prompts), 0
+        if self._streams:
+            for prompt, waiting in zip(prompts, self._waiting, strict=True):
+                waiting.append(safe(prompt))
+        self._show()
+
+    def add(self, k: int, step: Step) -> None:
+        """One more token of sample `k`."""
+        self.texts[k] += step.text
+        self._counts[k] += 1
+        if self._steps:
+            self._waiting[k].append(self._safe(step_table(self._counts[k], step)))
+        elif self._streams:
+            self._waiting[k].append(self._safe(step.text))
+        if step.finish:
+            self._end(k, step.finish)
+        if k == self._turn:
+            self._show()
+
+    def save(self) -> None:
+        """Write the samples that are done, up to the first that is not: an interrupted command keeps them."""
+        if self._output and self._turn:
+            storage.write_file(Path(self._output), self._joined())
+
+    def _end(self, k: int, finish: str) -> None:
+        self._done[k], waiting = True, self._waiting[k]
+        if self._as_json:
+            waiting.append(self._safe(self._line(k)))
+            return
+        if not self._streams:
+            waiting.append(self._safe(self.texts[k]))
+        if not self.texts[k].endswith("\n"):
+            waiting.append("\n")
+        if finish == "context":
+            waiting.append(f"[stopped: {FINISH[finish]}, {self.context} tokens with the prompt]\n")
+
+    def _show(self) -> None:
+        """What has come of the sample whose turn it is, and of the next ones if it is done."""
+        while self._turn < len(self.texts):
+            for text in self._waiting[self._turn]:
+                self._write(text)
+            self._waiting[self._turn] = []
+            if not self._done[self._turn]:
+                return
+            self._turn += 1
+            if not self._as_json:
+                self.save()
+
+    def _title(self, k: int) -> str:
+        several = len(self._prompts) > 1 and not self._as_json
+        return f"--- sample {k + 1} of {len(self._prompts)} ---\n" if several else ""
+
+    def _line(self, k: int) -> str:
+        prompt = self._prompts[k]
+        return json.dumps({"prompt": prompt, "text": self.texts[k][len(prompt) :]}, ensure_ascii=False) + "\n"
+
+    def _joined(self) -> str:
+        if self._as_json:
+            return "".join(self._line(k) for k in range(self._turn))
+        if len(self.texts) == 1:
+            return self.texts[0]
+        return "".join(f"{self._title(k)}{self.texts[k]}\n" for k in range(self._turn))
+
+
+def check_output(path: Path) -> None:
+    """Refuse an --output_file that cannot be one, before it takes long to fill."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
+        raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
+
+
+def _encode(model, tokenizer, prompt: str, line: int) -> list[int]:
+    """The ids of a prompt that leaves room for an answer; `line` of the file it stands in, or 0."""
+    try:
+        ids = encode_prompt(tokenizer, prompt)
+        room_for_answer(model, len(ids))
+    except UsageError as error:
+        if line:
+            raise UsageError(f"line {line}: {error.problem}", error.expected, error.action) from None
+        raise
+    return ids
+
+
+def _is_list(arguments: GenerateArguments) -> bool:
+    """Are the prompts lines of JSON?"""
+    return arguments.prompt_file is not None and arguments.prompt_file.endswith(".jsonl")
+
+
+def _read_prompts(arguments: GenerateArguments) -> list[str]:
+    if arguments.prompt is not None and arguments.prompt_file is not None:
+        raise UsageError("--prompt and --prompt_file are both given", "one prompt", "remove one")
+    text = arguments.prompt or ""
+    if arguments.prompt_file is not None:
+        try:
+            text = Path(arguments.prompt_file).read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UsageError(
+                f"--prompt_file {arguments.prompt_file} cannot be read ({reason})",
+                "a UTF-8 text file",
+                "check the path and the encoding",
+            ) from None
+    check_prompt(text)
+    if not _is_list(arguments):
+        return [text]
+    if arguments.show_steps:
+        raise UsageError("--show_steps is given for a list of prompts", "one prompt", "leave --show_steps out")
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    prompts = [_prompt_of(line, f"line {number} of {arguments.prompt_file}") for number, line in lines]
+    if not prompts:
+        check_prompt("")
+    return prompts
+
+
+def _prompt_of(line: str, place: str) -> str:
+    try:
+        prompt = json.loads(line)["prompt"]
+        check_prompt(prompt if isinstance(prompt, str) else "")
+    except (ValueError, RecursionError, KeyError, TypeError, UsageError):
+        seen = f'{place} is no {{"prompt": ...}} with a text'
+        raise UsageError(seen, "JSON lines", 'write e.g. {"prompt": "Once upon a time"}') from None
+    return prompt
