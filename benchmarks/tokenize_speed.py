@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vocab_size", type=int, default=8192)
     wanted = parser.parse_args()
-    from tinygpt_hf.tokenizing.parallel import all_cores
+    from tinygpt_hf.tokenizing.process_map import all_cores
     from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
     cores = all_cores()

@@ -23,7 +23,6 @@ from tinygpt_hf.rows.preparation import find_rows, find_tokenizer, tokenize
 from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 from tinygpt_hf.tokenizing import encode as encoding
-from tinygpt_hf.tokenizing import parallel as workers
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 BYTES = TokenizerArguments(tokenizer_type="byte")
@@ -55,7 +54,7 @@ def test_the_rows_are_the_same_for_any_number_of_processes(corpus, tmp_path, tin
     for name, tokenizer in {"ours": tiny_tokenizer, "foreign": foreign}.items():
         found = []
         for num_proc, here in ((1, 4), (2, 0), (3, 2)):
-            monkeypatch.setattr(workers, "BATCHES_HERE", here)
+            monkeypatch.setattr(encoding, "BATCHES_HERE", here)
             folder = tmp_path / f"{name}-{num_proc}"
             prepare_rows(Corpus(replace(corpus, num_proc=num_proc)), tokenizer, folder)
             found.append(content(folder))
@@ -83,18 +82,18 @@ def test_what_was_killed_goes_on_and_ends_the_same(corpus, tmp_path, tiny_tokeni
                 raise Killed
             super().rename(old, new)
 
-    def counting(documents, *rest):
-        encoded.append(len(documents))
-        return encode(documents, *rest)
+    def counting(documents, *parts_of_one, **rest):
+        encoded.append(0 if parts_of_one else len(documents))
+        return encode(documents, *parts_of_one, **rest)
 
-    encode = workers.encode
+    encode = encoding.encode
     with monkeypatch.context() as patch:
         patch.setattr(storage, "system", Dying())
         with pytest.raises(Killed):
             prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "cut" / "rows")
     assert [p.name for p in (tmp_path / "cut").iterdir()] == ["tmp-rows.unfinished"]
     storage.remove_temporary(tmp_path / "cut")  # what a run does to its folder when it starts
-    monkeypatch.setattr(workers, "encode", counting)
+    monkeypatch.setattr(encoding, "encode", counting)
     prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "cut" / "rows")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
     assert 0 < sum(encoded) < 800 - 40 * when  # what was done is not done again
@@ -212,42 +211,6 @@ def test_a_long_document_goes_to_the_tokenizer_in_parts(tiny_tokenizer, monkeypa
         assert one.num_bytes == other.num_bytes
 
 
-# Processes that fail.
-
-
-DIES = "import os; os.kill(os.getpid(), 9)"
-FAILS = 'print(\'{"fault": "MemoryError: "}\', flush=True); open(0).read()'
-
-
-@pytest.mark.parametrize("characters", [3000, 1 << 20], ids=["many batches", "one batch"])
-@pytest.mark.parametrize("program,words", [(DIES, "ended with status -9"), (FAILS, "failed: MemoryError")])
-def test_a_process_that_dies_or_fails_is_one_line(
-    tmp_path, corpus, tiny_tokenizer, monkeypatch, program, words, characters
-):
-    monkeypatch.setattr(workers, "BATCHES_HERE", 0)
-    monkeypatch.setattr(placed, "BATCH_CHARACTERS", characters)
-    monkeypatch.setattr(workers, "PROGRAM", program)
-    with pytest.raises(RunError) as caught:
-        prepare_rows(Corpus(replace(corpus, num_proc=2)), tiny_tokenizer, tmp_path / "rows")
-    assert f"a process that tokenizes {words}" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_process_that_was_dead_before_it_was_given_anything_is_one_line(
-    tmp_path, corpus, tiny_tokenizer, monkeypatch
-):
-    def late(self, documents):
-        for process in self.processes:
-            process.wait()
-        return submit(self, documents)
-
-    submit = workers.Workers.submit
-    monkeypatch.setattr(workers.Workers, "submit", late)
-    monkeypatch.setattr(workers, "BATCHES_HERE", 0)
-    monkeypatch.setattr(workers, "PROGRAM", DIES)
-    with pytest.raises(RunError, match="a process that tokenizes ended with status -9"):
-        prepare_rows(Corpus(replace(corpus, num_proc=2)), tiny_tokenizer, tmp_path / "rows")
-
-
 # The command, and what train makes of its rows.
 
 
@@ -321,8 +284,8 @@ import signal, sys
 from tinygpt_hf import cli, storage
 from tinygpt_hf.reading import decoding
 from tinygpt_hf.rows import build, placed
-from tinygpt_hf.tokenizing import parallel as workers
-decoding.LONG, decoding.CHUNK, placed.BATCH_CHARACTERS, build.SHARD_IDS, workers.BATCHES_HERE = 4096, 4096, 4096, 65536, 1
+from tinygpt_hf.tokenizing import encode as encoding
+decoding.LONG, decoding.CHUNK, placed.BATCH_CHARACTERS, build.SHARD_IDS, encoding.BATCHES_HERE = 4096, 4096, 4096, 65536, 1
 
 class Waiting(storage.System):
     def rename(self, old, new):

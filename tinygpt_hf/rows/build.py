@@ -1,6 +1,6 @@
 """Documents -> token ids -> shards, with nothing lost: every token lands in exactly one row.
 
-`<|endoftext|>` follows every document. Text is encoded on all cores (parallel.py); memory is bounded by some megabytes per core
+`<|endoftext|>` follows every document. Text is encoded on all cores; memory is bounded by some megabytes per core
 and the longest document; a text file longer than decoding.LONG is never held.
 
     making = Making(corpus, tokenizer, folder, facts, capacity=SHARD_IDS)
@@ -25,7 +25,7 @@ from tinygpt_hf.rows.placed import BEGINNING, PlacedDocuments, batched, long_ite
 from tinygpt_hf.rows.store import IGNORED, Rows, shard_folders
 from tinygpt_hf.rows.writer import ShardWriter, shard_manifest
 from tinygpt_hf.settings.arguments import DataArguments
-from tinygpt_hf.tokenizing.parallel import encode_all
+from tinygpt_hf.tokenizing.encode import encode_all
 from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 
 SHARD_IDS = 1 << 24  # of a shard that nobody waits for: about 70 MB of text, which a kill may lose

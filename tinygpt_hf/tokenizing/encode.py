@@ -1,13 +1,14 @@
-"""Documents -> token ids, on one core; parallel.py does it on all.
+"""Encode documents as token ids: `encode` here, `encode_all` on all cores.
 
-Text is encoded as characters only: what looks like a special token in it is spelt out. `<|endoftext|>` follows every document.
+Text is encoded as characters only: what looks like a special token in it is spelled out. `<|endoftext|>` follows every document.
 A conversation that is longer than a row is cut behind an answer, so that no row ends in the middle of a turn for want of room.
 """
 
 import bisect
+import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy as np
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, pieces_of
 from tinygpt_hf.tokenizing.chat_template import chat_pieces, encode_texts
+from tinygpt_hf.tokenizing.process_map import ordered_map
 
 PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
 GROUP_CHARACTERS = 1 << 20  # encoded in one call
+BATCHES_HERE = 4  # encoded in our own process first: a small corpus is done before another process could start
 # GPT-2's pattern never joins a line end to what stands before it, nor a space that something visible follows
 _BORDER = re.compile(r"[\n ](?=\S)")
 
@@ -66,6 +69,14 @@ def plain_facts(tokenizer) -> dict:
         "all_special_tokens": list(map(str, tokenizer.all_special_tokens)),
         "eos_token_id": tokenizer.eos_token_id,
     }
+
+
+def encode_all(
+    batches: Iterable, documents_of: Callable, tokenizer, longest: int, num_proc: int | None
+) -> Generator[tuple]:
+    """Yield (batch, its encoded documents) for every batch, in order, whatever the number of processes."""
+    work = functools.partial(encode, tokenizer=PlainTokenizer(**plain_facts(tokenizer)), longest=longest)
+    return ordered_map(work, batches, num_proc, here=BATCHES_HERE, argument=documents_of)
 
 
 def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
