@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from tinygpt_hf.errors import Listener, RunError, UsageError, printable
+from tinygpt_hf.reading.reporter import retried
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each new attempt
 LONGEST_WAIT = 60.0  # seconds a Retry-After may ask for
@@ -32,20 +33,17 @@ class HubError(RunError):
 def with_retries(call: Callable[[], Answer], say: Callable[[str], None]) -> Answer:
     """Return the answer of `call`, retried after WAITS where its failure may pass; else raise HubError."""
     began = time.monotonic()
-    for attempt in range(len(WAITS) + 1):
-        try:
-            return call()
-        except (RunError, UsageError):
-            raise
-        except Exception as error:  # each version of the client has errors of its own
-            if _is_local(error):
-                raise
-            wait = _wait(error, attempt, time.monotonic() - began)
-            if wait is None:
-                raise HubError(reason(error)) from error
-            say(f"note: {reason(error)}; trying again in {wait:g} s")
-            sleep(wait)
-    raise AssertionError("the last attempt returns or raises")
+
+    def judge(error: Exception, wait: float | None) -> float:
+        if isinstance(error, (RunError, UsageError)) or _is_local(error):
+            raise error
+        seconds = _wait(error, wait, time.monotonic() - began)
+        if seconds is None:
+            raise HubError(reason(error)) from error
+        say(f"note: {reason(error)}; trying again in {seconds:g} s")
+        return seconds
+
+    return retried(call, WAITS, judge, sleep)
 
 
 def check_login() -> None:
@@ -100,12 +98,12 @@ def reason(error: BaseException) -> str:
     return f"{problem} ({type(error).__name__}{': ' + printable(lines[0][:160]) if lines else ''})"
 
 
-def _wait(error: BaseException, attempt: int, waited: float) -> float | None:
-    """Return the seconds before the next attempt, or None if there is to be none."""
-    if attempt == len(WAITS) or not _may_pass(error):
+def _wait(error: BaseException, wait: float | None, waited: float) -> float | None:
+    """Return the seconds before the next attempt, or None if there is to be none. `wait`: those planned; `waited`: so far."""
+    if wait is None or not _may_pass(error):
         return None
     requested = next((_headers(one).get("Retry-After", "") for one in _chain(error) if _headers(one)), "")
-    wait = max(WAITS[attempt], float(requested) if requested.isascii() and requested.isdigit() else 0.0)
+    wait = max(wait, float(requested) if requested.isascii() and requested.isdigit() else 0.0)
     return wait if wait <= LONGEST_WAIT and waited + wait <= LONGEST_RETRY else None
 
 

@@ -4,6 +4,7 @@ Console (training/log.py) shows it to a person.
 """
 
 import time
+from collections.abc import Callable, Sequence
 
 
 class Reporter:
@@ -27,3 +28,17 @@ class Reporter:
 
 
 SILENT = Reporter()
+
+
+def retried(call: Callable, waits: Sequence[float], judge: Callable, rest: Callable[[float], None]):
+    """Return what `call` returns; call it again after a failure.
+
+    `judge(error, wait)` raises what is to end the attempts, or returns the seconds until the next, which `rest` passes. `wait` is
+    the next of `waits`, None after the last.
+    """
+    for wait in (*waits, None):
+        try:
+            return call()
+        except Exception as error:  # the libraries below have errors of their own in each version
+            rest(judge(error, wait))
+    raise AssertionError("judge raises where no wait is left")

@@ -19,7 +19,7 @@ from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.reading.decoding import first_words
 from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_endings
 from tinygpt_hf.reading.formats import file_documents, row_document
-from tinygpt_hf.reading.reporter import SILENT, Reporter
+from tinygpt_hf.reading.reporter import SILENT, Reporter, retried
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
 
@@ -248,37 +248,38 @@ def _toyland(source: Source) -> Iterator[dict]:
 
 
 def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
-    """The rows of a dataset. Streamed, one that breaks off is opened again where it was, after WAITS."""
-    name, number, rows, place = source.name, begin.rows, None, {}
-    waits = iter(WAITS)
-    while True:
-        try:
-            if rows is None:
-                dataset, rows = _opened(source, begin)
-                rows, opened = itertools.islice(rows, number - begin.rows, None), True
-            if source.streaming and number >= begin.rows + NOTED_EVERY:
-                begin = Place(number, dataset.state_dict())
-                place = {"place": begin}
-            row = next(rows, None)
-        except Exception as error:  # the libraries below raise a dozen classes for a name that is not there
-            if not opened:
-                raise UsageError(
-                    f"the dataset {name!r} cannot be loaded ({first_words(error)})",
-                    "a reachable dataset with that configuration and split",
-                    "check --dataset_name, --dataset_config_name, --dataset_split and the network",
-                ) from error
-            seconds = next(waits, None) if source.streaming and not isinstance(error, THE_DATA) else None
-            reason = f"the dataset {name!r} broke off after {number} rows ({first_words(error)})"
-            if seconds is None:
-                raise RunError(reason) from error
-            reporter.say(f"note: {reason}; trying again in {seconds:g} s")
-            reporter.rest(seconds)
-            rows = None
-            continue
-        if row is None:
-            return
+    """Yield the rows of a dataset. Streamed, one that breaks off is opened again where it was, after WAITS."""
+    name, number = source.name, begin.rows
+    dataset, rows, place = None, None, {}
+
+    def next_row():
+        nonlocal begin, dataset, rows, opened, place
+        if rows is None:
+            dataset, rows = _opened(source, begin)
+            rows, opened = itertools.islice(rows, number - begin.rows, None), True
+        if source.streaming and number >= begin.rows + NOTED_EVERY:
+            begin = Place(number, dataset.state_dict())
+            place = {"place": begin}
+        return next(rows, None)
+
+    def judge(error: Exception, wait: float | None) -> float:
+        nonlocal rows
+        if not opened:
+            raise UsageError(
+                f"the dataset {name!r} cannot be loaded ({first_words(error)})",
+                "a reachable dataset with that configuration and split",
+                "check --dataset_name, --dataset_config_name, --dataset_split and the network",
+            ) from error
+        reason = f"the dataset {name!r} broke off after {number} rows ({first_words(error)})"
+        if wait is None or not source.streaming or isinstance(error, THE_DATA):
+            raise RunError(reason) from error
+        reporter.say(f"note: {reason}; trying again in {wait:g} s")
+        rows = None
+        return wait
+
+    while (row := retried(next_row, WAITS, judge, reporter.rest)) is not None:
         yield row_document(row, source.text_column, f"{name}, row {number}", keep_broken) | place
-        number, waits, place = number + 1, iter(WAITS), {}
+        number, place = number + 1, {}
 
 
 def _opened(source: Source, begin: Place):
