@@ -432,7 +432,9 @@ def test_lines_edited_together(folder, tmp_path):
         terminal.until(rb"tokens/s\].*>")
         terminal.press("\x1b[200~on the\nmat\x1b[201~\r")
         terminal.until(rb"tokens/s\].*>")
-        terminal.press("/sho\t\r")
+        terminal.press("/sho\t")
+        terminal.until(rb"/show")  # the completion comes from a thread
+        terminal.press("\r")
         terminal.until("user: the café\r\nsat\x1b.*user: on the\r\nmat\x1b.*>".encode())
         terminal.press("\x1b[A\r")  # what was sent before: /show
         terminal.until("user: the café\r\nsat\x1b.*>".encode())
