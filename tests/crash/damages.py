@@ -89,7 +89,7 @@ def damaged_and_stopped(bench: Bench, mode: str) -> None:
 
 
 def all_damaged(bench: Bench, mode: str) -> None:
-    """Nothing sound is left: the run is not begun anew over what could perhaps be saved."""
+    """Nothing sound is left: the run is not begun again over what could perhaps be saved."""
     folder = half_way(bench, mode)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     weights = folder / "checkpoint-2" / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Quantised weights against a slow reference: each number of a matrix rounded by hand, the same text measured again."""
+"""Quantized weights against a slow reference: each number of a matrix rounded by hand, the same text measured again."""
 
 import copy
 import json

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from tinygpt_hf.inference.terminal import safe_text
 
 ATTACKS = {
-    "colour": "\x1b[31mred\x1b[0m",
+    "color": "\x1b[31mred\x1b[0m",
     "window title": "\x1b]0;owned\x07",
     "title ended by ST": "\x1b]0;owned\x1b\\",
     "clear the screen": "\x1b[2J\x1b[H",
     "answer-back": "\x1b[c\x05",
     "device control": "\x1bP$q\x1b\\",
-    "C1 colour": "\x9b31m",
+    "C1 color": "\x9b31m",
     "C1 title": "\x9d0;owned\x9c",
     "overwrite the line": "safe\rrm -rf",
     "backspaces": "safe\b\b\b\bevil",

@@ -254,7 +254,7 @@ def test_broken_rows_say_where_and_what(row, words):
     assert words in str(caught.value) and str(caught.value).startswith("here") and "\n" not in str(caught.value)
 
 
-# What is learnt: the label tensor itself, written out by hand with one token per byte.
+# What is learned: the label tensor itself, written out by hand with one token per byte.
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +291,7 @@ def test_the_labels_are_those_written_out_by_hand(tmp_path, bytewise, shape):
     assert found[0].tolist() == labels
     (line,) = shown_rows(rows, bytewise, 3, 27)
     said = "<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n⟦Yes<|im_end|>⟧\n"
-    assert line == f"row 0, 4 of 27 tokens learnt: {said}"
+    assert line == f"row 0, 4 of 27 tokens learned: {said}"
 
 
 def talk(*turns) -> dict:

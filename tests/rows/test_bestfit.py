@@ -15,7 +15,7 @@ from tinygpt_hf.rows.store import IGNORED, Rows, RowWriter
 from tinygpt_hf.rows.view import RowView
 
 END = 0
-# words are 1 and up, every document ends with the separator, and some are conversations: little of them is learnt
+# words are 1 and up, every document ends with the separator, and some are conversations: little of them is learned
 text = st.lists(st.integers(1, 99), max_size=30)
 corpora = st.lists(st.tuples(text, st.booleans()), min_size=1, max_size=25)
 
@@ -83,9 +83,9 @@ def test_every_token_lies_in_exactly_one_row_and_what_fits_is_whole(tmp_path_fac
     may = bits_of(corpus)
     input_ids, labels = rows.batch(range(len(places)), T)
     assert Counter(input_ids[rows.places(range(len(places)), T) >= 0].tolist()) == Counter(ids[:-1])
-    learnt = labels[labels != IGNORED].tolist()
-    assert Counter(learnt) == Counter(id for id, bit in zip(ids[1:], may[1:], strict=True) if bit)
-    assert len(learnt) == rows.num_targets
+    learned = labels[labels != IGNORED].tolist()
+    assert Counter(learned) == Counter(id for id, bit in zip(ids[1:], may[1:], strict=True) if bit)
+    assert len(learned) == rows.num_targets
 
     row_of = {place: number for number, row in enumerate(places) for place in row}
     end = 0

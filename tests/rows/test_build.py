@@ -1,4 +1,4 @@
-"""Nothing is lost on the way from documents to rows, nothing is learnt that should not be, and a failure leaves nothing behind."""
+"""Nothing is lost on the way from documents to rows, nothing is learned that should not be, and a failure leaves nothing behind."""
 
 import json
 
@@ -160,7 +160,7 @@ def test_texts_for_other_tokenizers_stay_whole(tiny_tokenizer, monkeypatch):
         assert cut_text(text, other) == [text]
 
 
-# What is learnt.
+# What is learned.
 
 
 def test_only_the_assistants_words_and_its_end_of_turn_are_labels(tokenizer, chats, tmp_path):
@@ -170,9 +170,9 @@ def test_only_the_assistants_words_and_its_end_of_turn_are_labels(tokenizer, cha
         talks = [c for c in CHATS if corpus.is_held_out({"messages": c}, 20) == (part == "validation")]
         stream, mask = [], []
         for talk in talks:
-            ids, learnt = encode_chat(tokenizer, talk)
+            ids, learned = encode_chat(tokenizer, talk)
             stream += [*ids, tokenizer.eos_token_id]
-            mask += [*learnt, 0]
+            mask += [*learned, 0]
         input_ids, labels = rows.batch(range(rows.count(160)), 160)
         flat = labels.reshape(-1)[: len(stream) - 1]
         assert flat.tolist() == [i if m else IGNORED for i, m in zip(stream[1:], mask[1:], strict=True)]
@@ -188,8 +188,8 @@ def test_texts_and_conversations_share_rows(tokenizer, texts, chats, tmp_path):
     )
     assert prepared.train.num_documents + prepared.validation.num_documents == len(TEXTS) + len(CHATS)
     for k in range(prepared.train.num_documents):
-        ids, learnt = prepared.train.document(k), prepared.train.targets(k)
-        assert learnt.all() == (ids[0] != tokenizer.convert_tokens_to_ids("<|im_start|>"))
+        ids, learned = prepared.train.document(k), prepared.train.targets(k)
+        assert learned.all() == (ids[0] != tokenizer.convert_tokens_to_ids("<|im_start|>"))
         assert ids[-1] == tokenizer.eos_token_id
 
 
@@ -257,12 +257,12 @@ def test_rows_are_shown_without_their_padding(tokenizer, chats, tmp_path):
     for some in (packed, rows):
         shown = packing.shown_rows(some, tokenizer, some.count(200), 200)
         targets = [int((some.batch([k], 200)[1] != IGNORED).sum()) for k in range(some.count(200))]
-        for line, learnt in zip(shown, targets, strict=True):
-            assert f", {learnt} of 200 tokens learnt: " in line
+        for line, learned in zip(shown, targets, strict=True):
+            assert f", {learned} of 200 tokens learned: " in line
             assert "<|endoftext|><|endoftext|>" not in line
     whole = "<|im_start|>user\nWhat is"
     assert all(
-        line.partition("learnt: ")[2].startswith(whole) for line in packing.shown_rows(packed, tokenizer, 9, 200)
+        line.partition("learned: ")[2].startswith(whole) for line in packing.shown_rows(packed, tokenizer, 9, 200)
     )
 
 
@@ -335,13 +335,13 @@ def short_validation(tmp_path):
 
 def nothing_to_learn(tmp_path):
     path = lines(tmp_path / "t.jsonl", [{"messages": chat[:1]} for chat in CHATS])
-    return {"train_file": path, "validation_split_percentage": 20}, "no token of the train data may be learnt"
+    return {"train_file": path, "validation_split_percentage": 20}, "no token of the train data may be learned"
 
 
 def nothing_to_validate(tmp_path):
     path = lines(tmp_path / "t.jsonl", [{"messages": chat} for chat in CHATS])
     validation = lines(tmp_path / "v.jsonl", [{"messages": chat[:1]} for chat in CHATS])
-    return {"train_file": path, "validation_file": validation}, "no token of the validation data may be learnt"
+    return {"train_file": path, "validation_file": validation}, "no token of the validation data may be learned"
 
 
 def broken_in_the_middle(tmp_path):

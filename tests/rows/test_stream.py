@@ -184,14 +184,14 @@ def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, mon
             first += 1
         train = rows.train.folder
     assert sorted(shown) == list(range(rows.train.size))
-    learnt = np.concatenate(targets)
+    learned = np.concatenate(targets)
     expected = whole.tokens[1:] if whole.is_target is None else whole.tokens[1:][whole.is_target[1:]]
-    assert sorted(learnt[learnt != IGNORED].tolist()) == sorted(expected.tolist())
+    assert sorted(learned[learned != IGNORED].tolist()) == sorted(expected.tolist())
     sizes = [BestFitRows(f, T).count(T) for f in sorted(train.glob("shard-*")) if (f / "tokens.bin").exists()]
     assert bound or sum(sizes) == rows.train.size
     with stream(
         data, tiny_tokenizer, tmp_path / "rows"
-    ) as again:  # what is there is known, and what was deleted is made anew
+    ) as again:  # what is there is known, and what was deleted is made again
         for first in range(0, rows.train.size, 7):
             assert again.train.lacking(first, 1) is None
             row = RowView(again.train, T, seed=3).row_ids([first])

@@ -244,8 +244,8 @@ def test_the_command_shows_the_rows_of_the_packing_that_is_asked_for(tmp_path, c
     for packing_of in ("wrap", "bestfit"):
         assert command(*words, "--packing", packing_of, "--output_dir", tmp_path / packing_of) == 0
         shown[packing_of] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("row ")]
-    assert "100 of 100 tokens learnt" in shown["wrap"][0]
-    assert all(" 61 of 100 tokens learnt: " in line for line in shown["bestfit"][1:]) and len(shown["bestfit"]) == 2
+    assert "100 of 100 tokens learned" in shown["wrap"][0]
+    assert all(" 61 of 100 tokens learned: " in line for line in shown["bestfit"][1:]) and len(shown["bestfit"]) == 2
 
 
 def test_rows_that_are_stale_are_refused_and_the_change_named(corpus, tmp_path):

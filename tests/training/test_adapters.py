@@ -197,18 +197,18 @@ def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(b
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     optimizer = optim.make_optimizer(net, training, "no")
     assert [(group["muon"], group["weight_decay"]) for group in optimizer.param_groups] == [(False, 0.0)]
-    learnt = sum(p.numel() for p in optimizer.param_groups[0]["params"])
+    learned = sum(p.numel() for p in optimizer.param_groups[0]["params"])
     # each pair: r numbers per row and column of its matrix; and the rows of the control tokens
     matrices = [w for name, w in before.items() if name.endswith("_proj.weight")]
-    assert learnt == sum(4 * sum(w.shape) for w in matrices) + len(CONTROL) * net.config.hidden_size
+    assert learned == sum(4 * sum(w.shape) for w in matrices) + len(CONTROL) * net.config.hidden_size
 
     needs = planning.estimate_needs(net.config, optimizer.param_groups, training, 64, frozen=size)
     net(torch.arange(64)[None], labels=torch.arange(64)[None], use_cache=False).loss.backward()
     optimizer.step()
     memory = sum(t.numel() * 4 for t in optimizer_tensors(optimizer).values() if t.ndim)
-    assert needs.weights == 4 * (size + learnt) and memory == 8 * learnt
+    assert needs.weights == 4 * (size + learned) and memory == 8 * learned
     merged = sum(tensor.numel() for tensor in before.values())  # beside the weights and gradients, while it is saved
-    assert needs.fixed == 4 * (size + learnt) + 4 * learnt + 4 * merged + memory
+    assert needs.fixed == 4 * (size + learned) + 4 * learned + 4 * merged + memory
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Chat tuning: the result stops talking by itself; every end of turn is learnt; bases without a chat format are given one."""
+"""Chat tuning: the result stops talking by itself; every end of turn is learned; bases without a chat format are given one."""
 
 import json
 from pathlib import Path
@@ -178,7 +178,7 @@ def test_the_end_of_turn_of_another_template_stops_as_well(material, tmp_path):
 @pytest.mark.parametrize(
     "roles,message",
     [
-        (["user"], "no token of the train data may be learnt (expected assistant turns). Check the messages"),
+        (["user"], "no token of the train data may be learned (expected assistant turns). Check the messages"),
         (["user", "user", "assistant"], "line 1: message 2 has the role 'user' where 'assistant' is due"),
         (["assistant", "user"], "line 1: message 1 has the role 'assistant' where 'user' is due"),
         (["user", "system", "assistant"], "line 1: message 2 has the role 'system' where 'assistant' is due"),

@@ -136,7 +136,7 @@ def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
     data = bytearray(tokens.read_bytes())
     data[len(data) // 2] ^= 1
     tokens.write_bytes(data)
-    with pytest.raises(RunError, match="tokens.bin has other content than when it was saved; make them anew"):
+    with pytest.raises(RunError, match="tokens.bin has other content than when it was saved; make them again"):
         run(tmp_path / "r")
 
 

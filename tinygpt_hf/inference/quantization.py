@@ -1,4 +1,4 @@
-"""Weights as small integers, for small machines: the matrices of a model's layers, quantised in place by torchao.
+"""Weights as small integers, for small machines: the matrices of a model's layers, quantized in place by torchao.
 
     check_quantization("int8", "cpu")             # before anything slow
     model = quantized(model, "int8")
@@ -21,7 +21,7 @@ ROWS = 16  # the 4-bit kernel of the CPU takes as many rows at a time
 
 
 def check_quantization(quantization: str, device: torch.device | str = "cpu") -> None:
-    """Refuse what this machine cannot quantise to."""
+    """Refuse what this machine cannot quantize to."""
     if importlib.util.find_spec("torchao") is None:
         wanted = f"it, for --quantization {quantization}"
         raise UsageError("torchao is not installed", wanted, "run pip install 'tinygpt_hf[quantize]'")
@@ -63,7 +63,7 @@ def quantized(model, quantization: str):
 
 
 def weight_megabytes(model) -> float:
-    """What the model's weights take in memory, in 10^6 bytes: tied ones once, quantised ones with their scales."""
+    """What the model's weights take in memory, in 10^6 bytes: tied ones once, quantized ones with their scales."""
     size, seen = 0, set()
     for tensor in model.parameters():
         parts = [getattr(tensor, name) for name in getattr(tensor, "tensor_data_names", ())] or [tensor]

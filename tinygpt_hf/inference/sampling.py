@@ -108,7 +108,7 @@ def _check_numbers(values: torch.Tensor) -> None:
 
 
 def seeded(seed: int, number: int) -> Iterator[float]:
-    """The random numbers of sample (or answer) `number` under `seed`; `seed + number` would be shared by neighbours."""
+    """The random numbers of sample (or answer) `number` under `seed`; `seed + number` would be shared by neighbors."""
     import numpy as np
 
     state = np.random.SeedSequence([seed % 2**64, number]).generate_state(1, np.uint64)[0]

@@ -5,7 +5,7 @@
         print(step.text, end="")                     # the answer joins the history when the loop ends, or is broken off
     session.steps[0].candidates                      # what the last answer's first token could have been
 
-A model that has learnt turns gets the whole history through its chat template, whole oldest turns dropped where the
+A model that has learned turns gets the whole history through its chat template, whole oldest turns dropped where the
 context is too short. A base model, which has not, is given each line alone and continues it. What a person types, or
 brings in a file, can never become a control token or a role.
 """
@@ -44,7 +44,7 @@ LONGEST_FILE = 2**24  # bytes of a conversation to go on with
 
 
 def knows_turns(name_or_path: str, tokenizer) -> bool:
-    """Has the model learnt turns? No without a chat template, nor where its run's run.json says `"chat": false`.
+    """Has the model learned turns? No without a chat template, nor where its run's run.json says `"chat": false`.
 
     A template that never ends or needs more memory than a template may is a UsageError.
     """

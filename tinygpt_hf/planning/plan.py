@@ -127,8 +127,8 @@ def estimate_needs(
     while they are saved with adapters merged in. Activations count what the backward pass reads again, per layer and
     token: the inputs of its products, norms and activations; and at the end the logits with their softmax and gradient.
     """
-    learnt = sum(p.numel() for group in groups for p in group["params"]) * 4
-    weights = learnt + 4 * frozen
+    learned = sum(p.numel() for group in groups for p in group["params"]) * 4
+    weights = learned + 4 * frozen
     memory = sum(p.numel() * (4 if group["muon"] else 8) for group in groups for p in group["params"])
     heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     attention = 4 * heads + 4 * keys if config.qk_norm else 2 * heads + 2 * keys

@@ -155,7 +155,7 @@ class Corpus:
                 self.reporter.stage("reading", self.size)
             hashing = _Hashing(self.reporter)
             if (text := self._long_text(path, hashing)) is not None:
-                for _ in text.pieces():  # its length is learnt on the way
+                for _ in text.pieces():  # its length is learned on the way
                     pass
             else:
                 with open(path, "rb") as file:

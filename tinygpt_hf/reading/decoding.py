@@ -5,7 +5,7 @@ with source.open() as file:
     for piece in source.pieces(file): ...         # str, about a megabyte each
 text = LongText(source)                           # a text nobody holds: its length, its slices, its pieces
 
-What a long text's length is, and where its characters lie, is learnt while it is read for the first time (`Survey`), and known
+What a long text's length is, and where its characters lie, is learned while it is read for the first time (`Survey`), and known
 from then on: a slice of a file that is no archive is read from near its first character on.
 """
 

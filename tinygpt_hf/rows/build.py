@@ -246,23 +246,25 @@ def check_parts(train: list[dict], validation: list[dict], data: DataArguments) 
         )
     for part, manifests in (("train", train), ("validation", validation)):
         if count(manifests, "num_target_tokens") == 0:
-            raise UsageError(f"no token of the {part} data may be learnt", "assistant turns", "check the messages")
+            raise UsageError(f"no token of the {part} data may be learned", "assistant turns", "check the messages")
 
 
 def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:
-    """The first rows as a person reads them, one line each. In conversations what is learnt stands between ⟦ and ⟧."""
+    """The first rows as a person reads them, one line each. In conversations what is learned stands between ⟦ and ⟧."""
     lines = []
     for index in range(min(count, rows.count(block_size))):
         filled = int((rows.places([index], block_size) >= 0).sum())  # behind them is padding
         input_ids, labels = (array[0, :filled] for array in rows.batch([index], block_size))
-        learnt = labels != IGNORED
+        learned = labels != IGNORED
         if not rows.is_masked:
             text = tokenizer.decode(input_ids)
         else:
-            ids = np.append(input_ids, labels[-1:][learnt[-1:]])
-            flags = np.insert(learnt, 0, False)[: len(ids)]  # an id is learnt where it is the target of the one before
+            ids = np.append(input_ids, labels[-1:][learned[-1:]])
+            flags = np.insert(learned, 0, False)[
+                : len(ids)
+            ]  # an id is learned where it is the target of the one before
             runs = np.split(np.arange(len(ids)), np.flatnonzero(np.diff(flags)) + 1)
             words = [(tokenizer.decode(ids[run]), flags[run[0]]) for run in runs]
             text = "".join(f"⟦{word}⟧" if flag else word for word, flag in words)
-        lines.append(f"row {index}, {int(learnt.sum())} of {block_size} tokens learnt: {text}")
+        lines.append(f"row {index}, {int(learned.sum())} of {block_size} tokens learned: {text}")
     return lines

@@ -126,7 +126,7 @@ class Shard:
             path = self.folder / name
             found = path.stat().st_size if path.is_file() else 0
             if found != size:
-                raise RunError(f"{path} has {found} bytes instead of {size}: the rows are damaged; make them anew")
+                raise RunError(f"{path} has {found} bytes instead of {size}: the rows are damaged; make them again")
         self.num_tokens: int = self.manifest["num_tokens"]
         self.tokens = self._map("tokens.bin", np.dtype(self.manifest["dtype"]))
         self.starts = self._map("documents.bin", np.dtype(np.uint64))  # (documents + 1,)
@@ -134,7 +134,7 @@ class Shard:
 
         ends = int(self.starts[0]), int(self.starts[-1])
         if ends != (0, self.num_tokens) or not _rises(self.starts):
-            raise RunError(f"{self.folder / 'documents.bin'} is out of order: the rows are damaged; make them anew")
+            raise RunError(f"{self.folder / 'documents.bin'} is out of order: the rows are damaged; make them again")
 
     def _sizes(self) -> dict[str, int]:
         """The size each file must have for what the manifest counts. The counts are checked, so that nobody allocates by them."""
@@ -164,12 +164,12 @@ class Shard:
         found = self.tokens[places].astype(np.int64)
         if found.size and found.max() >= self.manifest["vocab_size"]:
             raise RunError(
-                f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them anew"
+                f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them again"
             )
         return found
 
     def may_be_target(self, places: np.ndarray) -> np.ndarray:
-        """May the ids at these places be learnt?"""
+        """May the ids at these places be learned?"""
         if self.mask is None:
             return np.ones(places.shape, dtype=bool)
         return (self.mask[places >> 3] >> (7 - (places & 7)).astype(np.uint8) & 1).astype(bool)
@@ -181,7 +181,7 @@ class Shard:
         return np.unpackbits(self.mask[begin >> 3 : (end + 7) >> 3])[begin & 7 :][: end - begin].view(bool)
 
     def document_of(self, places: np.ndarray) -> np.ndarray:
-        """The document whose part the ids at these places are, as targets: an unlearnt first id is predicted by none, so it
+        """The document whose part the ids at these places are, as targets: an unlearned first id is predicted by none, so it
         counts to the document before."""
         places_ = places.astype(np.uint64)  # of the type of `starts`, which would be copied as a whole otherwise
         document = np.searchsorted(self.starts, places_, side="right") - 1

@@ -14,14 +14,14 @@ A shard is final once it has its name, so it is its own journal (writer.py). Row
 folder with nothing around it.
 
 Row i of T tokens is the T+1 ids from i*T on. It is fed as inputs and targets, shifted by one, so rows share one id with
-their neighbour and every id but the very first is a target exactly once:
+their neighbor and every id but the very first is a target exactly once:
 
     ids      a b c d e f g h           T = 3
     row 0    a b c > b c d
     row 1          d e f > e f g
     row 2                g . . > h . .         the last row is padded; padding is never a target (-100)
 
-An `offset` o cuts the same ids anew: first a short row of o targets, then rows of T. A fresh offset each epoch shows a small
+An `offset` o cuts the same ids again: first a short row of o targets, then rows of T. A fresh offset each epoch shows a small
 corpus through a sliding window, and still every id but the first is a target exactly once per epoch. So that all epochs have
 one length, a cut by offset always counts `rows_per_epoch(..., shifted=True)` rows, whose last may be all padding.
 
@@ -102,7 +102,7 @@ class Rows:
 
     @property
     def is_masked(self) -> bool:
-        """Are there tokens that may not be learnt? Only conversations have them."""
+        """Are there tokens that may not be learned? Only conversations have them."""
         return any("mask.bin" in manifest["files"] for manifest in self.manifests)
 
     @property
@@ -212,7 +212,7 @@ class Rows:
     def batch(self, indices, block_size: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The rows `indices` as (input_ids, labels), both (B, T) int64; labels are already shifted, -100 where no target.
 
-        `offset` (0 to block_size) cuts the ids anew, see above. Padding is id 0 on the input side.
+        `offset` (0 to block_size) cuts the ids again, see above. Padding is id 0 on the input side.
         """
         places = self.places(indices, block_size, offset)
         input_ids, labels = np.zeros_like(places), np.full_like(places, IGNORED)
@@ -259,12 +259,12 @@ class Rows:
 
     def opening(self, index: int, length: int = 12) -> np.ndarray:
         """How a document begins: its first `length` ids; of a conversation, everything before the assistant's first word."""
-        ids, learnt = self.document(index), self.targets(index)
-        end = length if learnt[0] else int(np.argmax(learnt))
+        ids, learned = self.document(index), self.targets(index)
+        end = length if learned[0] else int(np.argmax(learned))
         return ids[: max(1, min(end, len(ids) - 1))]
 
     def verify(self) -> None:
         """Read everything and compare with the manifests' hashes; `RunError` names the damaged file."""
         for folder in self.shards:
             if damage := storage.damage(folder):
-                raise RunError(f"the rows in {folder} are damaged: {damage}; make them anew")
+                raise RunError(f"the rows in {folder} are damaged: {damage}; make them again")

@@ -350,7 +350,7 @@ class StreamReader(Reporter):
         folder = shard_folder(self._train, window)
         damage = storage.damage(folder)
         if damage and not damage.endswith(".bin is missing") and folder.is_dir():
-            self.say(f"note: {folder} is damaged ({damage}): it is made anew")
+            self.say(f"note: {folder} is damaged ({damage}): it is made again")
             storage.remove_tree(folder)
         if damage is None:
             self.sound.add(window)

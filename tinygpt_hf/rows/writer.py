@@ -1,5 +1,5 @@
 """How shards come to be: each complete or absent, each saying where the text goes on behind it, so that a finished one is the
-journal. A killed call begins again at any shard, and so does one that makes a shard anew which was deleted to save space; of that
+journal. A killed call begins again at any shard, and so does one that makes a shard again which was deleted to save space; of that
 the manifest stays.
 
     train/shard-000000/      the first ids (store.py tells what is in it)
@@ -44,7 +44,7 @@ def write_end(train: Path, number: int, rows: int) -> None:
     """Note that the text ends with shard `number` - 1; where that is known, it must be the same end."""
     end, known = {"windows": number, "rows": rows}, read_end(train)
     if known is not None and known != end:
-        raise RunError(f"the text has {rows} rows now, it had {known['rows']}; restore it, or begin anew")
+        raise RunError(f"the text has {rows} rows now, it had {known['rows']}; restore it, or begin again")
     storage.write_json(train / END, {**end, storage.OWN_HASH: storage.value_hash(end)})
 
 
@@ -79,7 +79,7 @@ class ShardWriter:
         self.folder, self.number = folder, number
         self._capacity, self._facts, self._vocab_size, self._packed = capacity, facts, vocab_size, packed
         self._writer: RowWriter | None = None
-        self._last: tuple[int, bool] | None = None  # the id that was added last: itself, may it be learnt
+        self._last: tuple[int, bool] | None = None  # the id that was added last: itself, may it be learned
         self._behind: dict = {}  # where it is found again
         self._inputs: list[int] = []  # where the documents of a packed shard begin as inputs
         self._streamed = "window_rows" in facts
@@ -123,8 +123,8 @@ class ShardWriter:
     def _count(self, document: dict, encoded: Encoded, writer: RowWriter, begins: bool) -> None:
         count_document(writer.facts, document, encoded)
         if self._packed and begins:
-            learnt = encoded.mask is None or bool(encoded.mask[0])
-            self._inputs.append(max(0, writer.num_tokens - learnt))
+            learned = encoded.mask is None or bool(encoded.mask[0])
+            self._inputs.append(max(0, writer.num_tokens - learned))
 
     def finish(self) -> Iterator[int]:
         """The text has ended: yields the number of the last shard before and behind its becoming final."""
@@ -153,8 +153,8 @@ class ShardWriter:
         self._writer, self._inputs = RowWriter(folder, self._vocab_size, {**self._facts, **named}), []
         self._writer.__enter__()
         if self._last is not None:
-            last, learnt = self._last
-            self._writer.add([last], [learnt])
+            last, learned = self._last
+            self._writer.add([last], [learned])
         return self._writer
 
     def _full(self, behind: dict) -> Iterator[int]:
@@ -177,7 +177,7 @@ class ShardWriter:
         if changed or (end is not None and (self.number + 1 == end["windows"]) != (behind is None)):
             storage.remove_tree(writer.folder)
             raise RunError(
-                f"the text has changed since window {self.number} of its rows was made; restore it, or begin anew"
+                f"the text has changed since window {self.number} of its rows was made; restore it, or begin again"
             )
         if behind is None and rows is not None:
             write_end(self.folder, self.number + 1, rows)

@@ -28,7 +28,7 @@ _BORDER = re.compile(r"[\n ](?=\S)")
 
 @dataclass
 class Encoded:
-    """The ids of a document, or of a part of one; which of them are learnt (None: all); UTF-8 bytes of the text that is."""
+    """The ids of a document, or of a part of one; which of them are learned (None: all); UTF-8 bytes of the text that is."""
 
     ids: np.ndarray  # uint32
     mask: np.ndarray | None
@@ -129,12 +129,12 @@ def _chat_pieces(tokenizer, messages: list[dict], origin: str | None) -> list[tu
 
 def _joined(pieces, known: dict, tokenizer, document: dict) -> Encoded:
     found = [known[piece, typed] for piece, _, typed in pieces]
-    learnt = [flag for _, flag, _ in pieces]
+    learned = [flag for _, flag, _ in pieces]
     if document.get("ends", True):
         found.append(np.array([tokenizer.eos_token_id], dtype=np.uint32))
-        learnt.append(False)
+        learned.append(False)
     ids = np.concatenate(found) if found else np.zeros(0, dtype=np.uint32)
-    mask = None if "text" in document else np.repeat(np.array(learnt, dtype=bool), [len(part) for part in found])
+    mask = None if "text" in document else np.repeat(np.array(learned, dtype=bool), [len(part) for part in found])
     num_bytes = sum(len(piece.encode()) for piece, flag, typed in pieces if flag and typed)
     return Encoded(ids, mask, num_bytes)
 

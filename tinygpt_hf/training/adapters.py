@@ -5,7 +5,7 @@ the layers of the model, which keeps its class. What is saved under the model's 
 which needs neither PEFT nor the base. The pairs alone are saved beside it, in PEFT's format, and in every checkpoint: merged
 weights cannot be taken apart again.
 
-A conversation's control tokens are learnt with them, as rows of the embeddings: a base that has never seen an end of turn
+A conversation's control tokens are learned with them, as rows of the embeddings: a base that has never seen an end of turn
 could otherwise not be taught to write one.
 """
 
@@ -23,7 +23,7 @@ _NAME = "default"  # PEFT's name for the only adapter
 def attach(net: torch.nn.Module, training: TrainingArguments, base: str, tokens: list[int]) -> None:
     """Put adapters into every matrix of the layers of `net`, which does what it did before; all else is frozen.
 
-    `base`: the name the adapter is told its base by; `tokens`: ids whose rows of the embeddings are learnt as well.
+    `base`: the name the adapter is told its base by; `tokens`: ids whose rows of the embeddings are learned as well.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -74,10 +74,10 @@ def _merged_weight(layer) -> torch.Tensor:
 
 
 def parameters(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """What is learnt, under the names PEFT saves it by."""
-    learnt = ((name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad)
+    """What is learned, under the names PEFT saves it by."""
+    learned = ((name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad)
     # the adapter's own name is left out, so that it can be loaded under another
-    return {f"base_model.model.{name.replace(f'.{_NAME}', '')}": parameter for name, parameter in learnt}
+    return {f"base_model.model.{name.replace(f'.{_NAME}', '')}": parameter for name, parameter in learned}
 
 
 def description(net: torch.nn.Module) -> str:

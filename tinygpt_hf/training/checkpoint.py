@@ -3,7 +3,7 @@
     D/checkpoint-<step>/   complete or absent, each loadable by `from_pretrained`
         config.json model.safetensors tokenizer.json ...      the model, as Transformers writes it
         optimizer.safetensors                                 the optimizer's tensors, by parameter name
-        adapter.safetensors                                   with LoRA: what is learnt; the model is the merged one
+        adapter.safetensors                                   with LoRA: what is learned; the model is the merged one
         state.json                                            step, tokens seen, best loss, scaler, what the run was made of
         manifest.json                                         size and sha256 of every file
     D/                     the last weights; D/best/ the best by validation loss: each file replaced by one rename

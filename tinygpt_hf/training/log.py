@@ -224,13 +224,13 @@ def announcement(run) -> str:
     tokens = plan.rows_per_step * block_size
     where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
     begin = f"from step {state.step} " if state.step else ""
-    size, learnt = net.num_parameters(), net.num_parameters(only_trainable=True)
-    learnt = f", {learnt / 1e6:.2f}M of them trained," if learnt < size else ""
+    size, learned = net.num_parameters(), net.num_parameters(only_trainable=True)
+    learned = f", {learned / 1e6:.2f}M of them trained," if learned < size else ""
     epochs = "of text that is read on the way"
     if not run.data.streaming:
         epochs = f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {run.rows.train.num_tokens} tokens"
     lines = [
-        f"model: {size / 1e6:.2f}M parameters{learnt} on {where}",
+        f"model: {size / 1e6:.2f}M parameters{learned} on {where}",
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, {epochs}",
     ]
     if plan.open_length:

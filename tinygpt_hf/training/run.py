@@ -79,7 +79,7 @@ class Run(contextlib.AbstractContextManager):
         """The text as rows, the model, how long the run is, and the checkpoint it goes on from."""
         with self.accelerator.main_process_first():
             self.tokenizer, self.rows, new_tokens = prepare_text(self)
-        if self.rows.reused and self.is_main:  # a flipped bit would be learnt without a word
+        if self.rows.reused and self.is_main:  # a flipped bit would be learned without a word
             for part in (self.rows.train, self.rows.validation):
                 part.verify()
         self.train_view = RowView(self.rows.train, self.data.block_size, self.data.sliding, self.training.seed)
