@@ -20,8 +20,7 @@ import torch
 
 from tinygpt_hf.errors import Interrupted, UsageError
 from tinygpt_hf.inference.engine import Engine, open_engine
-from tinygpt_hf.inference.generation import context_length, stop_ids
-from tinygpt_hf.inference.sampling import Sampling, draw, seeded
+from tinygpt_hf.inference.generation import Sampling, context_length, generate_steps, stop_ids
 from tinygpt_hf.inference.session import knows_turns
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import ServeArguments
@@ -92,47 +91,45 @@ def within_bounds(model, tokenizer):
         wishes = engine_wishes(settings, model.generation_config)
         if wishes is None or not isinstance(engine, Engine) or len(inputs["input_ids"]) > 1:
             return generate(**inputs)
-        return answer_by_engine(engine, inputs["input_ids"][0].tolist(), *wishes, inputs.get("streamer"))
+        ids = inputs["input_ids"][0].tolist()
+        return answer_by_engine(engine, model, tokenizer, ids, wishes, inputs.get("streamer"))
 
     model.generate = bounded
     return model
 
 
-def engine_wishes(settings, own) -> tuple[Sampling, set[int], int] | None:
-    """Read (sampling, stop tokens, length) from a request's generation config over the model's own; None: it asks for more."""
+def engine_wishes(settings, own) -> tuple[Sampling, int] | None:
+    """Read (sampling, length) from a request's generation config over the model's own; None: it asks for more than that."""
     named = [*own.to_diff_dict().items(), *settings.to_diff_dict().items()]
     if any(value and name not in ENGINE_OBEYS for name, value in named):
         return None
-    asked = {name: getattr(settings, name) for name in ENGINE_OBEYS}
+    if settings.eos_token_id not in (None, own.eos_token_id):
+        return None
+    asked = {name: getattr(settings, name) for name in (*SAMPLED, "do_sample", "max_new_tokens")}
     asked = {name: getattr(own, name) if value is None else value for name, value in asked.items()}
     values = {name: asked[name] for name in SAMPLED if asked[name] is not None}
-    values = (
-        {"top_k": 50} | values if asked["do_sample"] else values | {"temperature": 0.0}
-    )  # 50: the library's default
-    sampling, ends = Sampling(**values), asked["eos_token_id"]
+    if asked["do_sample"]:
+        values = {"top_k": 50} | values  # the library's default
+    else:
+        values["temperature"] = 0.0
+    sampling = Sampling(**values)
     try:
         sampling.check()
     except UsageError:
         return None  # the library says what it thinks of it
-    return sampling, set(ends if isinstance(ends, list) else [ends]), asked["max_new_tokens"]
+    return sampling, asked["max_new_tokens"]
 
 
-def answer_by_engine(engine: Engine, ids: list[int], sampling: Sampling, ends: set[int], length: int, streamer):
+def answer_by_engine(engine: Engine, model, tokenizer, ids: list[int], wishes: tuple[Sampling, int], streamer):
     """Do the work of `generate` for one prompt: (1, T) ids with the prompt. Its seed is the next number of torch's."""
-    chances = seeded(int(torch.randint(2**62, ())), 0)
-    made, logits = list(ids), engine.begin([ids])
-    seen = torch.zeros_like(logits, dtype=torch.bool)
+    made, (sampling, length) = list(ids), wishes
+    seed = int(torch.randint(2**62, ()))
     if streamer is not None:
         streamer.put(torch.tensor([ids]))
-    while True:
-        seen[0, made] = True
-        (token,) = draw(logits, sampling, [chances], seen)
-        made.append(token)
+    for step in generate_steps(model, tokenizer, ids, sampling, max_new_tokens=length, seed=seed, engine=engine):
+        made.append(step.id)
         if streamer is not None:
-            streamer.put(torch.tensor([token]))
-        if token in ends or len(made) == len(ids) + length:
-            break
-        logits = engine.advance([token])
+            streamer.put(torch.tensor([step.id]))
     if streamer is not None:
         streamer.end()
     return torch.tensor([made])

@@ -5,13 +5,13 @@ sample.add("a document")                  # as often as there are documents
 sample.texts                              # worth about so many bytes, from the first document to the latest
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 PIECE_CHARACTERS = 1 << 14  # a longer text is sampled in pieces, so that it weighs what its length is
 
 
 class EvenSample:
-    """Keeps every text until the budget is full, then every second one, every fourth, and so on: the kept ones always lie evenly
+    """Keep every text until the budget is full, then every second one, every fourth, and so on: the kept ones always lie evenly
     from the first text to the latest. Long texts count as many short ones, so that none can fill the budget."""
 
     def __init__(self, max_bytes: int):
@@ -40,7 +40,7 @@ class EvenSample:
             self._number += 1
 
     def add_pieces(self, pieces: Iterable[str]) -> int:
-        """Take one long text; returns the number that `cut` wants."""
+        """Take one long text; return the number that `cut` takes."""
         begun, place = self._number, 0
         for piece in pieces:
             self.add(piece, place)
@@ -60,11 +60,3 @@ class EvenSample:
             self._step *= 2
             self._kept = [kept for kept in self._kept if kept[0] % self._step == 0]
             self._size = sum(len(piece.encode()) for _, _, piece in self._kept)
-
-
-def sample_evenly(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
-    """Texts worth about `max_bytes`, spread evenly over all of them."""
-    sample = EvenSample(max_bytes)
-    for text in texts:
-        sample.add(text)
-    yield from sample.texts

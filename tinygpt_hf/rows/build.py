@@ -64,7 +64,7 @@ class Prepared:
         if too_long := count("conversations", "too_long"):
             found.append(f"{too_long} conversations are longer than a row all the same")
         if replaced := count("replaced"):
-            found.append(f"{replaced} faults of the encoding replaced")
+            found.append(f"{replaced} invalid UTF-8 sequences replaced")
         return found + self.notes
 
 
@@ -137,7 +137,8 @@ class Making:
             number += 1
         for path in self.folder.iterdir():
             if path.name not in ("train", "validation") or not number:
-                storage.remove_tree(path) if path.is_dir() else storage.system.remove(path)
+                remove = storage.remove_tree if path.is_dir() else storage.system.remove
+                remove(path)
         for shard in self.folder.glob("*/*"):
             if not shard.name.startswith("shard-") or int(shard.name[-6:]) >= number:
                 storage.remove_tree(shard)
@@ -260,9 +261,7 @@ def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:
             text = tokenizer.decode(input_ids)
         else:
             ids = np.append(input_ids, labels[-1:][learned[-1:]])
-            flags = np.insert(learned, 0, False)[
-                : len(ids)
-            ]  # an id is learned where it is the target of the one before
+            flags = np.insert(learned, 0, False)[: len(ids)]  # an id is learned as the target of the one before
             runs = np.split(np.arange(len(ids)), np.flatnonzero(np.diff(flags)) + 1)
             words = [(tokenizer.decode(ids[run]), flags[run[0]]) for run in runs]
             text = "".join(f"⟦{word}⟧" if flag else word for word, flag in words)

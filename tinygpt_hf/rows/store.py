@@ -81,10 +81,8 @@ class Rows:
         documents = np.array([manifest["num_documents"] for manifest in self.manifests])
         self.firsts = np.cumsum(np.append(0, tokens[:-1] - 1))  # where each shard begins in the list of ids
         self._documents = np.cumsum(np.append(0, documents[:-1] - 1))  # the number of each one's first document
-        self.num_tokens, self.num_documents = (
-            int(self.firsts[-1] + tokens[-1]),
-            int(self._documents[-1] + documents[-1]),
-        )
+        self.num_tokens = int(self.firsts[-1] + tokens[-1])
+        self.num_documents = int(self._documents[-1] + documents[-1])
 
     def shard(self, number: int) -> Shard:
         """A shard, which stays open for a while."""
@@ -108,9 +106,8 @@ class Rows:
     @property
     def num_targets(self) -> int:
         """How many tokens are predicted in one epoch."""
-        firsts = np.zeros(
-            1, dtype=np.int64
-        )  # of each shard; of all but the first shard it is counted as another's last
+        # the first id of a shard is no target there: the text's first has no input, any other is the last of the shard before
+        firsts = np.zeros(1, dtype=np.int64)
         again = sum(int(self.shard(k).may_be_target(firsts)[0]) for k in range(len(self.shards)) if self.num_tokens)
         return sum(manifest["num_target_tokens"] for manifest in self.manifests) - again
 
@@ -242,9 +239,8 @@ class Rows:
         number = int(np.searchsorted(self._documents, index, side="left")) - 1 if index else 0
         shard, inside = self.shard(number), index - int(self._documents[number])
         begin = int(self.firsts[number] + shard.starts[inside])
-        while inside + 1 == len(shard.starts) - 1 and number + 1 < len(
-            self.shards
-        ):  # it goes on in the shard that follows
+        # the last document of a shard goes on in the shard that follows
+        while inside + 1 == len(shard.starts) - 1 and number + 1 < len(self.shards):
             number, inside = number + 1, 0
             shard = self.shard(number)
         return begin, int(self.firsts[number] + shard.starts[inside + 1])

@@ -129,9 +129,7 @@ class ShardWriter:
     def finish(self) -> Iterator[int]:
         """The text has ended: yields the number of the last shard before and behind its becoming final."""
         if self._writer is None and self.number:  # a shard begins only where text followed
-            raise RunError(
-                f"the text has become shorter since shard {self.number - 1} of its rows was made; restore it"
-            )
+            raise RunError("the text has become shorter since its rows were made; restore it")
         if self._writer is None:
             self._begin()
         yield self.number
@@ -194,7 +192,8 @@ class ShardWriter:
         if self._packed is None:
             return self.number * self._facts["window_rows"] + rows_per_epoch(writer.num_tokens, block_size)
         before = (shard_manifest(self.folder, self.number - 1) or {}) if self.number else {}
-        begins = np.array([*[0][: self.number], *self._inputs, writer.num_tokens - 1])
+        repeated = [0] if self.number else []  # the id a shard shares with the one before
+        begins = np.array([*repeated, *self._inputs, writer.num_tokens - 1])
         writer.facts["rows"] = before.get("rows", 0) + len(packed(begins, block_size)[2]) - 1
         return writer.facts["rows"]
 
