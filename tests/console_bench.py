@@ -23,9 +23,9 @@ PRELOADED = (
     "torch", "tinygpt_hf.cli", "tinygpt_hf.training.recipe", "tinygpt_hf.model.modeling_tinygpt", "tinygpt_hf.quickstart",
     "tinygpt_hf.model.conversion", "tinygpt_hf.toyland.corpus", "tinygpt_hf.inference.chat", "tinygpt_hf.inference.serving",
     "tinygpt_hf.evaluation.evaluate", "tinygpt_hf.curation.pipeline", "tinygpt_hf.export.export", "accelerate.accelerator",
-    "tinygpt_hf.inference.samples", "tinygpt_hf.hub.push_pull", "accelerate.utils.memory", "transformers.cli.serve", "uvicorn", "evaluate",
+    "tinygpt_hf.inference.samples", "tinygpt_hf.hub.push_pull", "accelerate.utils.memory", "transformers.cli.serve", "uvicorn",
     "safetensors.torch", "torch.distributed.tensor", "torch.profiler._cupti_monitor", "transformers.generation.utils",
-    "transformers.tokenization_utils_tokenizers", "huggingface_hub.hf_api", "yaml", "psutil",
+    "transformers.tokenization_utils_tokenizers", "huggingface_hub.hf_api", "yaml", "psutil", "evaluate",
 )  # fmt: skip
 # standard input, output and error, and how many lines are read before the reader leaves
 CONSOLES = {

@@ -26,7 +26,7 @@ COMMANDS = {
     "train-tokenizer": (
         "train-tokenizer --train_file text.txt --vocab_size 300 --output_dir {}", ("tokenizer.json", "report.json"),
     ),
-    "prepare-corpus": ("prepare-corpus --train_file books --output_dir {}", ("README.md", "corpus.json")),
+    "prepare-corpus": ("prepare-corpus --train_file text.txt --preset none --output_dir {}", ("README.md", "corpus.json")),
     "evaluate": ("evaluate model --data text.txt", ()),
     "evaluate to a file": ("evaluate model --data text.txt --output_file {}", ("",)),
     "generate": ("generate model --prompt One --max_new_tokens 8", ()),
@@ -39,7 +39,7 @@ COMMANDS = {
     "a mistake": ("train --config none.yaml", ()),
     "export": ("export model --to qwen3 --output_dir {}", ("config.json",)),
     "quickstart": (
-        f"quickstart --max_train_samples 200 --vocab_size 500 --max_steps 2 --validation_split_percentage 10 {SHAPE} --output_dir {{}}",
+        f"quickstart --max_train_samples 200 --vocab_size 500 --max_steps 2 {SHAPE} --validation_split tail --output_dir {{}}",
         ("model.safetensors",),
     ),
 }  # fmt: skip
@@ -81,12 +81,6 @@ def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("console")
     stories = [f"On day {k} a dog named Pip took ball {k * 7 % 31} to the park and ran after it." for k in range(60)]
     (folder / "text.txt").write_text("\n\n".join(stories))
-    (folder / "books").mkdir()
-    prose = (
-        "The boat left the harbor at dawn, and the people of the town stood on the wall to see it go. It was {} in May."
-    )
-    for k, word in enumerate(("early", "cold", "warm")):
-        (folder / "books" / f"{word}.txt").write_text(" ".join([prose.format(word)] + stories[k * 9 : k * 9 + 9]))
     with HubServer() as hub:
         made = Bench(folder, hub)
         done, model = made.run(COMMANDS["train"][0], "stdin closed")
