@@ -16,9 +16,9 @@ from hub_server import TOKENS, HubServer
 
 BENCH = Path(__file__).with_name("console_bench.py")
 FULL = os.environ.get("TINYGPT_CRASH") == "full"
-SHAPE = """--block_size 32 --hidden_size 16 --device cpu --num_hidden_layers 1 --num_attention_heads 1
+SHAPE = """--hidden_size 16 --device cpu --num_hidden_layers 1 --num_attention_heads 1
     --eval_steps 2 --sample_tokens 2 --mixed_precision no --per_device_train_batch_size 2"""
-TEXT = f"--train_file text.txt --document_separator blank_line --tokenizer_type byte {SHAPE}"
+TEXT = f"--train_file text.txt --document_separator blank_line --tokenizer_type byte --block_size 32 {SHAPE}"
 # the words, and what is written: {} is a new name. The last ones are slow
 COMMANDS = {
     "train": (f"train {TEXT} --max_steps 4 --output_dir {{}}", ("model.safetensors", "run.json", "README.md")),
@@ -39,8 +39,8 @@ COMMANDS = {
     "a mistake": ("train --config none.yaml", ()),
     "export": ("export model --to qwen3 --output_dir {}", ("config.json",)),
     "quickstart": (
-        f"quickstart --max_train_samples 200 --vocab_size 500 --max_steps 2 {SHAPE} --validation_split tail --output_dir {{}}",
-        ("model.safetensors",),
+        f"quickstart --max_train_samples 300 --validation_split_percentage 10 {SHAPE} --vocab_size 500 --block_size 64"
+        " --max_steps 2 --output_dir {}", ("model.safetensors",),
     ),
 }  # fmt: skip
 SLOW = ("export", "quickstart")
