@@ -1,9 +1,9 @@
-"""Signals: the step is finished and saved, the status is 143 or 130, and the same command goes on as if there had been none."""
+"""Signals: the step is finished and saved, the status is 143, 130 or 129, and the same command goes on as if there had been none."""
 
 from kills import copied, half_way
 from runs import Bench, check_death, log_lines, newest_step, words_of
 
-STATUS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 143}
+STATUS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 143, "SIGHUP": 129}
 MOMENTS = {  # where in a run of six steps the signal comes, and after which step it ends
     "tokenizing": ({"point": "tokenizing", "at": 9}, 0),
     "first step": ({"point": "step", "at": 1}, 1),

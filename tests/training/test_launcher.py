@@ -133,8 +133,8 @@ LAUNCHED = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_
         ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "x"}, "RANK=0, WORLD_SIZE=2 in the environment is left out"),
         ({**LAUNCHED, "WORLD_SIZE": "two"}, "WORLD_SIZE is no number"),
         ({**LAUNCHED, "MASTER_PORT": ""}, "MASTER_PORT is not set"),
-        (LAUNCHED, None),
-        ({**LAUNCHED, "LOCAL_RANK": "1"}, None),
+        (LAUNCHED, "process 1 of 2, as the environment says, meets the others at 127.0.0.1:29500"),
+        ({**LAUNCHED, "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}, None),
         ({"MASTER_ADDR": "127.0.0.1"}, None),
     ],
     ids=str,
@@ -144,12 +144,16 @@ def test_a_place_among_processes_that_nobody_started_is_left_out(monkeypatch, en
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    note = launcher.forget_leftovers()
+    note = launcher.check_environment()
     assert (note is None) if said is None else said in note
-    assert ({"RANK", "WORLD_SIZE", "LOCAL_RANK"} & os.environ.keys() == set()) == (
-        note is not None or "RANK" not in environment
+    left = (
+        {}
+        if note and "left out" in note
+        else {name: value for name, value in environment.items() if name in launcher.PLACE}
     )
-    assert launcher.forget_leftovers() is None
+    assert {name: os.environ[name] for name in launcher.PLACE if name in os.environ} == left
+    monkeypatch.setattr(launcher, "launcher_command", lambda: ["torchrun"])
+    assert launcher.check_environment() is None
 
 
 def test_a_launcher_that_is_gone_is_noticed_before_torch_waits_for_it(monkeypatch):

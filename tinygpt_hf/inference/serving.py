@@ -166,7 +166,7 @@ def pin(manager, name: str, model, tokenizer) -> None:
 def stop_strings(settings) -> list[str]:
     """Read the stop strings of a generation config, and leave there a list or nothing: OpenAI's clients send one or several."""
     named = settings.stop_strings or []
-    stops = [named] if isinstance(named, str) else list(named)
+    stops = named if isinstance(named, list) else [named]
     if not all(isinstance(stop, str) for stop in stops):
         raise ValueError(f"stop is {named}, where a text or a list of texts is expected")
     settings.stop_strings = [stop for stop in stops if stop] or None

@@ -41,17 +41,24 @@ def processes_asked() -> int | None:
     return None
 
 
-def forget_leftovers() -> str | None:
-    """Take a place among processes out of the environment where none can be: a shell, a notebook or a job of earlier left it.
+def check_environment() -> str | None:
+    """Take a place among processes out of the environment where none can be: an earlier shell, notebook or job left it.
 
     Torch needs all of these variables but LOCAL_RANK; with some of them it would wait for processes that nobody has started.
-    Returns a line about it.
+    Returns a line about it, or about processes that are now waited for.
     """
     found = {name: os.environ[name] for name in PLACE if name in os.environ}
     missing = [name for name in (*PLACE[:2], *MEETING) if not os.environ.get(name)]
     wrong = [name for name, value in found.items() if not value.isdecimal()]
-    if not found or not (missing or wrong):
+    if not found:
         return None
+    if not missing and not wrong:
+        if int(found["WORLD_SIZE"]) == 1 or launcher_command():
+            return None
+        address = ":".join(os.environ[name] for name in MEETING)
+        return (
+            f"process {found['RANK']} of {found['WORLD_SIZE']}, as the environment says, meets the others at {address}"
+        )
     for name in found:
         del os.environ[name]
     why = f"{missing[0]} is not set" if missing else f"{wrong[0]} is no number"
