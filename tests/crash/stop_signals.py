@@ -1,4 +1,4 @@
-"""Signals: the step is finished and saved, the status is 143, 130 or 129, and the same command goes on as if there had been none."""
+"""Signals: the step is finished and saved, the status says which it was, and the same command goes on as if there had been none."""
 
 from kills import copied, half_way
 from runs import Bench, check_death, log_lines, newest_step, words_of
