@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import re
-import stat
 import threading
 
 HIDDEN = "<redacted>"
@@ -118,6 +117,7 @@ class Listener:
 
     def __init__(self, stream, is_product: bool = False):
         self._stream, self.is_product = stream, is_product
+        self._was_terminal = is_product and self.isatty()  # one whose terminal is gone no longer is
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
@@ -144,15 +144,9 @@ class Listener:
         except (OSError, ValueError) as error:
             self._forget()
             if self.is_product and isinstance(error, OSError):
-                if isinstance(error, ConnectionError) or error.errno == errno.EIO and self._was_terminal():
+                if isinstance(error, ConnectionError) or error.errno == errno.EIO and self._was_terminal:
                     raise ReaderLeft from None
                 raise RunError(f"the standard output cannot be written ({error.strerror})") from error
-
-    def _was_terminal(self) -> bool:
-        """Tell whether the stream is no file: one whose terminal is gone is no longer a terminal."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            return stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode)
-        return False
 
     def _forget(self) -> None:
         """Empty the buffer into the null device, and leave the stream where it was: its device may have room later."""
