@@ -160,7 +160,7 @@ def test_completions_continue_a_text_to_its_end(servers, which):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("more", [{}, {"logit_bias": {"0": -1000}}], ids=["by our engine", "by the library"])
+@pytest.mark.parametrize("more", [{}, {"logit_bias": {"0": -1000.0}}], ids=["by our engine", "by the library"])
 def test_a_stop_string_is_left_out_of_the_answer(server, stop, said, reason, more):
     done = ask(server, QUESTION, stop=stop, **more)
     assert (done.choices[0].message.content, done.choices[0].finish_reason) == (said, reason)
@@ -231,7 +231,7 @@ def test_a_frequency_penalty_is_the_repetition_penalty_of_transformers(server, t
 
 
 def test_an_answer_without_end_ends_with_the_context(server, talker):
-    never = dict.fromkeys(map(str, talker.model.generation_config.eos_token_id), -1000)
+    never = dict.fromkeys(map(str, talker.model.generation_config.eos_token_id), -1000.0)
     done = ask(server, QUESTION, logit_bias=never)
     assert done.usage.total_tokens == CONTEXT and done.choices[0].finish_reason == "length"
     last = list(ask(server, QUESTION, logit_bias=never, stream=True))[-1]
