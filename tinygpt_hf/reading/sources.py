@@ -18,7 +18,7 @@ from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.reading.decoding import first_words
 from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_endings
-from tinygpt_hf.reading.formats import file_documents, row_document
+from tinygpt_hf.reading.formats import Reading, file_documents, row_document
 from tinygpt_hf.reading.reporter import SILENT, Reporter, retried
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
@@ -60,6 +60,11 @@ class Source:
             and bool(names)
             and all(n.scheme in ("http", "https") and n.path.endswith(".parquet") for n in names)
         )
+
+    @property
+    def how(self) -> Reading:
+        """How its files are read."""
+        return Reading(self.text_column, self.document_separator, self.encoding_errors)
 
     @property
     def name(self) -> str:
@@ -210,18 +215,19 @@ def documents(
     begin: Place = Place(),
     opened: bool = False,
 ) -> Iterator[dict]:
-    """All documents of a source, in an order that is always the same; `in_pieces` and `keep_broken` as `file_documents`.
+    """All documents of a source, in an order that is always the same; `in_pieces` and `keep_broken` as in `Reading`.
 
     A document may have a `place` at which another call may `begin`. `opened`: the source could be opened before, so that it
     cannot now is the network's fault.
     """
+    how = replace(source.how, in_pieces=in_pieces, keep_broken=keep_broken)
     if source.dataset_name == "toyland":
         found = _toyland(source)
     elif source.dataset_name or source.remote:
-        found = _dataset(source, keep_broken, begin, reporter, opened)
+        found = _dataset(source, how, begin, reporter, opened)
     else:
-        how = source.text_column, source.document_separator, source.encoding_errors, in_pieces, reporter, keep_broken
-        found = (_named(document, file) for file in files_of(source) for document in file_documents(file.path, *how))
+        files = files_of(source)
+        found = (_named(document, file) for file in files for document in file_documents(file.path, how, reporter))
     return itertools.islice(found, None if source.max_samples is None else max(0, source.max_samples - begin.rows))
 
 
@@ -247,7 +253,7 @@ def _toyland(source: Source) -> Iterator[dict]:
         yield {**document, "origin": f"toyland:{document['id']}"}
 
 
-def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
+def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
     """Yield the rows of a dataset. Streamed, one that breaks off is opened again where it was, after WAITS."""
     name, number = source.name, begin.rows
     dataset, rows, place = None, None, {}
@@ -278,7 +284,8 @@ def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter
         return wait
 
     while (row := retried(next_row, WAITS, judge, reporter.rest)) is not None:
-        yield row_document(row, source.text_column, f"{name}, row {number}", keep_broken) | place
+        origin = f"{name}, row {number}"
+        yield row_document(row, how.text_column, origin, how.keep_broken, how.encoding_errors) | place
         number, place = number + 1, {}
 
 
