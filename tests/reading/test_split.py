@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import split as corpus
 
 DOCUMENTS = [{"text": f"document number {k}"} for k in range(4000)]

@@ -76,16 +76,14 @@ def _written(opening: list[str], text_column: str | None, is_tsv: bool) -> dict:
     if not any('"' in line for line in opening):
         return {"delimiter": delimiter, **DOUBLED}
     doubled, escaped, plain = (_rows(opening, delimiter, way, is_whole) for way in (DOUBLED, ESCAPED, UNQUOTED))
-    way = DOUBLED
+    way, cells = DOUBLED, [cell for row in plain or () for cell in row if cell]
+    stray = rf'(?<![\\{delimiter}\n])"(?![{delimiter}\r\n]|\Z)'  # neither escaped nor at the border of a cell
     if is_tsv and plain and not (doubled and _is_quoted(opening, doubled, plain)):
         way = UNQUOTED  # as the format has it, unless somebody quotes by a rule
-    elif (
-        not doubled and escaped and not re.search(rf'(?<![\\{delimiter}\n])"(?![{delimiter}\r\n]|\Z)', "".join(opening))
-    ):
+    elif not doubled and escaped and not re.search(stray, "\n" + "".join(opening)):
         way = ESCAPED
-    elif not doubled and plain and not any(_is_marked(cell) for cells in plain for cell in cells):
-        if any(cell[0] == '"' in cell[1:] for cells in plain for cell in filter(None, cells)):  # not only one without its end
-            way = UNQUOTED
+    elif not doubled and any(cell[0] == '"' in cell[1:] for cell in cells) and not any(map(_is_marked, cells)):
+        way = UNQUOTED
     return {"delimiter": delimiter, **way}
 
 

@@ -76,7 +76,7 @@ def convert(raw, annotation, where: str):
         return _number(raw, kind, where)
     if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
         raise UsageError(f"{where} is {str(raw).lower()}", "text", "put it in quotes")
-    return str(raw)
+    return raw if isinstance(raw, str) else str(raw)
 
 
 def check_types(group) -> list[UsageError]:
