@@ -129,7 +129,8 @@ def test_killed_it_goes_on_in_a_new_process_to_the_same_weights(tmp_path, kind):
 
     whole = run("whole", 0)
     assert whole.returncode == 0, whole.stderr
-    assert run("killed", 45).returncode == -9
+    for step in (25, 45):  # a stream that was led to its place knows the next one too
+        assert run("killed", step).returncode == -9
     resumed = run("killed", 0)
     assert resumed.returncode == 0, resumed.stderr
     assert equal(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
