@@ -455,8 +455,8 @@ def test_a_path_is_expanded_once(home, tmp_path):
 def test_a_variable_that_is_not_set_is_named(home, config):
     for words in (["--output_dir=$b/x"], ["--train_file", "a", "${b}"], ["--config=$b/c.yaml"]):
         (line,) = problems(words)
-        assert "a path, and $b is not set" in line and "Set b" in line
-    assert [error.problem for error in check_types(DataArguments(rows="$b"))] == ["--rows is '$b'"]
+        assert "names $b, which is not set" in line and "Set b" in line
+    assert [error.problem for error in check_types(DataArguments(rows="$b"))] == ["--rows names $b, which is not set"]
 
 
 def test_the_configuration_file_itself_is_a_path(monkeypatch, tmp_path):

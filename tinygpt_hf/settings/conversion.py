@@ -103,7 +103,9 @@ def expanded(path: str, where: str) -> str:
         end = rest.find("/", match.end())
         if name not in os.environ and not os.path.lexists(home + rest[: end if end >= 0 else None]):
             raise UsageError(
-                f"{where} is {shown(path)}", f"a path, and ${name} is not set", f"set {name}, or write the path out"
+                f"{where} names ${name}, which is not set",
+                "variables that are set",
+                f"set {name}, or write the path out",
             )
         return os.environ.get(name, match[0])
 
