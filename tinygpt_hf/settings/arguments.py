@@ -75,6 +75,9 @@ class ModelArguments:
     rope_parameters: dict | None = setting(None, 'rotary settings, e.g. {"rope_theta": 1e4, "rope_type": "default"}')
 
 
+NAMED = ("dataset_name", "sources")
+
+
 @speaks_dialects
 @dataclass
 class DataArguments:
@@ -92,14 +95,10 @@ class DataArguments:
         None, "Hub dataset, or `toyland`, the embedded corpus", excludes=("sources",)
     )
     dataset_config_name: str | None = setting(
-        None,
-        "configuration of the Hub dataset; of toyland: text or dialogues",
-        needs=("dataset_name", "sources"),
+        None, "configuration of the Hub dataset; of toyland: text or dialogues", needs=NAMED
     )
-    dataset_split: str = setting("train", "split of the Hub dataset", needs=("dataset_name", "sources"))
-    dataset_revision: str | None = setting(
-        None, "commit, tag or branch of the Hub dataset", needs=("dataset_name", "sources")
-    )
+    dataset_split: str = setting("train", "split of the Hub dataset", needs=NAMED)
+    dataset_revision: str | None = setting(None, "commit, tag or branch of the Hub dataset", needs=NAMED)
     sources: list[dict] | None = setting(
         None, "a weighted mix: list of the settings above plus `weight` (how often each document is used)"
     )
@@ -126,10 +125,7 @@ class DataArguments:
         needs=("streaming",),
     )
     max_train_samples: int | None = setting(
-        None,
-        "use the first N documents only; for toyland: how many to write",
-        at_least=1,
-        follows="dataset_name",
+        None, "use the first N documents only; for toyland: how many to write", at_least=1, follows="dataset_name"
     )
     validation_split: Literal["hash", "tail"] | None = setting(
         None,

@@ -14,14 +14,13 @@ from tinygpt_hf.settings.conversion import shown
 Group = TypeVar("Group", bound=type)
 
 SAME = {  # of Transformers, TRL, Axolotl, LLaMA-Factory and nanoGPT
-    "max_seq_length": "block_size", "seq_length": "block_size", "sequence_len": "block_size",
+    "max_seq_length": "block_size", "sequence_len": "block_size",
     "base_model": "model_name_or_path", "dataset_text_field": "text_column", "dataset_train_split": "dataset_split",
     "dataset_num_proc": "num_proc", "preprocessing_num_workers": "num_proc", "overwrite_output_dir": "overwrite",
     "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "max_iters": "max_steps",
     "micro_batch_size": "per_device_train_batch_size", "lr": "learning_rate", "optimizer": "optim",
     "lr_scheduler": "lr_scheduler_type", "warmup_iters": "warmup_steps", "grad_clip": "max_grad_norm",
     "eval_interval": "eval_steps", "log_interval": "logging_steps", "lora_rank": "lora_r",
-    "push_to_hub_model_id": "hub_model_id",
 }  # fmt: skip
 # name -> the values that can be said here, and how; None: nothing need be said, it is so
 TURNED: dict[str, dict[str, tuple[str, str] | None]] = {
@@ -56,8 +55,7 @@ ADVICE = {
     **dict.fromkeys(("sample_packing", "neat_packing"), "say packing: wrap or bestfit"),
     "data_seed": "say seed: it covers the order too",
     "dropout": "say hidden_dropout or attention_dropout",
-    "text_field": "say text_column",
-}  # fmt: skip
+    }  # fmt: skip
 
 
 def turned(name: str, value, where: str) -> tuple[str, Any] | None:
@@ -86,12 +84,14 @@ def speaks_dialects(group: Group) -> Group:
         understood = {}
         for theirs, value in named.items():
             pair = (theirs, value) if theirs in names else turned(aliases.get(theirs, theirs), value, theirs)
-            if pair is not None and pair[0] not in names:
+            if pair is None:
+                continue
+            if pair[0] not in names:
                 problem = f"{group.__name__} has no setting {theirs}"
                 raise UsageError(problem, "one that `tinygpt train --help` lists under it", hint(pair[0], names))
-            if pair is not None and (pair[0] in understood or (pair[0] != theirs and pair[0] in named)):
+            if pair[0] in understood or (pair[0] != theirs and pair[0] in named):
                 raise UsageError(f"{theirs} repeats {pair[0]}", "one of the two names", "remove one")
-            understood.update([pair] if pair else [])
+            understood[pair[0]] = pair[1]
         make(self, *values, **understood)
 
     cls.__init__ = init

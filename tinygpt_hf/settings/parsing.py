@@ -65,13 +65,17 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
     layers: list[dict] = []
     given: dict[str, str] = {}
     for origin in (file_values, flags.values):
-        layer = {}
-        for name, (raw, where) in origin.items():
+        layer, where = {}, {}
+        for theirs, (raw, place) in origin.items():
             try:
-                layer[name] = convert(meant(raw, flat[name][1]), flat[name][1].type, where)
+                name, value = turned(theirs, raw, place) or ("", None)
+                if name in layer:
+                    raise UsageError(f"{place} repeats {where[name]}", "one of the two names", "remove one")
+                if name in flat:
+                    where[name] = place
+                    layer[name] = convert(meant(value, flat[name][1]), flat[name][1].type, place)
             except UsageError as error:
                 errors.append(error)
-        where = {name: where for name, (_, where) in origin.items()}
         if origin is file_values and Path(flags.config or "").name == "run.yaml" and "model_name_or_path" in layer:
             # 0.1.0 wrote the shape of models from scratch beside it
             layer, _ = laid_over(layer, {"model_name_or_path": layer["model_name_or_path"]}, flat)
@@ -130,8 +134,8 @@ class _Flags:
         if name == "config" and self._uses_config:
             self._read_config(text if has_value else self._next_word())
             return
-        if name in TURNED and name not in self._flat:
-            self._turn(name, text if has_value else self._next_word() or "true", f"--{flag}")
+        if name in TURNED and "max_steps" in self._flat:  # they are of training
+            self._take(name, text if has_value else self._next_word() or "true", f"--{flag}")
             return
         if name not in self._flat and self._is_bool(negated):
             if has_value:
@@ -155,15 +159,6 @@ class _Flags:
         if name in self.values:
             self._complain(f"{flag} is given twice ({self.values[name][1]})", "one value", "remove one")
         self.values[name] = (value, flag)
-
-    def _turn(self, name: str, value: str, flag: str) -> None:
-        try:
-            pair = turned(name, value, flag)
-        except UsageError as error:
-            self.errors.append(error)
-            return
-        if pair and pair[0] in self._flat:
-            self._take(*pair, flag)
 
     def _is_bool(self, name: str) -> bool:
         return name in self._flat and base_type(self._flat[name][1].type)[0] is bool
@@ -295,19 +290,11 @@ def _read_sections(path: str, groups, flat, aliases, errors: list[UsageError]) -
         elif section in own:
             for key, raw in (content or {}).items():
                 name, where = aliases.get(str(key), str(key)), f"{path}: {section}.{key}"
-                try:
-                    pair = (name, raw) if name in flat else turned(name, raw, where)
-                except UsageError as error:
-                    errors.append(error)
-                    continue
-                if pair is None:
-                    continue
-                name, raw = pair
                 if name in own[section] and name in values:
                     errors.append(
                         UsageError(f"{where} repeats {values[name][1]}", "one of the two names", "remove one")
                     )
-                elif name in own[section] and raw is not None:
+                elif (name in own[section] or name in TURNED) and raw is not None:
                     values[name] = (raw, where)
                 elif name not in own[section] and name not in elsewhere[section]:
                     known = [*own[section], *(old for old, new in aliases.items() if new in own[section])]
