@@ -86,10 +86,9 @@ class DataArguments:
     section: ClassVar[str] = "data"
 
     train_file: list[PathText] = setting(
-        [],
-        "text files, globs, folders, URLs (.txt .md .py .jsonl .csv .parquet, .gz .zst)",
-        excludes=("dataset_name", "sources"),
-    )
+        [], "text files, globs, folders, URLs (.txt .md .py .jsonl .csv .parquet, .gz .zst)",
+        excludes=("dataset_name", "sources")
+    )  # fmt: skip
     validation_file: list[PathText] = setting([], "validation text; default: split off the training text")
     dataset_name: PathText | None = setting(
         None, "Hub dataset, or `toyland`, the embedded corpus", excludes=("sources",)
@@ -120,10 +119,9 @@ class DataArguments:
         excludes=("rows", "num_train_epochs"),
     )
     stream_window: int | None = setting(
-        None,
-        "with streaming: rows of at most this many tokens on the disk at a time; default: all rows are kept",
-        needs=("streaming",),
-    )
+        None, "with streaming: rows of at most this many tokens on the disk at a time; default: all rows are kept",
+        needs=("streaming",)
+    )  # fmt: skip
     max_train_samples: int | None = setting(
         None, "use the first N documents only; for toyland: how many to write", at_least=1, follows="dataset_name"
     )
@@ -210,16 +208,12 @@ class TrainingArguments(OutputArguments):
     max_steps: int | None = setting(
         None,
         "optimizer steps to take; with no length given: 3 million tokens, at most 8 epochs (3 with model_name_or_path)",
-        at_least=1,
-        means={"-1": None},
-        excludes=("num_train_epochs", "max_train_tokens"),
-    )
+        at_least=1, means={"-1": None}, excludes=("num_train_epochs", "max_train_tokens")
+    )  # fmt: skip
     num_train_epochs: float | None = setting(
-        None,
-        "times to go through the rows; not with streaming, which knows their number at the end",
-        above=0,
-        excludes=("max_train_tokens",),
-    )
+        None, "times to go through the rows; not with streaming, which knows their number at the end", above=0,
+        excludes=("max_train_tokens",)
+    )  # fmt: skip
     max_train_tokens: int | None = setting(None, "tokens to train on", at_least=1)
     per_device_train_batch_size: int | None = setting(
         None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1, resume="free"
@@ -229,11 +223,9 @@ class TrainingArguments(OutputArguments):
     )
     gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1, resume="free")
     optim: Literal["muon", "adamw"] = setting(
-        "muon",
-        "muon: hidden matrices by Muon, rest by AdamW; adamw: all by it",
-        means=dict.fromkeys(("adamw_torch", "adamw_torch_fused"), "adamw"),
-        resume="fixed",
-    )
+        "muon", "muon: hidden matrices by Muon, rest by AdamW; adamw: all by it",
+        means=dict.fromkeys(("adamw_torch", "adamw_torch_fused"), "adamw"), resume="fixed"
+    )  # fmt: skip
     learning_rate: float | None = setting(
         None,
         "peak learning rate of AdamW; default 0.008, times 256/width if wider; 0.003 with model_name_or_path or optim adamw",
@@ -256,10 +248,8 @@ class TrainingArguments(OutputArguments):
     lora_r: int | None = setting(
         None,
         "rank of LoRA adapters: only they are trained, beside the frozen --model_name_or_path; default: all weights are",
-        at_least=1,
-        needs=("model_name_or_path",),
-        resume="fixed",
-    )
+        at_least=1, needs=("model_name_or_path",), resume="fixed"
+    )  # fmt: skip
     lora_alpha: float | None = setting(
         None, "adapters count alpha/r times; default twice lora_r", above=0, needs=("lora_r",), resume="fixed"
     )
@@ -272,28 +262,30 @@ class TrainingArguments(OutputArguments):
         needs=("lora_r",),
     )
     lr_scheduler_type: Literal["cosine", "linear", "warmup_stable_decay", "constant"] | None = setting(
-        None,
-        "learning rate over the steps; default linear, with model_name_or_path cosine",
-        means={"constant_with_warmup": "constant", "wsd": "warmup_stable_decay"},
-    )
+        None, "learning rate over the steps; default linear, with model_name_or_path cosine",
+        means={"constant_with_warmup": "constant", "wsd": "warmup_stable_decay"}
+    )  # fmt: skip
     warmup_steps: int | None = setting(
         None,
         "steps over which the rate rises to its peak; default 20, at most a tenth of the run; 0 with model_name_or_path",
         at_least=0,
     )
     decay_steps: int | None = setting(
-        None,
-        "warmup_stable_decay: length of the final decay; default a fifth of the steps",
+        None, "warmup_stable_decay: length of the final decay; default a fifth of the steps", at_least=0,
+        needs=("lr_scheduler_type=warmup_stable_decay",)
+    )  # fmt: skip
+    min_learning_rate_ratio: float = setting(
+        0.0,
+        "where the decay ends, as a share of the peak",
         at_least=0,
-        needs=("lr_scheduler_type=warmup_stable_decay",),
+        at_most=1,
+        excludes=("lr_scheduler_type=constant",),
     )
-    min_learning_rate_ratio: float = setting(0.0, "where the decay ends, as a share of the peak", at_least=0, at_most=1)
     max_grad_norm: float = setting(1.0, "clip the gradient to this norm; 0: do not", at_least=0)
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
-        "auto",
-        "auto: the launcher's choice, else bf16 where the device computes it fast, else no",
-        means={"fp32": "no", "float32": "no", "bfloat16": "bf16", "float16": "fp16"},
-    )
+        "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no",
+        means={"fp32": "no", "float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+    )  # fmt: skip
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "where to train", means={"gpu": "cuda"}, resume="free"
     )
@@ -324,11 +316,9 @@ class TrainingArguments(OutputArguments):
         2, "complete checkpoints to keep besides the best weights (2 or more)", resume="free"
     )
     resume_from_checkpoint: PathText = setting(
-        "auto",
-        "auto: newest valid one of the folder; none: start again; or a path",
-        means={"true": "auto", "false": "none"},
-        resume="free",
-    )
+        "auto", "auto: newest valid one of the folder; none: start again; or a path",
+        means={"true": "auto", "false": "none"}, resume="free"
+    )  # fmt: skip
     sample_prompts: list[str] = setting(
         [], "continued at every evaluation; default: starts of validation documents", resume="free"
     )

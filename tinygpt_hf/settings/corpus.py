@@ -117,17 +117,13 @@ class CorpusArguments:
     )
 
     sample_documents: int | None = setting(
-        None,
-        "keep this many documents, chosen by a hash of their text",
-        at_least=1,
-        excludes=("sample_bytes", "sample_tokens"),
-    )
+        None, "keep this many documents, chosen by a hash of their text", at_least=1,
+        excludes=("sample_bytes", "sample_tokens")
+    )  # fmt: skip
     sample_bytes: int | None = setting(
-        None,
-        "keep documents of at most this many bytes together, chosen likewise",
-        at_least=1,
-        excludes=("sample_tokens",),
-    )
+        None, "keep documents of at most this many bytes together, chosen likewise", at_least=1,
+        excludes=("sample_tokens",)
+    )  # fmt: skip
     sample_tokens: int | None = setting(
         None, "the same in tokens of --tokenizer_name", at_least=1, needs=("tokenizer_name",)
     )
