@@ -23,7 +23,7 @@ from tinygpt_hf.settings.arguments import (
 from tinygpt_hf.settings.conversion import base_type, check_types
 from tinygpt_hf.settings.corpus import CorpusArguments
 from tinygpt_hf.settings.inference import GenerateArguments
-from tinygpt_hf.settings.layers import alternatives, default_of, holds
+from tinygpt_hf.settings.layering import alternatives, default_of, holds
 from tinygpt_hf.settings.parsing import fields_of, parse, to_yaml
 
 TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation import GenerationMixin
+from transformers.generation import GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import (
     GenericForQuestionAnswering,
@@ -30,11 +30,13 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_u
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.models.auto import AutoModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_tinygpt import TinyGPTConfig
+
+logger = logging.get_logger(__name__)
 
 
 class TinyGPTRMSNorm(nn.Module):
@@ -323,6 +325,12 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
         if position_ids is None:  # (1, T)
             past_seen_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_seen_tokens
+        longest = self.config.max_position_embeddings
+        if self.embed_positions is not None and inputs_embeds.shape[1] > longest and not torch.compiler.is_compiling():
+            if position_ids.max() >= longest:
+                raise ValueError(
+                    f"{inputs_embeds.shape[1]} tokens are too many: the model has {longest} learned positions"
+                )
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -367,6 +375,19 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
     if logits_to_keep.dtype == torch.bool:
         return hidden_states[logits_to_keep]
     return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
+
+
+class ContextIsFull(StoppingCriteria):
+    """End a text at the last of `length` learned positions: there is none for another token."""
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        full = input_ids.shape[1] >= self.length
+        if full:
+            logger.warning_once(f"The text ends here: all {self.length} learned positions of the model are taken.")
+        return torch.full(input_ids.shape[:1], full, device=input_ids.device)
 
 
 class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
@@ -419,6 +440,15 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def generate(
+        self, inputs=None, generation_config=None, logits_processor=None, stopping_criteria=None, *rest, **kwargs
+    ):
+        """As the library does it, and with learned positions no further than these go."""
+        if self.config.position_embedding_type == "learned":
+            full = ContextIsFull(self.config.max_position_embeddings)
+            stopping_criteria = StoppingCriteriaList([*(stopping_criteria or []), full])
+        return super().generate(inputs, generation_config, logits_processor, stopping_criteria, *rest, **kwargs)
 
 
 class TinyGPTForSequenceClassification(GenericForSequenceClassification, TinyGPTPreTrainedModel):

@@ -19,9 +19,9 @@ def setting(default, help: str, **metadata):
     `metadata`, beside `positional` (parsing.py):
     at_least, above, at_most, below    bounds of a number (checks.py)
     means      words others use for a value: {theirs: ours} (dialects.py)
-    excludes   settings it is an alternative to; "name=value": to this value alone; "*": all others of its class (layers.py)
-    needs      settings of which it needs one; without it, it is refused, or gives way with it (layers.py)
-    follows    the setting it was chosen for, and gives way with (layers.py)
+    excludes   settings it is an alternative to; "name=value": to this value alone; "*": all others of its class (layering.py)
+    needs      settings of which it needs one; without it, it is refused, or gives way with it (layering.py)
+    follows    the setting it was chosen for, and gives way with (layering.py)
     resume     "free": a resumed run may have another value without a word; "fixed": it may not; default: a note says so
     """
     if isinstance(default, (list, dict)):

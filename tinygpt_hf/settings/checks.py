@@ -16,7 +16,7 @@ from tinygpt_hf.settings.conversion import check_types
 from tinygpt_hf.settings.corpus import KINDS, CorpusArguments
 from tinygpt_hf.settings.defaults import shaped
 from tinygpt_hf.settings.hub import check_repository
-from tinygpt_hf.settings.layers import conflicts, lonely
+from tinygpt_hf.settings.layering import conflicts, lonely
 from tinygpt_hf.settings.parsing import fields_of, raise_together
 
 SMALLEST_BPE = 260  # 256 bytes and 4 special tokens

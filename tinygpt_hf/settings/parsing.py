@@ -15,7 +15,7 @@ from typing import Annotated
 from tinygpt_hf.errors import UsageError, UsageErrors, redacted
 from tinygpt_hf.settings.conversion import BOOLEANS, base_type, choices_of, convert, expanded, meant, shown
 from tinygpt_hf.settings.dialects import SAME, TURNED, hint, turned
-from tinygpt_hf.settings.layers import conflicts, laid_over
+from tinygpt_hf.settings.layering import conflicts, laid_over
 
 LARGEST_FILE, MOST_VALUES = 2**18, 10_000  # bytes and values of a settings file; reading them takes less than a second
 WHOLE = re.compile("0|-?[1-9][0-9]*")

@@ -13,7 +13,7 @@ from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, Tokeniz
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.conversion import base_type, choices_of
 from tinygpt_hf.settings.corpus import CorpusArguments
-from tinygpt_hf.settings.layers import alternatives, default_of
+from tinygpt_hf.settings.layering import alternatives, default_of
 from tinygpt_hf.settings.parsing import fields_of, parse
 
 COMMANDS = (TRAINING, (DataArguments, CorpusArguments))
