@@ -369,8 +369,45 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
     return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
 
 
+class SummedCrossEntropy(torch.autograd.Function):
+    """Sum the cross-entropy of a linear head over rows, some at a time, forward and backward at once.
+
+    So the logits (N, V) never exist as a whole, in float32 gigabytes of a large vocabulary, and those of a few rows stay in the
+    processor's cache. A label of -100 counts for nothing.
+    """
+
+    ROWS = 256
+
+    @staticmethod
+    def forward(ctx, hidden_states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor):  # (N, C), (V, C), (N,)
+        device, dtype = hidden_states.device.type, hidden_states.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        rows, head = hidden_states.to(dtype), weight.to(dtype)
+        rows_grad, weight_grad = torch.empty_like(rows), torch.zeros_like(weight, dtype=torch.float)
+        total = torch.zeros((), device=rows.device)
+        for x, y, x_grad in zip(*(tensor.split(SummedCrossEntropy.ROWS) for tensor in (rows, labels, rows_grad))):
+            logits = F.linear(x, head).float()
+            kept, y = (y != -100)[:, None], y.clamp_min(0)[:, None]
+            logits -= logits.logsumexp(-1, keepdim=True)
+            total -= (logits.gather(1, y) * kept).sum()
+            slope = logits.exp_().scatter_add_(1, y, -torch.ones_like(y, dtype=logits.dtype)).mul_(kept).to(dtype)
+            torch.mm(slope, head, out=x_grad)
+            weight_grad += slope.t() @ x
+        ctx.save_for_backward(rows_grad.to(hidden_states.dtype), weight_grad.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx, scale: torch.Tensor):
+        rows_grad, weight_grad = ctx.saved_tensors
+        return rows_grad * scale, weight_grad * scale, None
+
+
 class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
-    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss."""
+    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss.
+
+    With `skip_logits`, for training, `shift_labels` and `num_items_in_batch`, the loss comes without logits.
+    """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
@@ -395,6 +432,7 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        skip_logits: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         outputs: BaseModelOutputWithPast = self.model(
@@ -407,6 +445,9 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
+        if skip_logits and not torch.compiler.is_compiling():
+            rows = hidden_states.flatten(0, 1), self.lm_head.weight, kwargs["shift_labels"].flatten()
+            return CausalLMOutputWithPast(loss=SummedCrossEntropy.apply(*rows) / kwargs["num_items_in_batch"])
         logits = self.lm_head(hidden_states)  # (B, T, V)
 
         loss = None
