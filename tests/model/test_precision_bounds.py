@@ -151,7 +151,9 @@ def test_loss_computes_in_float32(dialect, half):
 def test_the_loss_without_logits_is_the_loss(dialect, weights, products):
     """As far as the plain way is from float64, so far may this one be: loss, and gradient of every weight."""
     ids = torch.randint(0, V, (8, 48), generator=torch.Generator().manual_seed(0))  # more rows than are taken at a time
-    labels = ids.roll(-1, dims=1).masked_fill(torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.3, -100)
+    labels = ids.roll(-1, dims=1).masked_fill(
+        torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.3, -100
+    )
     inputs = {"input_ids": ids, "labels": labels, "shift_labels": labels, "num_items_in_batch": 77}
 
     def computed(dtype, autocast, **options):

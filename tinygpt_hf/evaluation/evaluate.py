@@ -42,8 +42,7 @@ def measure(arguments: EvaluateArguments) -> dict:
         raise UsageError("there is no --data", "a UTF-8 text file", "try --data my.txt")
     if arguments.quantization:
         check_quantization(arguments.quantization)
-    if arguments.output_file:
-        check_output(Path(arguments.output_file))
+    output = check_output(Path(arguments.output_file)) if arguments.output_file else None
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     sizes = arguments.block_size, arguments.stride, arguments.per_device_eval_batch_size
     results = evaluate_file(model, tokenizer, arguments.data, *sizes)
@@ -56,8 +55,8 @@ def measure(arguments: EvaluateArguments) -> dict:
         numbers = {name: value for name, value in again.items() if isinstance(value, float)}
         results |= {f"{name}_{arguments.quantization}": value for name, value in numbers.items()}
     results = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}
-    if arguments.output_file:
-        storage.write_json(Path(arguments.output_file), results)
+    if output:
+        storage.write_json(output, results)
     return results
 
 

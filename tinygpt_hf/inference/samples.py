@@ -6,6 +6,7 @@ generate(GenerateArguments("runs/my", prompt_file="prompts.jsonl", output_file="
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tinygpt_hf import storage
@@ -39,7 +40,7 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1", f"leave --{name} out")
     if arguments.output_file:
-        check_output(Path(arguments.output_file))
+        arguments = replace(arguments, output_file=str(check_output(Path(arguments.output_file))))
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     ids = [_encode(model, tokenizer, prompt, k if _is_list(arguments) else 0) for k, prompt in enumerate(prompts, 1)]
 
@@ -141,11 +142,13 @@ class Samples:
         return "".join(f"{self._title(k)}{self.texts[k]}\n" for k in range(self._turn))
 
 
-def check_output(path: Path) -> None:
-    """Refuse an --output_file that cannot be one, before it takes long to fill."""
+def check_output(path: Path) -> Path:
+    """Refuse an --output_file that cannot be one, before it takes long to fill; return what is written if it is a link."""
+    path = storage.linked(path)
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
         raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
+    return path
 
 
 def _encode(model, tokenizer, prompt: str, line: int) -> list[int]:

@@ -30,7 +30,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_u
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.models.auto import AutoModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -323,6 +323,10 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
         if position_ids is None:  # (1, T)
             past_seen_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_seen_tokens
+        length, longest = inputs_embeds.shape[1], self.config.max_position_embeddings
+        if self.embed_positions is not None and length > longest and not torch.compiler.is_compiling():
+            if position_ids.max() >= longest:
+                raise ValueError(f"{length} tokens are too many: the model has {longest} learned positions")
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -370,13 +374,9 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
 
 
 class SummedCrossEntropy(torch.autograd.Function):
-    """Sum the cross-entropy of a linear head over rows, some at a time, forward and backward at once.
-
-    So the logits (N, V) never exist as a whole, in float32 gigabytes of a large vocabulary, and those of a few rows stay in the
-    processor's cache. A label of -100 counts for nothing.
-    """
-
-    ROWS = 256
+    """Sum the cross-entropy of a linear head over rows, 256 at a time, forward and backward at once: the logits (N, V) never
+    exist as a whole, gigabytes with a large vocabulary, and those of 256 rows stay in the processor's cache. Labels of -100
+    count for nothing."""
 
     @staticmethod
     def forward(ctx, hidden_states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor):  # (N, C), (V, C), (N,)
@@ -386,7 +386,7 @@ class SummedCrossEntropy(torch.autograd.Function):
         rows, head = hidden_states.to(dtype), weight.to(dtype)
         rows_grad, weight_grad = torch.empty_like(rows), torch.zeros_like(weight, dtype=torch.float)
         total = torch.zeros((), device=rows.device)
-        for x, y, x_grad in zip(*(tensor.split(SummedCrossEntropy.ROWS) for tensor in (rows, labels, rows_grad))):
+        for x, y, x_grad in zip(rows.split(256), labels.split(256), rows_grad.split(256), strict=True):
             logits = F.linear(x, head).float()
             kept, y = (y != -100)[:, None], y.clamp_min(0)[:, None]
             logits -= logits.logsumexp(-1, keepdim=True)
@@ -460,6 +460,15 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _prepare_generated_length(self, *, input_ids_length: int, **kwargs):
+        """As the library does it, and with learned positions no further than these go."""
+        settings = super()._prepare_generated_length(input_ids_length=input_ids_length, **kwargs)
+        longest = self.config.max_position_embeddings
+        if self.config.position_embedding_type == "learned" and settings.max_length > longest >= input_ids_length:
+            logging.get_logger(__name__).warning_once(f"The text ends at {longest} tokens, the last learned position.")
+            settings.max_length = longest
+        return settings
 
 
 class TinyGPTForSequenceClassification(GenericForSequenceClassification, TinyGPTPreTrainedModel):

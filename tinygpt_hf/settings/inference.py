@@ -55,7 +55,9 @@ class EvaluateArguments:
 class ChatArguments:
     """Talk to a model: one --prompt, lines from standard input, or a conversation in the terminal."""
 
-    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    model: str | None = setting(
+        None, "model folder or Hub id; default the newest finished run in runs/", positional=True
+    )
     prompt: str | None = setting(None, "answer this one message and exit")
     system: str | None = setting(None, "system message that opens the conversation")
     max_new_tokens: int = setting(256, "longest answer in tokens")

@@ -30,7 +30,7 @@ from tinygpt_hf.tokenizing.chat_template import control_tokens
 from tinygpt_hf.training import adapters, checkpoint, log, measures, precision, run_folder, step
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
-from tinygpt_hf.training.launcher import processes_asked
+from tinygpt_hf.training.launcher import forget_leftovers, processes_asked
 from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
 from tinygpt_hf.training.signals import Interruption
 from tinygpt_hf.training.text import prepare_text
@@ -48,14 +48,15 @@ class Run(contextlib.AbstractContextManager):
         self.folder = Path(self.training.output_dir)
         transformers.utils.logging.disable_progress_bar()  # the bars are ours
         check_model(self.model, data)
+        leftovers = forget_leftovers()
         self.accelerator = precision.make_accelerator(self.training)
         self.is_main = self.accelerator.is_main_process
         check_window(data, effective_batch(self.training, self.accelerator.num_processes))
         self.console = log.Console(self.is_main and not quiet)
         if (processes_asked() or 1) > self.accelerator.num_processes:
             self.console.say(log.launcher_note(processes_asked(), self.accelerator.num_processes))
-        if kept:
-            self.console.say(kept)
+        for line in filter(None, (leftovers, kept)):
+            self.console.say(line)
         self.signal: Signals | None = None
         self.log: log.RunLog | None = None
 

@@ -30,6 +30,7 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     if not is_main:
         yield
         return
+    folder = storage.linked(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     aside = checkpoint.open_folder(folder, overwrite)
     try:
