@@ -113,6 +113,8 @@ def run(words: list[str], stdout: Listener) -> int:
     if command.default_config and not any(word.partition("=")[0] == "--config" for word in rest):
         rest = ["--config", str(packaged_config(command.default_config)), *rest]
     settings = parse(command.groups, rest, uses_config=command.uses_config)
+    if settings.note and os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        say(f"note: {settings.note}")
     stdout.is_product = command.stdout_is_product(settings)
     return command.run(settings) or 0
 

@@ -35,8 +35,9 @@ TRAINING = TrainingArguments(
 
 def run(folder: Path, model=None, data=None, tokenizer=None, **training) -> recipe.TrainResult:
     settings = dataclasses.replace(TRAINING, output_dir=str(folder), **training)
+    named = (model or {}).get("model_name_or_path")  # a shape beside it is refused
     return recipe.train(
-        dataclasses.replace(MODEL, **(model or {})),
+        ModelArguments(**model) if named else dataclasses.replace(MODEL, **(model or {})),
         dataclasses.replace(DATA, **(data or {})),
         tokenizer or TOKENIZER,
         settings,

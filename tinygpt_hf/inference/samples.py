@@ -25,6 +25,7 @@ from tinygpt_hf.inference.generation import (
 )
 from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import GenerateArguments
 
 AT_ONCE = 256  # samples that are sorted into batches together, and of a long list saved together
@@ -35,6 +36,7 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
 
     What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself.
     """
+    check_settings(arguments)
     sampling, prompts = read_sampling(arguments), _read_prompts(arguments)
     for name in ("num_return_sequences", "show_candidates"):
         if getattr(arguments, name) < 1:
@@ -169,8 +171,6 @@ def _is_list(arguments: GenerateArguments) -> bool:
 
 
 def _read_prompts(arguments: GenerateArguments) -> list[str]:
-    if arguments.prompt is not None and arguments.prompt_file is not None:
-        raise UsageError("--prompt and --prompt_file are both given", "one prompt", "remove one")
     text = arguments.prompt or ""
     if arguments.prompt_file is not None:
         try:
