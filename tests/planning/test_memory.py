@@ -187,7 +187,7 @@ TOO_LARGE = [
         {"hidden_size": 64, "num_hidden_layers": 1},
         {"block_size": 2**24},
         {"vocab_size": 10**6},
-        "one row at least 61.0 TiB",
+        "one row at least 32.0 GiB",
     ),
     ({"hidden_size": 64, "position_embedding_type": "learned"}, {"block_size": 10**12}, {}, "optimizer take"),
 ]

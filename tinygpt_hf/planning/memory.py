@@ -4,8 +4,8 @@
     check_memory(needs, training, "cuda")     # UsageError if it cannot fit; a note if it may not; else None
 
 Refused is what is certain not to fit: what every step holds at once (weights, gradients, the optimizer's memory, and of one row
-the logits, which an evaluation makes whole, or a third of a step's activations, as half precision and fused kernels keep less)
-beside all the memory and swap that is free. Whatever might fit is left to try: micro-batches are halved when memory runs out.
+a third of the activations, as half precision and fused kernels keep less; when compiled, whole logits too) beside all
+the memory and swap that is free. Whatever might fit is left to try: micro-batches are halved when memory runs out.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def estimate_needs(
 
 
 def _activations(config, training: TrainingArguments, block_size: int) -> tuple[int, int]:
-    """Estimate bytes of a micro-batch, and of a row at least: the larger of what a step and what an evaluation keeps."""
+    """Estimate the bytes that a step keeps of a micro-batch, and at least of a row."""
     heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     attention = 4 * heads + 4 * keys if config.qk_norm else 2 * heads + 2 * keys
     layer = 4 * config.hidden_size + attention + (4 if config.mlp_type == "gated" else 2) * config.intermediate_size
@@ -69,9 +69,9 @@ def _activations(config, training: TrainingArguments, block_size: int) -> tuple[
     tokens = training.per_device_train_batch_size * block_size
     if training.torch_compile:
         return 4 * tokens * (kept + 3 * vocabulary), 4 * block_size * (kept // 3 + vocabulary)
-    # a step has the gradients of its logits' inputs in place of the logits
-    step = tokens * (kept + config.hidden_size) + vocabulary * config.hidden_size
-    return 4 * max(step, tokens * vocabulary), 4 * block_size * max(kept // 3, vocabulary)
+    # in place of the logits, which never exist as a whole, a step keeps the gradients they give
+    head = tokens * config.hidden_size + vocabulary * config.hidden_size
+    return 4 * (tokens * kept + head), 4 * block_size * (kept // 3)
 
 
 def needs_of_shape(
