@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.corpus import Corpus
-from tinygpt_hf.reading.formats import file_documents, row_document
+from tinygpt_hf.reading.formats import Reading, file_documents, row_document
 from tinygpt_hf.rows.build import prepare_rows, shown_rows
 from tinygpt_hf.rows.store import IGNORED
 from tinygpt_hf.settings.arguments import DataArguments
@@ -172,7 +172,7 @@ def test_a_column_named_by_hand_loses_nothing_either(tmp_path, ending):
     row = {"talk": [ASK, SAY], "system": "Be kind."}
     path = write_rows(tmp_path / f"t{ending}", [row])
     with pytest.raises(UsageError, match="the row has `system`"):
-        list(file_documents(path, "talk"))
+        list(file_documents(path, Reading("talk")))
 
 
 WRITTEN = [
@@ -192,7 +192,7 @@ def test_a_conversation_written_as_a_string_is_no_text(tmp_path, text):
         for name in ("t.csv", "t.parquet"):
             path = write_rows(tmp_path / name, [{column: text}])
             with pytest.raises(UsageError) as caught:
-                list(file_documents(path, chosen))
+                list(file_documents(path, Reading(chosen)))
             assert str(caught.value).startswith(f"{path}, row 0 holds a string under {column} (expected a conversation")
     with pytest.raises(UsageError, match="^x holds a string under prompt"):
         row_document({"prompt": text, "completion": "b"}, None, "x")

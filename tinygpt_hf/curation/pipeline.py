@@ -122,7 +122,7 @@ def _weighted(origins: list[sources.Source], facts: Facts) -> Iterator[tuple[dic
             if not copies:
                 document["rejection"] = Rejection("weight", "left out by its source's weight")
             elif "broken" in document:
-                document["rejection"] = Rejection("conversation", document["broken"])
+                document["rejection"] = Rejection(document["rule"], document["broken"])
             facts.count_read(document)
             yield document, copies
 

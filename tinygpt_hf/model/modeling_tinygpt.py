@@ -17,7 +17,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation import GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import GenerationMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import (
     GenericForQuestionAnswering,
@@ -35,8 +35,6 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_tinygpt import TinyGPTConfig
-
-logger = logging.get_logger(__name__)
 
 
 class TinyGPTRMSNorm(nn.Module):
@@ -325,12 +323,10 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
         if position_ids is None:  # (1, T)
             past_seen_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_seen_tokens
-        longest = self.config.max_position_embeddings
-        if self.embed_positions is not None and inputs_embeds.shape[1] > longest and not torch.compiler.is_compiling():
+        length, longest = inputs_embeds.shape[1], self.config.max_position_embeddings
+        if self.embed_positions is not None and length > longest and not torch.compiler.is_compiling():
             if position_ids.max() >= longest:
-                raise ValueError(
-                    f"{inputs_embeds.shape[1]} tokens are too many: the model has {longest} learned positions"
-                )
+                raise ValueError(f"{length} tokens are too many: the model has {longest} learned positions")
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -377,21 +373,41 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
     return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
 
 
-class ContextIsFull(StoppingCriteria):
-    """End a text at the last of `length` learned positions: there is none for another token."""
+class SummedCrossEntropy(torch.autograd.Function):
+    """Sum the cross-entropy of a linear head over rows, 256 at a time, forward and backward at once: the logits (N, V) never
+    exist as a whole, gigabytes with a large vocabulary, and those of 256 rows stay in the processor's cache. Labels of -100
+    count for nothing."""
 
-    def __init__(self, length: int):
-        self.length = length
+    @staticmethod
+    def forward(ctx, hidden_states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor):  # (N, C), (V, C), (N,)
+        device, dtype = hidden_states.device.type, hidden_states.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        rows, head = hidden_states.to(dtype), weight.to(dtype)
+        rows_grad, weight_grad = torch.empty_like(rows), torch.zeros_like(weight, dtype=torch.float)
+        total = torch.zeros((), device=rows.device)
+        for x, y, x_grad in zip(rows.split(256), labels.split(256), rows_grad.split(256), strict=True):
+            logits = F.linear(x, head).float()
+            kept, y = (y != -100)[:, None], y.clamp_min(0)[:, None]
+            logits -= logits.logsumexp(-1, keepdim=True)
+            total -= (logits.gather(1, y) * kept).sum()
+            slope = logits.exp_().scatter_add_(1, y, -torch.ones_like(y, dtype=logits.dtype)).mul_(kept).to(dtype)
+            torch.mm(slope, head, out=x_grad)
+            weight_grad += slope.t() @ x
+        ctx.save_for_backward(rows_grad.to(hidden_states.dtype), weight_grad.to(weight.dtype))
+        return total
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
-        full = input_ids.shape[1] >= self.length
-        if full:
-            logger.warning_once(f"The text ends here: all {self.length} learned positions of the model are taken.")
-        return torch.full(input_ids.shape[:1], full, device=input_ids.device)
+    @staticmethod
+    def backward(ctx, scale: torch.Tensor):
+        rows_grad, weight_grad = ctx.saved_tensors
+        return rows_grad * scale, weight_grad * scale, None
 
 
 class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
-    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss."""
+    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss.
+
+    With `skip_logits`, for training, `shift_labels` and `num_items_in_batch`, the loss comes without logits.
+    """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
@@ -416,6 +432,7 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        skip_logits: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         outputs: BaseModelOutputWithPast = self.model(
@@ -428,6 +445,9 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
+        if skip_logits and not torch.compiler.is_compiling():
+            rows = hidden_states.flatten(0, 1), self.lm_head.weight, kwargs["shift_labels"].flatten()
+            return CausalLMOutputWithPast(loss=SummedCrossEntropy.apply(*rows) / kwargs["num_items_in_batch"])
         logits = self.lm_head(hidden_states)  # (B, T, V)
 
         loss = None
@@ -441,14 +461,14 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
         )
 
-    def generate(
-        self, inputs=None, generation_config=None, logits_processor=None, stopping_criteria=None, *rest, **kwargs
-    ):
+    def _prepare_generated_length(self, *, input_ids_length: int, **kwargs):
         """As the library does it, and with learned positions no further than these go."""
-        if self.config.position_embedding_type == "learned":
-            full = ContextIsFull(self.config.max_position_embeddings)
-            stopping_criteria = StoppingCriteriaList([*(stopping_criteria or []), full])
-        return super().generate(inputs, generation_config, logits_processor, stopping_criteria, *rest, **kwargs)
+        settings = super()._prepare_generated_length(input_ids_length=input_ids_length, **kwargs)
+        longest = self.config.max_position_embeddings
+        if self.config.position_embedding_type == "learned" and settings.max_length > longest >= input_ids_length:
+            logging.get_logger(__name__).warning_once(f"The text ends at {longest} tokens, the last learned position.")
+            settings.max_length = longest
+        return settings
 
 
 class TinyGPTForSequenceClassification(GenericForSequenceClassification, TinyGPTPreTrainedModel):

@@ -1,10 +1,21 @@
-"""A run as arithmetic, before it starts: how many steps, when to evaluate and save. What it needs: memory.py."""
+"""A run as arithmetic, before it starts: how many steps, when to evaluate and save. What it needs: memory.py.
 
+plan(data=texts, training=TrainingArguments(num_train_epochs=2)).max_steps
+"""
+
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
-from tinygpt_hf.settings.defaults import LENGTHS
+from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.reading.python_text import data_arguments
+from tinygpt_hf.rows.bestfit import BestFitRows
+from tinygpt_hf.rows.preparation import tokenize
+from tinygpt_hf.rows.view import RowView
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.settings.checks import check_settings
+from tinygpt_hf.settings.defaults import LENGTHS, filled
 
 TOKENS = 3_000_000  # of a run without a length: minutes on one core at the default size
 EPOCHS, EPOCHS_CONTINUED = 8, 3  # after more a small text is learned by heart; weights that are there learn it sooner
@@ -27,6 +38,27 @@ class Plan:
     eval_steps: int
     save_steps: int
     open_length: bool = False
+
+
+def plan(
+    model: ModelArguments | None = None,
+    data=None,
+    tokenizer: TokenizerArguments | None = None,
+    training: TrainingArguments | None = None,
+    processes: int = 1,
+) -> Plan:
+    """What `train` with the same arguments comes to. The text is tokenized for it, in a folder that is gone afterwards; of a
+    stream, whose length nobody knows, `rows_per_epoch` is 0."""
+    model, data = model or ModelArguments(), data_arguments(data)
+    tokenizer, training = tokenizer or TokenizerArguments(), training or TrainingArguments()
+    check_settings(model, data, tokenizer, training)
+    model, training = filled(model, training)
+    if data.streaming:
+        return settled(model, data, training, 0, processes)[1]
+    with tempfile.TemporaryDirectory() as folder:
+        _, rows, _ = tokenize(Corpus(data, training.seed), tokenizer, Path(folder))
+        train = BestFitRows(rows.train.folder, data.block_size) if data.packing == "bestfit" else rows.train
+        return settled(model, data, training, len(RowView(train, data.block_size, data.sliding)), processes)[1]
 
 
 def effective_batch(training: TrainingArguments, processes: int) -> int:

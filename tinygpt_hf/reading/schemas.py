@@ -41,8 +41,16 @@ WRITTEN = re.compile(r"""[\s"']*(array\()?[\[{][\s\[{]*\\?["']""")
 WRITTEN_TURNS = re.compile(r"""[\s"']*(array\()?\[\s*\{\s*\\?["'](role|content|from|value)\\?["']\s*:""")
 
 
-class BrokenConversation(UsageError):
+class BrokenRow(UsageError):
+    """Report a row that holds nothing where text is expected: prepare-corpus drops it under `rule`, and counts it."""
+
+    rule = "no_text"
+
+
+class BrokenConversation(BrokenRow):
     """Report a row with the columns of a conversation that holds none: turns out of order, an empty one, no text."""
+
+    rule = "conversation"
 
 
 def row_content(row: dict, text_column: str | None, origin: str) -> str | list[dict]:
@@ -55,8 +63,9 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
     names = next((names for names in present if all(row[name] is not None for name in names)), None)
     if names is None and present:
         empty = next(name for name in present[0] if row[name] is None)
-        kind = BrokenConversation if present[0] in CONVERSATIONS else UsageError
-        raise kind(f"{origin} holds nothing under {empty}", "text", "name another --text_column")
+        kind = BrokenConversation if present[0] in CONVERSATIONS else BrokenRow
+        action = "name another --text_column, or let prepare-corpus drop and count such rows"
+        raise kind(f"{origin} holds nothing under {empty}", "text", action)
     if names is None:
         known = ", ".join(" with ".join(names) for names in SHAPES)
         raise UsageError(

@@ -111,7 +111,7 @@ class DataArguments:
     )
     document_separator: str | None = setting(
         None,
-        "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; default: a file is one",
+        "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; `whole_file`, the default, does not",
     )
     streaming: bool = setting(
         False,

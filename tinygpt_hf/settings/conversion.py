@@ -80,7 +80,8 @@ def convert(raw, annotation, where: str):
         return _number(raw, kind, where)
     if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
         raise UsageError(f"{where} is {str(raw).lower()}", "text", "put it in quotes")
-    return expanded(str(raw), where) if kind is typing.Annotated else str(raw)
+    text = raw if isinstance(raw, str) else str(raw)
+    return expanded(text, where) if kind is typing.Annotated else text
 
 
 def meant(raw, field: dataclasses.Field):
@@ -109,7 +110,8 @@ def expanded(path: str, where: str) -> str:
             )
         return os.environ.get(name, match[0])
 
-    return home + VARIABLE.sub(value, rest)
+    text = home + VARIABLE.sub(value, rest)
+    return path if text == path else text  # a text that lives in Python is a path that holds it
 
 
 def check_types(group) -> list[UsageError]:
