@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf.errors import UsageError, UsageErrors
+from tinygpt_hf.reading.sources import training_sources
 from tinygpt_hf.settings.arguments import (
     DataArguments,
     ModelArguments,
@@ -450,6 +451,12 @@ def test_a_path_is_expanded_once(home, tmp_path):
     assert check_types(read) == [] and read.output_dir == f"{home}/new/run"
     (tmp_path / "run.yaml").write_text(to_yaml([read]))
     assert parse(TRAINING, ["--config", str(tmp_path / "run.yaml")])[TrainingArguments] == read
+
+
+def test_paths_within_a_mix_are_expanded_too(home):
+    data = DataArguments(sources=[{"train_file": ["~/a.txt", "$DATA/b.txt"]}, {"dataset_name": "$DATA/c"}])
+    first, second = training_sources(data)
+    assert first.files == (f"{home}/a.txt", "/data/b.txt") and second.dataset_name == "/data/c"
 
 
 def test_a_variable_that_is_not_set_is_named(home, config):

@@ -55,7 +55,7 @@ def convert(raw, annotation, where: str):
         )
         raise UsageError(f"{where} is empty", expected, "give a value or remove it")
     if choices and isinstance(raw, bool):  # YAML reads a bare `no` or `off` as false
-        raw = next((word for word in choices if word == ("on" if raw else "off")), "yes" if raw else "no")
+        raw = next((word for word in choices if word == ("on" if raw else "off")), "true" if raw else "no")
     if raw in choices:
         return raw
     if kind is typing.Literal:
