@@ -18,7 +18,7 @@ from tinygpt_hf import storage
 from tinygpt_hf.cards.render import corpus_card
 from tinygpt_hf.curation.deduplication import NearDuplicates, check_datasketch
 from tinygpt_hf.curation.documents import Cleaned, Cleaner, clean_documents
-from tinygpt_hf.curation.filters import Rejection, TextStats, contents, normalize
+from tinygpt_hf.curation.filters import Rejection, TextStats, normalize
 from tinygpt_hf.curation.language import check_languages
 from tinygpt_hf.curation.shards import CorpusFiles, Draft
 from tinygpt_hf.curation.statistics import Facts, unknown_characters
@@ -26,6 +26,7 @@ from tinygpt_hf.errors import UsageError, redacted
 from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.discovery import CORPUS, FORMAT
 from tinygpt_hf.reading.split import FEW_DOCUMENTS, content_hash, is_held_out, repetitions
+from tinygpt_hf.reading.turns import document_texts
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.corpus import CorpusArguments
@@ -238,7 +239,7 @@ class Output:
     def _count_tokens(self) -> list[int]:
         if self._tokenizer is None:
             return [0] * len(self._pending)
-        texts = [contents(cleaned.document) for cleaned in self._pending]
+        texts = [document_texts(cleaned.document) for cleaned in self._pending]
         ids = iter(encode_texts(self._tokenizer, [text for part in texts for text in part]))
         return [sum(len(next(ids)) for _ in part) for part in texts]
 

@@ -31,7 +31,7 @@ from tinygpt_hf.inference.generation import (
     read_sampling,
     room_for_answer,
 )
-from tinygpt_hf.reading.schemas import check_messages
+from tinygpt_hf.reading.turns import check_messages
 from tinygpt_hf.settings.inference import ChatArguments
 from tinygpt_hf.settings.parsing import convert
 from tinygpt_hf.tokenizing.chat_template import check_template, encode_chat

@@ -23,7 +23,8 @@ from tinygpt_hf.reading import decoding
 from tinygpt_hf.reading.decoding import ARCHIVES, LongText, TextFile, first_words, read_errors
 from tinygpt_hf.reading.json_list import JsonList
 from tinygpt_hf.reading.reporter import SILENT, Reporter
-from tinygpt_hf.reading.schemas import COLUMNS, CONVERSATIONS, MEANINGFUL, MEDIA, BrokenConversation, row_content
+from tinygpt_hf.reading.schemas import COLUMNS, CONVERSATIONS, MEANINGFUL, row_content
+from tinygpt_hf.reading.turns import MEDIA, BrokenConversation, document_texts
 
 TABLES = {".csv", ".tsv", ".parquet"}
 LINES = {".jsonl", ".ndjson", ".json"}
@@ -104,10 +105,11 @@ def file_documents(
 def row_document(row: dict, text_column: str | None, origin: str, keep_broken: bool = False) -> dict:
     """The document in one row of a table: its text or its messages.
 
-    `keep_broken`: a conversation that is none comes as the row's JSON for a text, with the fault under `broken`.
+    `keep_broken`: a conversation that is none, or says more than is read, comes as the row's JSON for a text, with the fault
+    under `broken` and perhaps the name of what would be lost under `field`.
     """
     try:
-        content = row_content(row, text_column, origin)
+        document = row_content(row, text_column, origin)
     except RecursionError:
         raise UsageError(f"{origin} is nested too deeply", "text or messages", "fix or remove it") from None
     except BrokenConversation as error:
@@ -116,11 +118,23 @@ def row_document(row: dict, text_column: str | None, origin: str, keep_broken: b
         fault = error.problem.removeprefix(origin).lstrip(": ")
         shown = {*COLUMNS, *MEANINGFUL, text_column} - {*MEDIA}
         read = {name: value for name, value in row.items() if name in shown}
-        return {"text": _as_json(read), "origin": origin, "broken": fault}
-    texts = [content] if isinstance(content, str) else [message["content"] for message in content]
-    if not all(map(is_utf8, texts)):
+        return {"text": _as_json(read), "origin": origin, "broken": fault, "field": error.field}
+    if not all(map(is_utf8, document_texts(document))):
         raise UsageError(f"{origin} holds half of a surrogate pair", "text", r"remove \ud800 to \udfff in it")
-    return {"text" if isinstance(content, str) else "messages": content, "origin": origin}
+    return {**document, "origin": origin}
+
+
+def without_nulls(row: dict) -> dict:
+    """Return a row of an Arrow table without the nulls inside its values: they stand for fields that other rows have."""
+    return {name: _without_nulls(value) if isinstance(value, (list, dict)) else value for name, value in row.items()}
+
+
+def _without_nulls(value):
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return value
 
 
 def _as_json(row: dict) -> str:
@@ -292,7 +306,7 @@ def _parquet(source: TextFile, text_column: str | None, document_of: Callable) -
         few = not set(MEDIA).isdisjoint(columns)  # pictures are large
         for batch in table.iter_batches(batch_size=8 if few else 256, columns=columns):
             for row in batch.to_pylist():
-                yield document_of(row, f"{path}, row {count}")
+                yield document_of(without_nulls(row), f"{path}, row {count}")
                 count += 1
             position = size * count // max(table.metadata.num_rows, 1)
             if not source.is_packed:

@@ -18,7 +18,7 @@ from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.reading.decoding import first_words
 from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_endings
-from tinygpt_hf.reading.formats import file_documents, row_document
+from tinygpt_hf.reading.formats import file_documents, row_document, without_nulls
 from tinygpt_hf.reading.reporter import SILENT, Reporter, retried
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
@@ -278,7 +278,7 @@ def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter
         return wait
 
     while (row := retried(next_row, WAITS, judge, reporter.rest)) is not None:
-        yield row_document(row, source.text_column, f"{name}, row {number}", keep_broken) | place
+        yield row_document(without_nulls(row), source.text_column, f"{name}, row {number}", keep_broken) | place
         number, place = number + 1, {}
 
 

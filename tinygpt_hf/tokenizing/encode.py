@@ -89,7 +89,7 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
         if "text" in document:
             pieces = [(piece, True, True) for piece in cut_text(document["text"], tokenizer)]
         else:
-            pieces = _chat_pieces(tokenizer, document["messages"], document.get("origin"))
+            pieces = _chat_pieces(tokenizer, document)
         prepared.append(pieces)
     known: dict[tuple[str, bool], np.ndarray] = {}
     for typed in (True, False):
@@ -119,11 +119,11 @@ def _groups(texts: list[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _chat_pieces(tokenizer, messages: list[dict], origin: str | None) -> list[tuple[str, bool, bool]]:
+def _chat_pieces(tokenizer, document: dict) -> list[tuple[str, bool, bool]]:
     try:
-        return chat_pieces(tokenizer, messages)
+        return chat_pieces(tokenizer, document["messages"], tools=document.get("tools"))
     except UsageError as error:
-        where = f"{origin}: " if origin else ""
+        where = f"{document['origin']}: " if "origin" in document else ""
         raise UsageError(f"{where}{error.problem}", error.expected, error.action) from None
 
 
