@@ -303,13 +303,10 @@ BROKEN = {
     "holds nothing under messages": {"messages": None, "id": 7},
     "holds a float under completion": {"prompt": "q", "completion": 1.5},
     "message 1 has no text under `value`": {"conversations": [{"from": "human", "value": None}]},
-    "the row has `system`, `history`": {
-        "system": "Be brief.", "instruction": "Hi", "output": "Hello", "history": [["a", "b"]], "id": 7
-    },
-    "message 2 has `tool_calls`": {
+    "message 2 has a call of a tool without a name": {
         "messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4", "tool_calls": [{"x": 1}]}]
     },
-    "holds a string under messages": {"messages": '[{"role": "user", "content": "hi"}]'},
+    "holds a string under messages that is no conversation": {"messages": '[{"role": "user", "content": "hi"'},
 }  # fmt: skip
 
 

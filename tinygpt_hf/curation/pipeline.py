@@ -30,7 +30,7 @@ from tinygpt_hf.reading.turns import document_texts
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.corpus import CorpusArguments
-from tinygpt_hf.tokenizing.chat_template import encode_texts
+from tinygpt_hf.tokenizing.chat_template import encode_texts, unplaced
 from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
 
 TOKENIZED_AT_ONCE = 256  # documents
@@ -66,7 +66,7 @@ def prepare_corpus(
         with contextlib.closing(Deduplicator(settings, scratch, data.validation_split_percentage)) as deduplicator:
             if data.validation_file:
                 deduplicator.hold_out(sources.documents(validation))
-            documents = clean_documents(_weighted(origins, facts), settings, data.num_proc)
+            documents = clean_documents(_weighted(origins, facts, tokenizer), settings, data.num_proc)
             for number, cleaned in enumerate(documents):
                 rejection = cleaned.rejection or deduplicator.compare(cleaned)
                 if rejection:
@@ -111,7 +111,7 @@ def _checked(data: DataArguments, corpus: CorpusArguments) -> CorpusArguments:
     return settings
 
 
-def _weighted(origins: list[sources.Source], facts: Facts) -> Iterator[tuple[dict, int]]:
+def _weighted(origins: list[sources.Source], facts: Facts, tokenizer) -> Iterator[tuple[dict, int]]:
     """Yield (document, copies its source's weight asks for) and count what is read.
 
     What is rejected here travels with the others, so that all stand in `excluded` in their order.
@@ -123,7 +123,10 @@ def _weighted(origins: list[sources.Source], facts: Facts) -> Iterator[tuple[dic
             if not copies:
                 document["rejection"] = Rejection("weight", "left out by its source's weight")
             elif "broken" in document:
-                document["rejection"] = Rejection("conversation", document["broken"])
+                rule = f"field {document['field']}" if document["field"] else "conversation"
+                document["rejection"] = Rejection(rule, document["broken"])
+            elif "messages" in document and (lost := unplaced(document, tokenizer)):
+                document["rejection"] = Rejection(f"field {lost.field}", lost.problem)
             facts.count_read(document)
             yield document, copies
 

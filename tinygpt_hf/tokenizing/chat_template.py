@@ -123,6 +123,18 @@ def chat_pieces(
     return Rendering(tokenizer, template, messages, tools).pieces(add_generation_prompt)
 
 
+def unplaced(document: dict, tokenizer=None) -> NoPlaceError | None:
+    """Return what of a conversation the template of a tokenizer, else our own, has no place for."""
+    try:
+        if tokenizer is None or not tokenizer.chat_template:
+            _written_out(document["messages"], document.get("tools"))
+        elif "tools" in document or any(map(says_more, document["messages"])):
+            chat_pieces(tokenizer, document["messages"], tools=document.get("tools"))
+    except NoPlaceError as error:
+        return error
+    return None
+
+
 def check_template(tokenizer) -> None:
     """Render a short conversation within the limits, before others render without them.
 
