@@ -438,6 +438,25 @@ def test_what_a_template_does_not_write_is_named_with_its_row(tokenizer, tmp_pat
                 encode([row_document(row, None, "a.jsonl, line 7")], found, 10**6)
 
 
+def test_what_is_longer_than_a_row_is_cut_behind_an_exchange_of_which_something_is_learned(tokenizer):
+    row, _ = TALKS["openai, weight 0"]
+    again = {
+        "messages": [
+            *row["messages"],
+            *TALKS["openai, tools"][0]["messages"],
+            turn("user", "x"),
+            turn("assistant", "y"),
+        ]
+    }
+    for row, kept in ((again, 4), (TALKS["openai, tools"][0], 4)):
+        document = row_document(copy.deepcopy(row), None, "x")
+        (found,) = encode([document], tokenizer, 10)
+        whole, _ = encode_chat(tokenizer, document["messages"][:kept], tools=document.get("tools"))
+        assert (
+            found.ids[:-1].tolist() == whole and found.turns_cut == len(document["messages"]) - kept and found.too_long
+        )
+
+
 def test_a_template_that_leaves_out_a_turn_is_refused(tokenizer):
     partial = copy.deepcopy(tokenizer)
     partial.chat_template = "{% for m in messages if m.role != 'system' %}{{ m.content }}<|im_end|>{% endfor %}"

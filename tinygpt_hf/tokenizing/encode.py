@@ -18,6 +18,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, pieces_of
 from tinygpt_hf.tokenizing.chat_template import chat_pieces, encode_texts
 from tinygpt_hf.tokenizing.process_map import ordered_map
+from tinygpt_hf.tokenizing.rendering import is_learned
 
 PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
 GROUP_CHARACTERS = 1 << 20  # encoded in one call
@@ -140,9 +141,14 @@ def _joined(pieces, known: dict, tokenizer, document: dict) -> Encoded:
 
 
 def _cut_conversation(document: dict, tokenizer, longest: int, whole: Encoded) -> Encoded:
-    """The longest beginning that ends with an answer and fits; the first exchange at least."""
+    """The longest beginning that ends with an answer and fits; at least the first exchange of which something is learned."""
     messages = document["messages"]
-    ends = [k for k in range(1, len(messages)) if messages[k - 1]["role"] == "assistant"]
+    ends = [
+        k
+        for k, message in enumerate(messages)
+        if k and message["role"] == "user" and messages[k - 1]["role"] == "assistant"
+    ]
+    ends = [end for end in ends if any(map(is_learned, messages[:end]))]
 
     def beginning(end: int) -> Encoded:
         (encoded,) = encode([{**document, "messages": messages[:end]}], tokenizer, 1 << 62)
