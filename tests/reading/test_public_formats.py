@@ -117,6 +117,19 @@ TALKS = {  # name: (row, the text without the marks of turns)
         "\nuser: Rain?\nassistant: ⟦" + "\n".join(['<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'] * 2) + "⟧"
         "\nuser: <tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>\nassistant: ⟦No.⟧",
     ),
+    "openai, what a tool returned is no text": (
+        {
+            "messages": [
+                RAIN,
+                turn("assistant", None, tool_calls=[openai_call(None), openai_call(None)]),
+                turn("tool", [{"type": "rain", "mm": 0}]),
+                turn("tool", {"wind": "Süd"}),
+            ]
+        },
+        "\nuser: Rain?\nassistant: ⟦" + "\n".join(['<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'] * 2) + "⟧"
+        '\nuser: <tool_response>\n[{"type": "rain", "mm": 0}]\n</tool_response>\n'
+        '<tool_response>\n{"wind": "Süd"}\n</tool_response>',
+    ),
     "openai, a call beside its content": (
         {"messages": [RAIN, turn("assistant", "Let me look.", tool_calls=[openai_call({"city": "Köln"})])]},
         f"\nuser: Rain?\nassistant: ⟦Let me look.\n{CALL}⟧",
@@ -289,6 +302,13 @@ REFUSED = {  # name: (row, the field it is counted under, words)
     ),
     "openai, sound": ({"messages": [turn("user", [{"type": "input_audio"}]), HELLO]}, "input_audio", "message 1 has `input_audio`"),
     "openai, refusal": ({"messages": [HI, HELLO | {"refusal": "No."}]}, "refusal", "message 2 has `refusal`"),
+    "llamafactory, a call marked otherwise": (
+        {"conversations": [HUMAN, said("gpt", "Hm."), said("function_call", '{"name": "f"}', loss=False)]},
+        "weight", "message 3 has `weight`",
+    ),
+    "a block without a kind": (
+        {"messages": [turn("user", [{"type": ["text"], "text": "Hi"}]), HELLO]}, "['text']", "message 1 has `['text']`"
+    ),
     "half a weight": ({"messages": [HI, HELLO | {"weight": 0.5}]}, "weight", "message 2 has `weight`"),
     "a question to be learned": ({"messages": [HI | {"train": True}, HELLO]}, "train", "message 1 has `train`"),
     "axolotl, details": (

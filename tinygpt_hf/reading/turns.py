@@ -32,7 +32,7 @@ TOOLS, CALLS, THOUGHTS = (
     ("reasoning_content", "reasoning", "thinking"),
 )
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
-TEXT_BLOCKS = ("text", "input_text", "output_text")
+TEXT_BLOCKS, PICTURES = ("text", "input_text", "output_text"), ("image", "image_url", "input_image")
 UNREAD = (
     *TOOLS,
     "documents",
@@ -114,9 +114,14 @@ def read_turns(turns: list, origin: str) -> list[dict]:
             if not results and "tool_calls" not in message:
                 raise broken(f"{where} has no text under `{name}`")
             message["content"] = ""
-        if speaker == "function_call" and messages and messages[-1]["role"] == "assistant":
-            # ShareGPT gives each call a turn of its own
-            messages[-1]["tool_calls"] = messages[-1].get("tool_calls", []) + message["tool_calls"]
+        before = messages[-1] if messages else {}
+        if (
+            speaker == "function_call" and before.get("role") == "assistant"
+        ):  # ShareGPT gives each call a turn of its own
+            more = {n: part for n, part in message.items() if n not in ("role", "content", "tool_calls")}
+            if more != {n: before[n] for n in ("weight",) if n in before}:
+                raise lost_fields(where, [*more, "weight"])
+            before["tool_calls"] = before.get("tool_calls", []) + message["tool_calls"]
             continue
         messages += results
         if message["content"] or not results:
@@ -161,8 +166,13 @@ def _read_content(message: dict, where: str, name: str = "content") -> list[dict
     """Make text of a content, whose blocks may hold more; return the results of tools among them as messages."""
     value, results, texts = message["content"], [], []
     if message["role"] == "tool" and value is not None:
-        if not isinstance(value, str) and not (isinstance(value, list) and all(map(_is_block, value))):
-            value = as_json(value)
+        kinds = (
+            [block.get("type") if isinstance(block, dict) else None for block in value]
+            if isinstance(value, list)
+            else [None]
+        )
+        if not isinstance(value, str) and not all(kind in (*TEXT_BLOCKS, *PICTURES) for kind in kinds):
+            value = as_json(value)  # what a tool returned, not blocks
         if isinstance(value, str):
             message["content"] = value.removeprefix(RESULT_BEGINS).removesuffix(RESULT_ENDS)
     if value is None or isinstance(value, str):
@@ -170,7 +180,7 @@ def _read_content(message: dict, where: str, name: str = "content") -> list[dict
     if not isinstance(value, list) or not all(map(_is_block, value)):
         raise broken(f"{where} has no text under `{name}`")
     for block in value:
-        kind = "text" if isinstance(block, str) else block.get("type") or "text"
+        kind = "text" if isinstance(block, str) else str(block.get("type") or "text")
         said = block if isinstance(block, str) else block.get(kind, block.get("text", block.get("value")))
         is_answer = message["role"] == "assistant"
         if kind in TEXT_BLOCKS and isinstance(said, str):
@@ -189,7 +199,7 @@ def _read_content(message: dict, where: str, name: str = "content") -> list[dict
             _read_content(result, where)
             results.append(result)
         else:
-            raise lost_fields(where, [str(kind)[:60]])
+            raise lost_fields(where, [kind[:60]])
     message["content"] = "".join(texts) if texts else None
     return results
 
@@ -221,10 +231,11 @@ def _order_results(messages: list[dict]) -> None:
     for begin, message in enumerate(messages):
         ids = [call.get("id") for call in message.get("tool_calls", ())]
         run = list(itertools.takewhile(lambda result: result["role"] == "tool", messages[begin + 1 :]))
-        if len(ids) > 1 and sorted(map(str, ids)) == sorted(str(result.get("tool_call_id")) for result in run):
-            messages[begin + 1 : begin + 1 + len(run)] = sorted(
-                run, key=lambda result: ids.index(result["tool_call_id"])
-            )
+        if len(set(ids)) == len(ids) > 1 and sorted(map(str, ids)) == sorted(
+            str(each.get("tool_call_id")) for each in run
+        ):
+            run.sort(key=lambda result: ids.index(result.get("tool_call_id")))
+            messages[begin + 1 : begin + 1 + len(run)] = run
 
 
 def read_tools(value, name: str, origin: str) -> list[dict]:
