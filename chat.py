@@ -1,6 +1,6 @@
 """Talk to a model.
 
-    python chat.py runs/quickstart
+    python chat.py                     # the newest finished run in runs/
     python chat.py runs/quickstart --prompt "Who are you?"
     python chat.py --help
 

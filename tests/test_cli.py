@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -140,61 +139,7 @@ def test_a_full_disk_behind_stdout_is_one_line():
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert done.stderr == "error: [Errno 28] No space left on device\n"
-
-
-# Trains once for each way in which nobody listens, from one process: what costs is importing torch. Descriptors and streams
-# are those that Python makes of what a shell hands over; a child ends as every program does, with Python's last flush.
-NOBODY_LISTENS = """
-import json, os, sys
-import tinygpt_hf.model.modeling_tinygpt, tinygpt_hf.training.recipe
-from tinygpt_hf import cli
-
-train = ["train", *sys.argv[2:], "--output_dir"]
-statuses = {}
-for name, (out, err, lines) in json.loads(sys.argv[1]).items():
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        for number, kind in ((1, out), (2, err)):
-            os.close(number)
-            if kind == "pipe":
-                os.dup2(writer, number)
-            elif kind == "full":
-                os.dup2(os.open("/dev/full", os.O_WRONLY), number)
-        os.close(writer)
-        sys.stdout = open(1, "w", closefd=False) if out != "closed" else None
-        sys.stderr = open(2, "w", buffering=1, closefd=False) if err != "closed" else None
-        sys.exit(cli.main([*train, name]))
-    os.close(writer)
-    with open(reader) as said:
-        heard = [said.readline() for _ in range(lines)]
-    assert all(heard), heard
-    statuses[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-print(json.dumps(statuses))
-"""
-LISTENERS = {
-    "stderr closed": ("pipe", "closed", 0),
-    "both closed": ("closed", "closed", 0),
-    "reader left": ("pipe", "pipe", 0),
-    "stdout closed, reader left after a line": ("closed", "pipe", 1),
-    "reader left after ten": ("pipe", "pipe", 10),
-    "full": ("full", "full", 0),
-}
-TRAIN = """--dataset_name toyland --max_train_samples 30 --tokenizer_type byte --block_size 32 --hidden_size 16 --device cpu
-    --num_hidden_layers 1 --num_attention_heads 1 --max_steps 4 --eval_steps 2 --sample_tokens 2 --mixed_precision no
-    --per_device_train_batch_size 2"""
-
-
-def test_who_listens_does_not_decide_how_training_ends(tmp_path):
-    command = [sys.executable, "-c", NOBODY_LISTENS, json.dumps(LISTENERS), *TRAIN.split()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == dict.fromkeys(LISTENERS, 0)
-    for name in LISTENERS:
-        assert json.loads((tmp_path / name / "run.json").read_text())["result"]["steps"] == 4
-        assert (tmp_path / name / "model.safetensors").is_file()
+    assert done.stderr == "error: the standard output cannot be written (No space left on device)\n"
 
 
 @pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["train", "--config", "é四.yaml"], 2)])

@@ -76,3 +76,19 @@ def test_it_trains_two_steps(config, tmp_path, monkeypatch):
     assert result.steps == 2
     if data.dataset_name and data.dataset_name != "toyland":
         assert set(asked) == {(data.dataset_name, data.dataset_config_name, True)}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "flags",
+    [["--train_file", "x.txt"], ["--num_train_epochs", "1"], ["--tokenizer_name", "DIR"], ["--model_name_or_path", "DIR"],
+     ["--train_file", "x.txt", "--num_train_epochs", "1", "--tokenizer_name", "DIR", "--num_hidden_layers", "1"]],
+    ids=lambda flags: "+".join(word[2:] for word in flags[::2]),
+)  # fmt: skip
+def test_it_can_be_adapted_by_flags(config, flags):
+    settings = read(config, *flags)
+    check_settings(*(settings[group] for group in TRAINING))
+    for flag, word in zip(flags[::2], flags[1::2], strict=True):
+        group = next(group for group in TRAINING if hasattr(settings[group], flag[2:]))
+        assert str(getattr(settings[group], flag[2:])) in (word, f"['{word}']", f"{word}.0")
+    assert not (settings[DataArguments].train_file and settings[DataArguments].dataset_name)

@@ -82,6 +82,14 @@ def test_the_python_compiles(source):
     compile(source, "README.md", "exec")
 
 
+def test_what_the_page_on_data_shows_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for source in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.S):
+        exec(compile(source, "data.md", "exec"), {})
+    runs = {path.parent.name for path in tmp_path.glob("runs/*/model.safetensors")}
+    assert runs == {"list", "chats", "dataset", "dict", "stream", "saved"}
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):

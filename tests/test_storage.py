@@ -299,3 +299,16 @@ def test_a_second_owner_is_refused_until_the_first_ends_or_is_killed(tmp_path):
 def test_sizes_are_written_for_people():
     sizes = [storage.format_size(n) for n in (5, 1536, 3 * 2**30, 2**60)]
     assert sizes == ["5 bytes", "1.5 KiB", "3.0 GiB", "1024.0 PiB"]
+
+
+def test_a_device_takes_what_it_is_given_and_a_link_leads_to_what_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    storage.write_file(storage.linked(tmp_path / "pipe"), "heard")
+    assert os.read(reader, 9) == b"heard" and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    os.close(reader)
+    for name in ("file", "nowhere"):
+        (tmp_path / f"to {name}").symlink_to(name)
+        storage.write_file(storage.linked(tmp_path / f"to {name}"), "new")
+        assert (tmp_path / f"to {name}").is_symlink() and (tmp_path / name).read_text() == "new"
+    assert storage.linked(tmp_path / "pipe") == tmp_path / "pipe"

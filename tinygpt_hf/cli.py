@@ -1,8 +1,9 @@
 """Run command lines: `tinygpt <command> ...`, and what run_clm.py, train_tokenizer.py and chat.py call.
 
-Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 130 or 143 interrupted, saved, resumable. Who reads
-what is written on the way decides nothing: a closed pipe, a full device or a stream that is missing changes no status. Only
-where the standard output is the product itself, a reader that left ends the command with 0, and a full device with 1.
+Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 129, 130 or 143 interrupted, saved, resumable. Who
+reads what is written on the way decides nothing: a closed pipe, a full device, a terminal that is gone or a stream that is
+missing changes no status. Only where the standard output is the product itself, a reader that left ends the command with 0,
+and a full device with 1.
 """
 
 import contextlib
@@ -16,7 +17,17 @@ from pathlib import Path
 
 from tinygpt_hf import __version__
 from tinygpt_hf.commands import COMMANDS
-from tinygpt_hf.errors import Interrupted, Listener, RunError, UsageError, UsageErrors, presentable, printable, redacted
+from tinygpt_hf.errors import (
+    Interrupted,
+    Listener,
+    ReaderLeft,
+    RunError,
+    UsageError,
+    UsageErrors,
+    presentable,
+    printable,
+    redacted,
+)
 from tinygpt_hf.settings.parsing import help_text, parse
 
 SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers runs."
@@ -35,15 +46,16 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a sign for what its encoding lacks: a Windows code page, say
     words = list(sys.argv[1:] if argv is None else argv)
     # libraries below us write to it too, and none of them may end a run for that
-    with contextlib.redirect_stderr(Listener(sys.stderr)):
-        return status_of([word for word in words if word != "--debug"], "--debug" in words)
+    stdout, stderr = Listener(sys.stdout, is_product=True), Listener(sys.stderr)
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        return status_of([word for word in words if word != "--debug"], "--debug" in words, stdout)
 
 
-def status_of(words: list[str], debug: bool) -> int:
+def status_of(words: list[str], debug: bool, stdout: Listener) -> int:
     """Run the command and turn its end into an exit status."""
     try:
-        status = run(words)
-        sys.stdout.flush()  # here a reader that left is noticed, not when Python has ended
+        status = run(words, stdout)
+        stdout.flush()  # here a reader that left is noticed, not when Python has ended
         return status
     except UsageError as error:
         return failed(error, 2, debug)
@@ -55,17 +67,20 @@ def status_of(words: list[str], debug: bool) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of the product left, as `head` does
-        Listener(sys.stdout).flush()
+    except ReaderLeft:  # as `head` does
         return 0
+    except BrokenPipeError as error:  # no reader of ours: a process or a connection the command works with
+        return failed(error, 1, debug, f"a process or a connection ended early ({error})")
     except (OSError, MemoryError) as error:
-        Listener(sys.stdout).flush()  # the disk behind it may be full
         return failed(error, 1, debug)
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of tokenizers, from Rust
             raise
         fault = f"{type(error).__name__}: {error}; this is a fault of tinygpt_hf or of a library below it; --debug shows where"
         return failed(error, 1, debug, fault)
+    finally:
+        stdout.is_product = False  # what is left decides nothing, as an error has
+        stdout.flush()
 
 
 def open_missing_streams() -> None:
@@ -77,7 +92,7 @@ def open_missing_streams() -> None:
             setattr(sys, name, stream)
 
 
-def run(words: list[str]) -> int:
+def run(words: list[str], stdout: Listener) -> int:
     """Find the command, read its settings, call it."""
     if not words or words[0] in ("--help", "-h", "help"):
         print(overview())
@@ -98,16 +113,10 @@ def run(words: list[str]) -> int:
     if command.default_config and not any(word.partition("=")[0] == "--config" for word in rest):
         rest = ["--config", str(packaged_config(command.default_config)), *rest]
     settings = parse(command.groups, rest, uses_config=command.uses_config)
-    if command.stdout_is_product(settings):
-        return command.run(settings) or 0
-    report = Listener(sys.stdout)
-    try:
-        with contextlib.redirect_stdout(report):
-            return command.run(settings) or 0
-    except BrokenPipeError as error:  # no reader of ours: a process or a connection the command works with
-        raise RunError(f"a process or a connection ended early ({error})") from error
-    finally:
-        report.flush()
+    if settings.note and os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        say(f"note: {settings.note}")
+    stdout.is_product = command.stdout_is_product(settings)
+    return command.run(settings) or 0
 
 
 def packaged_config(name: str) -> Path:

@@ -6,8 +6,10 @@ print("half done", file=Listener(sys.stderr))  # raises nothing, whoever reads i
 """
 
 import contextlib
+import errno
 import os
 import re
+import stat
 import threading
 
 HIDDEN = "<redacted>"
@@ -65,11 +67,15 @@ class RunError(Exception):
 
 
 class Interrupted(BaseException):
-    """Report that a signal ended the work, with all saved that could be. `exit_status` is 130 for Ctrl-C, else 143."""
+    """Report that a signal ended the work, with all saved that could be: 130 for Ctrl-C, 129 for SIGHUP, else 143."""
 
     def __init__(self, message: str, signal: int):
-        self.exit_status = 130 if signal == 2 else 143
+        self.exit_status = {1: 129, 2: 130}.get(signal, 143)
         super().__init__(message)
+
+
+class ReaderLeft(BaseException):
+    """Report that nobody reads the product of a command any more, which is no failure."""
 
 
 def redacted(value):
@@ -104,13 +110,14 @@ class Listener:
     """Wrap a standard stream so that progress can be written to it whoever listens: nothing that is written raises.
 
     The stream may be missing (None) or closed, its reader may have left, its device may be full. What nobody took is
-    forgotten, or Python would try once more when it ends, fail, and change the exit status.
+    forgotten, or Python would try once more when it ends, fail, and change the exit status. What is written while
+    `is_product` is what the command is for: then `ReaderLeft` or a `RunError` says that nobody took it.
     """
 
     _forgetting = threading.RLock()  # of all streams: two of them may share a descriptor
 
-    def __init__(self, stream):
-        self._stream = stream
+    def __init__(self, stream, is_product: bool = False):
+        self._stream, self.is_product = stream, is_product
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
@@ -134,8 +141,18 @@ class Listener:
         try:
             if self._stream is not None:
                 getattr(self._stream, method)(*words)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self._forget()
+            if self.is_product and isinstance(error, OSError):
+                if isinstance(error, ConnectionError) or error.errno == errno.EIO and self._was_terminal():
+                    raise ReaderLeft from None
+                raise RunError(f"the standard output cannot be written ({error.strerror})") from error
+
+    def _was_terminal(self) -> bool:
+        """Tell whether the stream is no file: one whose terminal is gone is no longer a terminal."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode)
+        return False
 
     def _forget(self) -> None:
         """Empty the buffer into the null device, and leave the stream where it was: its device may have room later."""

@@ -114,6 +114,11 @@ def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> d
     data = data.encode() if isinstance(data, str) else data
     pieces: Iterable[Any] = [data] if isinstance(data, bytes) else data
     digest, size = hashlib.sha256(), 0
+    if (
+        path.exists() and not path.is_file()
+    ):  # /dev/stdout, or the pipe of >(jq .): it takes what it is given, and stays
+        with open(path, "wb") as device:
+            return {"size": sum(device.write(piece) for piece in pieces), "sha256": None}
     try:
         with system.open(temporary) as file:
             for piece in pieces:
@@ -279,6 +284,12 @@ def remove_temporary(folder: Path) -> None:
             remove_tree(path)
         else:
             system.remove(path)
+
+
+def linked(path: Path) -> Path:
+    """Find the file or folder that a link leads to, so that it is replaced and the link stays; any other path as it is."""
+    is_device = path.exists() and not (path.is_file() or path.is_dir())
+    return Path(os.path.realpath(path)) if path.is_symlink() and not is_device else path
 
 
 def move_aside(folder: Path) -> Path:

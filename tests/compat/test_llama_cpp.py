@@ -20,7 +20,7 @@ from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.export import gguf_file as gguf_format
 from tinygpt_hf.export.export import proof_command
 from tinygpt_hf.export.gguf_vocabulary import PRE_TYPES
-from tinygpt_hf.export.reference import rounding, write_reference
+from tinygpt_hf.export.reference import TOLERANCE, write_reference
 from tinygpt_hf.model.conversion import DIALECTS
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 from tinygpt_hf.toyland import corpus as toyland
@@ -181,7 +181,7 @@ def test_the_proof_runs_llama_cpp_where_it_is_installed(llama_python, exported, 
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     result = json.loads(done.stdout.strip().splitlines()[-1])
     assert result["unequal"] is None
-    assert result["logit_difference"] < max(1e-5, 2 * rounding(model, tmp_path))
+    assert result["logit_difference"] <= TOLERANCE * result["rounding"]
 
     reference = json.loads((tmp_path / "reference.json").read_text())
     reference["token_ids"][0].pop()

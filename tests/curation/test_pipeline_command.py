@@ -396,6 +396,17 @@ def test_what_has_no_place_is_dropped_and_counted_by_field(tmp_path, tiny_tokeni
     assert facts["dropped"]["field reasoning_content"]["documents"] == 1 and facts["kept"]["documents"] == 1
 
 
+def test_rows_and_files_without_text_are_dropped_and_counted(tmp_path):
+    (tmp_path / "blank.txt").write_text(" \n\t\n" * 9)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"text": story(1)}) + '\n{"text": null, "id": 7}\n')
+    data = DataArguments(train_file=[str(tmp_path / "rows.jsonl"), str(tmp_path / "blank.txt")])
+    facts = prepare_corpus(data, CorpusArguments(output_dir=str(tmp_path / "out"), near_duplicates="off"))
+    assert facts["kept"]["documents"] == 1 and facts["dropped"]["no_text"]["documents"] == 2
+    assert [(row["reason"], row["text"]) for row in excluded(tmp_path / "out")] == [
+        ("holds nothing under text", '{"text": null}'), ("nothing but white space", " \n\t\n" * 9),
+    ]  # fmt: skip
+
+
 def test_conversations_are_equal_if_their_turns_are(tmp_path):
     rows = [chat("a b c d\ne f g h", "i j k l"), *[chat("a b c d", "e f g h\ni j k l")] * 2]
     rows += [{"text": "a b c d\ne f g h\ni j k l"}]

@@ -82,10 +82,10 @@ def test_the_proof_compared_everything(exported):
     source, target, kind, report = exported
     assert target == source / "exports" / kind and report.output_dir == str(target)
     assert report.proved and report.what == STOCK_CLASSES[kind]
-    assert report.logit_difference < 1e-5 and report.rounding is None
+    assert 0 < report.logit_difference <= reference.TOLERANCE * report.rounding < 1e-3
     assert (report.prompts, report.greedy_tokens, report.texts) == (4, 64, len(reference.TEXTS))
     lines = report_lines(report, kind)
-    assert f"largest difference {report.logit_difference:.1e}" in lines[1] and "64 greedy tokens" in lines[1]
+    assert f"largest error {report.logit_difference:.1e}" in lines[1] and "64 greedy tokens" in lines[1]
     assert lines[-1] == f"next: transformers serve {target}"
     report_elsewhere = dataclasses.replace(report, output_dir="my runs/x")
     assert report_lines(report_elsewhere, kind)[-1] == "next: transformers serve 'my runs/x'"
@@ -148,12 +148,14 @@ def test_the_reference_is_what_a_plain_loop_computes(source, tmp_path):
         assert values["greedy"][0] == greedy
         tensors = load_file(tmp_path / "reference" / "reference.safetensors")
         assert sorted(tensors["ids.3"].shape) == [1, 96] and tensors["logits.3"].shape[1] == reference.KEPT
-        assert torch.equal(model(tensors["ids.0"], use_cache=False).logits[:, -16:], tensors["logits.0"])
+        difference = (model(tensors["ids.0"], use_cache=False).logits[:, -16:] - tensors["logits.0"]).abs().max().item()
+        exact = model.double()(torch.tensor([ids + greedy])).logits[0, len(ids) - 1 : -1].topk(2).values
     assert values["token_ids"] == [tokenizer(text)["input_ids"] for text in reference.TEXTS]
     assert values["chat"].startswith("<|im_start|>user\nHello!") and model.generation_config.repetition_penalty == 5.0
-    assert 0 < reference.rounding(model, tmp_path / "reference") < 1e-5
+    assert 0 < difference <= values["rounding"] < 1e-5
+    assert values["margins"][0] == pytest.approx((exact[:, 0] - exact[:, 1]).tolist())
     (tmp_path / "again").mkdir()
-    reference.write_reference(model.train(), tokenizer, tmp_path / "again")
+    reference.write_reference(model.float().train(), tokenizer, tmp_path / "again")
     assert model.training and tree(tmp_path / "again") == tree(tmp_path / "reference")
 
 
@@ -205,13 +207,13 @@ def test_a_wrong_conversion_fails_the_proof_and_stays_to_be_looked_at(source, mo
     assert main(["export", str(source), "--to", "qwen3"]) == 1
     error = one_line(capsys)
     aside = source / "exports" / "qwen3.unproven"
-    assert "greedy tokens" in error and "the logits differ by" in error and str(aside) in error
+    assert "greedy tokens" in error and "the logits, by" in error and str(aside) in error
     assert [path.name for path in (source / "exports").iterdir()] == ["qwen3.unproven"]
     assert (aside / "model.safetensors").is_file() and (aside / "tokenizer.json").is_file()
     assert {name: sha for name, sha in tree(source).items() if not name.startswith("exports/")} == before
 
 
-RESULT = {"logit_difference": 1e-7, "prompts": 4, "greedy_tokens": 64, "texts": 18, "unequal": None}
+RESULT = {"logit_difference": 1e-7, "rounding": 1e-7, "prompts": 4, "greedy_tokens": 64, "texts": 18, "unequal": None}
 
 
 @pytest.fixture
@@ -233,8 +235,7 @@ def prover(monkeypatch, tmp_path):
         ("import sys; print('noise'); sys.exit('boom')", "status 1 (boom)"),
         ("", "status 0 (it printed nothing)"),
         (f"print({json.dumps(RESULT | {'unequal': 'the moon'})!r})", "the moon"),
-        (f"print({json.dumps(RESULT | {'logit_difference': 1e-3})!r})", "differ by 0.001"),
-        (f"print({json.dumps(RESULT | {'logit_difference': float('nan')})!r})", "differ by nan"),
+        ("print('[1]')", "status 0 (it printed nothing)"),
     ],
 )
 def test_every_way_to_fail_counts(source, prover, capsys, code, words):
@@ -243,17 +244,6 @@ def test_every_way_to_fail_counts(source, prover, capsys, code, words):
     assert main(["export", str(source), "--to", "qwen3"]) == 1
     assert words in one_line(capsys)
     assert sorted(path.name for path in (source / "exports").iterdir()) == ["qwen3.unproven", "qwen3.unproven-2"]
-
-
-@pytest.mark.parametrize(("off_by", "status"), [(9e-6, 1), (2e-5, 0)])
-def test_where_float32_itself_is_further_off_twice_that_is_the_bound(
-    source, prover, monkeypatch, capsys, off_by, status
-):
-    prover(f"print('noise'); print({json.dumps(RESULT | {'logit_difference': 3e-5})!r})")
-    monkeypatch.setattr(reference, "rounding", lambda model, folder: off_by)
-    assert main(["export", str(source), "--to", "qwen3"]) == status
-    if status == 0:
-        assert "(largest difference 3.0e-05, where float32 itself is off by 2.0e-05)" in capsys.readouterr().out
 
 
 # What can be wrong before anything is loaded, and after.

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from hub_server import TOKENS
 
-from tinygpt_hf.hub import push_pull
-from tinygpt_hf.settings.hub import PushArguments
+from tinygpt_hf.cards.render import write_card
 
 pytest_plugins = ("hub_client",)
 
@@ -253,6 +252,11 @@ def test_the_command_to_try_again_is_the_one_that_failed(client, hub, model):
 
 # A Hub that fails
 
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 PASSES = [
     ("POST", "/repos/create", {"status": 503, "times": 2}, [1, 2]),
     ("POST", "/commit/", {"status": 503}, [1]),
@@ -298,13 +302,21 @@ LASTS = [
 )
 def test_a_failure_that_lasts_is_a_line_and_the_same_command_then_works(client, hub, model, method, path, fault, said):
     hub.fault(method, path, times=10**6, **fault)
+    (model / "README.md").unlink()  # so that push makes a card
+    (model / "run.json").write_text('{"chat": false}')
+    write_card(model)
+    before = contents(model)
+    client.push(model, "--dry_run")
     line = client.push(model).failed(1)
     assert said in line and f"safe in {model}; run `tinygpt push {model} --hub_model_id alice/tiny` again" in line
     assert "secretsignature" not in line + client.log.read_text()
     assert len(hub.repositories) == 0 or len(hub.commits("alice/tiny")) == 1  # nothing, or what create made
-    assert not (model / "hub.json").exists() and not list(model.glob("tmp-*"))
+    assert contents(model) == before
     hub.calm()
     assert client.push(model).status == 0 and len(hub.commits("alice/tiny")) == 2
+    assert 'model="alice/tiny"' in (model / "README.md").read_text()
+    assert hub.files("alice/tiny")["README.md"] == (model / "README.md").read_bytes()
+    assert contents(model).keys() - before.keys() == {"hub.json"}
 
 
 def test_a_card_the_hub_does_not_take_is_named(client, hub, model):
@@ -460,20 +472,3 @@ def test_it_says_the_same_with_our_package_and_without_and_offline(client, hub, 
     pulled, pushed = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert all("offline mode is on (HF_HUB_OFFLINE)" in line for line in (pulled, pushed))
     assert len(hub.requests) == before
-
-
-def test_push_writes_the_card_under_the_name_it_gets(tmp_path, monkeypatch):
-    class Stopped(Exception):
-        pass
-
-    def stopped(*_):
-        raise Stopped
-
-    monkeypatch.setattr(push_pull, "check_login", lambda: None)
-    monkeypatch.setattr(push_pull, "collect_files", stopped)
-    (tmp_path / "run.json").write_text('{"chat": false}')
-    for dry_run in (True, False):
-        with pytest.raises(Stopped):
-            push_pull.push(PushArguments(str(tmp_path), "me/my-model", dry_run=dry_run), print)
-        assert (tmp_path / "README.md").exists() != dry_run
-    assert 'model="me/my-model"' in (tmp_path / "README.md").read_text()

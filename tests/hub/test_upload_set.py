@@ -92,7 +92,7 @@ def test_a_secret_in_the_notes_of_weights_is_found(model):
     weights = load_file(model / "model.safetensors")
     save_file(weights, model / "model.safetensors", {"format": "pt", "from": "hf_" + "Zq" * 17})
     with pytest.raises(UsageError, match="model.safetensors holds a secret"):
-        upload_set.collect_files(model, "alice/tiny", [])
+        upload_set.collect_files(model, "alice/tiny", [], {})
 
 
 def test_an_export_goes_whole(model):
@@ -100,7 +100,7 @@ def test_an_export_goes_whole(model):
     (model / "exports" / "onnx").mkdir(parents=True)
     for name in names:
         (model / "exports" / "onnx" / name).write_bytes(b"{}")
-    (_, export), _ = upload_set.collect_files(model, "alice/tiny", ["exports"])
+    (_, export), _ = upload_set.collect_files(model, "alice/tiny", ["exports"], {})
     assert list(export.files) == names and export.left_out == []
 
 

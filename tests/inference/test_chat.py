@@ -339,6 +339,25 @@ def test_bad_input_is_one_line_and_status_2(folder, tmp_path, monkeypatch, capsy
     assert out == "" and len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0], errors
 
 
+def test_without_a_model_the_newest_finished_run_answers(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["chat", "--prompt", "the cat", "--max_new_tokens", "4", "--seed", "1"]
+    assert main(words) == 2
+    line = "error: no MODEL is given, and there is no finished run below runs/ (expected a model folder or Hub id). "
+    assert capsys.readouterr().err == f"{line}Name one, or make one with tinygpt quickstart.\n"
+    records = ('{"finished": true}', '{"finished": true}', '{"finished": false}', "damaged", "[]")
+    for k, record in enumerate(records):
+        run = tmp_path / "runs" / ("sweep/of 1" if k == 1 else f"of {k}")
+        run.mkdir(parents=True)
+        if k == 1:
+            shutil.copytree(folder, run, dirs_exist_ok=True)
+        (run / "run.json").write_text(record)
+        os.utime(run / "run.json", (1e9 + k, 1e9 + k))
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out and err.startswith("[the newest finished run: runs/sweep/of 1]\n")
+
+
 def test_a_model_without_a_template_is_driven_by_completion(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the cat\n"), "utf-8"))
     words = ["--max_new_tokens", "4", "--seed", "1"]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import openai
@@ -147,6 +148,86 @@ def test_completions_continue_a_text_to_its_end(servers, which):
     short = completions.create(**asked, max_tokens=3)
     assert short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 3
     assert "".join(chunk.choices[0].text for chunk in completions.create(**asked, stream=True)) == STORY[7:]
+
+
+@pytest.mark.parametrize(
+    ("stop", "said", "reason"),
+    [
+        (", I am", "Hi", "stop"),  # over several tokens
+        (["Pip", "never", ""], "Hi, I am ", "stop"),
+        ([], ANSWER, "stop"),
+        (["Pip!"], ANSWER, "stop"),  # held back for a while
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("more", [{}, {"logit_bias": {"0": -1000.0}}], ids=["by our engine", "by the library"])
+def test_a_stop_string_is_left_out_of_the_answer(server, stop, said, reason, more):
+    done = ask(server, QUESTION, stop=stop, **more)
+    assert (done.choices[0].message.content, done.choices[0].finish_reason) == (said, reason)
+    chunks = [chunk.choices[0] for chunk in ask(server, QUESTION, stop=stop, stream=True, **more)]
+    assert "".join(chunk.delta.content or "" for chunk in chunks) == said and chunks[-1].finish_reason == reason
+    length = done.usage.completion_tokens  # found with the last token there may be, it is still the reason
+    assert (
+        ask(server, QUESTION, stop=stop, max_tokens=length, **more).choices[0].finish_reason == "stop" or said == ANSWER
+    )
+
+
+def test_a_stop_string_ends_a_text_too(server):
+    completions = client(server.address).completions
+    asked = {"model": "own", "prompt": "One day", "temperature": 0, "stop": "Pip"}
+    assert completions.create(**asked).choices[0].text == " a small dog named "
+    pieces = [chunk.choices[0] for chunk in completions.create(**asked, stream=True)]
+    assert "".join(piece.text for piece in pieces) == " a small dog named " and pieces[-1].finish_reason == "stop"
+    with pytest.raises(openai.BadRequestError, match="stop is"):
+        completions.create(**asked | {"stop": [5]})
+
+
+def test_a_stream_ends_as_openai_says(server):
+    hello = {"model": "own", "stream": True, "messages": [{"role": "user", "content": QUESTION}]}
+    for route, body in {
+        "chat/completions": hello,
+        "completions": {"model": "own", "stream": True, "prompt": "One day"},
+        "chat/completions?": hello | {"messages": [{"role": "user", "content": "Pip " * CONTEXT}]},
+    }.items():
+        events = post(f"{server.address}/v1/{route}", body).split("\n\n")
+        assert events[-2:] == ["data: [DONE]", ""] and "[DONE]" not in "".join(events[:-2])
+        parsed = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+        assert ("error" in parsed[-1]) == ("?" in route)
+
+
+def test_a_seed_gives_the_same_answer_however_many_ask(server):
+    def say(seed, **options):
+        made = client(server.address).completions.create(
+            model="own", prompt="One day", max_tokens=12, temperature=3.0, seed=seed, **options
+        )
+        if "stream" in options:
+            return "".join(chunk.choices[0].text for chunk in made)
+        return made.choices[0].text
+
+    alone = [say(seed) for seed in range(3)]
+    assert len(set(alone)) == 3 and say(1, stream=True) == alone[1] and say(1, stop="\0") == alone[1]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(say, [0, 1, 2, 0, 1, 2])) == alone * 2
+
+
+def test_a_temperature_samples_and_nothing_does_not(server):
+    completions = client(server.address).completions
+    asked = {"model": "own", "prompt": "One day", "max_tokens": 12}
+    greedy_text = completions.create(**asked).choices[0].text
+    assert STORY.startswith(f"One day{greedy_text}")
+    assert {completions.create(**asked, temperature=3.0).choices[0].text for _ in range(3)} != {greedy_text}
+
+
+def test_a_frequency_penalty_is_the_repetition_penalty_of_transformers(server, talker):
+    completions = client(server.address).completions
+    asked = {"model": "own", "prompt": "One day", "temperature": 0, "max_tokens": 40}
+    ids = talker.tokenizer("One day", return_tensors="pt")["input_ids"]
+    expected = talker.model.generate(ids, max_new_tokens=40, do_sample=False, repetition_penalty=2.5)
+    text = talker.tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True)
+    assert text != STORY.removeprefix("One day")
+    assert completions.create(**asked, frequency_penalty=1.5).choices[0].text == text
+    with pytest.raises(openai.BadRequestError, match="penalty"):
+        completions.create(**asked, frequency_penalty=-1.0)
 
 
 def test_an_answer_without_end_ends_with_the_context(server, talker):
@@ -352,7 +433,7 @@ def test_the_engine_answers_what_it_can_as_the_library_does(talker, wishes, monk
     made = say(**({} if "num_beams" in wishes else {"streamer": streamer}))
     torch.manual_seed(3)
     assert torch.equal(say(), made)
-    assert bool(engine_used) == (not {"stop_strings", "num_beams"} & wishes.keys())
+    assert bool(engine_used) == ("num_beams" not in wishes)
     if "num_beams" not in wishes:
         assert [heard[0], *heard[-1:]] == [ids[0].tolist(), "end"]
         assert sum(heard[:-1], []) == made[0].tolist()

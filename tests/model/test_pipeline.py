@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from talker import ANSWERS, SHAPES, train_talker
+from talker import ANSWERS, CONTEXT, SHAPES, train_talker
 from transformers import TextIteratorStreamer, pipeline
 
 from tinygpt_hf.inference.generation import Sampling, sample_text
@@ -64,3 +64,17 @@ def test_streamed(made, what):
     thread.join()
     assert len([piece for piece in pieces if piece]) > 3
     assert "".join(pieces) == (continued(made, given) if what == "text" else answered(made, "Where is the ball?"))
+
+
+def test_where_the_context_ends(made):
+    """Learned positions end, and the text with them; rotary ones go on. A prompt that is longer than them is one line."""
+    pipe, model, tokenizer = made
+    learned = model.config.position_embedding_type == "learned"
+    never_ends = {"do_sample": False, "max_new_tokens": CONTEXT, "return_tensors": True, "eos_token_id": []}
+    for more in ({}, {"num_beams": 2}):
+        ((row,),) = pipe(["One day"], **never_ends, **more)
+        prompt = len(tokenizer("One day")["input_ids"])
+        assert len(row["generated_token_ids"]) == (CONTEXT if learned else prompt + CONTEXT)
+    if learned:
+        with pytest.raises(ValueError, match=f"tokens are too many: the model has {CONTEXT} learned positions"):
+            pipe("Pip " * CONTEXT, max_new_tokens=1)

@@ -146,6 +146,31 @@ def test_loss_computes_in_float32(dialect, half):
     )
 
 
+@pytest.mark.parametrize(("weights", "products"), [("float32", None), ("float32", "bfloat16"), ("bfloat16", None)])
+@both_dialects
+def test_the_loss_without_logits_is_the_loss(dialect, weights, products):
+    """As far as the plain way is from float64, so far may this one be: loss, and gradient of every weight."""
+    ids = torch.randint(0, V, (8, 48), generator=torch.Generator().manual_seed(0))  # more rows than are taken at a time
+    labels = ids.roll(-1, dims=1).masked_fill(
+        torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.3, -100
+    )
+    inputs = {"input_ids": ids, "labels": labels, "shift_labels": labels, "num_items_in_batch": 77}
+
+    def computed(dtype, autocast, **options):
+        model = make_model(DIALECTS[dialect]).to(dtype)
+        with torch.autocast("cpu", getattr(torch, autocast or "bfloat16"), enabled=autocast is not None):
+            output = model(**inputs, **options)
+        assert output.loss.dtype in (torch.float32, torch.float64) and (output.logits is None) == bool(options)
+        (0.5 * output.loss).backward()
+        return {"loss": output.loss.detach().double()} | {n: p.grad.double() for n, p in model.named_parameters()}
+
+    exact = computed(torch.float64, None)
+    plain, ours = (computed(getattr(torch, weights), products, **options) for options in ({}, {"skip_logits": True}))
+    for name, value in exact.items():
+        error, allowed = (rms(other[name] - value) for other in (ours, plain))
+        assert error <= 1.5 * allowed + 1e-6 * rms(value), name
+
+
 @both_halves
 @both_dialects
 @torch.no_grad()

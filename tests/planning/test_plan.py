@@ -3,16 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.planning import plan as planning
-from tinygpt_hf.planning.plan import Needs, check_room, estimate_needs, is_due, make_plan
+from tinygpt_hf.planning.plan import is_due, make_plan
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import filled
-from tinygpt_hf.training.checkpoint import optimizer_tensors
-from tinygpt_hf.training.optimizer import make_optimizer
 
 
 def plan(processes=1, **training):
@@ -39,83 +35,6 @@ def test_cadences_default_to_a_tenth():
 def test_less_than_a_row_is_refused():
     with pytest.raises(UsageError, match="less than one row"):
         plan(num_train_epochs=0.001)
-
-
-SHAPES = [
-    {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 300},
-    {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "vocab_size": 2000},
-    {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300, "tie_word_embeddings": False,
-     "position_embedding_type": "learned", "norm_type": "layernorm", "mlp_type": "plain", "qk_norm": False,
-     "attention_bias": True, "mlp_bias": True},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("settings", [{}, {"optim": "adamw"}, {"gradient_checkpointing": True}])
-def test_memory_is_what_a_step_is_seen_to_keep(shape, settings):
-    _, training = filled(ModelArguments(), TrainingArguments(per_device_train_batch_size=4, **settings))
-    model = TinyGPTForCausalLM(TinyGPTConfig(**shape, max_position_embeddings=64)).train()
-    if training.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    optimizer = make_optimizer(model, training, "no")
-    needs = estimate_needs(model.config, optimizer.param_groups, training, block_size=64)
-
-    kept = {}  # storages the backward pass will read again, weights left out
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    ids = torch.arange(4 * 64).view(4, 64) % 300
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(ids, labels=ids, use_cache=False).loss
-    for parameter in model.parameters():
-        kept.pop(parameter.untyped_storage().data_ptr(), None)
-    loss.backward()
-    optimizer.step()
-
-    size = sum(p.numel() for p in model.parameters()) * 4
-    memory = sum(t.numel() * 4 for t in optimizer_tensors(optimizer).values() if t.ndim)
-    assert needs.weights == size and needs.fixed == 2 * size + memory and needs.checkpoint == size + memory
-    if not training.gradient_checkpointing:  # then most is made again during the backward pass
-        assert 0.6 < needs.activations / sum(kept.values()) < 1.6
-    else:
-        assert needs.activations > sum(kept.values())
-
-
-def test_shards_divide_what_is_fixed():
-    model = TinyGPTForCausalLM(TinyGPTConfig(**SHAPES[0]))
-    _, training = filled(ModelArguments(), TrainingArguments(optim="adamw"))
-    groups = make_optimizer(model, training, "no").param_groups
-    whole, half = (estimate_needs(model.config, groups, training, 64, shards) for shards in (1, 2))
-    assert (
-        half.fixed == whole.fixed // 2 and half.checkpoint == whole.checkpoint and half.activations == whole.activations
-    )
-
-
-def test_a_run_that_cannot_fit_is_refused(tmp_path, monkeypatch):
-    needs = Needs(weights=100, fixed=400, activations=10**18, checkpoint=300)
-    free = SimpleNamespace(free=10**6)
-    monkeypatch.setattr(planning, "available_memory", lambda device: 10**6)
-    monkeypatch.setattr(planning.shutil, "disk_usage", lambda folder: free)
-    check_room(needs, tmp_path, 2, "cpu")  # activations shrink with the micro-batch
-    monkeypatch.setattr(planning, "available_memory", lambda device: 399)
-    with pytest.raises(
-        UsageError, match=r"take 400 bytes \(expected at most 399 bytes, the memory that is free\). Use a smaller model"
-    ):
-        check_room(needs, tmp_path, 2, "cpu")
-    monkeypatch.setattr(planning, "available_memory", lambda device: 400)
-    free.free = 3 * 300 + 3 * 100 - 1
-    with pytest.raises(UsageError, match="the checkpoints take 1.2 KiB .*1.2 KiB, which are free on the disk"):
-        check_room(needs, tmp_path, 2, "cpu")
-    (tmp_path / "checkpoint-1").mkdir()
-    (tmp_path / "checkpoint-1" / "model.safetensors").write_bytes(b"x" * 100)  # is there already, and will be replaced
-    check_room(needs, tmp_path, 2, "cpu")
-
-
-def test_the_limit_of_a_control_group_counts():
-    assert 0 < planning.available_memory("cpu") < 2**50
 
 
 def settled_steps(rows: int, name=None, **training) -> int:

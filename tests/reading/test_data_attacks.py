@@ -74,7 +74,18 @@ HOSTILE = [
     ("t.txt", b"abc\xff", "byte 3 is 0xff"),
     ("t.txt", b"\xef\xbb\xbfabc\xff", "byte 6 is 0xff"),
     ("t.txt", b"\xff\xfea\x00", "iconv -f UTF-16"),
+    ("t.txt", b"\xff\xfe\x00\x00a\x00\x00\x00", "iconv -f UTF-32"),
     ("t.txt", b"a\x00b", "NUL bytes"),
+    # text that is none, or more than one
+    ("t.txt t.md t.jsonl", b"", "is empty"),
+    ("t.txt t.md", b"\xef\xbb\xbf", "is empty"),
+    (
+        "t.txt",
+        b"\n \t\r\n" * 99,
+        "holds nothing but white space (expected text). Remove it, or let prepare-corpus drop",
+    ),
+    ("t.txt", b"a<|endoftext|>b", "--document_separator '<|endoftext|>' to cut it there"),
+    ("t.txt.gz", gzip.compress(b"a" * 999 + b"<|endoftext|>"), "or --document_separator whole_file"),
     ("t.csv", b"text\na\x00b\n", "binary"),
     ("t.csv", b"text\na\n\ncaf\xe9\n", "line 4 is no UTF-8 text (byte 3 is 0xe9)"),
     ("t.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', "line 2 is no UTF-8 text (byte 13 is 0xe9)"),
@@ -111,7 +122,12 @@ HOSTILE = [
     # columns and conversations
     ("t.jsonl", b'{"body": "b"}\n', "text, content). Name one with --text_column"),
     ("t.jsonl", b'{"text": 3}\n', "holds a int under text"),
-    ("t.jsonl", b'{"text": null}\n', "holds nothing under text"),
+    (
+        "t.jsonl",
+        b'{"text": null}\n',
+        "holds nothing under text (expected text). Name another --text_column, or let prepare-corpus",
+    ),
+    ("t.jsonl", b'{"text": {"content": "a"}}\n', "holds a dict under text"),
     ("t.jsonl", second_line([]), "line 2: is no list of messages"),
     ("t.jsonl", second_line(["Hi"]), "line 2: message 1 has no text"),
     ("t.jsonl", second_line([{"role": "user"}]), "line 2: message 1 has no text under `content`"),

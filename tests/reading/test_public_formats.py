@@ -404,7 +404,7 @@ def test_what_has_no_place_is_named(name):
         row_document(row, None, "a.jsonl, line 7")
     if field:
         kept = row_document(row, None, "a.jsonl, line 7", keep_broken=True)
-        assert kept["field"] == field and words in kept["broken"]
+        assert kept["rule"] == f"field {field}" and words in kept["broken"]
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_training", "qwen2_5", "llama3_1", "gemma3", "deepseekv3"])
@@ -513,4 +513,4 @@ def test_the_saved_template_takes_parts_and_names_others(tokenizer):
 def test_a_broken_conversation_names_no_field_where_none_is_lost():
     with pytest.raises(BrokenConversation) as caught:
         row_document({"messages": [HI, HI]}, None, "x")
-    assert caught.value.field is None
+    assert caught.value.rule == "conversation"

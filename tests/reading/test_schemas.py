@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.corpus import Corpus
-from tinygpt_hf.reading.formats import file_documents, row_document
+from tinygpt_hf.reading.formats import Reading, file_documents, row_document
 from tinygpt_hf.rows.build import prepare_rows, shown_rows
 from tinygpt_hf.rows.store import IGNORED
 from tinygpt_hf.settings.arguments import DataArguments
@@ -151,9 +151,7 @@ def test_what_a_turn_says_beside_its_text_is_named(shape, more, fields):
 def test_a_mark_that_says_what_is_done_anyway_is_no_loss():
     for ask, fine in (({"train": False}, True), ({"weight": 0}, True), ({"weight": 1}, True), ({"loss": True}, False)):
         found = row_document({"messages": [ASK | ask, SAY]}, None, "x", keep_broken=True)
-        assert found.get("messages") == ([ASK, SAY] if fine else None) and found.get("field") == (
-            None if fine else "loss"
-        )
+        assert found.get("messages") == ([ASK, SAY] if fine else None) and ("rule" in found) != fine
     assert "broken" in row_document({"prompt": "a", "completion": "b", "label": False}, None, "x", keep_broken=True)
 
 
@@ -175,7 +173,7 @@ def test_the_columns_beside_a_plain_text_are_nobodys_loss(tmp_path):
 def test_a_column_named_by_hand_loses_nothing_either(tmp_path, ending):
     row = {"talk": [ASK, SAY], "system": "Be kind."}
     path = write_rows(tmp_path / f"t{ending}", [row])
-    assert [document["messages"] for document in file_documents(path, "talk")] == [[SYSTEM, ASK, SAY]]
+    assert [document["messages"] for document in file_documents(path, Reading("talk"))] == [[SYSTEM, ASK, SAY]]
 
 
 WRITTEN = [
@@ -194,7 +192,7 @@ def test_a_conversation_may_be_written_as_a_string(tmp_path, text):
     ):  # fmt: skip
         for name in ("t.csv", "t.parquet"):
             path = write_rows(tmp_path / name, [{column: text}])
-            assert [document["messages"] for document in file_documents(path, chosen)] == [[ASK, SAY]]
+            assert [document["messages"] for document in file_documents(path, Reading(chosen))] == [[ASK, SAY]]
     assert row_document({"prompt": str([ASK]), "completion": json.dumps([SAY])}, None, "x")["messages"] == [ASK, SAY]
     for column in ("text", "content"):  # a file of JSON is text like any other
         for chosen in (None, column):
@@ -240,7 +238,7 @@ def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
         found = row_document({"messages": nested(depth)}, None, "here", keep_broken=True)
         assert found["broken"] == "message 1 has no text under `content`" and found["text"]
         found = row_document({"messages": [ASK, SAY], "history": nested(depth) + ["x"]}, None, "here", keep_broken=True)
-        assert found["broken"] == "the row has `history`" and found["field"] == "history" and found["text"]
+        assert found["broken"] == "the row has `history`" and found["rule"] == "field history" and found["text"]
     for role in (nested(10**4), "x" * 10**6):
         with pytest.raises(UsageError) as caught:
             row_document({"messages": [{"role": role, "content": "x"}]}, None, "here")

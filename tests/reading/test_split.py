@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import split as corpus
 from tinygpt_hf.reading.formats import row_document
 
@@ -83,8 +84,8 @@ def test_a_document_cut_by_its_tail_comes_as_two():
     assert [part for part, _ in corpus.split([{"text": ""}], "tail", 20.0)] == []
     assert [part for part, _ in corpus.split([{"text": "x"}], "tail", 20.0)] == ["validation"]
     assert {part for part, _ in corpus.split(DOCUMENTS, "hash", 0)} == {"train"}
-    chat = [d for _, d in corpus.split(CHATS, "tail", 20.0)]
-    assert chat == CHATS  # a conversation is never cut
+    with pytest.raises(UsageError, match="validation_split is tail, and here is a conversation"):
+        list(corpus.split([CHATS[0] | {"origin": "here"}], "tail", 20.0))
 
 
 def test_few_texts_are_split_by_their_tails_and_many_by_hash():

@@ -20,9 +20,9 @@ def complaints(*groups) -> list[str]:
 
 def test_fine_settings_pass():
     check_settings(*FINE)
-    check_settings(*(type(group)() for group in FINE), CorpusArguments())
+    check_settings(*(type(group)() for group in FINE))
     check_settings(ModelArguments(model_name_or_path="x"), TrainingArguments())
-    check_settings(CorpusArguments(min_characters="off", mask=["all"]))
+    check_settings(DataArguments(), CorpusArguments(min_characters="off", mask=["all"]))
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,11 @@ def test_fine_settings_pass():
         (DataArguments(validation_split_percentage=0), "expected some text for validation"),
         (DataArguments(document_separator=""), "--document_separator is empty"),
         (DataArguments(max_train_samples=0), "--max_train_samples is 0"),
-        (DataArguments(streaming=True, rows="rows"), "--rows is given with --streaming"),
-        (DataArguments(stream_window=9999), "--stream_window is given without --streaming"),
         (DataArguments(streaming=True, stream_window=1535), "--stream_window is 1535 (expected at least 6 rows of 256"),
         (TokenizerArguments(vocab_size=259), "Use at least 260"),
         (TokenizerArguments(vocab_size=10**9), "--vocab_size is 1000000000"),
-        (TokenizerArguments(vocab_size=300, tokenizer_type="char"), "it follows from the text"),
-        (TokenizerArguments(vocab_size=300, tokenizer_name="x"), "an existing tokenizer or one to train"),
         (TokenizerArguments(min_frequency=0), "--min_frequency is 0"),
-        (TrainingArguments(max_steps=1, num_train_epochs=1), "--max_steps 1 and --num_train_epochs 1"),
+        (TrainingArguments(max_steps=1, num_train_epochs=1), "--max_steps 1 and --num_train_epochs 1.0 are both given"),
         (TrainingArguments(num_train_epochs=-1.0), "--num_train_epochs is -1.0"),
         (TrainingArguments(save_total_limit=1), "Use 2 or more"),
         (TrainingArguments(min_learning_rate_ratio=2.0), "(expected at least 0, at most 1"),
@@ -62,9 +58,6 @@ def test_fine_settings_pass():
         (TrainingArguments(learning_rate=-1.0), "--learning_rate is -1.0"),
         (TrainingArguments(license="Apache 2.0"), "--license is 'Apache 2.0'"),
         (TrainingArguments(language=["English"]), "--language is 'English'"),
-        (TrainingArguments(lora_r=8), "--lora_r is given without --model_name_or_path"),
-        (TrainingArguments(lora_alpha=8), "--lora_alpha is given without --lora_r"),
-        (TrainingArguments(hub_private_repo=True), "--hub_private_repo is given without --push_to_hub"),
         (TrainingArguments(push_to_hub=True), "there is no --hub_model_id"),
         (TrainingArguments(nonfinite="skip"), "--nonfinite is 'skip' (expected `stop` or `skip:N`"),
         (CorpusArguments(shard_megabytes=0), "--shard_megabytes is 0"),
@@ -75,12 +68,11 @@ def test_fine_settings_pass():
         (CorpusArguments(min_language_score=1.5), "--min_language_score is 1.5"),
         (CorpusArguments(min_language_score=-0.1), "--min_language_score is -0.1"),
         (CorpusArguments(mask=["emial"]), "--mask is ['emial']"),
-        (CorpusArguments(sample_bytes=5, sample_documents=5), "--sample_documents and --sample_bytes are given"),
-        (CorpusArguments(sample_tokens=5), "--sample_tokens is given without --tokenizer_name"),
     ],
 )
 def test_one_impossible_setting_is_one_line(group, words):
-    (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in (*FINE, CorpusArguments())))
+    groups = (DataArguments(), group) if type(group) is CorpusArguments else FINE
+    (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in groups))
     assert words in line and " (expected " in line
 
 
@@ -89,9 +81,9 @@ def test_wrong_types_and_impossible_values_are_reported_together():
         ModelArguments(num_hidden_layers=0, hidden_size="wide"),
         DataArguments(block_size=0),
         TokenizerArguments(vocab_size="many"),
-        TrainingArguments(optim="sgd", mixed_precision="fp32"),
-        CorpusArguments(preset="web", min_characters="few", output_dir="x"),
+        TrainingArguments(optim="sgd", mixed_precision="fp8"),
     )
+    lines += complaints(CorpusArguments(preset="web", min_characters="few", output_dir="x"))
     names = [line.split()[0] for line in lines]
     assert names == [
         "--hidden_size", "--block_size", "--vocab_size", "--optim", "--mixed_precision", "--preset", "--min_characters",

@@ -1,6 +1,8 @@
 """One converter for YAML, flags and Python; default < YAML < flag; every problem at once, with the name that was meant."""
 
+import copy
 import dataclasses
+import pickle
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinygpt_hf.errors import UsageError, UsageErrors
-from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-from tinygpt_hf.settings.conversion import check_types
+from tinygpt_hf.settings.arguments import (
+    DataArguments,
+    ModelArguments,
+    PathText,
+    TokenizerArguments,
+    TrainingArguments,
+)
+from tinygpt_hf.settings.conversion import base_type, check_types
 from tinygpt_hf.settings.corpus import CorpusArguments
 from tinygpt_hf.settings.inference import GenerateArguments
+from tinygpt_hf.settings.layering import alternatives, default_of, holds
 from tinygpt_hf.settings.parsing import fields_of, parse, to_yaml
 
 TRAINING = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
@@ -254,10 +263,13 @@ def values_for(annotation):
     if typing.get_origin(annotation) is list:
         entry = st.fixed_dictionaries({"text_column": printable, "weight": st.floats(0.1, 9)})
         return (
-            st.lists(entry, min_size=1) if typing.get_args(annotation)[0] is dict else st.lists(printable, max_size=3)
+            st.lists(entry, min_size=1)
+            if typing.get_args(annotation)[0] is dict
+            else st.lists(values_for(typing.get_args(annotation)[0]), max_size=3)
         )
     return {
         str: printable,
+        PathText: printable.filter(lambda word: not set(word) & set("~$")),
         bool: st.booleans(),
         int: st.integers(-(2**63) + 1, 2**63 - 1),
         float: st.floats(allow_nan=False, allow_infinity=False),
@@ -280,6 +292,11 @@ def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, word):
 @given(groups=st.tuples(*map(instances, TRAINING)))
 def test_settings_of_the_right_types_can_be_given_back_and_are_left_as_they_are(tmp_path_factory, groups):
     path = tmp_path_factory.mktemp("yaml") / "run.yaml"
+    flat, values = fields_of(TRAINING), {name: value for group in groups for name, value in vars(group).items()}
+    for one, other in alternatives(flat):
+        if holds(one, values, flat) and holds(other, values, flat):
+            group, values[one] = groups[TRAINING.index(flat[one][0])], default_of(flat[one][1])
+            setattr(group, one, values[one])
     path.write_text(to_yaml(list(groups)), encoding="utf-8", newline="")
     read = parse(TRAINING, ["--config", str(path)])
     assert [read[group] for group in TRAINING] == list(groups)
@@ -319,7 +336,7 @@ def test_any_text_survives_to_yaml_and_back(tmp_path_factory, word):
     ("group", "words"),
     [
         (TrainingArguments(optim="sgd"), "--optim is 'sgd' (expected one of muon, adamw"),
-        (TrainingArguments(mixed_precision="fp32"), "--mixed_precision is 'fp32' (expected one of auto, no, bf16,"),
+        (TrainingArguments(mixed_precision="fp8"), "--mixed_precision is 'fp8' (expected one of auto, no, bf16,"),
         (TrainingArguments(max_steps=True), "--max_steps is True (expected a whole number"),
         (TrainingArguments(max_steps=2.5), "--max_steps is 2.5 (expected a whole number"),
         (TrainingArguments(max_steps=[3]), "--max_steps is [3] (expected one int"),
@@ -330,10 +347,6 @@ def test_any_text_survives_to_yaml_and_back(tmp_path_factory, word):
         (TrainingArguments(optim=None), "--optim is empty (expected one of muon, adamw"),
         (TrainingArguments(output_dir=5), "--output_dir is 5 (expected text"),
         (TrainingArguments(output_dir=b"x"), "--output_dir is b'x' (expected text"),
-        (
-            TrainingArguments(resume_from_checkpoint=True),
-            "--resume_from_checkpoint is True (expected text",
-        ),
         (DataArguments(train_file=5), "--train_file is 5 (expected text"),
         (DataArguments(train_file={"a.txt"}), "--train_file is {'a.txt'} (expected text"),
         (DataArguments(train_file=["a.txt", None]), "--train_file is empty (expected str"),
@@ -363,6 +376,7 @@ def test_python_is_checked_like_the_command_line(group, words):
         (TrainingArguments(max_steps=3.0), "max_steps", 3),
         (TrainingArguments(mixed_precision=False), "mixed_precision", "no"),
         (TrainingArguments(language="en"), "language", ["en"]),
+        (TrainingArguments(resume_from_checkpoint=True), "resume_from_checkpoint", "auto"),
         (ModelArguments(rope_parameters={"rope_theta": "1e6"}), "rope_parameters", {"rope_theta": 1e6}),
         (CorpusArguments(output_dir=Path("corpora"), mask="email"), "mask", ["email"]),
         (CorpusArguments(max_mean_word=False), "max_mean_word", "off"),
@@ -376,3 +390,161 @@ def test_what_python_says_in_short_becomes_what_the_field_holds(group, name, val
 def test_lists_are_not_shared_between_instances():
     DataArguments().train_file.append("x")
     assert DataArguments().train_file == []
+
+
+# Paths.
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "a$b"))
+    monkeypatch.setenv("DATA", "/data")
+    monkeypatch.delenv("b", raising=False)
+    return str(tmp_path / "a$b")
+
+
+PATHS = [
+    ("~/x", "{home}/x"), ("~", "{home}"), ("$DATA/x", "/data/x"), ("${DATA}x/$DATA", "/datax//data"), ("a~/x", "a~/x"),
+    ("~nobody_has_this_name/x", "~nobody_has_this_name/x"), ("alice/model", "alice/model"), ("toyland", "toyland"),
+    ("https://host/~a/$DATA", "https://host/~a/$DATA"), ("cash$.txt", "cash$.txt"), ("~a$/x", "~a$/x"),
+]  # fmt: skip
+
+
+def is_path(field) -> bool:
+    return any(part == PathText for part in (field.type, *typing.get_args(field.type)))
+
+
+@pytest.mark.parametrize(("word", "expected"), PATHS)
+def test_home_and_variables_are_expanded_in_every_path_setting(home, config, word, expected):
+    expected = expected.format(home=home)
+    for name, (group, field) in fields_of(TRAINING).items():
+        value = [expected] if base_type(field.type)[0] is list else expected
+        if is_path(field):
+            for argv in ([f"--{name}={word}"], ["--config", config(f"{group.section}:\n  {name}: '{word}'\n")]):
+                assert getattr(parse(TRAINING, argv)[group], name) == value
+            for python in (word, Path(word), [word])[: 3 if isinstance(value, list) else 2]:
+                made = group(**{name: python})
+                if "://" not in word:  # a Path has one slash there
+                    assert check_types(made) == [] and getattr(made, name) == value
+
+
+def test_every_setting_that_names_a_file_or_a_folder_is_one(home):
+    from tinygpt_hf.commands import COMMANDS
+
+    named = {
+        (name, f.name) for name, command in COMMANDS.items() for g in command.groups for f in dataclasses.fields(g)
+    }
+    paths = {(name, f.name) for name, command in COMMANDS.items() for g in command.groups for f in dataclasses.fields(g)
+             if is_path(f)}  # fmt: skip
+    words = ("_file", "_dir", "_path", "rows", "model", "tokenizer_name", "dataset_name", "resume_from_checkpoint")
+    of_the_hub = {("pull", "model")}
+    numbers = {(name, field) for name, field in named if field in ("show_rows", "eval_rows", "shift_rows")}
+    assert {pair for pair in named if pair[1].endswith(words)} - numbers - of_the_hub <= paths
+    assert ("evaluate", "data") in paths
+
+
+def test_a_path_is_expanded_once(home, tmp_path):
+    Path(home).mkdir()
+    read = parse(TRAINING, ["--output_dir=~/new/run"])[TrainingArguments]
+    assert read.output_dir == f"{home}/new/run"
+    assert check_types(read) == [] and read.output_dir == f"{home}/new/run"
+    (tmp_path / "run.yaml").write_text(to_yaml([read]))
+    assert parse(TRAINING, ["--config", str(tmp_path / "run.yaml")])[TrainingArguments] == read
+
+
+def test_a_variable_that_is_not_set_is_named(home, config):
+    for words in (["--output_dir=$b/x"], ["--train_file", "a", "${b}"], ["--config=$b/c.yaml"]):
+        (line,) = problems(words)
+        assert "names $b, which is not set" in line and "Set b" in line
+    assert [error.problem for error in check_types(DataArguments(rows="$b"))] == ["--rows names $b, which is not set"]
+
+
+def test_the_configuration_file_itself_is_a_path(monkeypatch, tmp_path):
+    (tmp_path / "c.yaml").write_text("training: {seed: 3}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    read = parse(TRAINING, ["--config=~/c.yaml"])
+    assert read[TrainingArguments].seed == 3 and read.config == str(tmp_path / "c.yaml")
+
+
+# What other trainers call it.
+
+SAID = [
+    ("training", "fp16", "true", "mixed_precision", "fp16"),
+    ("training", "bf16", "true", "mixed_precision", "bf16"),
+    ("training", "mixed_precision", "fp32", "mixed_precision", "no"),
+    ("training", "optim", "adamw_torch", "optim", "adamw"),
+    ("training", "lr_scheduler_type", "constant_with_warmup", "lr_scheduler_type", "constant"),
+    ("training", "resume_from_checkpoint", "true", "resume_from_checkpoint", "auto"),
+    ("training", "resume_from_checkpoint", "false", "resume_from_checkpoint", "none"),
+    ("training", "max_steps", "-1", "max_steps", None),
+    ("training", "use_cpu", "true", "device", "cpu"),
+    ("training", "eval_strategy", "steps", "eval_steps", None),
+    ("training", "evaluation_strategy", "steps", "eval_steps", None),
+    ("training", "save_strategy", "steps", "save_steps", None),
+    ("training", "report_to", "none", "report_to", None),
+    ("training", "num_epochs", "2", "num_train_epochs", 2.0),
+    ("training", "learning_rate", "3e-4", "learning_rate", 3e-4),
+    ("data", "max_seq_length", "512", "block_size", 512),
+    ("model", "base_model", "x/y", "model_name_or_path", "x/y"),
+    ("model", "n_embd", "64", "hidden_size", 64),
+]
+
+
+@pytest.mark.parametrize(("section", "theirs", "word", "ours", "value"), SAID, ids=[f"{t}={w}" for _, t, w, *_ in SAID])
+def test_what_means_the_same_elsewhere_is_understood_everywhere(config, section, theirs, word, ours, value):
+    group = next(group for group in TRAINING if group.section == section)
+    in_python = group(**{theirs: {"true": True, "false": False, "-1": -1, "512": 512}.get(word, word)})
+    assert check_types(in_python) == []
+    from_file = parse(TRAINING, ["--config", config(f"{section}:\n  {theirs}: {word}\n")])[group]
+    from_flag = parse(TRAINING, [f"--{theirs}", word])[group]
+    assert in_python == from_file == from_flag and getattr(in_python, ours, None) == value
+
+
+HINTED = [
+    ("training", "warmup_ratio", "0.1", "warmup_steps, a number of steps"),
+    ("training", "eval_strategy", "epoch", "eval_steps"),
+    ("training", "fp16", "false", "mixed_precision"),
+    ("training", "gradient_checkpointing_kwargs", "1", "gradient_checkpointing"),
+    ("training", "dataloader_workers", "2", "id you mean"),
+    ("training", "report_to", "wandb", "log.jsonl"),
+    ("training", "trust_remote_code", "true", "never run"),
+    ("training", "optim", "adamw_8bit", "muon, adamw"),
+    ("data", "packing", "true", "wrap, bestfit"),
+    ("data", "max_length", "512", "block_size"),
+]
+
+
+@pytest.mark.parametrize(("section", "theirs", "word", "words"), HINTED, ids=[f"{t}={w}" for _, t, w, _ in HINTED])
+def test_what_means_something_else_is_refused_with_the_right_word(config, section, theirs, word, words):
+    for argv in ([f"--{theirs}", word], ["--config", config(f"{section}:\n  {theirs}: {word}\n")]):
+        (line,) = problems(argv)
+        assert theirs in line and words in line
+    group = next(group for group in TRAINING if group.section == section)
+    with pytest.raises(UsageError, match=words):
+        raise next(iter(check_types(group(**{theirs: {"true": True, "false": False}.get(word, word)}))))
+
+
+def test_a_name_said_twice_is_refused(config):
+    for argv in (["--lr=1", "--learning_rate=1"], ["--bf16", "--mixed_precision", "no"], ["--fp16", "--bf16"]):
+        assert "given twice" in problems(argv)[0] or "repeats" in problems(argv)[0]
+    assert "repeats" in problems(["--config", config("training: {bf16: true, mixed_precision: no}")])[0]
+    for words in ({"lr": 1, "learning_rate": 1}, {"bf16": True, "mixed_precision": "no"}, {"fp16": True, "bf16": True}):
+        with pytest.raises(UsageError, match="repeats"):
+            TrainingArguments(**words)
+
+
+def test_a_command_without_such_a_setting_refuses_the_name():
+    assert "unknown setting --bf16" in problems(["runs/x", "--bf16"], (GenerateArguments,))[0]
+
+
+def test_python_is_told_about_names_nobody_knows():
+    with pytest.raises(UsageError, match="TrainingArguments has no setting wieght_decay .*Did you mean weight_decay?"):
+        TrainingArguments(wieght_decay=0.1)
+    with pytest.raises(UsageError, match="ModelArguments has no setting fp16"):
+        ModelArguments(fp16=True)
+
+
+def test_settings_are_still_plain_dataclasses():
+    before = TrainingArguments("runs/x", lr=1, num_epochs=2)
+    assert dataclasses.replace(before, seed=3).learning_rate == 1 and before.output_dir == "runs/x"
+    assert pickle.loads(pickle.dumps(before)) == copy.deepcopy(before) == before

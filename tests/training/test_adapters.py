@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.model.loading import build_model
-from tinygpt_hf.planning import plan as planning
+from tinygpt_hf.planning.memory import estimate_needs
 from tinygpt_hf.settings.arguments import ModelArguments, TokenizerArguments
 from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.settings.parsing import to_yaml
@@ -202,7 +202,7 @@ def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(b
     matrices = [w for name, w in before.items() if name.endswith("_proj.weight")]
     assert learned == sum(4 * sum(w.shape) for w in matrices) + len(CONTROL) * net.config.hidden_size
 
-    needs = planning.estimate_needs(net.config, optimizer.param_groups, training, 64, frozen=size)
+    needs = estimate_needs(net.config, optimizer.param_groups, training, 64, frozen=size)
     net(torch.arange(64)[None], labels=torch.arange(64)[None], use_cache=False).loss.backward()
     optimizer.step()
     memory = sum(t.numel() * 4 for t in optimizer_tensors(optimizer).values() if t.ndim)

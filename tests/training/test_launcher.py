@@ -99,7 +99,7 @@ def test_the_first_signal_waits_and_the_second_leaves(parent, number):
         assert held.wanted() == number
         with pytest.raises(Interrupted) as left:
             os.kill(os.getpid(), number)
-        assert left.value.exit_status == (130 if number == signal.SIGINT else 143)
+        assert left.value.exit_status == {signal.SIGINT: 130, signal.SIGHUP: 129}.get(number, 143)
     assert signal.getsignal(number) == before
 
 
@@ -120,6 +120,36 @@ def test_before_there_is_anything_to_save_a_signal_leaves_at_once(parent):
     parent("bash")
     with Interruption(ALONE), pytest.raises(Interrupted, match="stopped by SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+LAUNCHED = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"RANK": "1"}, "RANK=1 in the environment is left out"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0 in the environment is left out"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "x"}, "RANK=0, WORLD_SIZE=2 in the environment is left out"),
+        ({**LAUNCHED, "WORLD_SIZE": "two"}, "WORLD_SIZE is no number"),
+        ({**LAUNCHED, "MASTER_PORT": ""}, "MASTER_PORT is not set"),
+        (LAUNCHED, None),
+        ({**LAUNCHED, "LOCAL_RANK": "1"}, None),
+        ({"MASTER_ADDR": "127.0.0.1"}, None),
+    ],
+    ids=str,
+)
+def test_a_place_among_processes_that_nobody_started_is_left_out(monkeypatch, environment, said):
+    for name in (*launcher.PLACE, *launcher.MEETING):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    note = launcher.forget_leftovers()
+    assert (note is None) if said is None else said in note
+    assert ({"RANK", "WORLD_SIZE", "LOCAL_RANK"} & os.environ.keys() == set()) == (
+        note is not None or "RANK" not in environment
+    )
+    assert launcher.forget_leftovers() is None
 
 
 def test_a_launcher_that_is_gone_is_noticed_before_torch_waits_for_it(monkeypatch):

@@ -35,8 +35,9 @@ TRAINING = TrainingArguments(
 
 def run(folder: Path, model=None, data=None, tokenizer=None, **training) -> recipe.TrainResult:
     settings = dataclasses.replace(TRAINING, output_dir=str(folder), **training)
+    named = (model or {}).get("model_name_or_path")  # a shape beside it is refused
     return recipe.train(
-        dataclasses.replace(MODEL, **(model or {})),
+        ModelArguments(**model) if named else dataclasses.replace(MODEL, **(model or {})),
         dataclasses.replace(DATA, **(data or {})),
         tokenizer or TOKENIZER,
         settings,
@@ -335,21 +336,27 @@ def test_a_pulled_model_is_not_trained_over(finished, tmp_path):
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "r").items())
 
 
-def test_overwrite_moves_the_old_run_aside(finished, tmp_path):
+@pytest.mark.parametrize("is_link", [False, True])
+def test_overwrite_moves_the_old_run_aside(finished, tmp_path, is_link):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
-    run(tmp_path / "r", overwrite=True, max_steps=2)
+    if is_link:  # to a larger disk, say: it stays, and leads to the new run
+        (tmp_path / "link").symlink_to(tmp_path / "r")
+    run(tmp_path / ("link" if is_link else "r"), overwrite=True, max_steps=2)
     assert (tmp_path / "r.old-1" / "checkpoint-8").is_dir() and (tmp_path / "r" / "checkpoint-2").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_symlink()) == ["link"] * is_link
 
 
 def test_a_failed_overwrite_leaves_the_old_run_where_it_was(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
+    (tmp_path / "link").symlink_to("r")
     before = sorted(str(p) for p in tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match="for one row"):
-        run(tmp_path / "r", overwrite=True, data={"block_size": 50_000})
+    for name in ("r", "link"):
+        with pytest.raises(UsageError, match="for one row"):
+            run(tmp_path / name, overwrite=True, data={"block_size": 50_000})
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 
 

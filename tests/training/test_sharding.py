@@ -14,24 +14,30 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.training import checkpoint
 
-WHOLE = {"model": {"hidden_dropout": 0.0}, "optim": "adamw", "per_device_train_batch_size": 8}
-PARTS = {"optim": "adamw", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+SHAPE = {"hidden_dropout": 0.0, "num_hidden_layers": 3}  # an odd number of matrices for two processes
+WHOLE = {"model": SHAPE, "per_device_train_batch_size": 8, "mixed_precision": "no"}
+PARTS = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "mixed_precision": "no"}
 
 
-def sharded(folder: Path) -> None:
+def sharded(folder: Path, optim: str) -> None:
     """The same on two processes."""
-    settings = dataclasses.replace(TRAINING, output_dir=str(folder), **PARTS)
+    settings = dataclasses.replace(TRAINING, output_dir=str(folder), optim=optim, **PARTS)
     folder.parent.mkdir(exist_ok=True)
     config = folder.with_suffix(".yaml")
-    config.write_text(to_yaml([dataclasses.replace(MODEL, hidden_dropout=0.0), DATA, TOKENIZER, settings]))
+    config.write_text(to_yaml([dataclasses.replace(MODEL, **SHAPE), DATA, TOKENIZER, settings]))
     on_two_processes(config, (str(Path(__file__).parents[1] / "sharded_training.py"),))
 
 
+@pytest.fixture(scope="module", params=["adamw", "muon"])
+def optim(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    run(folder / "one", **WHOLE)
-    sharded(folder / "two")
+def runs(optim, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(optim)
+    run(folder / "one", optim=optim, **WHOLE)
+    sharded(folder / "two", optim)
     return folder
 
 
@@ -55,23 +61,19 @@ def test_a_checkpoint_of_shards_is_one_of_a_whole(runs):
 
 
 @pytest.mark.parametrize("begun,ended", [("one", "two"), ("two", "one")])
-def test_either_goes_on_from_the_other(runs, tmp_path, begun, ended):
+def test_either_goes_on_from_the_other(runs, optim, tmp_path, begun, ended):
     shutil.copytree(runs / begun, tmp_path / "r")
     shutil.rmtree(tmp_path / "r" / "checkpoint-8")
     if ended == "two":
-        sharded(tmp_path / "r")
+        sharded(tmp_path / "r", optim)
     else:
-        run(tmp_path / "r", **WHOLE)
+        run(tmp_path / "r", optim=optim, **WHOLE)
     assert close(losses(tmp_path / "r"), losses(runs / "one"))
 
 
-def test_muon_is_refused(tmp_path, monkeypatch):
+def test_other_ways_to_shard_are_refused(tmp_path, monkeypatch):
     from accelerate import Accelerator, DistributedType
 
-    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
-    monkeypatch.setattr(Accelerator, "is_fsdp2", True)
-    with pytest.raises(UsageError, match="--optim is muon under FSDP2 .* Use --optim adamw"):
-        run(tmp_path / "r")
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.DEEPSPEED)
     with pytest.raises(UsageError, match="the launcher asks for DEEPSPEED"):
         run(tmp_path / "r")

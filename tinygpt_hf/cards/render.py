@@ -46,8 +46,8 @@ BAR = 40  # characters of the longest bar
 _OWN_LINE = "<!-- tinygpt_hf made this card from the run; change anything, and it is yours: {} -->"
 
 
-def write_card(folder: Path, model_id: str | None = None) -> bool:
-    """Write README.md and loss_curve.svg into a run folder. `model_id` is its name on the Hub, where it has one.
+def write_card(folder: Path, model_id: str | None = None, into: Path | None = None) -> bool:
+    """Write README.md and loss_curve.svg of a run folder into it, or elsewhere. `model_id` is its name on the Hub, if it has one.
 
     Returns False, with nothing done, where a person wrote the README.md, where the folder is not a run's, and where its record
     is gone but not the card that was made of it.
@@ -57,8 +57,8 @@ def write_card(folder: Path, model_id: str | None = None) -> bool:
         return False
     picture = _picture(run)
     if picture:
-        storage.write_file(folder / CURVE, picture)
-    storage.write_file(folder / README, model_card(run, model_id))
+        storage.write_file((into or folder) / CURVE, picture)
+    storage.write_file((into or folder) / README, model_card(run, model_id))
     return True
 
 

@@ -123,10 +123,9 @@ def _weighted(origins: list[sources.Source], facts: Facts, tokenizer) -> Iterato
             if not copies:
                 document["rejection"] = Rejection("weight", "left out by its source's weight")
             elif "broken" in document:
-                rule = f"field {document['field']}" if document["field"] else "conversation"
-                document["rejection"] = Rejection(rule, document["broken"])
+                document["rejection"] = Rejection(document["rule"], document["broken"])
             elif "messages" in document and (lost := unplaced(document, tokenizer)):
-                document["rejection"] = Rejection(f"field {lost.field}", lost.problem)
+                document["rejection"] = Rejection(lost.rule, lost.problem)
             facts.count_read(document)
             yield document, copies
 

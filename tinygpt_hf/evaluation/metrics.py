@@ -23,8 +23,10 @@ import torch.nn.functional as F
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import TextFile
+from tinygpt_hf.tokenizing.encode import encode
 
 IGNORED = -100
+UNBOUNDED = 1 << 62
 METRICS = ("perplexity", "bits_per_byte", "token_accuracy")
 LONGEST_WINDOW = 2048  # longer ones only on request: the logits of one window of a large vocabulary fill gigabytes
 MOST_LOGITS = 2**27  # per batch: half a gigabyte in float32
@@ -142,23 +144,53 @@ def evaluate_file(
     """
     text = read_text(path)
     ids = encode_text(tokenizer, text)
+    size = predicted_bytes(tokenizer, text, ids)
+    return _measured(model, ids, ids, size, (block_size, stride, batch_size)) | {"data": str(path)}
+
+
+def evaluate_documents(
+    model,
+    tokenizer,
+    documents: list[dict],
+    block_size: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+) -> dict[str, Any]:
+    """Measure documents as training reads them: end to end, each with the end of text behind it, and of conversations the answers
+    alone. `bytes` are those of the text that is predicted."""
+    encoded = encode(documents, tokenizer, UNBOUNDED)
+    ids = np.concatenate([each.ids for each in encoded] or [np.zeros(0)]).astype(np.int64)
+    targets = [
+        each.ids if each.mask is None else np.where(each.mask, each.ids.astype(np.int64), IGNORED) for each in encoded
+    ]
+    size = sum(each.num_bytes for each in encoded)
+    if documents and (text := documents[0].get("text")):
+        size -= _first_token_bytes(tokenizer, text, int(ids[0]))
+    return _measured(
+        model, ids, np.concatenate(targets or [ids]).astype(np.int64), size, (block_size, stride, batch_size)
+    )
+
+
+def _measured(
+    model, ids: np.ndarray, targets: np.ndarray, size: int, windows: tuple[int | None, int | None, int]
+) -> dict[str, Any]:
+    """Measure token ids (N,), of which those count that `targets` (N,) repeats; `size`: bytes of what is predicted."""
     metrics = {name: load_metric(name) for name in METRICS}
     tokens, nats_in_all = 0, 0.0
-    for input_ids, labels in _batches(model, ids, block_size, stride, batch_size):
+    for input_ids, labels in _batches(model, ids, *windows, targets):
         nats, predicted, labels = token_scores(model, input_ids, labels)
         counted = (labels != IGNORED).sum(1)  # (B,)
         per_window = nats.double().sum(1)  # (B,)
         metrics["perplexity"].add_batch(predictions=per_window.tolist(), references=counted.tolist())
         metrics["token_accuracy"].add_batch(predictions=predicted.tolist(), references=labels.tolist())
         tokens, nats_in_all = tokens + int(counted.sum()), nats_in_all + float(per_window.sum())
-    size = predicted_bytes(tokenizer, text, ids)
     metrics["bits_per_byte"].add(prediction=nats_in_all, reference=size)
     results: dict[str, float | int | str] = {}
     for metric in metrics.values():
         results |= metric.compute()
+    block_size, stride, _ = windows
     window = _window(model, block_size)
-    results |= {"tokens": tokens, "bytes": size, "block_size": window, "stride": stride or window, "data": str(path)}
-    return results
+    return results | {"tokens": tokens, "bytes": size, "block_size": window, "stride": stride or window}
 
 
 def load_metric(name: str):
@@ -225,9 +257,11 @@ def _window(model, block_size: int | None) -> int:
     return block_size
 
 
-def _batches(model, ids, block_size, stride, batch_size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (input_ids, labels) of equally long windows, so that nothing is ever padded; labels already counted are -100."""
+def _batches(model, ids, block_size, stride, batch_size, targets=None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (input_ids, labels) of equally long windows, so that nothing is ever padded; labels already counted are -100, and so
+    are those that `targets` (N,) does not name."""
     ids = np.asarray(ids)
+    learned = ids if targets is None else targets
     T = _window(model, block_size)
     stride = T if stride is None else stride
     if not 1 <= stride <= T:
@@ -236,17 +270,17 @@ def _batches(model, ids, block_size, stride, batch_size) -> Iterator[tuple[np.nd
         raise UsageError(f"--per_device_eval_batch_size is {batch_size}", "at least 1", "try 8")
     if len(ids) < 2:
         raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more", "use more text")
-    targets = len(ids) - 1
+    last = len(ids) - 1
     vocabulary = model.config.get_text_config().vocab_size
     batch_size = max(1, min(batch_size, MOST_LOGITS // (T * vocabulary)))
-    starts = range(0, max(1, targets - T + stride), stride)  # the last window is the first to reach the end
-    full = [start for start in starts if start + T <= targets]
+    starts = range(0, max(1, last - T + stride), stride)  # the last window is the first to reach the end
+    full = [start for start in starts if start + T <= last]
     groups = [full[k : k + batch_size] for k in range(0, len(full), batch_size)]
-    groups += [[start] for start in starts if start + T > targets]
+    groups += [[start] for start in starts if start + T > last]
     for group in groups:
-        length = min(T, targets - group[0])
+        length = min(T, last - group[0])
         slots = np.asarray(group)[:, None] + np.arange(length)  # (B, T)
-        labels = ids[slots + 1].astype(np.int64)
+        labels = learned[slots + 1].astype(np.int64)
         again = (slots < np.asarray(group)[:, None] + T - stride) & (np.asarray(group)[:, None] > 0)
         labels[again] = IGNORED  # an earlier window has predicted it
         yield ids[slots].astype(np.int64), labels

@@ -1,13 +1,16 @@
 """Write what an exported model must reproduce: logits, greedy tokens, token ids, from the model before it is converted.
 
-The folder has two files, all of it computed in float32 on the CPU:
+The folder has two files, computed on the CPU:
 
-    reference.safetensors   ids.<k> (B, T) and logits.<k> (B, K, V): the logits of the last K positions of those ids
-    reference.json          prompts: [[id]] and greedy: [[id]], the same number of ids after each prompt, end of text being
-                            a token like any other; texts: [str] and token_ids: [[id]], what the tokenizer makes of them;
+    reference.safetensors   ids.<k> (B, T) and logits.<k> (B, K, V): the float64 logits of the last K positions of those ids
+    reference.json          rounding: the largest error of the model's own float32 logits, and tolerance: the largest allowed;
+                            prompts: [[id]] and greedy: [[id]], the same number of ids after each prompt, end of text being
+                            a token like any other; margins: [[float]], how far the float64 logit of each greedy id is above
+                            all others; texts: [str] and token_ids: [[id]], what the tokenizer makes of them;
                             messages and chat: a conversation and its text by the chat template, or both null
 
-Nothing is random: the same model gives the same files.
+Nothing is random: the same model gives the same files. Float32 rounds otherwise on another processor and in another runtime,
+so both are compared with float64: an export may be wrong by TOLERANCE times as much as the model itself in float32.
 """
 
 import contextlib
@@ -22,6 +25,7 @@ from tinygpt_hf.errors import RunError
 
 GREEDY_TOKENS = 64
 LONGEST = 1024  # tokens of the longest probe; GPT-2's learned positions end here
+TOLERANCE = 8  # other orders of summation err up to 3 times as much, the least of the planted faults 75 times
 KEPT = 16  # positions of a probe whose logits are kept: a long context times a large vocabulary would fill the disk
 
 PROMPTS = ("Once upon a time there was a little", "def f(x):\n\treturn 12345")
@@ -54,32 +58,40 @@ MESSAGES = [
 
 @torch.no_grad()
 def write_reference(model, tokenizer, folder: Path) -> None:
-    """Fill `folder` as said above. A model on a GPU, in half precision or in training mode is copied, not changed."""
+    """Fill `folder` as said above. The model is copied, in float32 and in float64, not changed."""
     from safetensors.torch import save_file
 
-    as_needed = model.device.type == "cpu" and model.dtype == torch.float32 and not model.training
-    single = model if as_needed else copy.deepcopy(model).to("cpu").float().eval()
+    single = copy.deepcopy(model).to("cpu").float().eval()
     context = getattr(model.config, "max_position_embeddings", None) or LONGEST
     rng = random.Random(0)
-    tensors = {}
-    for k, (rows, length) in enumerate([(3, 24), (1, 1), (2, 5), (1, LONGEST)]):
-        ids = [_some_ids(model, rng, min(length, context)) for _ in range(rows)]
-        tensors[f"ids.{k}"] = torch.tensor(ids)
-        logits = single(input_ids=tensors[f"ids.{k}"], use_cache=False).logits[:, -KEPT:]
-        if not torch.isfinite(logits).all():
-            raise RunError("the model's logits are not finite; there is nothing to export; train it again, more gently")
-        tensors[f"logits.{k}"] = logits.float().contiguous()
-    save_file(tensors, folder / "reference.safetensors")
-
+    shapes = [(3, 24), (1, 1), (2, 5), (1, LONGEST)]
+    probes = [
+        torch.tensor([_some_ids(model, rng, min(length, context)) for _ in range(rows)]) for rows, length in shapes
+    ]
     prompts = [tokenizer(text)["input_ids"] for text in PROMPTS] + [_some_ids(model, rng, n) for n in (1, 12)]
     prompts = [(ids or [0])[: max(1, context // 2)] for ids in prompts]
     count = max(1, min(GREEDY_TOKENS, context - max(map(len, prompts))))
+    rounded = [_logits(single, ids) for ids in probes]
+    if not all(torch.isfinite(logits).all() for logits in rounded):
+        raise RunError("the model's logits are not finite; there is nothing to export; train it again, more gently")
+    greedy = [_greedy(single, ids, count) for ids in prompts]
+
+    double = single.double()
+    exact = [_logits(double, ids) for ids in probes]
+    rounding = max((one - two).abs().max().item() for one, two in zip(rounded, exact, strict=True))
+    largest = max(logits.abs().max().item() for logits in exact)
+    rounding = max(rounding, torch.finfo(torch.float32).eps * largest)  # of a model whose sums happen to be exact
+    tensors = {f"ids.{k}": ids for k, ids in enumerate(probes)} | {f"logits.{k}": one for k, one in enumerate(exact)}
+    save_file(tensors, folder / "reference.safetensors")
     chat = _chat(tokenizer)
     storage.write_json(
         folder / "reference.json",
         {
+            "rounding": rounding,
+            "tolerance": TOLERANCE * rounding,
             "prompts": prompts,
-            "greedy": [_greedy(single, ids, count) for ids in prompts],
+            "greedy": greedy,
+            "margins": [_margins(double, *pair) for pair in zip(prompts, greedy, strict=True)],
             "texts": TEXTS,
             "token_ids": [tokenizer(text)["input_ids"] for text in TEXTS],
             "messages": MESSAGES if chat is not None else None,
@@ -88,16 +100,16 @@ def write_reference(model, tokenizer, folder: Path) -> None:
     )
 
 
-@torch.no_grad()
-def rounding(model, folder: Path) -> float:
-    """Measure how far the float32 logits of the reference in `folder` are from the same computed in float64."""
-    from safetensors.torch import load_file
+def _logits(model, ids: torch.Tensor) -> torch.Tensor:
+    """Compute the logits (B, K, V) of the last positions of `ids` (B, T)."""
+    return model(input_ids=ids, use_cache=False).logits[:, -KEPT:].contiguous()
 
-    double, tensors = copy.deepcopy(model).to("cpu").double().eval(), load_file(folder / "reference.safetensors")
-    pairs = [(ids, tensors[name.replace("ids", "logits")]) for name, ids in tensors.items() if name.startswith("ids.")]
-    return max(
-        (double(input_ids=ids, use_cache=False).logits[:, -KEPT:] - kept).abs().max().item() for ids, kept in pairs
-    )
+
+def _margins(model, prompt: list[int], ids: list[int]) -> list[float]:
+    """Measure how far the logit of each of `ids` after `prompt` is above the best of the others; negative where it is below."""
+    logits = model(input_ids=torch.tensor([prompt + ids]), use_cache=False).logits[0, len(prompt) - 1 : -1]  # (N, V)
+    chosen = torch.tensor(ids)[:, None]
+    return (logits.gather(1, chosen)[:, 0] - logits.scatter(1, chosen, -torch.inf).amax(dim=1)).tolist()
 
 
 def _some_ids(model, rng: random.Random, length: int) -> list[int]:

@@ -53,7 +53,8 @@ class Sent:
 
 
 def push(arguments: PushArguments, say: Say) -> list[Sent]:
-    """Send a model folder and what goes with it; with `dry_run` only say what would be sent.
+    """Send a model folder and what goes with it; with `dry_run` only say what would be sent. Where it fails the folder stays as
+    it was.
 
     Raises UsageError for what can be known before (a name the Hub cannot have, no model, a link, a secret, no login), and
     RunError where the Hub fails; the same command then sends what is missing.
@@ -67,28 +68,36 @@ def push(arguments: PushArguments, say: Say) -> list[Sent]:
         raise UsageError(f"the folder {arguments.model} does not exist", "a model folder", "check the path")
     if not arguments.dry_run:
         check_login()
-        with contextlib.suppress(OSError):  # where nothing can be written the folder goes as it is
-            write_card(folder, repository)
-    uploads, notes = collect_files(folder, repository, also)
-    for line in [line for upload in uploads for line in listing(upload, branch)] + [f"note: {note}" for note in notes]:
-        say(line)
-    if arguments.dry_run:
-        say("nothing was sent (--dry_run)")
-        return []
-    quiet_client(watched=True)
-    done = []
-    for upload in uploads:
-        try:
-            with _snapshot(upload) as files:
-                sent = send(files, arguments.private, branch, f"Upload with tinygpt_hf {version('tinygpt_hf')}", say)
-        except HubError as error:
-            again = push_command(arguments.model, repository, arguments.private, branch, also)
-            safe = f"the model is safe in {folder}; run `{again}` again"
-            raise RunError(f"{upload.repository} was not pushed: {error}; {safe}") from error
-        record(folder, "pushed", sent, say)
-        say(f"{sent.url} holds it: commit {sent.commit}, the checksums of {len(upload.files)} files agree")
-        done.append(sent)
-    return done
+    with tempfile.TemporaryDirectory() as made:
+        write_card(folder, repository, Path(made))
+        papers = {path.name: path for path in Path(made).iterdir()}
+        uploads, notes = collect_files(folder, repository, also, papers)
+        lines = [line for upload in uploads for line in listing(upload, branch)]
+        for line in [*lines, *(f"note: {note}" for note in notes)]:
+            say(line)
+        if arguments.dry_run:
+            say("nothing was sent (--dry_run)")
+            return []
+        quiet_client(watched=True)
+        done = []
+        for upload in uploads:
+            try:
+                with _snapshot(upload) as files:
+                    sent = send(
+                        files, arguments.private, branch, f"Upload with tinygpt_hf {version('tinygpt_hf')}", say
+                    )
+            except HubError as error:
+                again = push_command(arguments.model, repository, arguments.private, branch, also)
+                safe = f"the model is safe in {folder}; run `{again}` again"
+                raise RunError(f"{upload.repository} was not pushed: {error}; {safe}") from error
+            if upload is uploads[0]:  # the card that went up, under the model's name there
+                with contextlib.suppress(OSError):
+                    for name, path in papers.items():
+                        storage.write_file(folder / name, path.read_bytes())
+            record(folder, "pushed", sent, say)
+            say(f"{sent.url} holds it: commit {sent.commit}, the checksums of {len(upload.files)} files agree")
+            done.append(sent)
+        return done
 
 
 def push_command(model: str, repository: str, private: bool, branch: str | None, also: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Choose what goes up to the Hub: the files of a folder that are on a list of names, searched for secrets before anything is sent.
 
-    uploads, notes = collect_files(Path("runs/mine"), "alice/mine", ["tokenizer"])    # checked; nothing is sent or written
+    uploads, notes = collect_files(Path("runs/mine"), "alice/mine", ["tokenizer"], {})    # checked; nothing is sent or written
     uploads[0].files                       # {"config.json": Path("runs/mine/config.json"), ...}; all else stays here
 
 A name that is not on the list stays here: checkpoints, rows, logs (they quote the text), whatever else lies in the folder.
@@ -56,13 +56,18 @@ class UploadSet:
         return sum(path.stat().st_size for path in self.files.values())
 
 
-def collect_files(folder: Path, repository: str, also: list[str]) -> tuple[list[UploadSet], list[str]]:
+def collect_files(
+    folder: Path, repository: str, also: list[str], papers: dict[str, Path]
+) -> tuple[list[UploadSet], list[str]]:
     """Collect the model, and of `also` (dataset, tokenizer, exports) what the folder has; return a note for each it lacks.
+
+    `papers` go up in the place of the folder's own files of these names.
 
     Raises UsageError for a folder that is not a model, a link and a secret.
     """
     check_folder(folder)
     uploads, notes = [select_files(folder, repository, RUN)], []
+    uploads[0].files |= papers
     if "dataset" in also:
         corpus = corpus_of(folder)
         if corpus:

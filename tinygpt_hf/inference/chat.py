@@ -8,15 +8,17 @@ terminal.
 
 import contextlib
 import difflib
+import json
 import os
 import shlex
 import sys
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.errors import RunError, UsageError, printable, redacted
 from tinygpt_hf.inference.generation import FINISH, Step, check_prompt, context_length, read_sampling, step_table
 from tinygpt_hf.inference.session import SETTABLE, Session, exchanges, knows_turns
 from tinygpt_hf.inference.terminal import safe_text
@@ -55,6 +57,9 @@ def chat(
         if not arguments.prompt.strip():
             raise UsageError("the prompt is empty", "a message", "give --prompt some text, or leave it out")
         check_prompt(arguments.prompt)
+    if arguments.model is None:
+        arguments = replace(arguments, model=newest_run(Path("runs")))
+        print(f"[the newest finished run: {printable(arguments.model)}]", file=stderr, flush=True)
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     session = Session(model, tokenizer, arguments, chats=knows_turns(arguments.model, tokenizer))
     interactive = arguments.prompt is None and stdin.isatty() and stdout.isatty()
@@ -64,6 +69,22 @@ def chat(
         terminal.answer(arguments.prompt)
         return 0
     return terminal.run()
+
+
+def newest_run(runs: Path) -> str:
+    """Find the run below `runs` that finished last: its run.json says so."""
+    finished = []
+    for facts in (*runs.glob("*/run.json"), *runs.glob("*/*/run.json")):  # those of a sweep lie one level deeper
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads(facts.read_text(encoding="utf-8")).get("finished"):
+                finished.append((facts.stat().st_mtime, str(facts.parent)))
+    if not finished:
+        raise UsageError(
+            f"no MODEL is given, and there is no finished run below {runs}/",
+            "a model folder or Hub id",
+            "name one, or make one with tinygpt quickstart",
+        )
+    return max(finished)[1]
 
 
 class Conversation:

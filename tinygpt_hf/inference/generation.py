@@ -58,6 +58,17 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """How far prompts are continued and what is told of it. `numbers` tell those under one seed apart; default their places."""
+
+    numbers: Sequence[int] | None = None
+    max_new_tokens: int = 200
+    stop: list[str] | None = None
+    seed: int = 42
+    num_candidates: int = 0
+
+
+@dataclass(frozen=True)
 class Step:
     """One token.
 
@@ -142,21 +153,16 @@ def generate_rows(
     tokenizer,
     prompts: list[list[int]],
     sampling: Sampling,
-    *,
-    numbers: Sequence[int] | None = None,
-    max_new_tokens: int = 200,
-    stop: list[str] | None = None,
-    seed: int = 42,
-    num_candidates: int = 0,
     engine: Engine | PlainEngine | None = None,
+    **options,
 ) -> Generator[tuple[int, Step]]:
-    """Continue every prompt, those of like length together: (which, `Step`) as the tokens come.
+    """Continue every prompt, those of like length together: (which, `Step`) as the tokens come. `options`: those of `Answers`.
 
-    Each has random numbers of its own, by `seed` and its number (its place, unless `numbers` are given): what it becomes
-    does not depend on the others.
+    Each has random numbers of its own, by `seed` and its number: what it becomes does not depend on the others.
     """
+    wanted = Answers(**options)
     sampling.check()
-    check_length(max_new_tokens)
+    check_length(wanted.max_new_tokens)
     room = [room_for_answer(model, len(ids)) for ids in prompts]
     engine = engine or open_engine(model)
     ends, first_decoder = stop_ids(model, tokenizer), TextDecoder(tokenizer)
@@ -167,15 +173,15 @@ def generate_rows(
                 index=k,
                 ids=list(prompts[k]),
                 room=room[k],
-                longest=max_new_tokens,
-                chances=seeded(seed, numbers[k] if numbers else k),
+                longest=wanted.max_new_tokens,
+                chances=seeded(wanted.seed, wanted.numbers[k] if wanted.numbers else k),
                 decoder=first_decoder.behind(prompts[k][-1]),
-                stops=StopStrings(stop or []),
+                stops=StopStrings(wanted.stop or []),
                 ends=ends,
             )
             for k in order[start : start + engine.most_rows]
         ]
-        yield from _batch(engine, rows, sampling, num_candidates)
+        yield from _batch(engine, rows, sampling, wanted.num_candidates)
 
 
 def _batch(engine, rows: "list[_Row]", sampling: Sampling, num_candidates: int) -> Generator[tuple[int, Step]]:
@@ -191,7 +197,7 @@ def _batch(engine, rows: "list[_Row]", sampling: Sampling, num_candidates: int) 
         for k, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             piece, finish = row.take(token)
             before = None if seen is None else seen[k].clone()
-            measure = partial(_measured, token, logits, k, sampling, before, num_candidates, row.decoder)
+            measure = partial(_measured, token, logits[k], sampling, before, num_candidates, row.decoder)
             yield row.index, Step.unmeasured(token, piece, finish, measure)
         for k in reversed([k for k, row in enumerate(rows) if row.ended]):
             # the last row takes its place
@@ -294,9 +300,8 @@ def check_length(max_new_tokens: int) -> None:
         raise UsageError(f"max_new_tokens is {max_new_tokens}", "at least 1", "try 200")
 
 
-def _measured(token, batch, k, sampling, seen, num_candidates, decoder) -> dict:
-    """What there is to see about the choice in row `k` of a batch of logits: the fields of a `Step`."""
-    logits = batch[k]
+def _measured(token, logits, sampling, seen, num_candidates, decoder) -> dict:
+    """What there is to see about the choice from logits (V,): the fields of a `Step`."""
     distribution = next_token_distribution(logits, sampling, seen)  # (V,) the token was drawn from it
     alone = logits.float().softmax(0)  # (V,) the model's own distribution
     positive = distribution[distribution > 0]

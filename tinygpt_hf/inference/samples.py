@@ -6,6 +6,7 @@ generate(GenerateArguments("runs/my", prompt_file="prompts.jsonl", output_file="
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tinygpt_hf import storage
@@ -24,6 +25,7 @@ from tinygpt_hf.inference.generation import (
 )
 from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import GenerateArguments
 
 AT_ONCE = 256  # samples that are sorted into batches together, and of a long list saved together
@@ -34,12 +36,13 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
 
     What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself.
     """
+    check_settings(arguments)
     sampling, prompts = read_sampling(arguments), _read_prompts(arguments)
     for name in ("num_return_sequences", "show_candidates"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} is {getattr(arguments, name)}", "at least 1", f"leave --{name} out")
     if arguments.output_file:
-        check_output(Path(arguments.output_file))
+        arguments = replace(arguments, output_file=str(check_output(Path(arguments.output_file))))
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     ids = [_encode(model, tokenizer, prompt, k if _is_list(arguments) else 0) for k, prompt in enumerate(prompts, 1)]
 
@@ -141,11 +144,13 @@ class Samples:
         return "".join(f"{self._title(k)}{self.texts[k]}\n" for k in range(self._turn))
 
 
-def check_output(path: Path) -> None:
-    """Refuse an --output_file that cannot be one, before it takes long to fill."""
+def check_output(path: Path) -> Path:
+    """Refuse an --output_file that cannot be one, before it takes long to fill; return what is written if it is a link."""
+    path = storage.linked(path)
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
         raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
+    return path
 
 
 def _encode(model, tokenizer, prompt: str, line: int) -> list[int]:
@@ -166,8 +171,6 @@ def _is_list(arguments: GenerateArguments) -> bool:
 
 
 def _read_prompts(arguments: GenerateArguments) -> list[str]:
-    if arguments.prompt is not None and arguments.prompt_file is not None:
-        raise UsageError("--prompt and --prompt_file are both given", "one prompt", "remove one")
     text = arguments.prompt or ""
     if arguments.prompt_file is not None:
         try:

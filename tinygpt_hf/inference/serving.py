@@ -4,10 +4,12 @@
 
 The server, its routes and its wire format are the library's own (`transformers serve`). This file adds
 what it leaves to its user: the folder is checked first, other models are refused, `/v1/models` names the one there is, an
-answer ends at the model's stop tokens and inside its context, and a request that cannot be answered is a 400 with a reason.
+answer ends at the model's stop tokens, before a stop string and inside its context, a stream ends with [DONE], and a request
+that cannot be answered is a 400 with a reason.
 """
 
 import contextlib
+import json
 import logging
 import signal
 import socket
@@ -22,6 +24,7 @@ from tinygpt_hf.errors import Interrupted, UsageError
 from tinygpt_hf.inference.engine import Engine, open_engine
 from tinygpt_hf.inference.generation import Sampling, context_length, generate_steps, stop_ids
 from tinygpt_hf.inference.session import knows_turns
+from tinygpt_hf.inference.text_stream import StopStrings
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.reading.turns import read_tools, read_turns
 from tinygpt_hf.settings.inference import ServeArguments
@@ -31,7 +34,7 @@ SAMPLED = tuple(field.name for field in fields(Sampling))
 # Of a generation config; whatever names anything else is left to the library's own loop.
 ENGINE_OBEYS = {
     *SAMPLED, "do_sample", "max_new_tokens", "eos_token_id", "bos_token_id", "pad_token_id", "transformers_version",
-    "_from_model_config", "use_cache",
+    "_from_model_config", "use_cache", "stop_strings",
 }  # fmt: skip
 SECONDS_TO_FINISH = 1  # what an answer in progress gets when the server is asked to end
 
@@ -67,6 +70,10 @@ def serve(
         library = Unstarted(non_blocking=True, log_level="critical")
         pin(library._model_manager, name, within_bounds(model, tokenizer), tokenizer)
         keep_conversations_whole(library, tokenizer)
+        manager = request_manager()
+        library._generation_state.get_manager = lambda *_, **__: manager
+        for handler in (library._chat_handler, library._completion_handler):
+            end_with_done(handler)
         answer_with_reasons(library.server.config.app)
         library.server.config.timeout_graceful_shutdown = SECONDS_TO_FINISH
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its words at the end; requests are still listed
@@ -85,12 +92,17 @@ def within_bounds(model, tokenizer):
 
     def bounded(**inputs):
         settings, given = inputs["generation_config"], inputs["input_ids"].shape[1]
+        seed = inputs.pop("seed", None)
         if given == 0:
             raise ValueError("the prompt is empty")
         if longest is not None:
             if given >= longest:
                 raise ValueError(f"the prompt has {given} tokens and the model's context is {longest}")
             settings.max_new_tokens = min(settings.max_new_tokens or longest, longest - given)
+        if settings.do_sample is None:  # the server does not say so where a temperature is asked for
+            settings.do_sample = bool(settings.temperature or settings.top_p)
+        if seed is not None:
+            torch.manual_seed(seed)
         wishes = engine_wishes(settings, model.generation_config)
         if wishes is None or not isinstance(engine, Engine) or len(inputs["input_ids"]) > 1:
             return generate(**inputs)
@@ -101,8 +113,8 @@ def within_bounds(model, tokenizer):
     return model
 
 
-def engine_wishes(settings, own) -> tuple[Sampling, int] | None:
-    """Read (sampling, length) from a request's generation config over the model's own; None: it asks for more than that."""
+def engine_wishes(settings, own) -> dict | None:
+    """Read what `generate_steps` takes from a request's generation config over the model's own; None: it asks for more."""
     named = [*own.to_diff_dict().items(), *settings.to_diff_dict().items()]
     if any(value and name not in ENGINE_OBEYS for name, value in named):
         return None
@@ -120,16 +132,15 @@ def engine_wishes(settings, own) -> tuple[Sampling, int] | None:
         sampling.check()
     except UsageError:
         return None  # the library says what it thinks of it
-    return sampling, asked["max_new_tokens"]
+    return {"sampling": sampling, "max_new_tokens": asked["max_new_tokens"], "stop": stop_strings(settings)}
 
 
-def answer_by_engine(engine: Engine, model, tokenizer, ids: list[int], wishes: tuple[Sampling, int], streamer):
+def answer_by_engine(engine: Engine, model, tokenizer, ids: list[int], wishes: dict, streamer):
     """Do the work of `generate` for one prompt: (1, T) ids with the prompt. Its seed is the next number of torch's."""
-    made, (sampling, length) = list(ids), wishes
-    seed = int(torch.randint(2**62, ()))
+    made, seed = list(ids), int(torch.randint(2**62, ()))
     if streamer is not None:
         streamer.put(torch.tensor([ids]))
-    for step in generate_steps(model, tokenizer, ids, sampling, max_new_tokens=length, seed=seed, engine=engine):
+    for step in generate_steps(model, tokenizer, ids, seed=seed, engine=engine, **wishes):
         made.append(step.id)
         if streamer is not None:
             streamer.put(torch.tensor([step.id]))
@@ -173,6 +184,95 @@ def keep_conversations_whole(library, tokenizer) -> None:
     tokenizer.apply_chat_template = rendered
     for handler in (library._chat_handler, library._response_handler):
         handler.get_processor_inputs_from_messages = read
+
+
+def stop_strings(settings) -> list[str]:
+    """Read the stop strings of a generation config, and leave there a list or nothing: OpenAI's clients send one or several."""
+    named = settings.stop_strings or []
+    stops = [named] if isinstance(named, str) else list(named)
+    if not all(isinstance(stop, str) for stop in stops):
+        raise ValueError(f"stop is {named}, where a text or a list of texts is expected")
+    settings.stop_strings = [stop for stop in stops if stop] or None
+    return settings.stop_strings or []
+
+
+def request_manager():
+    """Make what the server's handlers answer through: the library's, with each request's own seed and without what its stop
+    strings end, which the library would send."""
+    from transformers.cli.serving.utils import GenerateManager, get_response_template
+
+    def seeded(
+        inputs,
+    ) -> dict:  # now, where the handler has just set torch's seed: others may set it before this one's turn
+        return {**inputs, "seed": int(torch.randint(2**62, ()))}
+
+    class Manager(GenerateManager):
+        def generate_streaming(self, model, processor, inputs, gen_config, *rest, **options):
+            stops = StopStrings(stop_strings(gen_config))
+            stream = super().generate_streaming(model, processor, seeded(inputs), gen_config, *rest, **options)
+            return StoppedQueue(stream[0], stops, gen_config), stream[1]
+
+        async def generate_non_streaming(self, model, processor, inputs, gen_config, *rest, **options):
+            stops = StopStrings(stop_strings(gen_config))
+            inputs = seeded(inputs)
+            text, count, ids = await super().generate_non_streaming(
+                model, processor, inputs, gen_config, *rest, **options
+            )
+            text = stops.add(text) + stops.flush()
+            if stops.found is not None:
+                gen_config.max_new_tokens = None  # else the server calls a full length the reason
+                if get_response_template(processor, model):  # it reads the ids once more
+                    ids = processor(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+            return text, count, ids
+
+    return Manager()
+
+
+class StoppedQueue:
+    """Read the pieces of an answer from the server's queue, up to a stop string."""
+
+    def __init__(self, queue, stops: StopStrings, settings):
+        self._queue, self._stops, self._settings = queue, stops, settings
+
+    async def get(self):
+        while (item := self._passed(await self._queue.get())) == "":
+            pass
+        return item
+
+    def get_nowait(self):
+        while (item := self._passed(self._queue.get_nowait())) == "":
+            pass
+        return item
+
+    def _passed(self, item):
+        if type(item) is str:  # text: what else there is (reasoning, say) has a type of its own
+            item = self._stops.add(item)
+            if self._stops.found is not None:
+                self._settings.max_new_tokens = None  # else the server calls a full length the reason
+        elif item is None and (rest := self._stops.flush()):
+            self._queue.put_nowait(None)
+            return rest
+        elif hasattr(item, "msg"):  # an error, which the server puts between quotes as it is
+            item.msg = json.dumps(item.msg)[1:-1]
+        return item
+
+
+def end_with_done(handler) -> None:
+    """Let the handler's streams end as OpenAI's do, with `data: [DONE]`."""
+    stream = handler._streaming
+
+    async def and_done(events):
+        async with contextlib.aclosing(events):  # a client that leaves ends the answer
+            async for event in events:
+                yield event
+            yield "data: [DONE]\n\n"
+
+    def ended(*inputs, **options):
+        response = stream(*inputs, **options)
+        response.body_iterator = and_done(response.body_iterator)
+        return response
+
+    handler._streaming = ended
 
 
 def answer_with_reasons(app) -> None:

@@ -107,7 +107,6 @@ _TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")  # Conv1D keeps (in
 
 def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
     """Make the TinyGPT model that computes what `model` (Qwen3, Llama or GPT-2, with its head) computes."""
-    from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
     from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 
     architecture = model.config.model_type
@@ -117,11 +116,17 @@ def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
             f"one of {', '.join(STOCK_CLASSES.values())}",
             "load the checkpoint with AutoModelForCausalLM and give that",
         )
-    refuse_other_arithmetic(model.config)
-    fields = {ours: getattr(model.config, theirs) for ours, theirs in FIELDS[architecture].items()}
-    config = TinyGPTConfig(**copy.deepcopy(DIALECTS[architecture] | fields))
     state = weights_from_stock(model.state_dict(), architecture)
-    return _filled(TinyGPTForCausalLM, config, state, model)
+    return _filled(TinyGPTForCausalLM, config_from_stock(model.config), state, model)
+
+
+def config_from_stock(config: Any) -> TinyGPTConfig:
+    """Make the configuration of the TinyGPT model equal to a stock one's; what it cannot express is refused."""
+    from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
+
+    refuse_other_arithmetic(config)
+    fields = {ours: getattr(config, theirs) for ours, theirs in FIELDS[config.model_type].items()}
+    return TinyGPTConfig(**copy.deepcopy(DIALECTS[config.model_type] | fields))
 
 
 def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreTrainedModel:

@@ -86,23 +86,21 @@ def choose_device(requested: str) -> str:
     return requested
 
 
-def check_model(model: ModelArguments, data: DataArguments) -> None:
-    """Refuse an impossible shape, or weights that are not there, before the text is read."""
+def check_model(model: ModelArguments, data: DataArguments, vocab_size: int = 256):
+    """Refuse an impossible shape, or weights that are not there, before the text is read; return the configuration it comes to."""
     from transformers.activations import ACT2FN
 
-    from tinygpt_hf.model.conversion import refuse_other_arithmetic
+    from tinygpt_hf.model.conversion import config_from_stock
 
     if name := model.model_name_or_path:
         _, net = open_pretrained(name, device_map="meta")  # names and shapes only: nothing is read yet
         if net.config.model_type not in CONTINUED:
             expected = f"one of {', '.join(CONTINUED)}, which training goes on from"
             raise UsageError(f"{name} is a {net.config.model_type}", expected, "name a model of these kinds")
-        if net.config.model_type != "tinygpt":
-            refuse_other_arithmetic(net.config)
-    elif model.hidden_act is not None and model.hidden_act not in ACT2FN:
+        return net.config if net.config.model_type == "tinygpt" else config_from_stock(net.config)
+    if model.hidden_act is not None and model.hidden_act not in ACT2FN:
         raise UsageError(f"--hidden_act is {model.hidden_act!r}", f"one of {', '.join(ACT2FN)}", "choose one of them")
-    else:
-        config_for(model, data, vocab_size=256)
+    return config_for(model, data, vocab_size)
 
 
 def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **token_ids):

@@ -30,7 +30,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_u
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.models.auto import AutoModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -323,6 +323,10 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
         if position_ids is None:  # (1, T)
             past_seen_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past_seen_tokens
+        length, longest = inputs_embeds.shape[1], self.config.max_position_embeddings
+        if self.embed_positions is not None and length > longest and not torch.compiler.is_compiling():
+            if position_ids.max() >= longest:
+                raise ValueError(f"{length} tokens are too many: the model has {longest} learned positions")
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -369,8 +373,41 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
     return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
 
 
+class SummedCrossEntropy(torch.autograd.Function):
+    """Sum the cross-entropy of a linear head over rows, 256 at a time, forward and backward at once: the logits (N, V) never
+    exist as a whole, gigabytes with a large vocabulary, and those of 256 rows stay in the processor's cache. Labels of -100
+    count for nothing."""
+
+    @staticmethod
+    def forward(ctx, hidden_states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor):  # (N, C), (V, C), (N,)
+        device, dtype = hidden_states.device.type, hidden_states.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        rows, head = hidden_states.to(dtype), weight.to(dtype)
+        rows_grad, weight_grad = torch.empty_like(rows), torch.zeros_like(weight, dtype=torch.float)
+        total = torch.zeros((), device=rows.device)
+        for x, y, x_grad in zip(rows.split(256), labels.split(256), rows_grad.split(256), strict=True):
+            logits = F.linear(x, head).float()
+            kept, y = (y != -100)[:, None], y.clamp_min(0)[:, None]
+            logits -= logits.logsumexp(-1, keepdim=True)
+            total -= (logits.gather(1, y) * kept).sum()
+            slope = logits.exp_().scatter_add_(1, y, -torch.ones_like(y, dtype=logits.dtype)).mul_(kept).to(dtype)
+            torch.mm(slope, head, out=x_grad)
+            weight_grad += slope.t() @ x
+        ctx.save_for_backward(rows_grad.to(hidden_states.dtype), weight_grad.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx, scale: torch.Tensor):
+        rows_grad, weight_grad = ctx.saved_tensors
+        return rows_grad * scale, weight_grad * scale, None
+
+
 class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
-    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss."""
+    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss.
+
+    With `skip_logits`, for training, `shift_labels` and `num_items_in_batch`, the loss comes without logits.
+    """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
@@ -395,6 +432,7 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        skip_logits: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         outputs: BaseModelOutputWithPast = self.model(
@@ -407,6 +445,9 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
+        if skip_logits and not torch.compiler.is_compiling():
+            rows = hidden_states.flatten(0, 1), self.lm_head.weight, kwargs["shift_labels"].flatten()
+            return CausalLMOutputWithPast(loss=SummedCrossEntropy.apply(*rows) / kwargs["num_items_in_batch"])
         logits = self.lm_head(hidden_states)  # (B, T, V)
 
         loss = None
@@ -419,6 +460,15 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _prepare_generated_length(self, *, input_ids_length: int, **kwargs):
+        """As the library does it, and with learned positions no further than these go."""
+        settings = super()._prepare_generated_length(input_ids_length=input_ids_length, **kwargs)
+        longest = self.config.max_position_embeddings
+        if self.config.position_embedding_type == "learned" and settings.max_length > longest >= input_ids_length:
+            logging.get_logger(__name__).warning_once(f"The text ends at {longest} tokens, the last learned position.")
+            settings.max_length = longest
+        return settings
 
 
 class TinyGPTForSequenceClassification(GenericForSequenceClassification, TinyGPTPreTrainedModel):

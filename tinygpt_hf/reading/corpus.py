@@ -169,7 +169,7 @@ class Corpus:
         """The text of a file that will be read in pieces, and whose length nobody knows."""
         for source in self.every:
             if any(file.path == path for file in sources.files_of(source)):
-                return long_text(path, source.document_separator, source.encoding_errors, reporter)
+                return long_text(path, source.how, reporter)
         return None
 
 

@@ -43,6 +43,7 @@ LARGEST = machine_memory() // 8
 MOST_EXPANSION, SMALL_ENOUGH = 200, 1 << 28
 TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 OLD > NEW, or read it with --encoding_errors replace"
 KINDS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # which begins as UTF-16 does
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
     b"\x1f\x8b": "a gzip archive",
@@ -137,11 +138,18 @@ def first_words(error: BaseException) -> str:
 
 
 class TextFile:
-    """One file as text. `reporter` hears of the bytes of it that are read; `replaced` counts what was no UTF-8."""
+    """One file as text. `reporter` hears of the bytes of it that are read; `replaced` counts what was no UTF-8; a text that holds
+    the `marker` is refused."""
 
-    def __init__(self, path: str, encoding_errors: str = "strict", reporter: Reporter = SILENT):
-        self.path, self.encoding_errors, self.reporter = path, encoding_errors, reporter
+    def __init__(
+        self, path: str, encoding_errors: str = "strict", reporter: Reporter = SILENT, marker: str | None = None
+    ):
+        self.path, self.encoding_errors, self.reporter, self.marker = path, encoding_errors, reporter, marker
         self.replaced = 0
+
+    def again(self, reporter: Reporter = SILENT) -> "TextFile":
+        """The same file for another reading."""
+        return TextFile(self.path, self.encoding_errors, reporter, self.marker)
 
     @property
     def is_packed(self) -> bool:
@@ -161,10 +169,18 @@ class TextFile:
         """Say what a file is that is no text."""
         for mark, kind in KINDS.items():
             if head.startswith(mark):
-                what = (
-                    TO_UTF8.replace("ENCODING", kind).partition(",")[0] if kind == "UTF-16" else "rename or unpack it"
-                )
+                is_text = kind.startswith("UTF-")
+                what = TO_UTF8.replace("ENCODING", kind).partition(",")[0] if is_text else "rename or unpack it"
                 raise UsageError(f"{self.path} is {kind}", "UTF-8 text", what)
+
+    def refuse_marker(self, text: str) -> None:
+        """Say what to do about a border of documents that would be trained on as text."""
+        if self.marker and self.marker in text:
+            raise UsageError(
+                f"{self.path} holds {self.marker}",
+                "a text without borders, or a setting for them",
+                f"give --document_separator '{self.marker}' to cut it there, or --document_separator whole_file to take it as text",
+            )
 
     def in_bounds(self, data):
         """What was read with a limit of LARGEST + 1."""
@@ -215,7 +231,7 @@ class TextFile:
 
     def placed_pieces(self, file, offset: int = 0) -> Iterator[tuple[int, str]]:
         """The same with the place of the first byte of each; of a file that was opened at `offset`, from there on."""
-        lines, held = 0, b""
+        lines, held, before = 0, b"", ""
         if not offset:
             self.refuse_other_kinds(file.peek(8)[:8])
         while True:
@@ -224,6 +240,9 @@ class TextFile:
             begun = _begun(block) if data else 0
             block, held = block[: len(block) - begun], block[len(block) - begun :]
             if text := self.decode(block, self.path, offset, lines):
+                if self.marker:
+                    self.refuse_marker(before + text)
+                    before = text[-len(self.marker) :]
                 yield offset, text
             offset, lines = offset + len(block), lines + block.count(NEWLINE)
             if not data:
@@ -276,7 +295,7 @@ class LongText:
 
     def __len__(self) -> int:
         if not self.is_surveyed:
-            for _ in LongText(TextFile(self.source.path, self.source.encoding_errors)).pieces():
+            for _ in LongText(self.source.again()).pieces():
                 pass
         return (self.survey.length if self.stop is None else self.stop) - self.start
 
@@ -288,7 +307,7 @@ class LongText:
         """The text, about a megabyte at a time. Not `tell`: nobody hears of the bytes, for a reading that is not the last."""
         known = self.survey
         hearing = _From(self.source.reporter if tell else SILENT)
-        reading = TextFile(self.source.path, self.source.encoding_errors, hearing)
+        reading = self.source.again(hearing)
         position = offset = 0
         if self.start and self.is_surveyed and not self.source.is_packed:
             nearest = max(0, bisect.bisect_right(known.characters, self.start) - 1)

@@ -4,27 +4,27 @@
 |---|---|
 | .txt                          | one document, or cut at `document_separator`                          |
 | .jsonl .ndjson .json          | one JSON object per line (.json: also one list), likewise            |
-| .csv .tsv .parquet            | one row a document, its columns as in schemas.py                      |
+| .csv .tsv .parquet            | one row a document (tables.py), its columns as in schemas.py          |
 | .md .py and other source code | one document                                                          |
 
 Each also with .gz, .bz2, .xz or .zst behind it. What is no text (binary, UTF-16, a broken archive or table) is a `UsageError`
 naming the place.
 """
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import decoding
 from tinygpt_hf.reading.decoding import ARCHIVES, LongText, TextFile, first_words, read_errors
-from tinygpt_hf.reading.json_list import JsonList
+from tinygpt_hf.reading.json_list import JsonList, one_of_each
 from tinygpt_hf.reading.reporter import SILENT, Reporter
-from tinygpt_hf.reading.schemas import COLUMNS, CONVERSATIONS, MEANINGFUL, row_content
-from tinygpt_hf.reading.turns import MEDIA, BrokenConversation, document_texts
+from tinygpt_hf.reading.schemas import COLUMNS, MEANINGFUL, row_content
+from tinygpt_hf.reading.tables import csv_rows, parquet_rows
+from tinygpt_hf.reading.turns import MEDIA, BrokenRow, document_texts
 
 TABLES = {".csv", ".tsv", ".parquet"}
 LINES = {".jsonl", ".ndjson", ".json"}
@@ -42,6 +42,8 @@ WHOLE = set(
 KNOWN_ENDINGS = (
     " ".join(sorted(TEXTS | LINES | TABLES)) + " .md .py and other source code, each also .gz, .bz2, .xz or .zst"
 )
+WHOLE_FILE = "whole_file"  # a document_separator that cuts nothing
+MARKER = "<|endoftext|>"  # between the documents of a .txt, as many corpora have it; text of its own hardly ever
 BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # the indentation of what follows stays with it
 
 
@@ -63,78 +65,82 @@ def is_utf8(words: str) -> bool:
     return True
 
 
-def file_documents(
-    path: str,
-    text_column: str | None = None,
-    separator: str | None = None,
-    encoding_errors: str = "strict",
-    in_pieces: bool = False,
-    reporter: Reporter = SILENT,
-    keep_broken: bool = False,
-) -> Iterator[dict]:
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: the settings of those names.
+
+    `in_pieces`: a text file of more than decoding.LONG bytes comes as a `LongText`, which nobody holds. `keep_broken`: what holds
+    no text or no conversation comes with the fault under `broken`, a conversation as the row's JSON for a text.
+    """
+
+    text_column: str | None = None
+    document_separator: str | None = None
+    encoding_errors: str = "strict"
+    in_pieces: bool = False
+    keep_broken: bool = False
+
+    def is_cut(self, ending: str | None) -> bool:
+        """Tell whether a file of this ending is cut into documents."""
+        return ending in TEXTS and self.document_separator not in (None, WHOLE_FILE)
+
+    def text_file(self, path: str, reporter: Reporter) -> TextFile:
+        """Make the file as text; a marker nobody asked about is refused in it."""
+        is_looked_for = ending_of(path) in TEXTS and self.document_separator in (None, "blank_line")
+        return TextFile(path, self.encoding_errors, reporter, MARKER if is_looked_for else None)
+
+
+def file_documents(path: str, how: Reading = Reading(), reporter: Reporter = SILENT) -> Iterator[dict]:
     """The documents of one file, in its order.
 
-    `in_pieces`: a text file of more than decoding.LONG bytes comes as a `LongText`, which nobody holds. `reporter` hears of
-    the bytes of the file that are read. `replaced` in a document: faults of its UTF-8 that encoding_errors="replace" took out.
-    `keep_broken`: see `row_document`.
+    `reporter` hears of the bytes of the file that are read. `replaced` in a document: faults of its UTF-8 that
+    encoding_errors="replace" took out.
     """
     ending = ending_of(path)
 
     def document_of(row: dict, origin: str) -> dict:
-        return row_document(row, text_column, origin, keep_broken)
+        return row_document(row, how.text_column, origin, how.keep_broken, how.encoding_errors)
 
-    source = TextFile(path, encoding_errors, reporter)
+    source = how.text_file(path, reporter)
     with read_errors(path):
         if Path(path).stat().st_size == 0:
             raise _empty(path)
         if ending == ".parquet":
-            found = _parquet(source, text_column, document_of)
+            found = parquet_rows(source, how.text_column, document_of)
         elif ending in TABLES:
-            found = _csv(source, document_of, "\t" if ending == ".tsv" else ",")
+            found = csv_rows(source, how.text_column, document_of, is_tsv=ending == ".tsv")
         elif ending in LINES:
             found = _json(source, document_of, may_be_list=ending == ".json")
-        elif separator is not None and ending in TEXTS:
-            found = _parts(source, separator)
+        elif how.is_cut(ending):
+            found = _parts(source, how.document_separator)
         else:
-            found = _text(source, in_pieces)
+            found = _text(source, how, may_be_blank=ending not in TEXTS)
         for document in found:
             replaced = source.take_replaced()
             yield {**document, "replaced": replaced} if replaced else document
 
 
-def row_document(row: dict, text_column: str | None, origin: str, keep_broken: bool = False) -> dict:
-    """The document in one row of a table: its text or its messages.
-
-    `keep_broken`: a conversation that is none, or says more than is read, comes as the row's JSON for a text, with the fault
-    under `broken` and perhaps the name of what would be lost under `field`.
-    """
+def row_document(
+    row: dict, text_column: str | None, origin: str, keep_broken: bool = False, encoding_errors: str = "strict"
+) -> dict:
+    """The document in one row of a table: its text or its messages. Bytes are text in UTF-8; `keep_broken` as in `Reading`."""
+    source = TextFile(origin, encoding_errors)
+    for name in [text_column] if text_column else COLUMNS:
+        if isinstance(row.get(name), bytes):
+            row = {**row, name: source.decode(row[name], f"{origin}, {name}")}
     try:
         document = row_content(row, text_column, origin)
     except RecursionError:
         raise UsageError(f"{origin} is nested too deeply", "text or messages", "fix or remove it") from None
-    except BrokenConversation as error:
+    except BrokenRow as error:
         if not keep_broken:
             raise
         fault = error.problem.removeprefix(origin).lstrip(": ")
         shown = {*COLUMNS, *MEANINGFUL, text_column} - {*MEDIA}
         read = {name: value for name, value in row.items() if name in shown}
-        return {"text": _as_json(read), "origin": origin, "broken": fault, "field": error.field}
+        return {"text": _as_json(read), "origin": origin, "broken": fault, "rule": error.rule}
     if not all(map(is_utf8, document_texts(document))):
         raise UsageError(f"{origin} holds half of a surrogate pair", "text", r"remove \ud800 to \udfff in it")
-    return {**document, "origin": origin}
-
-
-def without_nulls(row: dict) -> dict:
-    """Return a row of an Arrow table without the nulls inside its values: they stand for fields that other rows have."""
-    return {name: _without_nulls(value) if isinstance(value, (list, dict)) else value for name, value in row.items()}
-
-
-def _without_nulls(value):
-    if isinstance(value, list):
-        return [_without_nulls(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
-    return value
+    return {**document, "origin": origin} | ({"replaced": source.replaced} if source.replaced else {})
 
 
 def _as_json(row: dict) -> str:
@@ -145,22 +151,30 @@ def _as_json(row: dict) -> str:
         return "(nested too deeply to be written)"
 
 
-def _empty(path: str) -> UsageError:
+def _empty(path: str, inside: str = "") -> UsageError:
+    if inside:
+        return UsageError(
+            f"{path} holds {inside}", "text", "remove it, or let prepare-corpus drop and count such files"
+        )
     return UsageError(f"{path} is empty", "text", "check the file")
 
 
-def _text(source: TextFile, in_pieces: bool) -> Iterator[dict]:
-    text = _long_text(source) if in_pieces else None
+def _text(source: TextFile, how: Reading, may_be_blank: bool) -> Iterator[dict]:
+    text = _long_text(source) if how.in_pieces else None
     if text is None:
         with source.open() as file:
             source.refuse_other_kinds(file.peek(8)[:8])
             text = source.decode(source.whole(file), source.path, lines=0)
+        source.refuse_marker(text)
     elif source.encoding_errors != "strict":  # what was replaced in it is told with it
         len(text)
         source.replaced += text.survey.replaced
-    if isinstance(text, str) and not text:
-        raise _empty(source.path)
-    yield {"text": text, "origin": source.path}
+    document = {"text": text, "origin": source.path}
+    if isinstance(text, str) and (not text or not (may_be_blank or text.strip())):
+        if not (text and how.keep_broken):
+            raise _empty(source.path, "nothing but white space" if text else "")
+        document |= {"broken": "nothing but white space", "rule": BrokenRow.rule}
+    yield document
 
 
 def _long_text(source: TextFile) -> LongText | None:
@@ -173,17 +187,17 @@ def _long_text(source: TextFile) -> LongText | None:
         return LongText(source) if len(first.up_to(file, decoding.LONG)) > decoding.LONG else None
 
 
-def long_text(path: str, separator: str | None, encoding_errors: str, reporter: Reporter) -> LongText | None:
+def long_text(path: str, how: Reading, reporter: Reporter) -> LongText | None:
     """The text of a file that `file_documents` would give in pieces, before its length is known; of others None."""
     ending = ending_of(path)
-    if ending in TABLES | LINES or (separator is not None and ending in TEXTS):
+    if ending in TABLES | LINES or how.is_cut(ending):
         return None
     with read_errors(path):
-        found = _long_text(TextFile(path, encoding_errors, reporter))
+        found = _long_text(how.text_file(path, reporter))
     return None if found is None or found.is_surveyed else found
 
 
-def _parts(source: TextFile, separator: str) -> Iterator[dict]:
+def _parts(source: TextFile, separator) -> Iterator[dict]:
     """A text cut at blank lines or at a marker, read piece by piece: memory holds the longest part."""
     number, rest = 0, ""
     with source.open() as file:
@@ -235,7 +249,7 @@ def _json(source: TextFile, document_of: Callable, may_be_list: bool) -> Iterato
             if line.strip():
                 where = f"{path}, line {number}"
                 try:
-                    row = json.loads(source.decode(line, where))
+                    row = json.loads(source.decode(line, where), object_pairs_hook=one_of_each)
                 except (ValueError, RecursionError) as error:
                     wanted = "one JSON object per line"
                     raise UsageError(f"{where} is no JSON ({first_words(error)})", wanted, "fix or remove it") from None
@@ -246,75 +260,3 @@ def _object(row, document_of: Callable, origin: str) -> dict:
     if not isinstance(row, dict):
         raise UsageError(f"{origin} holds a {type(row).__name__}", "a JSON object", 'try {"text": "..."}')
     return document_of(row, origin)
-
-
-def _csv(source: TextFile, document_of: Callable, separator: str) -> Iterator[dict]:
-    """Read with the standard library: pandas, below `datasets`, takes the text `NA` for nothing and `12` for a number."""
-    csv.field_size_limit(2**31 - 1)  # a cell may hold a book
-    path = source.path
-
-    def lines(file) -> Iterator[str]:
-        for number, line in enumerate(source.lines(file), 1):
-            yield from io.StringIO(source.decode(line, f"{path}, line {number}"), newline="")  # a bare \r ends one too
-
-    with source.open() as file:
-        source.refuse_other_kinds(file.peek(8)[:8])
-        table = csv.reader(lines(file), delimiter=separator, strict=True)
-        columns: list[str] = []
-        count = 0
-        while True:
-            where = f"{path}, line {table.line_num + 1}"
-            try:
-                cells = next(table, None)
-            except csv.Error as error:
-                raise UsageError(f"{where} is broken ({error})", "cells", 'quote like "say ""hi"""') from None
-            if cells is None:
-                break
-            if not cells:  # an empty line
-                continue
-            if not columns:
-                columns = cells
-                continue
-            if len(cells) != len(columns):
-                wanted = f"{len(columns)}, as in the first"
-                raise UsageError(f"{where} has {len(cells)} cells", wanted, "quote the text or fix the line")
-            yield document_of(dict(zip(columns, cells, strict=True)), f"{path}, row {count}")
-            count += 1
-    if not columns:
-        raise _empty(path)
-
-
-def _parquet(source: TextFile, text_column: str | None, document_of: Callable) -> Iterator[dict]:
-    """Batch by batch, only columns that are wanted. An archive, whose end cannot be read first, is unpacked in memory."""
-    import pyarrow
-    from pyarrow import parquet
-
-    path, count, told = source.path, 0, 0
-    size = Path(path).stat().st_size
-    try:
-        if source.is_packed:
-            with source.open() as file:
-                table = parquet.ParquetFile(pyarrow.BufferReader(source.whole(file)))
-        else:
-            # page by page: a row group may be the whole table, and would be read at once
-            table = parquet.ParquetFile(path, pre_buffer=False, buffer_size=decoding.CHUNK)
-        names = table.schema_arrow.names
-        columns = [name for name in ([text_column] if text_column else COLUMNS) if name in names] or names
-        chosen = text_column in names and pyarrow.types.is_nested(table.schema_arrow.field(text_column).type)
-        if chosen or any(set(shape) <= set(columns) for shape in CONVERSATIONS):
-            columns += [name for name in MEANINGFUL if name in names and name not in columns]
-        few = not set(MEDIA).isdisjoint(columns)  # pictures are large
-        for batch in table.iter_batches(batch_size=8 if few else 256, columns=columns):
-            for row in batch.to_pylist():
-                yield document_of(without_nulls(row), f"{path}, row {count}")
-                count += 1
-            position = size * count // max(table.metadata.num_rows, 1)
-            if not source.is_packed:
-                source.reporter.read(path, position - told)
-            told = position
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read after row {count} ({first_words(error)})",
-            "a .parquet file",
-            "check the file",
-        ) from error

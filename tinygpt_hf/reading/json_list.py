@@ -15,6 +15,15 @@ SPACE = re.compile(r"[ \t\n\r]*")
 LONGEST_TOKEN = 16  # characters: more than `-Infinity` or \ud83d has, which the end of a window may cut
 
 
+def one_of_each(pairs: list[tuple]) -> dict:
+    """Make an object of its fields, for `object_pairs_hook`: json.loads takes the last of two of one name, without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
 class JsonList:
     """Yield what json.loads would return, entry by entry; an error names its entry and line."""
 
@@ -54,7 +63,7 @@ class JsonList:
         """Return the entry that begins here. One that the window cuts is tried again with twice the text."""
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self._text, self._position)
+                value, end = json.JSONDecoder(object_pairs_hook=one_of_each).raw_decode(self._text, self._position)
             except json.JSONDecodeError as error:
                 line = self._line(error.pos)
                 is_cut = error.msg.startswith("Unterminated") or not self._text[error.pos + LONGEST_TOKEN :].strip()

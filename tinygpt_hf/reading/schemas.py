@@ -22,6 +22,7 @@ from tinygpt_hf.reading.turns import (
     THOUGHTS,
     TOOLS,
     BrokenConversation,
+    BrokenRow,
     check_messages,
     has_meaning,
     lost_fields,
@@ -54,8 +55,9 @@ def row_content(row: dict, text_column: str | None, origin: str) -> dict:
     names = next((names for names in present if all(row[name] is not None for name in names)), None)
     if names is None and present:
         empty = next(name for name in present[0] if row[name] is None)
-        kind = BrokenConversation if present[0] in CONVERSATIONS else UsageError
-        raise kind(f"{origin} holds nothing under {empty}", "text", "name another --text_column")
+        kind = BrokenConversation if present[0] in CONVERSATIONS else BrokenRow
+        action = "name another --text_column, or let prepare-corpus drop and count such rows"
+        raise kind(f"{origin} holds nothing under {empty}", "text", action)
     if names is None:
         known = ", ".join(" with ".join(names) for names in SHAPES)
         raise UsageError(

@@ -6,25 +6,32 @@ holds is told in formats.py; where files are looked for, in discovery.py.
     for document in documents(Source(files=("books", "https://host/more.txt.gz"))): ...
 """
 
+import hashlib
 import itertools
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.reading.decoding import first_words
 from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_endings
-from tinygpt_hf.reading.formats import file_documents, row_document, without_nulls
+from tinygpt_hf.reading.formats import Reading, file_documents, row_document
+from tinygpt_hf.reading.python_text import PREFIX, PythonText, knows_its_place, row_of
 from tinygpt_hf.reading.reporter import SILENT, Reporter, retried
+from tinygpt_hf.reading.tables import without_nulls
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
 
 MOST_REPETITIONS = 1000  # a larger weight is a slip
+SPLITS = "dataset_dict.json"  # of a DatasetDict on the disk
 LISTED = 20  # files named in the facts of each window of a stream
+OPENING = 64  # documents that tell one stream of Python from another
 NOTED_EVERY = 1000  # rows between two places of a dataset at which reading can begin again
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before a dataset that broke off is read on
 THE_DATA = (ValueError, TypeError, LookupError, MemoryError)  # errors that no second attempt mends
@@ -62,6 +69,11 @@ class Source:
         )
 
     @property
+    def how(self) -> Reading:
+        """How its files are read."""
+        return Reading(self.text_column, self.document_separator, self.encoding_errors)
+
+    @property
     def name(self) -> str:
         """What it is called in a message."""
         more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
@@ -70,10 +82,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Place:
-    """Where reading can begin again: in front of row `rows`, where `datasets` was in `state`."""
+    """Where reading can begin again: in front of row `rows`, where `datasets` was in `state`; `hash` is that row's."""
 
     rows: int = 0
     state: dict | None = None
+    hash: str | None = None
 
 
 def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
@@ -114,8 +127,7 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
         raise UsageError("there is no text to read", "--train_file or --dataset_name", "try --dataset_name toyland")
     return [
         Source(
-            files=tuple(data.train_file),
-            dataset_name=data.dataset_name,
+            **(_located(data.train_file) if data.train_file else {"dataset_name": data.dataset_name}),
             dataset_config_name=data.dataset_config_name,
             dataset_split=data.dataset_split,
             dataset_revision=data.dataset_revision,
@@ -132,10 +144,31 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
 def validation_source(data: DataArguments) -> Source:
     """The source behind --validation_file."""
     return Source(
-        files=tuple(data.validation_file),
+        **_located(data.validation_file),
         text_column=data.text_column,
         document_separator=data.document_separator,
         encoding_errors=data.encoding_errors,
+    )
+
+
+def _located(names: list[str]) -> dict:
+    """What a list of files leads to: a dataset that lives in Python or in a folder of `save_to_disk`, else files."""
+    for name in names:
+        if isinstance(name, PythonText) or _is_saved(name):
+            if len(names) > 1:
+                raise UsageError(f"{name} is given beside other files", "a dataset alone", "use data.sources for a mix")
+            return {"dataset_name": name}
+        if name.startswith(PREFIX):
+            wanted = "a text that can be read again"
+            raise UsageError(f"the text was {name}, which lived in Python", wanted, "give it again: train(data=...)")
+    return {"files": tuple(names)}
+
+
+def _is_saved(name: str) -> bool:
+    """Is it a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote?"""
+    folder = Path(name)
+    return (folder / SPLITS).is_file() or (
+        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
 
 
@@ -156,6 +189,8 @@ def fingerprint(source: Source, hash_of: Callable[[str], str] = lambda path: sto
     facts = {f.name: getattr(source, f.name) for f in fields(source) if getattr(source, f.name) != f.default}
     facts.pop("found", None)
     local = source.dataset_name and source.dataset_name != "toyland" and os.path.isdir(source.dataset_name)
+    if isinstance(source.dataset_name, PythonText):
+        return facts | {"files": [_content(source)]}
     if source.remote:
         files = [(None, url) for url in source.files]
     elif local:
@@ -173,14 +208,37 @@ def fingerprint(source: Source, hash_of: Callable[[str], str] = lambda path: sto
     return redacted(facts)
 
 
+def _content(source: Source) -> dict:
+    """What a text that lives in Python is known by: its content, of a stream that of its first documents."""
+    digest, size = hashlib.sha256(), 0
+    for document in itertools.islice(documents(source), OPENING if source.streaming else None):
+        content = json.dumps(document.get("text", document.get("messages")), sort_keys=True).encode()
+        digest.update(content + b"\n")
+        size += len(content)
+    name = f"{source.dataset_name} {digest.hexdigest()[:8]}"
+    return {"name": name, "size": None if source.streaming else size, "sha256": digest.hexdigest()}
+
+
 def remarks(found: list[Source]) -> list[str]:
     """What was not read, or not as it should be, in words."""
     lines = [file.note for source in found for file in files_of(source) if file.note]
+    lines += [note for source in found if (note := _splits_left(source))]
     others = skipped(found)
     if others:
         words = ", ".join(f"{ending} ({number})" for ending, number in others.items())
         lines.append(f"files not read for their endings: {words}")
     return lines
+
+
+def _splits_left(source: Source) -> str | None:
+    """The splits of a DatasetDict that are not read, in words."""
+    name = source.dataset_name
+    if isinstance(name, PythonText):
+        return name.note
+    if name and (Path(name) / SPLITS).is_file():
+        others = [split for split in storage.read_json(Path(name) / SPLITS)["splits"] if split != source.dataset_split]
+        return f"splits not read: {', '.join(others)} (--validation_file {name}/SPLIT reads one)" if others else None
+    return None
 
 
 def skipped(found: list[Source]) -> dict[str, int]:
@@ -210,18 +268,19 @@ def documents(
     begin: Place = Place(),
     opened: bool = False,
 ) -> Iterator[dict]:
-    """All documents of a source, in an order that is always the same; `in_pieces` and `keep_broken` as `file_documents`.
+    """All documents of a source, in an order that is always the same; `in_pieces` and `keep_broken` as in `Reading`.
 
     A document may have a `place` at which another call may `begin`. `opened`: the source could be opened before, so that it
     cannot now is the network's fault.
     """
+    how = replace(source.how, in_pieces=in_pieces, keep_broken=keep_broken)
     if source.dataset_name == "toyland":
         found = _toyland(source)
     elif source.dataset_name or source.remote:
-        found = _dataset(source, keep_broken, begin, reporter, opened)
+        found = _dataset(source, how, begin, reporter, opened)
     else:
-        how = source.text_column, source.document_separator, source.encoding_errors, in_pieces, reporter, keep_broken
-        found = (_named(document, file) for file in files_of(source) for document in file_documents(file.path, *how))
+        files = files_of(source)
+        found = (_named(document, file) for file in files for document in file_documents(file.path, how, reporter))
     return itertools.islice(found, None if source.max_samples is None else max(0, source.max_samples - begin.rows))
 
 
@@ -247,7 +306,7 @@ def _toyland(source: Source) -> Iterator[dict]:
         yield {**document, "origin": f"toyland:{document['id']}"}
 
 
-def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
+def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
     """Yield the rows of a dataset. Streamed, one that breaks off is opened again where it was, after WAITS."""
     name, number = source.name, begin.rows
     dataset, rows, place = None, None, {}
@@ -255,12 +314,15 @@ def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter
     def next_row():
         nonlocal begin, dataset, rows, opened, place
         if rows is None:
-            dataset, rows = _opened(source, begin)
+            dataset, rows = _rows_from(source, begin, reporter)
             rows, opened = itertools.islice(rows, number - begin.rows, None), True
-        if source.streaming and number >= begin.rows + NOTED_EVERY:
-            begin = Place(number, dataset.state_dict())
+        is_due = source.streaming and number >= begin.rows + NOTED_EVERY and knows_its_place(dataset)
+        state = dataset.state_dict() if is_due else None
+        row = next(rows, None)
+        if state is not None:
+            begin = Place(number, state, _row_hash(row))
             place = {"place": begin}
-        return next(rows, None)
+        return row
 
     def judge(error: Exception, wait: float | None) -> float:
         nonlocal rows
@@ -278,19 +340,43 @@ def _dataset(source: Source, keep_broken: bool, begin: Place, reporter: Reporter
         return wait
 
     while (row := retried(next_row, WAITS, judge, reporter.rest)) is not None:
-        yield row_document(without_nulls(row), source.text_column, f"{name}, row {number}", keep_broken) | place
+        origin = f"{name}, row {number}"
+        row = without_nulls(row_of(row, origin))
+        yield row_document(row, how.text_column, origin, how.keep_broken, how.encoding_errors) | place
         number, place = number + 1, {}
 
 
-def _opened(source: Source, begin: Place):
-    """(the dataset, its rows from `begin` on)."""
-    from datasets import load_dataset
+def _rows_from(source: Source, begin: Place, reporter: Reporter) -> tuple[Any, Iterator]:
+    """(the dataset, its rows from a place on). Where its state does not lead to that row, they are counted from the first on."""
+    dataset = _opened(source)
+    if begin.state is not None:
+        dataset.load_state_dict(begin.state)
+        rows = iter(dataset)
+        first = next(rows, None)
+        if begin.hash in (None, _row_hash(first)):
+            return dataset, itertools.chain(() if first is None else (first,), rows)
+        reporter.say(f"note: {source.name} has lost its place: it is read from its beginning")
+        dataset = _opened(source)
+    return dataset, itertools.islice(iter(dataset), begin.rows, None)
 
-    what = [source.dataset_name, source.dataset_config_name]
+
+def _row_hash(row) -> str:
+    return hashlib.sha256(repr(row).encode(errors="replace")).hexdigest()[:16]
+
+
+def _opened(source: Source):
+    """What gives the rows of the dataset."""
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
+    name = source.dataset_name
+    if isinstance(name, PythonText):
+        return name.opened(source.streaming)
+    if name and _is_saved(name):
+        saved = load_from_disk(name)
+        dataset = saved[source.dataset_split] if isinstance(saved, DatasetDict) else saved
+        return dataset.to_iterable_dataset() if source.streaming else dataset
+    what = [name, source.dataset_config_name]
     options = {"split": source.dataset_split, "revision": source.dataset_revision}
     if source.remote:
         what, options = ["parquet"], {"data_files": list(source.files), "split": "train"}
-    dataset = load_dataset(*what, **options, streaming=source.streaming)
-    if begin.state is not None:
-        dataset.load_state_dict(begin.state)
-    return dataset, iter(dataset)
+    return load_dataset(*what, **options, streaming=source.streaming)

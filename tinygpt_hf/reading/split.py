@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 
+from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, fraction, salted_hash
 
 FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tail of each document is held out instead
@@ -62,7 +63,13 @@ def split(documents: Iterable[dict], how: str, percentage: float) -> Iterator[tu
     for document in documents:
         if percentage <= 0:
             yield "train", document
-        elif how == "tail" and "text" in document:
+        elif how == "tail" and "messages" in document:
+            raise UsageError(
+                f"--validation_split is tail, and {document['origin']} is a conversation",
+                "texts: a conversation is not cut",
+                "use --validation_split hash, or give --validation_file",
+            )
+        elif how == "tail":
             text = document["text"]
             cut = tail_border(len(text), percentage)
             head, tail = text[:cut], text[cut:]

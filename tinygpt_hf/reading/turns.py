@@ -49,10 +49,16 @@ LONGEST_LITERAL = 2**24  # characters: Python's parser takes a hundred times the
 RESULT_BEGINS, RESULT_ENDS = "<tool_response>\n", "\n</tool_response>"  # as Hermes' data has them around a tool's words
 
 
-class BrokenConversation(UsageError):
-    """Report a row with the columns of a conversation that holds none, or says more than can be read: `field` names that."""
+class BrokenRow(UsageError):
+    """Report a row that holds nothing where text is expected: prepare-corpus drops it under `rule`, and counts it."""
 
-    field: str | None = None
+    rule = "no_text"
+
+
+class BrokenConversation(BrokenRow):
+    """Report a row with the columns of a conversation that holds none, or says more than can be read."""
+
+    rule = "conversation"
 
 
 def check_messages(messages, where: str) -> None:
@@ -293,7 +299,7 @@ def as_json(value) -> str:
 def broken(problem: str, field: str | None = None) -> BrokenConversation:
     example = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}'
     error = BrokenConversation(problem, example, "fix the line or remove it")
-    error.field = field
+    error.rule = f"field {field}" if field else error.rule
     return error
 
 
@@ -304,5 +310,5 @@ def lost_fields(where: str, names: list[str]) -> UsageError:
         "fields that docs/data.md lists as read: the others would be lost",
         "remove the field or the row; prepare-corpus drops and counts such rows",
     )
-    error.field = names[0]
+    error.rule = f"field {names[0]}"
     return error

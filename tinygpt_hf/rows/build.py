@@ -239,7 +239,7 @@ def check_parts(train: list[dict], validation: list[dict], data: DataArguments) 
         raise UsageError(f"the validation text has {held_out} tokens", "at least 2", "use more --validation_file")
     if held_out < 2:
         chats = sum(manifest.get("conversations", {}).get("count", 0) for manifest in train)  # they have no tail
-        tail = ", use --validation_split tail," if chats < documents and data.validation_split != "tail" else ""
+        tail = ", use --validation_split tail," if not chats and data.validation_split != "tail" else ""
         raise UsageError(
             f"none of the {documents} documents fell into the {data.validation_split_percentage:g} % held out",
             "some text for validation",

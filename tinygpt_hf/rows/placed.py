@@ -61,14 +61,15 @@ class Reading:
 
     def __init__(self, corpus: Corpus, source: sources.Source, begin: dict, reporter: Reporter):
         self.source, self.how, self._corpus = source, begin["how"], corpus
-        self._place, self._since, self._skip = sources.Place(begin["rows"], begin["state"]), 0, begin["documents"]
+        self._place = sources.Place(begin["rows"], begin["state"], begin.get("hash"))
+        self._since, self._skip = 0, begin["documents"]
         opened = source.streaming and self.how is not None
         self._documents = sources.documents(source, True, reporter, begin=self._place, opened=opened)
 
     @property
     def place(self) -> dict:
         """Where the next document is found again."""
-        known = {"rows": self._place.rows, "state": self._place.state, "how": self.how}
+        known = {**vars(self._place), "how": self.how}
         return known | {"documents": self._since + self._skip}
 
     def next(self) -> dict | None:

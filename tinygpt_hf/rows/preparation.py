@@ -55,7 +55,9 @@ def find_tokenizer(folder: Path, corpus: Corpus, settings: TokenizerArguments, f
             changed = changes(known, wanted, wanted)
             if changed:
                 name = changed[0]
-                values = f" ({known.get(name)}, now {wanted[name]})" if name in wanted and name != "sources" else ""
+                values = ""
+                if name in wanted and name != "sources":
+                    values = f" ({known.get(name, 'not set')}, now {wanted[name]})"
                 raise UsageError(
                     f"{folder} was trained with other {', '.join(changed)}{values}",
                     "the tokenizer of these settings",
@@ -80,6 +82,9 @@ def _trained_with(report: Path) -> dict:
 def make_tokenizer(corpus: Corpus, settings: TokenizerArguments):
     """Train the tokenizer that the settings ask for on the training part of the text; returns (tokenizer, report)."""
     texts, held_out = corpus.sample(settings.max_train_bytes)
+    if held_out and not any(texts):
+        held = f"all {sum(map(len, held_out))} characters of the text are held out"
+        raise UsageError(held, "text to train a tokenizer on", "use more text, or give --validation_file")
     facts = wanted_tokenizer(corpus, settings)
     corpus.reporter.stage("training the tokenizer", None)
     tokenizer = train_tokenizer(
@@ -119,6 +124,7 @@ def save_tokenizer(tokenizer, report: dict | None, folder: Path) -> None:
 
 def write_tokenizer(corpus: Corpus, settings: TokenizerArguments, folder: Path, overwrite: bool = False) -> dict:
     """Train a tokenizer into a new folder and return its report; `overwrite` moves what stands there aside."""
+    folder = storage.linked(folder)
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not overwrite:
         raise UsageError(f"{folder} is not empty", "a new folder", "choose another --output_dir, or --overwrite")

@@ -16,13 +16,20 @@ def tokenizer_lines(folder: str | Path, report: dict) -> Iterator[str]:
         )
 
 
+def tokenizer_line(tokenizer, report: dict) -> str:
+    """Say what a tokenizer that was trained for rows is."""
+    packed = report["bytes_per_token"]
+    measured = f", {packed} bytes per token on held-out text (bytes: 1.0)" if packed else ""
+    return f"tokenizer: {len(tokenizer)} tokens{measured}"
+
+
 def rows_lines(tokenizer, rows, report: dict | None, data: DataArguments) -> Iterator[str]:
     """Yield what rows hold, the first of them where `show_rows` asks; `report`: the tokenizer's, if it was trained now."""
     from tinygpt_hf.rows.bestfit import BestFitRows
     from tinygpt_hf.rows.build import shown_rows
 
     if report:
-        yield f"tokenizer: {len(tokenizer)} tokens, {report['bytes_per_token']} bytes per token on held-out text (bytes: 1.0)"
+        yield tokenizer_line(tokenizer, report)
     for part in (rows.train, rows.validation):
         counts = f"{part.num_tokens} tokens of {part.num_documents} documents"
         yield f"{part.folder}: {counts}, {part.count(data.block_size)} rows of {data.block_size}"

@@ -1,4 +1,4 @@
-"""Define every setting of preparing and training: a dataclass field with its name, type, default, help and bounds.
+"""Define every setting of preparing and training: a dataclass field with all that is known of it.
 
 The same spelling works in a YAML section (`training: {learning_rate: 3e-4}`), as a flag (`--learning_rate 3e-4`) and in
 Python (`TrainingArguments(learning_rate=3e-4)`), and is checked alike (checks.py). Default < YAML < flag. What is None
@@ -6,20 +6,30 @@ here follows from the others by a rule of settings/defaults.py, or of the model'
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from tinygpt_hf.settings.dialects import speaks_dialects
+
+PathText: TypeAlias = Annotated[str, "path"]  # `~` and `$VARIABLES` in it are expanded (conversion.py)
 
 
 def setting(default, help: str, **metadata):
     """Make a dataclass field with a line of help; lists and dicts get a fresh copy each.
 
-    `metadata`: bounds of a number (at_least, above, at_most, below: checks.py); `positional` (parsing.py); `free`: a resumed run
-    may have another value (training/).
+    `metadata`, beside `positional` (parsing.py):
+    at_least, above, at_most, below    bounds of a number (checks.py)
+    means      words others use for a value: {theirs: ours} (dialects.py)
+    excludes   settings it is an alternative to; "name=value": to this value alone; "*": all others of its class (layering.py)
+    needs      settings of which it needs one; without it, it is refused, or gives way with it (layering.py)
+    follows    the setting it was chosen for, and gives way with (layering.py)
+    resume     "free": a resumed run may have another value without a word; "fixed": it may not; default: a note says so
     """
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
     return field(default=default, metadata={"help": help, **metadata})
 
 
+@speaks_dialects
 @dataclass
 class ModelArguments:
     """The shape of the model: every field of TinyGPTConfig, under the same name."""
@@ -32,7 +42,9 @@ class ModelArguments:
         "n_positions": "max_position_embeddings",
     }
 
-    model_name_or_path: str | None = setting(None, "continue from these weights (folder or id); default: from scratch")
+    model_name_or_path: PathText | None = setting(
+        None, "continue from these weights (folder or id), which have a shape; default: from scratch", excludes=("*",)
+    )
     hidden_size: int | None = setting(None, "width of the model; default 128", at_least=1)
     num_hidden_layers: int | None = setting(None, "number of layers; default 3", at_least=1)
     num_attention_heads: int | None = setting(None, "attention heads per layer; default hidden_size / 64", at_least=1)
@@ -63,20 +75,29 @@ class ModelArguments:
     rope_parameters: dict | None = setting(None, 'rotary settings, e.g. {"rope_theta": 1e4, "rope_type": "default"}')
 
 
+NAMED = ("dataset_name", "sources")
+
+
+@speaks_dialects
 @dataclass
 class DataArguments:
     """Which text goes in, and how it is cut into rows."""
 
     section: ClassVar[str] = "data"
 
-    train_file: list[str] = setting(
-        [], "text files, globs, folders, URLs (.txt .md .py .jsonl .csv .parquet, .gz .zst)"
+    train_file: list[PathText] = setting(
+        [], "text files, globs, folders, URLs (.txt .md .py .jsonl .csv .parquet, .gz .zst)",
+        excludes=("dataset_name", "sources")
+    )  # fmt: skip
+    validation_file: list[PathText] = setting([], "validation text; default: split off the training text")
+    dataset_name: PathText | None = setting(
+        None, "Hub dataset, or `toyland`, the embedded corpus", excludes=("sources",)
     )
-    validation_file: list[str] = setting([], "validation text; default: split off the training text")
-    dataset_name: str | None = setting(None, "Hub dataset, or `toyland`, the embedded corpus")
-    dataset_config_name: str | None = setting(None, "configuration of the Hub dataset; of toyland: text or dialogues")
-    dataset_split: str = setting("train", "split of the Hub dataset")
-    dataset_revision: str | None = setting(None, "commit, tag or branch of the Hub dataset")
+    dataset_config_name: str | None = setting(
+        None, "configuration of the Hub dataset; of toyland: text or dialogues", needs=NAMED
+    )
+    dataset_split: str = setting("train", "split of the Hub dataset", needs=NAMED)
+    dataset_revision: str | None = setting(None, "commit, tag or branch of the Hub dataset", needs=NAMED)
     sources: list[dict] | None = setting(
         None, "a weighted mix: list of the settings above plus `weight` (how often each document is used)"
     )
@@ -90,17 +111,19 @@ class DataArguments:
     )
     document_separator: str | None = setting(
         None,
-        "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; default: a file is one",
+        "splits .txt files into documents: `blank_line`, or a marker such as `<|endoftext|>`; `whole_file`, the default, does not",
     )
     streaming: bool = setting(
         False,
         "train while the text is still being read; a Hub dataset, or parquet behind URLs, is not downloaded first",
+        excludes=("rows", "num_train_epochs"),
     )
     stream_window: int | None = setting(
-        None, "with streaming: rows of at most this many tokens on the disk at a time; default: all rows are kept"
-    )
+        None, "with streaming: rows of at most this many tokens on the disk at a time; default: all rows are kept",
+        needs=("streaming",)
+    )  # fmt: skip
     max_train_samples: int | None = setting(
-        None, "use the first N documents only; for toyland: how many to write", at_least=1
+        None, "use the first N documents only; for toyland: how many to write", at_least=1, follows="dataset_name"
     )
     validation_split: Literal["hash", "tail"] | None = setting(
         None,
@@ -109,18 +132,23 @@ class DataArguments:
     validation_split_percentage: float = setting(
         5.0, "share of the text held out for validation, in percent", at_least=0, below=100
     )
-    block_size: int = setting(256, "tokens per row: the context the model is trained on", at_least=1)
+    block_size: int = setting(256, "tokens per row: the context the model is trained on", at_least=1, resume="fixed")
     packing: Literal["wrap", "bestfit"] = setting(
         "wrap",
         "wrap: documents end to end, cut anywhere; bestfit: those that fit a row in full, with padding at its end",
+        resume="fixed",
     )
-    shift_rows: bool = setting(True, "cut rows at another offset in every epoch (packing wrap, no streaming)")
-    document_mask: bool = setting(False, "no attention across the documents of a row; positions restart at each")
-    rows: str | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
+    shift_rows: bool = setting(
+        True, "cut rows at another offset in every epoch (packing wrap, no streaming)", resume="fixed"
+    )
+    document_mask: bool = setting(
+        False, "no attention across the documents of a row; positions restart at each", resume="fixed"
+    )
+    rows: PathText | None = setting(None, "use the rows in this folder, made by `tinygpt tokenize` or an earlier run")
     num_proc: int | None = setting(
-        None, "processes that tokenize or clean; default one per core", at_least=1, free=True
+        None, "processes that tokenize or clean; default one per core", at_least=1, resume="free"
     )
-    show_rows: int = setting(0, "print this many rows as text before training", at_least=0, free=True)
+    show_rows: int = setting(0, "print this many rows as text before training", at_least=0, resume="free")
 
     @property
     def sliding(self) -> bool:
@@ -128,18 +156,24 @@ class DataArguments:
         return self.shift_rows and self.packing == "wrap" and not self.streaming
 
 
+NO_MERGES = ("tokenizer_type=char", "tokenizer_type=byte")
+
+
+@speaks_dialects
 @dataclass
 class TokenizerArguments:
     """Which tokenizer: one that exists, or one trained from the text."""
 
     section: ClassVar[str] = "tokenizer"
 
-    tokenizer_name: str | None = setting(None, "an existing tokenizer (folder or Hub id)")
+    tokenizer_name: PathText | None = setting(None, "an existing tokenizer (folder or Hub id)", excludes=("*",))
     tokenizer_type: Literal["bpe", "char", "byte"] | None = setting(
         None, "train one: byte-level BPE, characters, bytes"
     )
-    vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; default 2048")
-    min_frequency: int = setting(2, "a pair of symbols must occur this often to be merged", at_least=1)
+    vocab_size: int | None = setting(None, "vocabulary of the BPE tokenizer to train; default 2048", excludes=NO_MERGES)
+    min_frequency: int = setting(
+        2, "a pair of symbols must occur this often to be merged", at_least=1, excludes=NO_MERGES
+    )
     max_train_bytes: int = setting(100_000_000, "train on about this many bytes taken evenly from the text", at_least=1)
 
     @property
@@ -148,19 +182,23 @@ class TokenizerArguments:
         return self.tokenizer_type is not None or self.vocab_size is not None
 
 
+@speaks_dialects
 @dataclass
 class OutputArguments:
     """Where results go."""
 
     section: ClassVar[str] = "training"
 
-    output_dir: str | None = setting(
-        None, "folder to write; default runs/<name of the config, else of the first text>", free=True
+    output_dir: PathText | None = setting(
+        None, "folder to write; default runs/<name of the config, else of the first text>", resume="free"
     )
-    overwrite: bool = setting(False, "move an existing output folder aside (never deleted) and start afresh", free=True)
-    seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout", at_least=0)
+    overwrite: bool = setting(
+        False, "move an existing output folder aside (never deleted) and start afresh", resume="free"
+    )
+    seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout", at_least=0, resume="fixed")
 
 
+@speaks_dialects
 @dataclass
 class TrainingArguments(OutputArguments):
     """How the model is trained. The effective batch is per_device_train_batch_size x accumulation x processes rows."""
@@ -170,18 +208,24 @@ class TrainingArguments(OutputArguments):
     max_steps: int | None = setting(
         None,
         "optimizer steps to take; with no length given: 3 million tokens, at most 8 epochs (3 with model_name_or_path)",
-        at_least=1,
-    )
-    num_train_epochs: float | None = setting(None, "times to go through the rows", above=0)
+        at_least=1, means={"-1": None}, excludes=("num_train_epochs", "max_train_tokens")
+    )  # fmt: skip
+    num_train_epochs: float | None = setting(
+        None, "times to go through the rows; not with streaming, which knows their number at the end", above=0,
+        excludes=("max_train_tokens",)
+    )  # fmt: skip
     max_train_tokens: int | None = setting(None, "tokens to train on", at_least=1)
     per_device_train_batch_size: int | None = setting(
-        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1, free=True
+        None, "rows per micro-batch and process; default 8, with model_name_or_path 16", at_least=1, resume="free"
     )
     per_device_eval_batch_size: int | None = setting(
-        None, "rows per batch of evaluation; default as in training", at_least=1, free=True
+        None, "rows per batch of evaluation; default as in training", at_least=1, resume="free"
     )
-    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1, free=True)
-    optim: Literal["muon", "adamw"] = setting("muon", "muon: hidden matrices by Muon, rest by AdamW; adamw: all by it")
+    gradient_accumulation_steps: int = setting(1, "micro-batches per optimizer step", at_least=1, resume="free")
+    optim: Literal["muon", "adamw"] = setting(
+        "muon", "muon: hidden matrices by Muon, rest by AdamW; adamw: all by it",
+        means=dict.fromkeys(("adamw_torch", "adamw_torch_fused"), "adamw"), resume="fixed"
+    )  # fmt: skip
     learning_rate: float | None = setting(
         None,
         "peak learning rate of AdamW; default 0.008, times 256/width if wider; 0.003 with model_name_or_path or optim adamw",
@@ -204,74 +248,93 @@ class TrainingArguments(OutputArguments):
     lora_r: int | None = setting(
         None,
         "rank of LoRA adapters: only they are trained, beside the frozen --model_name_or_path; default: all weights are",
-        at_least=1,
+        at_least=1, needs=("model_name_or_path",), resume="fixed"
+    )  # fmt: skip
+    lora_alpha: float | None = setting(
+        None, "adapters count alpha/r times; default twice lora_r", above=0, needs=("lora_r",), resume="fixed"
     )
-    lora_alpha: float | None = setting(None, "adapters count alpha/r times; default twice lora_r", above=0)
-    lora_dropout: float = setting(0.0, "dropout before the adapters", at_least=0, below=1)
+    lora_dropout: float = setting(
+        0.0, "dropout before the adapters", at_least=0, below=1, needs=("lora_r",), resume="fixed"
+    )
     lora_merge: bool = setting(
         False,
         "leave out adapter/, the adapters alone as PEFT reads them; the run folder is the merged model in any case",
+        needs=("lora_r",),
     )
     lr_scheduler_type: Literal["cosine", "linear", "warmup_stable_decay", "constant"] | None = setting(
-        None, "learning rate over the steps; default linear, with model_name_or_path cosine"
-    )
+        None, "learning rate over the steps; default linear, with model_name_or_path cosine",
+        means={"constant_with_warmup": "constant", "wsd": "warmup_stable_decay"}
+    )  # fmt: skip
     warmup_steps: int | None = setting(
         None,
         "steps over which the rate rises to its peak; default 20, at most a tenth of the run; 0 with model_name_or_path",
         at_least=0,
     )
     decay_steps: int | None = setting(
-        None, "warmup_stable_decay: length of the final decay; default a fifth of the steps", at_least=0
+        None, "warmup_stable_decay: length of the final decay; default a fifth of the steps", at_least=0,
+        needs=("lr_scheduler_type=warmup_stable_decay",)
+    )  # fmt: skip
+    min_learning_rate_ratio: float = setting(
+        0.0,
+        "where the decay ends, as a share of the peak",
+        at_least=0,
+        at_most=1,
+        excludes=("lr_scheduler_type=constant",),
     )
-    min_learning_rate_ratio: float = setting(0.0, "where the decay ends, as a share of the peak", at_least=0, at_most=1)
     max_grad_norm: float = setting(1.0, "clip the gradient to this norm; 0: do not", at_least=0)
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = setting(
-        "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no"
+        "auto", "auto: the launcher's choice, else bf16 where the device computes it fast, else no",
+        means={"fp32": "no", "float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+    )  # fmt: skip
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "auto", "where to train", means={"gpu": "cuda"}, resume="free"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train", free=True)
     torch_compile: bool = setting(
-        False, "compile the model (worth its minute of start-up on GPUs and long runs)", free=True
+        False, "compile the model (worth its minute of start-up on GPUs and long runs)", resume="free"
     )
-    gradient_checkpointing: bool = setting(False, "trade time for memory", free=True)
+    gradient_checkpointing: bool = setting(False, "trade time for memory", resume="free")
     nonfinite: str = setting(
         "stop",
         "a loss or gradient that is not finite: `stop`, or `skip:N` to leave out and log up to N such steps",
-        free=True,
+        resume="free",
     )
-    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0, free=True)
-    logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1, free=True)
+    dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0, resume="free")
+    logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1, resume="free")
     eval_steps: int | None = setting(
-        None, "steps between evaluations; default a tenth of the run; 0: only at the end", at_least=0, free=True
+        None, "steps between evaluations; default a tenth of the run; 0: only at the end", at_least=0, resume="free"
     )
     eval_rows: int | None = setting(
         None,
         "validation rows of an evaluation before the last; default what keeps them below a tenth of the time; 0: all",
         at_least=0,
-        free=True,
+        resume="free",
     )
     save_steps: int | None = setting(
-        None, "steps between checkpoints; default as eval_steps; 0: only at the end", at_least=0, free=True
+        None, "steps between checkpoints; default as eval_steps; 0: only at the end", at_least=0, resume="free"
     )
-    save_total_limit: int = setting(2, "complete checkpoints to keep besides the best weights (2 or more)", free=True)
-    resume_from_checkpoint: str = setting(
-        "auto", "auto: newest valid one of the folder; none: start again; or a path", free=True
+    save_total_limit: int = setting(
+        2, "complete checkpoints to keep besides the best weights (2 or more)", resume="free"
     )
+    resume_from_checkpoint: PathText = setting(
+        "auto", "auto: newest valid one of the folder; none: start again; or a path",
+        means={"true": "auto", "false": "none"}, resume="free"
+    )  # fmt: skip
     sample_prompts: list[str] = setting(
-        [], "continued at every evaluation; default: starts of validation documents", free=True
+        [], "continued at every evaluation; default: starts of validation documents", resume="free"
     )
     sample_tokens: int | None = setting(
         None,
         "length of those samples in tokens; default 48, before the end of a short run fewer; 0: none",
         at_least=0,
-        free=True,
+        resume="free",
     )
     license: str | None = setting(
-        None, "license of the model, for its card: as the Hub calls it, e.g. apache-2.0", free=True
+        None, "license of the model, for its card: as the Hub calls it, e.g. apache-2.0", resume="free"
     )
-    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en", free=True)
-    data_license: str | None = setting(None, "license of the training text, for the card, in your words", free=True)
+    language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en", resume="free")
+    data_license: str | None = setting(None, "license of the training text, for the card, in your words", resume="free")
     push_to_hub: bool = setting(
-        False, "push the last weights during training, and the best to the branch `best`", free=True
+        False, "push the last weights during training, and the best to the branch `best`", resume="free"
     )
-    hub_model_id: str | None = setting(None, "where to: user/name", free=True)
-    hub_private_repo: bool = setting(False, "only you can see it", free=True)
+    hub_model_id: str | None = setting(None, "where to: user/name", needs=("push_to_hub",), resume="free")
+    hub_private_repo: bool = setting(False, "only you can see it", needs=("push_to_hub",), resume="free")

@@ -14,9 +14,10 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.conversion import check_types
 from tinygpt_hf.settings.corpus import KINDS, CorpusArguments
-from tinygpt_hf.settings.defaults import LENGTHS, shaped
+from tinygpt_hf.settings.defaults import shaped
 from tinygpt_hf.settings.hub import check_repository
-from tinygpt_hf.settings.parsing import raise_together
+from tinygpt_hf.settings.layering import conflicts, lonely
+from tinygpt_hf.settings.parsing import fields_of, raise_together
 
 SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
@@ -43,6 +44,10 @@ def check_settings(*groups) -> None:
             valid[type(group)] = group
             errors += _check_bounds(group)
             errors += _problems(*_CHECKS.get(type(group), lambda _: [])(group))
+    flat, values = fields_of(tuple(valid)), {}
+    for group in valid.values():
+        values |= {field.name: getattr(group, field.name) for field in dataclasses.fields(group)}
+    errors += conflicts(values, flat, {}) + lonely(values, flat)
     errors += _problems(*_across(valid))
     raise_together(errors)
 
@@ -66,21 +71,8 @@ def _check_bounds(group) -> list[UsageError]:
 
 def _across(valid: dict[type, Any]) -> list[tuple]:
     """Check settings of several groups against each other."""
-    model, data, training = (valid.get(group) for group in (ModelArguments, DataArguments, TrainingArguments))
+    model, data = valid.get(ModelArguments), valid.get(DataArguments)
     rules: list[tuple] = []
-    if model and training:
-        rules.append((
-            training.lora_r and not model.model_name_or_path,
-            "--lora_r is given without --model_name_or_path", "a trained base for the adapters",
-            "name one, or leave --lora_r out to train all weights",
-        ))  # fmt: skip
-    if data and training:
-        rules.append((
-            data.streaming and training.num_train_epochs is not None,
-            "--num_train_epochs is given with --streaming",
-            "a length in steps or tokens: how many rows there are is known only at the end",
-            "use --max_steps or --max_train_tokens",
-        ))  # fmt: skip
     if model and data:
         longest = model.max_position_embeddings
         rules.append((
@@ -124,10 +116,6 @@ def _data(data: DataArguments) -> list[tuple]:
     return [
         (data.validation_split_percentage == 0 and not data.validation_file and not data.rows,
          "--validation_split_percentage is 0", "some text for validation", "raise it or give --validation_file"),
-        (data.streaming and data.rows, "--rows is given with --streaming",
-         "one of them: rows that are there need no reading", "remove one of them"),
-        (data.stream_window is not None and not data.streaming, "--stream_window is given without --streaming",
-         "both or neither", "add --streaming"),
         (data.stream_window is not None and data.stream_window < smallest, f"--stream_window is {data.stream_window}",
          f"at least {SMALLEST_STREAM} rows of {data.block_size} tokens", f"use {smallest} or more"),
         (data.document_separator == "", "--document_separator is empty", "`blank_line` or a marker", "leave it out"),
@@ -138,24 +126,16 @@ def _tokenizer(tokenizer: TokenizerArguments) -> list[tuple]:
     kind, size = tokenizer.tokenizer_type, tokenizer.vocab_size
     is_possible = size is None or kind not in (None, "bpe") or SMALLEST_BPE <= size <= LARGEST_BPE
     return [
-        (tokenizer.tokenizer_name and tokenizer.wanted,
-         "--tokenizer_name is given beside --tokenizer_type or --vocab_size",
-         "an existing tokenizer or one to train", "remove one of them"),
         (not is_possible, f"--vocab_size is {size}",
          f"{SMALLEST_BPE} to {LARGEST_BPE}: 256 bytes and 4 special tokens come before the first merge",
          f"use at least {SMALLEST_BPE}, e.g. 4096, or --tokenizer_type byte"),
-        (size and kind in ("char", "byte"), f"--vocab_size is given for a {kind} tokenizer",
-         "no --vocab_size: it follows from the text", "remove --vocab_size or use --tokenizer_type bpe"),
     ]  # fmt: skip
 
 
 def _training(training: TrainingArguments) -> list[tuple]:
-    lengths = [f"--{name} {getattr(training, name)}" for name in LENGTHS if getattr(training, name) is not None]
     kind, _, number = training.nonfinite.partition(":")
     is_skip = kind == "skip" and number.isascii() and number.isdigit()
     rules = [
-        (len(lengths) > 1, " and ".join(lengths), f"at most one of {', '.join(f'--{name}' for name in LENGTHS)}",
-         "remove the others"),
         (training.save_total_limit < 2, f"--save_total_limit is {training.save_total_limit}",
          "2 or more, so that a damaged newest checkpoint loses nothing", "use 2 or more"),
         (training.lora_r and importlib.util.find_spec("peft") is None,
@@ -169,12 +149,6 @@ def _training(training: TrainingArguments) -> list[tuple]:
         (not LANGUAGE.fullmatch(language), f"--language is {language!r}", "ISO 639 codes, `code` or `multilingual`",
          "try --language en") for language in training.language
     ]  # fmt: skip
-    for names, needed, action in (
-        (("lora_alpha", "lora_dropout", "lora_merge"), "lora_r", "try --lora_r 8"),
-        (("hub_model_id", "hub_private_repo"), "push_to_hub", "add --push_to_hub"),
-    ):
-        given = [name for name in names if getattr(training, name) and not getattr(training, needed)]
-        rules += [(True, f"--{name} is given without --{needed}", "both or neither", action) for name in given]
     try:
         if training.push_to_hub or training.hub_model_id is not None:
             check_repository(training.hub_model_id, "--hub_model_id")
@@ -184,13 +158,9 @@ def _training(training: TrainingArguments) -> list[tuple]:
 
 
 def _corpus(corpus: CorpusArguments) -> list[tuple]:
-    samples = [f"--{name}" for name in vars(corpus) if name.startswith("sample_") and getattr(corpus, name) is not None]
     return [
         (corpus.mask != ["all"] and not set(corpus.mask) <= set(KINDS), f"--mask is {corpus.mask}",
          f"some of {', '.join(KINDS)}, or all", "try --mask email phone"),
-        (len(samples) > 1, f"{' and '.join(samples)} are given", "one of them", "remove the others"),
-        (corpus.sample_tokens and not corpus.tokenizer_name, "--sample_tokens is given without --tokenizer_name",
-         "both", "name the tokenizer"),
     ]  # fmt: skip
 
 

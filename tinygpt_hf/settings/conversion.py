@@ -2,6 +2,7 @@
 
 convert("3e-4", float, "--learning_rate")        # 0.0003
 convert("fast", float, "--learning_rate")        # UsageError: --learning_rate is 'fast' (expected a number). ...
+convert("~/x", PathText, "--output_dir")         # x in your home folder
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from tinygpt_hf.errors import UsageError
 
 LARGEST = 2**63 - 1  # the largest whole number the libraries below take
 POWER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 BOOLEANS = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
 
 
@@ -48,7 +50,9 @@ def convert(raw, annotation, where: str):
         return None
     choices = choices_of(annotation)
     if raw is None:
-        expected = f"one of {', '.join(choices)}" if kind is typing.Literal else kind.__name__
+        expected = (
+            f"one of {', '.join(choices)}" if kind is typing.Literal else getattr(inner, "__origin__", kind).__name__
+        )
         raise UsageError(f"{where} is empty", expected, "give a value or remove it")
     if choices and isinstance(raw, bool):  # YAML reads a bare `no` or `off` as false
         raw = next((word for word in choices if word == ("on" if raw else "off")), "yes" if raw else "no")
@@ -76,7 +80,38 @@ def convert(raw, annotation, where: str):
         return _number(raw, kind, where)
     if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
         raise UsageError(f"{where} is {str(raw).lower()}", "text", "put it in quotes")
-    return str(raw)
+    text = raw if isinstance(raw, str) else str(raw)
+    return expanded(text, where) if kind is typing.Annotated else text
+
+
+def meant(raw, field: dataclasses.Field):
+    """Return our word for a value that others call otherwise (`setting(..., means=...)`), else the value."""
+    means = field.metadata.get("means", {})
+    return means.get(str(raw).lower(), raw) if isinstance(raw, (str, int)) else raw
+
+
+def expanded(path: str, where: str) -> str:
+    """Put the home folder for `~` and values for `$NAME` and `${NAME}`; an address stays. A variable that is not set is refused,
+    unless a file is really called so.
+    """
+    if "://" in path:
+        return path
+    home, rest = re.match(r"(~[\w.-]*(?=/|\Z))?(.*)", path, re.DOTALL).groups("")
+    home = os.path.expanduser(home)
+
+    def value(match: re.Match) -> str:
+        name = match[1] or match[2]
+        end = rest.find("/", match.end())
+        if name not in os.environ and not os.path.lexists(home + rest[: end if end >= 0 else None]):
+            raise UsageError(
+                f"{where} names ${name}, which is not set",
+                "variables that are set",
+                f"set {name}, or write the path out",
+            )
+        return os.environ.get(name, match[0])
+
+    text = home + VARIABLE.sub(value, rest)
+    return path if text == path else text  # a text that lives in Python is a path that holds it
 
 
 def check_types(group) -> list[UsageError]:
@@ -88,7 +123,8 @@ def check_types(group) -> list[UsageError]:
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
         try:
-            setattr(group, field.name, _typed(_plain(value), field.type, f"--{field.name}"))
+            value = meant(_plain(value), field)
+            setattr(group, field.name, _typed(value, field.type, f"--{field.name}"))
         except UsageError as error:
             errors.append(error)
     return errors
@@ -99,10 +135,10 @@ def _typed(value, annotation, where: str):
     kind, inner = base_type(annotation)
     if value is not None and kind is list and (entry := typing.get_args(inner)[0]) is not dict:
         return [_typed(item, entry, where) for item in (value if isinstance(value, list) else [value])]
-    if value is not None and kind is str:
+    if value is not None and kind in (str, typing.Annotated):
         if not isinstance(value, str):
             raise UsageError(f"{where} is {shown(value)}", "text", "put it in quotes")
-        return value
+        return value if kind is str else expanded(value, where)
     return convert(value, annotation, where)
 
 

@@ -6,7 +6,8 @@ A rule left alone has the preset's value; `off` switches it off (`control_charac
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias
 
-from tinygpt_hf.settings.arguments import setting
+from tinygpt_hf.settings.arguments import PathText, setting
+from tinygpt_hf.settings.dialects import speaks_dialects
 
 KINDS = ("email", "phone", "ip", "card", "key")  # of personal data
 
@@ -33,17 +34,20 @@ Number: TypeAlias = int | Literal["off"] | None
 OFF = {"nfc": False, "control_characters": "keep", "exact_duplicates": False, "near_duplicates": "off"}
 
 
+@speaks_dialects
 @dataclass
 class CorpusArguments:
     """How documents are cleaned, and what is written."""
 
     section: ClassVar[str] = "corpus"
 
-    output_dir: str | None = setting(None, "new folder to write the corpus into")
+    output_dir: PathText | None = setting(None, "new folder to write the corpus into")
     preset: Literal["prose", "code", "chat", "none"] = setting("prose", "which rules are on; each can be set by itself")
     output_format: Literal["parquet", "jsonl"] = setting("parquet", "what the shards under data/ are")
     shard_megabytes: int = setting(256, "a shard is closed when it holds this many megabytes of text", at_least=1)
-    tokenizer_name: str | None = setting(None, "count tokens and unknown characters with this tokenizer (folder or id)")
+    tokenizer_name: PathText | None = setting(
+        None, "count tokens and unknown characters with this tokenizer (folder or id)"
+    )
     seed: int = setting(42, "seed of toyland, and of the choice among documents")
     license: str | None = setting(None, "license of the corpus, for its card: as the Hub calls it, e.g. cc-by-4.0")
     rights: str | None = setting(None, "why you may use and pass on this text, in your words, for the card")
@@ -112,11 +116,17 @@ class CorpusArguments:
         0.75, "Jaccard similarity of the sets of 5 words in a row, from which on", above=0, at_most=1
     )
 
-    sample_documents: int | None = setting(None, "keep this many documents, chosen by a hash of their text", at_least=1)
+    sample_documents: int | None = setting(
+        None, "keep this many documents, chosen by a hash of their text", at_least=1,
+        excludes=("sample_bytes", "sample_tokens")
+    )  # fmt: skip
     sample_bytes: int | None = setting(
-        None, "keep documents of at most this many bytes together, chosen likewise", at_least=1
+        None, "keep documents of at most this many bytes together, chosen likewise", at_least=1,
+        excludes=("sample_tokens",)
+    )  # fmt: skip
+    sample_tokens: int | None = setting(
+        None, "the same in tokens of --tokenizer_name", at_least=1, needs=("tokenizer_name",)
     )
-    sample_tokens: int | None = setting(None, "the same in tokens of --tokenizer_name", at_least=1)
 
     def resolved(self) -> "CorpusArguments":
         """These settings with the preset's values where nothing else was said; None stands for off."""

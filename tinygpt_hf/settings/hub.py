@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from tinygpt_hf.errors import UsageError, printable
-from tinygpt_hf.settings.arguments import setting
+from tinygpt_hf.settings.arguments import PathText, setting
 
 ALSO = ("dataset", "tokenizer", "exports")
 LONGEST_ID, LONGEST_REVISION = 96, 250
@@ -18,7 +18,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class PushArguments:
     """Give a model to the Hub."""
 
-    model: str | None = setting(None, "model folder", positional=True)
+    model: PathText | None = setting(None, "model folder", positional=True)
     hub_model_id: str | None = setting(None, "where to: user/name")
     private: bool = setting(False, "only you can see it; a repository that is public already is refused")
     revision: str | None = setting(None, "branch to write, made if it is not there; default main")
@@ -34,7 +34,7 @@ class PullArguments:
 
     model: str | None = setting(None, "Hub id, user/name", positional=True)
     revision: str | None = setting(None, "branch, tag or commit; default main")
-    output_dir: str | None = setting(None, "new folder to write; default the model's name, in the current folder")
+    output_dir: PathText | None = setting(None, "new folder to write; default the model's name, in the current folder")
 
 
 def check_repository(name: str | None, flag: str, owned: bool = True) -> str:

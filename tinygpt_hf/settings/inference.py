@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tinygpt_hf.settings.arguments import setting
+from tinygpt_hf.settings.arguments import PathText, setting
 
 
 @dataclass
 class GenerateArguments:
     """Continue a prompt."""
 
-    model: str | None = setting(None, "model folder or Hub id", positional=True)
-    prompt: str | None = setting(None, "text to continue")
-    prompt_file: str | None = setting(
+    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
+    prompt: str | None = setting(None, "text to continue", excludes=("prompt_file",))
+    prompt_file: PathText | None = setting(
         None, 'read the prompt from this UTF-8 file, byte for byte; .jsonl: one {"prompt": ...} a line'
     )
     max_new_tokens: int = setting(200, "stop after this many tokens")
@@ -25,7 +25,7 @@ class GenerateArguments:
     seed: int = setting(42, "seed of the choices: the same seed gives the same text")
     num_return_sequences: int = setting(1, "number of samples, each with a seed of its own derived from --seed")
     stream: bool = setting(True, "show the text as it is made; --no_stream: at the end")
-    output_file: str | None = setting(
+    output_file: PathText | None = setting(
         None, "also write prompt and continuation to this file; for a .jsonl of prompts as JSON lines"
     )
     show_steps: bool = setting(False, "show for each token the likeliest choices, its surprisal and the entropy")
@@ -38,15 +38,15 @@ class GenerateArguments:
 class EvaluateArguments:
     """Measure a model on a text."""
 
-    model: str | None = setting(None, "model folder or Hub id", positional=True)
-    data: str | None = setting(None, "UTF-8 text file to measure on")
+    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
+    data: PathText | None = setting(None, "UTF-8 text file to measure on")
     block_size: int | None = setting(None, "tokens per window; default the model's context, at most 2048")
     stride: int | None = setting(None, "tokens between windows; default the window; a smaller one gives more context")
     per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
     quantization: Literal["int8", "int4"] | None = setting(
         None, "also measure the model with its matrices as small integers (torchao), beside the full one"
     )
-    output_file: str | None = setting(None, "also write the numbers to this JSON file")
+    output_file: PathText | None = setting(None, "also write the numbers to this JSON file")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
@@ -55,7 +55,9 @@ class EvaluateArguments:
 class ChatArguments:
     """Talk to a model: one --prompt, lines from standard input, or a conversation in the terminal."""
 
-    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    model: PathText | None = setting(
+        None, "model folder or Hub id; default the newest finished run in runs/", positional=True
+    )
     prompt: str | None = setting(None, "answer this one message and exit")
     system: str | None = setting(None, "system message that opens the conversation")
     max_new_tokens: int = setting(256, "longest answer in tokens")
@@ -74,18 +76,18 @@ class ChatArguments:
 class ExportArguments:
     """Write a model for runtimes that do not need this package."""
 
-    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
     to: Literal["qwen3", "llama", "gpt2", "onnx", "gguf"] | None = setting(
         None, "the format; the first three are stock models"
     )
-    output_dir: str | None = setting(None, "new folder to write; default MODEL/exports/<format>")
+    output_dir: PathText | None = setting(None, "new folder to write; default MODEL/exports/<format>")
 
 
 @dataclass
 class ServeArguments:
     """Answer clients of OpenAI's interface."""
 
-    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in, and nothing asks for a key")
     port: int = setting(8000, "port to listen on; 0 takes a free one")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
@@ -96,7 +98,7 @@ class ServeArguments:
 class DemoArguments:
     """Talk to a model in the browser."""
 
-    model: str | None = setting(None, "model folder or Hub id", positional=True)
+    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in, and nothing asks for a key")
     port: int = setting(7860, "port to listen on; 0 takes a free one")
     seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")

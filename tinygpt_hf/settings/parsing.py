@@ -3,15 +3,19 @@
 settings = parse((ModelArguments, TrainingArguments), ["--config", "x.yaml", "--learning_rate", "3e-4"])
 settings[TrainingArguments].learning_rate           # 0.0003; the file said something else, the flag wins
 settings.given["learning_rate"]                     # "--learning_rate": who set it; absent if nobody did
+settings.note                                       # "x.yaml: max_steps gives way to --num_train_epochs", or None
 """
 
 import dataclasses
-import difflib
 import json
 import re
+from pathlib import Path
+from typing import Annotated
 
 from tinygpt_hf.errors import UsageError, UsageErrors, redacted
-from tinygpt_hf.settings.conversion import BOOLEANS, base_type, choices_of, convert, shown
+from tinygpt_hf.settings.conversion import BOOLEANS, base_type, choices_of, convert, expanded, meant, shown
+from tinygpt_hf.settings.dialects import SAME, TURNED, hint, turned
+from tinygpt_hf.settings.layering import conflicts, laid_over
 
 LARGEST_FILE, MOST_VALUES = 2**18, 10_000  # bytes and values of a settings file; reading them takes less than a second
 WHOLE = re.compile("0|-?[1-9][0-9]*")
@@ -23,11 +27,14 @@ YAML_TAG = "tag:yaml.org,2002:"
 
 
 class Settings(dict):
-    """Map dataclass types to instances, and in `given` setting names to what set them (a flag, or a file and section)."""
+    """Map dataclass types to instances, and in `given` setting names to what set them (a flag, or a file and section).
 
-    def __init__(self, values: dict, given: dict[str, str], config: str | None):
+    `note` says what of the file gave way to which flag.
+    """
+
+    def __init__(self, values: dict, given: dict[str, str], config: str | None, note: str | None):
         super().__init__(values)
-        self.given, self.config = given, config
+        self.given, self.config, self.note = given, config, note
 
 
 def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Field]]:
@@ -50,22 +57,46 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
         if any("\ud800" <= c <= "\udfff" for c in word):  # it could be neither saved nor shown
             raise UsageError(f"{word!r} is no UTF-8", "text", "rename the file or retype the word")
     flat = fields_of(groups)
-    aliases = {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
+    aliases = SAME | {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
     errors: list[UsageError] = []
     flags = _Flags(argv, flat, aliases, uses_config)
     errors += flags.errors
     file_values = _read_sections(flags.config, groups, flat, aliases, errors) if flags.config else {}
-    values, given = {}, {}
-    for origin in (file_values, flags.values):  # the flag comes last and wins
-        for name, (raw, where) in origin.items():
+    layers: list[dict] = []
+    given: dict[str, str] = {}
+    for origin in (file_values, flags.values):
+        layer, where = {}, {}
+        for theirs, (raw, place) in origin.items():
             try:
-                values[name] = convert(raw, flat[name][1].type, where)
-                given[name] = where
+                name, value = turned(theirs, raw, place) or ("", None)
+                if name in layer:
+                    raise UsageError(f"{place} repeats {where[name]}", "one of the two names", "remove one")
+                if name in flat:
+                    where[name] = place
+                    layer[name] = convert(meant(value, flat[name][1]), flat[name][1].type, place)
             except UsageError as error:
                 errors.append(error)
+        if origin is file_values and Path(flags.config or "").name == "run.yaml" and "model_name_or_path" in layer:
+            # 0.1.0 wrote the shape of models from scratch beside it
+            layer, _ = laid_over(layer, {"model_name_or_path": layer["model_name_or_path"]}, flat)
+        errors += conflicts(layer, flat, where)
+        layers.append(layer)
+        given |= where
     raise_together(errors)
+    values, gone = laid_over(layers[0], layers[1], flat)  # the flag comes last and wins
     instances = {group: group(**{n: v for n, v in values.items() if flat[n][0] is group}) for group in groups}
-    return Settings(instances, given, flags.config)
+    given = {name: where for name, where in given.items() if name not in gone}
+    return Settings(instances, given, flags.config, _note(flags.config, gone, given))
+
+
+def _note(config: str | None, gone: dict[str, str], given: dict[str, str]) -> str | None:
+    """Say in one line what of a file gave way to which flags."""
+    words = []
+    for flag in dict.fromkeys(gone.values()):
+        *names, last = [name for name, other in gone.items() if other == flag]
+        left = f"{', '.join(names)} and {last} give" if names else f"{last} gives"
+        words.append(f"{left} way to {given[flag]}")
+    return f"{config}: {'; '.join(words)}" if words else None
 
 
 def raise_together(errors: list[UsageError]) -> None:
@@ -103,25 +134,31 @@ class _Flags:
         if name == "config" and self._uses_config:
             self._read_config(text if has_value else self._next_word())
             return
+        if name in TURNED and "max_steps" in self._flat:  # they are of training
+            self._take(name, text if has_value else self._next_word() or "true", f"--{flag}")
+            return
         if name not in self._flat and self._is_bool(negated):
             if has_value:
                 self._complain(f"{word} has a value", f"--{flag} alone, which means no", f"write --{negated} {text}")
             name, has_value, text = negated, "=", "false"
         if name not in self._flat:
             known = [*(["config"] if self._uses_config else []), *self._flat, *self._aliases]
-            self._complain(f"unknown setting --{flag}", "one that --help lists", _hint(name, known, "--"))
+            self._complain(f"unknown setting --{flag}", "one that --help lists", hint(name, known, "--"))
             while self._next_word() is not None:
                 pass  # its values are no words of their own
             return
         value = text if has_value else self._value(base_type(self._flat[name][1].type)[0])
         if value is None:
             next_flag = self._words[0] if self._words else None
-            hint = f"if {next_flag} is meant, write --{flag}={next_flag}" if next_flag else "see --help"
-            self._complain(f"--{flag} has no value", "one", hint)
+            action = f"if {next_flag} is meant, write --{flag}={next_flag}" if next_flag else "see --help"
+            self._complain(f"--{flag} has no value", "one", action)
             return
+        self._take(name, value, f"--{flag}")
+
+    def _take(self, name: str, value, flag: str) -> None:
         if name in self.values:
-            self._complain(f"--{flag} is given twice ({self.values[name][1]})", "one value", "remove one")
-        self.values[name] = (value, f"--{flag}")
+            self._complain(f"{flag} is given twice ({self.values[name][1]})", "one value", "remove one")
+        self.values[name] = (value, flag)
 
     def _is_bool(self, name: str) -> bool:
         return name in self._flat and base_type(self._flat[name][1].type)[0] is bool
@@ -146,7 +183,10 @@ class _Flags:
             self._complain("--config has no value", "a YAML file", "try --config configs/x.yaml")
         elif self.config:
             self._complain(f"--config is given twice ({self.config}, {path})", "one file", "remove one")
-        self.config = path or self.config
+        try:
+            self.config = expanded(path, "--config") if path else self.config
+        except UsageError as error:
+            self.errors.append(error)
 
 
 def load_yaml(path: str, bounded: bool = True) -> dict:
@@ -242,28 +282,24 @@ def _read_sections(path: str, groups, flat, aliases, errors: list[UsageError]) -
     values: dict[str, tuple[object, str]] = {}
     for section, content in loaded.items():
         if section not in elsewhere:
-            hint = _hint(str(section), sorted(elsewhere), "")
-            if section in flat:
-                hint = f"move it under `{flat[section][0].section}:`"
             known = ", ".join(sorted(elsewhere))
-            errors.append(UsageError(f"{path}: unknown section `{section}`", f"one of {known}", hint))
+            action = _place(str(section), flat) or hint(str(section), sorted(elsewhere))
+            errors.append(UsageError(f"{path}: unknown section `{section}`", f"one of {known}", action))
         elif section in own and content is not None and not isinstance(content, dict):
             errors.append(UsageError(f"{path}: `{section}` is {shown(content)}", "a mapping", "see configs/"))
         elif section in own:
-            old_names = {old: new for old, new in aliases.items() if new in own[section]}
             for key, raw in (content or {}).items():
-                name, where = old_names.get(str(key), str(key)), f"{path}: {section}.{key}"
+                name, where = aliases.get(str(key), str(key)), f"{path}: {section}.{key}"
                 if name in own[section] and name in values:
                     errors.append(
                         UsageError(f"{where} repeats {values[name][1]}", "one of the two names", "remove one")
                     )
-                elif name in own[section] and raw is not None:
+                elif (name in own[section] or name in TURNED) and raw is not None:
                     values[name] = (raw, where)
                 elif name not in own[section] and name not in elsewhere[section]:
-                    hint = _hint(name, [*own[section], *old_names], "")
-                    if name in flat:
-                        hint = f"move it under `{flat[name][0].section}:`"
-                    errors.append(UsageError(f"{where} is no setting", f"a setting of `{section}:`", hint))
+                    known = [*own[section], *(old for old, new in aliases.items() if new in own[section])]
+                    action = _place(name, flat) or hint(name, known)
+                    errors.append(UsageError(f"{where} is no setting", f"a setting of `{section}:`", action))
     return values
 
 
@@ -278,9 +314,9 @@ def _all_sections() -> dict[str, set[str]]:
     return sections
 
 
-def _hint(name: str, known: list[str], prefix: str) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {prefix}{close[0]}?" if close else "see --help"
+def _place(name: str, flat) -> str | None:
+    """Say under which section a setting belongs."""
+    return f"move it under `{flat[name][0].section}:`" if name in flat else None
 
 
 def to_yaml(instances: list) -> str:
@@ -328,7 +364,15 @@ def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: b
 
 def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
     kind, _ = base_type(field.type)
-    sign = {int: "N", float: "X", str: "TEXT", bool: "[true|false]", list: "A [B ...]", dict: "JSON"}.get(kind, "")
+    sign = {
+        int: "N",
+        float: "X",
+        str: "TEXT",
+        Annotated: "PATH",
+        bool: "[true|false]",
+        list: "A [B ...]",
+        dict: "JSON",
+    }.get(kind, "")
     sign = "|".join(filter(None, [sign, *choices_of(field.type)]))
     default = field.default if field.default is not dataclasses.MISSING else None
     after = "" if default is None or default is False or default == "" else f" (default {default})"

@@ -21,7 +21,7 @@ MOST_COPIES = 8  # how often a template may write a text: some repeat the first 
 
 
 class NoPlaceError(UsageError):
-    """Report what a conversation says and its chat template does not write: `field` names it."""
+    """Report what a conversation says and its chat template does not write: prepare-corpus drops it under `rule`."""
 
     def __init__(self, field: str, number: int | None):
         where = "" if number is None else f" of message {number + 1}"
@@ -30,7 +30,7 @@ class NoPlaceError(UsageError):
             "one: it would be lost",
             "remove the field or the row (prepare-corpus drops and counts such rows), or use a tokenizer whose template has one",
         )
-        self.field = field
+        self.rule = f"field {field}"
 
 
 def is_link(messages: list[dict], k: int) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import RunError
-from tinygpt_hf.planning.plan import Needs
+from tinygpt_hf.planning.memory import Needs
 from tinygpt_hf.storage import format_size
 from tinygpt_hf.training.checkpoint import RunState
 

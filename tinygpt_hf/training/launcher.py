@@ -7,6 +7,8 @@ from pathlib import Path
 from tinygpt_hf.errors import RunError
 
 LAUNCHERS = ("torchrun", "torch.distributed.run", "accelerate", "deepspeed")
+PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # which of the processes this one is
+MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where they find each other
 
 
 def launcher_command() -> list[str]:
@@ -37,6 +39,26 @@ def processes_asked() -> int | None:
     if "accelerate" in " ".join(words[:3]):
         return _configured(_value(words, "--config_file") or _value(words, "--config-file"))
     return None
+
+
+def forget_leftovers() -> str | None:
+    """Take a place among processes out of the environment where none can be: a shell, a notebook or a job of earlier left it.
+
+    Torch needs all of these variables but LOCAL_RANK; with some of them it would wait for processes that nobody has started.
+    Returns a line about it.
+    """
+    found = {name: os.environ[name] for name in PLACE if name in os.environ}
+    missing = [name for name in (*PLACE[:2], *MEETING) if not os.environ.get(name)]
+    wrong = [name for name, value in found.items() if not value.isdecimal()]
+    if not found or not (missing or wrong):
+        return None
+    for name in found:
+        del os.environ[name]
+    why = f"{missing[0]} is not set" if missing else f"{wrong[0]} is no number"
+    return (
+        f"note: {', '.join(f'{name}={value}' for name, value in found.items())} in the environment is left out, as no launcher "
+        f"started this process ({why}): it trains alone"
+    )
 
 
 def check_launcher() -> None:

@@ -9,6 +9,9 @@ import math
 from typing import Literal
 
 import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tinygpt_hf.settings.arguments import TrainingArguments
 
@@ -97,9 +100,25 @@ class MuonAdamW(torch.optim.AdamW):
                 buffer.lerp_(parameter.grad, 1 - momentum)
                 updates.append(parameter.grad.lerp(buffer, momentum))
             ratio = math.sqrt(max(1.0, shape[0] / shape[1]))
-            orthogonal = orthogonalize(torch.stack(updates), self.compute_dtype).to(parameters[0].dtype)
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, list(orthogonal.unbind()), alpha=-group["lr"] * ratio)
+            torch._foreach_add_(parameters, self._orthogonalized(updates), alpha=-group["lr"] * ratio)
+
+    def _orthogonalized(self, updates: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Orthogonalize matrices of one shape. Those that FSDP2 has sharded are gathered, each process orthogonalizes its
+        share of them, and each keeps its shard of every result."""
+        if not isinstance(updates[0], DTensor):
+            return list(orthogonalize(torch.stack(updates), self.compute_dtype).to(updates[0].dtype).unbind())
+        rank, processes = dist.get_rank(), dist.get_world_size()
+        share = -(-len(updates) // processes)
+        whole = torch.stack([update.full_tensor() for update in updates])  # (N, rows, columns)
+        whole = F.pad(whole, (0, 0, 0, 0, 0, share * processes - len(updates)))
+        own = orthogonalize(whole[rank * share : (rank + 1) * share], self.compute_dtype).to(whole.dtype)
+        dist.all_gather_into_tensor(whole, own.contiguous())
+        mesh, placements = updates[0].device_mesh, updates[0].placements
+        return [
+            distribute_tensor(matrix, mesh, placements, src_data_rank=None)  # cut here, not sent
+            for matrix in whole[: len(updates)].unbind()
+        ]
 
 
 def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype, steps: int = NEWTON_SCHULZ_STEPS) -> torch.Tensor:

@@ -56,12 +56,6 @@ def make_accelerator(training: TrainingArguments):
     accelerator.gradient_accumulation_steps = 1
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and accelerator.is_fsdp2:
-        if training.optim == "muon":
-            raise UsageError(
-                "--optim is muon under FSDP2",
-                "adamw: Muon needs whole matrices, which no process has",
-                "use --optim adamw",
-            )
         if training.lora_r:
             raise UsageError(
                 "--lora_r is given under FSDP2",

@@ -1,7 +1,6 @@
 """train(): from settings to a finished run folder, the story in order. Pretraining and chat tuning differ in labels only.
 
-    from tinygpt_hf import train
-    from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+    from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments, train
 
     result = train(
         ModelArguments(hidden_size=128, num_hidden_layers=4, num_attention_heads=4),
@@ -16,7 +15,8 @@ What each line does stands in run.py, in this order. Nothing is hooked in anywhe
 
 import dataclasses
 
-from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.reading.python_text import data_arguments
+from tinygpt_hf.settings.arguments import ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.training.run import Run
 
 
@@ -44,17 +44,20 @@ class TrainResult:
 
 def train(
     model: ModelArguments | None = None,
-    data: DataArguments | None = None,
+    data=None,
     tokenizer: TokenizerArguments | None = None,
     training: TrainingArguments | None = None,
     quiet: bool = False,
 ) -> TrainResult:
     """Train as the settings say into `training.output_dir`, going on from what it holds; returns what was reached.
 
+    `data`: DataArguments, in whose `train_file` and `validation_file` a text that lives in Python may stand (python_text.py); or
+    such a text alone, a list of texts too.
+
     Raises UsageError for what the settings or the data have wrong, RunError for a failure on the way, Interrupted after a
     signal. Whatever is raised, every checkpoint written before is complete, and the same call goes on from the newest.
     """
-    model, data = model or ModelArguments(), data or DataArguments()
+    model, data = model or ModelArguments(), data_arguments(data)
     run = Run(model, data, tokenizer or TokenizerArguments(), training or TrainingArguments(), quiet)
     with run:
         run.prepare()

@@ -6,6 +6,7 @@ Which process does what is known here alone: every process calls every method.
 import contextlib
 import dataclasses
 import math
+import os
 from pathlib import Path
 from signal import Signals
 
@@ -20,7 +21,8 @@ from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
 from tinygpt_hf.hub.uploader import Uploads
 from tinygpt_hf.model.loading import build_model, check_model, stop_at
 from tinygpt_hf.planning import plan as planning
-from tinygpt_hf.planning.plan import check_room, effective_batch, estimate_needs, is_due
+from tinygpt_hf.planning.memory import check_disk, check_memory, estimate_needs, needs_of_shape
+from tinygpt_hf.planning.plan import effective_batch, is_due
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.stream import check_window
 from tinygpt_hf.rows.view import RowView
@@ -30,11 +32,12 @@ from tinygpt_hf.tokenizing.chat_template import control_tokens
 from tinygpt_hf.training import adapters, checkpoint, log, measures, precision, run_folder, step
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
-from tinygpt_hf.training.launcher import processes_asked
-from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
+from tinygpt_hf.training.launcher import forget_leftovers, processes_asked
+from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rate
 from tinygpt_hf.training.signals import Interruption
 from tinygpt_hf.training.text import prepare_text
 
+SMALLEST_VOCABULARY = 256  # as long as nobody knows how many tokens there will be
 NO_MORE_ROWS = 1 << 10  # told from the number of a signal
 
 
@@ -47,15 +50,17 @@ class Run(contextlib.AbstractContextManager):
         self.data, self.tokenizer_settings = data, tokenizer
         self.folder = Path(self.training.output_dir)
         transformers.utils.logging.disable_progress_bar()  # the bars are ours
-        check_model(self.model, data)
+        self.shape = check_model(self.model, data, tokenizer.vocab_size or SMALLEST_VOCABULARY)
+        leftovers = forget_leftovers()
         self.accelerator = precision.make_accelerator(self.training)
         self.is_main = self.accelerator.is_main_process
         check_window(data, effective_batch(self.training, self.accelerator.num_processes))
         self.console = log.Console(self.is_main and not quiet)
         if (processes_asked() or 1) > self.accelerator.num_processes:
             self.console.say(log.launcher_note(processes_asked(), self.accelerator.num_processes))
-        if kept:
-            self.console.say(kept)
+        for line in filter(None, (leftovers, kept)):
+            self.console.say(line)
+        self._check_fit()
         self.signal: Signals | None = None
         self.log: log.RunLog | None = None
 
@@ -84,6 +89,10 @@ class Run(contextlib.AbstractContextManager):
                 part.verify()
         self.train_view = RowView(self.rows.train, self.data.block_size, self.data.sliding, self.training.seed)
         self.held_out_view = RowView(self.rows.validation, self.data.block_size)
+        if not self.model.model_name_or_path:
+            self.shape.vocab_size = len(self.tokenizer)
+        if note := self._check_fit():
+            self.console.say(note)
         base = self._build_model(new_tokens)
         self.training, self.plan = planning.settled(
             self.model, self.data, self.training, len(self.train_view), self.accelerator.num_processes
@@ -93,6 +102,18 @@ class Run(contextlib.AbstractContextManager):
             self.folder, self.training.resume_from_checkpoint, self.facts, self.console.say
         )
         self.state = checkpoint.read_state(self.resumed) if self.resumed else RunState(facts=self.facts)
+
+    def _check_fit(self) -> str | None:
+        """Refuse a model that cannot fit, before a weight of it is allocated; a note where it may not."""
+        sharded = precision.is_sharded(self.accelerator)
+        device, shards = self.accelerator.device.type, self.accelerator.num_processes if sharded else 1
+        needs = needs_of_shape(
+            self.shape, self.training, self.data.block_size, lambda net: parameter_groups(net, self.training), shards
+        )
+        here = 1 if device == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", self.accelerator.num_processes))
+        note = check_memory(needs, self.training, device, here)
+        check_disk(needs, self.folder, checkpoints=1)
+        return note
 
     def _build_model(self, new_tokens: list[int]) -> str | None:
         """The model as it begins; returns the hash of weights that stay as they are beside adapters."""
@@ -164,7 +185,9 @@ class Run(contextlib.AbstractContextManager):
             self.raw.config, optimizer.param_groups, self.training, self.data.block_size, shards, frozen
         )
         if self.is_main:
-            check_room(needs, self.folder, self.training.save_total_limit, self.accelerator.device.type)
+            saves = -(-self.plan.max_steps // self.plan.save_steps) if self.plan.save_steps else 1
+            # while one is written there are the old ones and the new
+            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1))
             self.console.say(log.needs_line(needs, self.training.save_total_limit))
             if self.resumed:  # the run may have died between this checkpoint and its publication
                 self._publish(checkpoint.model_tensors(self.raw))

@@ -21,7 +21,6 @@ from tinygpt_hf.training.checkpoint import RunState
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
 PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
-LATER_FACTS = {"packing": "wrap", "document_mask": False}  # of checkpoints from before there was a choice
 
 
 @contextlib.contextmanager
@@ -30,6 +29,7 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     if not is_main:
         yield
         return
+    folder = storage.linked(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     aside = checkpoint.open_folder(folder, overwrite)
     try:
@@ -75,8 +75,8 @@ def complete(
 
 def run_facts(run, base: str | None) -> dict:
     """What a run is made of. A checkpoint made with other facts cannot go on here. `base`: the hash of frozen weights."""
-    data, training, shape = run.data, run.training, run.raw.config.to_diff_dict()
-    lora = {name: getattr(training, name) for name in ("lora_r", "lora_alpha", "lora_dropout")}
+    shape, fixed = run.raw.config.to_diff_dict(), _fixed(run.data, run.training)
+    lora = {name: fixed.pop(name) for name in list(fixed) if name.startswith("lora_")}
     return {
         "data": storage.value_hash([run.rows.train.files, run.rows.validation.files]),
         "tokenizer": tokenizer_hash(run.tokenizer),
@@ -84,15 +84,16 @@ def run_facts(run, base: str | None) -> dict:
             k: v for k, v in shape.items() if k not in ("auto_map", "architectures", "transformers_version", "dtype")
         },
         "effective_batch": run.plan.rows_per_step,
-        "block_size": data.block_size,
-        "shift_rows": data.shift_rows,
-        "packing": data.packing,
-        "document_mask": data.document_mask,
-        "optim": training.optim,
-        "seed": training.seed,
-        "lora": lora if training.lora_r else None,
+        **fixed,
+        "lora": lora if run.training.lora_r else None,
         "base": base,
     }
+
+
+def _fixed(*groups) -> dict:
+    """The settings that a resumed run may not change."""
+    fields = ((group, field) for group in groups for field in dataclasses.fields(group))
+    return {f.name: getattr(group, f.name) for group, f in fields if f.metadata.get("resume") == "fixed"}
 
 
 def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
@@ -118,7 +119,7 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
         damage = storage.damage(found)
         if damage:
             raise RunError(f"{found} is damaged: {damage}; resume from another checkpoint")
-    known = LATER_FACTS | checkpoint.read_state(found).facts
+    known = _fixed(DataArguments()) | checkpoint.read_state(found).facts  # older ones lack what came later
     for name, value in facts.items():
         if known.get(name) != value:
             old, new = _difference(known.get(name), value)
@@ -148,7 +149,7 @@ def write_settings(folder: Path, groups: list, say) -> None:
     if path.is_file():
         before = {k: v for section in load_yaml(str(path), bounded=False).values() for k, v in section.items()}
         now = redacted({f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)})
-        free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata.get("free")}
+        free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata.get("resume") == "free"}
         changed = [
             f"{name} {before.get(name)} -> {value}"
             for name, value in now.items()

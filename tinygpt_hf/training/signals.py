@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: the step in progress is finished and saved, then the command exits 130 or 143."""
+"""Signals that ask a run to end: the step in progress is finished and saved, then the command exits 129, 130 or 143."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ from typing import Any
 from tinygpt_hf.errors import Interrupted
 from tinygpt_hf.training.launcher import launcher_command
 
-# SIGUSR1 is what Slurm sends ahead of the end; Windows has none
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+# SIGUSR1 is what Slurm sends ahead of the end, SIGHUP a terminal that closes; Windows has neither
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 ONE_SIGNAL = 2.0  # seconds: a launcher passes on the Ctrl-C that the terminal has sent to its workers already
 
 
@@ -33,6 +33,8 @@ class Interruption(contextlib.AbstractContextManager):
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
+                if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # under nohup
                 self._before[number] = signal.signal(number, self._note)
         return self
 

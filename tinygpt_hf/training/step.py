@@ -39,6 +39,7 @@ def micro_batch_loss(forward, batch: Batch, tokens: int, device) -> torch.Tensor
         labels=labels,
         shift_labels=labels,
         num_items_in_batch=max(tokens, 1),
+        skip_logits=True,
         use_cache=False,
     ).loss
 

@@ -11,6 +11,7 @@ from tinygpt_hf.rows.preparation import (
     make_tokenizer,
     save_tokenizer,
 )
+from tinygpt_hf.rows.report import tokenizer_line
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.tokenizing.chat_template import add_chat_format
 from tinygpt_hf.training.log import Console
@@ -33,8 +34,7 @@ def prepare_text(run):
         say(f"the tokenizer has no chat template: it is given ChatML; new tokens: {words}")
     if tokenizer is None:
         tokenizer, report = make_tokenizer(corpus, run.tokenizer_settings)
-        size, packed = len(tokenizer), report["bytes_per_token"]
-        say(f"tokenizer: {size} tokens, {packed} bytes per token on held-out text (bytes: 1.0)")
+        say(tokenizer_line(tokenizer, report))
     rows = find_rows(corpus, tokenizer, folder / "rows", run.closing, run.is_main)
     run.console.close()
     if report is not None:

@@ -1,0 +1,139 @@
+"""train(), plan() and evaluate() on text that lives in Python: as from a file, and bit for bit over a kill."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+
+import tinygpt_hf
+from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.errors import UsageError
+
+TEXTS = [f"The {k % 7} dogs of street {k} ran to the park and played with ball {k % 11}.\n" for k in range(120)]
+CHATS = [
+    [{"role": "user", "content": f"Who are {k}?"}, {"role": "assistant", "content": text}]
+    for k, text in enumerate(TEXTS)
+]
+MODEL = ModelArguments(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, hidden_dropout=0.1)
+OPTIONS = {"mixed_precision": "no", "device": "cpu", "sample_tokens": 0, "per_device_train_batch_size": 4}
+
+
+def train(folder: Path, data, **options):
+    training = TrainingArguments(output_dir=str(folder), max_steps=3, **OPTIONS, **options)
+    return tinygpt_hf.train(MODEL, data, TokenizerArguments(tokenizer_type="byte"), training, quiet=True)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def equal(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_text_trains_the_same_model_wherever_it_lives(tmp_path):
+    lines, saved = tmp_path / "t.jsonl", tmp_path / "on the disk"
+    lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    rows = Dataset.from_dict({"text": TEXTS})
+    rows.save_to_disk(saved)
+    options = {"block_size": 32}
+    train(tmp_path / "file", DataArguments(train_file=[str(lines)], **options))
+    of_file = weights(tmp_path / "file")
+    for name, text in {"dataset": rows, "rows": [{"text": text} for text in TEXTS], "saved": saved}.items():
+        train(tmp_path / name, DataArguments(train_file=text, **options))
+        assert equal(weights(tmp_path / name), of_file), name
+    record = json.loads((tmp_path / "dataset" / "run.json").read_text())
+    assert record["text"]["sources"][0]["dataset_name"] == "python:Dataset of 120 rows"
+    assert "python:Dataset of 120 rows" in (tmp_path / "dataset" / "run.yaml").read_text()
+
+
+def test_a_list_given_alone_is_planned_trained_and_evaluated(tmp_path):
+    training = TrainingArguments(num_train_epochs=1, **OPTIONS)
+    planned = tinygpt_hf.plan(MODEL, TEXTS, TokenizerArguments(tokenizer_type="byte"), training)
+    assert planned.total_rows == planned.rows_per_epoch > 0
+    result = train(tmp_path / "run", TEXTS)
+    assert train(tmp_path / "run", TEXTS).already_finished and result.steps == 3
+    with pytest.raises(UsageError) as caught:
+        train(tmp_path / "run", TEXTS[1:])
+    assert "other sources (" in str(caught.value)
+    for count in (119, 120):  # new and old
+        assert f"python:list of {count} texts " in str(caught.value)
+
+
+def test_evaluate_takes_documents_and_counts_the_answers_of_conversations(tmp_path):
+    train(tmp_path / "run", CHATS)
+    found = tinygpt_hf.evaluate(tmp_path / "run", CHATS[:5])
+    rows = tinygpt_hf.evaluate(tmp_path / "run", Dataset.from_dict({"messages": CHATS[:5]}))
+    assert {**rows, "data": None} == {**found, "data": None} and found["data"] == "python:list of 5 conversations"
+    answers = sum(len(chat[1]["content"].encode()) for chat in CHATS[:5])
+    assert found["bytes"] == answers and found["tokens"] == answers + 5  # each with the end of its turn
+    texts = tinygpt_hf.evaluate(tmp_path / "run", TEXTS[:5])
+    assert texts["tokens"] == texts["bytes"] + 5 == sum(map(len, TEXTS[:5])) - 1 + 5
+    assert texts["loss"] > 0 and "xz_bits_per_byte" in texts
+
+
+PROGRAM = """
+import os, signal, sys
+from datasets import IterableDataset
+import tinygpt_hf
+from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+from tinygpt_hf.reading import sources
+from tinygpt_hf.rows import stream
+from tinygpt_hf.training.run import Run
+
+folder, kind, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sources.NOTED_EVERY, stream.WINDOW_TOKENS, opened = 10, 4096, []
+
+def rows(shards):
+    for shard in shards:
+        opened.append(shard)
+        for k in range(25):
+            yield {"text": f"Shard {shard} tells of dog {k} and ball {k * shard % 7} in the park."}
+
+data = IterableDataset.from_generator(rows, gen_kwargs={"shards": list(range(40))})
+if kind == "shuffled":
+    data = data.shuffle(seed=5, buffer_size=50)
+if kind == "list":
+    data = [row["text"] for row in data]
+log_step = Run.log_step
+
+def logged(run):
+    log_step(run)
+    if run.state.step == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Run.log_step = logged
+opened.clear()
+tinygpt_hf.train(
+    ModelArguments(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, hidden_dropout=0.1),
+    DataArguments(train_file=[{"text": text} for text in data] if kind == "list" else data, block_size=32),
+    TokenizerArguments(tokenizer_type="byte"),
+    TrainingArguments(output_dir=folder, max_steps=60, save_steps=20, eval_steps=30, logging_steps=1, sample_tokens=0,
+        per_device_train_batch_size=8, mixed_precision="no", device="cpu"),
+    quiet=True,
+)
+print(sorted(set(opened)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["stream", "shuffled", "list"])
+def test_killed_it_goes_on_in_a_new_process_to_the_same_weights(tmp_path, kind):
+    def run(folder: str, kill_at: int) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / folder), kind, str(kill_at)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+    whole = run("whole", 0)
+    assert whole.returncode == 0, whole.stderr
+    for step in (25, 45):  # a stream that was led to its place knows the next one too
+        assert run("killed", step).returncode == -9
+    resumed = run("killed", 0)
+    assert resumed.returncode == 0, resumed.stderr
+    assert equal(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    if kind == "stream":  # its first rows say which data it is; what was read before the kill is not read again
+        again = json.loads(resumed.stdout.splitlines()[-1])
+        assert again[-1] > 10 and not set(range(5, 10)) & set(again), again

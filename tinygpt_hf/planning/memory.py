@@ -1,0 +1,154 @@
+"""What a run needs of memory and disk, from its configuration alone, beside what there is.
+
+    needs = needs_of_shape(config, training, 256, lambda net: parameter_groups(net, training))
+    check_memory(needs, training, "cuda")     # UsageError if it cannot fit; a note if it may not; else None
+
+Refused is what is certain not to fit: what every step holds at once (weights, gradients, the optimizer's memory, and of one row
+the logits with their gradient and a third of the other activations, as half precision and fused kernels keep less) beside all
+the memory and swap that is free. Whatever might fit is left to try: micro-batches are halved when memory runs out.
+"""
+
+import contextlib
+import copy
+import shutil
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.storage import format_size
+
+LEVERS = "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size), a smaller --block_size, or a machine with more"
+CGROUPS = {  # by their controllers in /proc/self/cgroup: folder, files of limit and use, and of the cache that gives way
+    "": ("", "memory.max", "memory.current", ("inactive_file", "active_file")),
+    "memory": (
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes, in float32. `fixed`: weights, gradients and the optimizer's memory, of one process; `activations`: an estimate for
+    a micro-batch; `checkpoint`: weights and the optimizer's memory, whole; `row`: what one row surely takes."""
+
+    weights: int
+    fixed: int
+    activations: int
+    checkpoint: int
+    row: int
+
+
+def estimate_needs(
+    config, groups: list[dict], training: TrainingArguments, block_size: int, shards: int = 1, frozen: int = 0
+) -> Needs:
+    """What a process needs for a model of `config` whose parameters stand in the optimizer's `groups`, but for `frozen` numbers.
+
+    Muon keeps one number beside a weight, AdamW two. Frozen weights have neither these nor a gradient, but are there twice
+    while they are saved with adapters merged in. Activations count what the backward pass reads again, per layer and
+    token: the inputs of its products, norms and activations; and at the end the logits with their softmax and gradient.
+    """
+    learned = sum(p.numel() for group in groups for p in group["params"]) * 4
+    weights = learned + 4 * frozen
+    memory = sum(p.numel() * (4 if group["muon"] else 8) for group in groups for p in group["params"])
+    heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    attention = 4 * heads + 4 * keys if config.qk_norm else 2 * heads + 2 * keys
+    layer = 4 * config.hidden_size + attention + (4 if config.mlp_type == "gated" else 2) * config.intermediate_size
+    layers = config.num_hidden_layers
+    kept = layers * config.hidden_size + layer if training.gradient_checkpointing else layers * layer
+    activations = 4 * training.per_device_train_batch_size * block_size * (kept + 3 * config.vocab_size)
+    row = 4 * block_size * (kept // 3 + (1 if training.torch_compile else 2) * config.vocab_size)
+    return Needs(weights, (2 * weights + memory) // shards, activations, weights + memory, row)
+
+
+def needs_of_shape(
+    config, training: TrainingArguments, block_size: int, groups_of: Callable[..., list[dict]], shards: int = 1
+) -> Needs:
+    """What a model of this shape needs, before there is one: of one layer, and as much more for each further one as a second.
+
+    `groups_of` sorts the parameters as the optimizer does. With adapters the weights are frozen; adapters are too small to count.
+    """
+    import torch
+
+    from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
+
+    counted = []
+    for layers in (1, 2):
+        shallow = copy.deepcopy(config)
+        shallow.num_hidden_layers = layers
+        try:
+            with torch.device("meta"):  # no memory is taken
+                net = TinyGPTForCausalLM(shallow)
+        except RuntimeError:  # more bytes than a number holds
+            raise UsageError(
+                "a matrix of this model alone takes more than 2**63 bytes", "a smaller model", LEVERS
+            ) from None
+        frozen = net.num_parameters() if training.lora_r else 0
+        groups = [] if frozen else groups_of(net)
+        counted.append(astuple(estimate_needs(shallow, groups, training, block_size, shards, frozen)))
+    more = config.num_hidden_layers - 1
+    return Needs(*(one + more * (two - one) for one, two in zip(*counted, strict=True)))
+
+
+def check_memory(needs: Needs, training: TrainingArguments, device: str, processes: int = 1) -> str | None:
+    """Refuse a run that surely cannot fit; say so of one that may not. `processes` share this machine's memory."""
+    free, swap = available_memory(device)
+    where = "GPU memory" if device == "cuda" else "memory and swap" if swap else "memory"
+    fixed, row = processes * needs.fixed, processes * needs.row
+    if fixed + row > free + swap:
+        together = f" in {processes} processes" if processes > 1 else ""
+        raise UsageError(
+            f"weights, gradients and optimizer take {format_size(fixed)}, and one row at least {format_size(row)}{together}",
+            f"at most {format_size(free + swap)}, the {where} that is free",
+            LEVERS,
+        )
+    likely = fixed + processes * needs.activations // training.per_device_train_batch_size
+    if likely <= free:
+        return None
+    taken = f"about {format_size(likely)} of memory are needed with one row per micro-batch"
+    return f"note: {taken}, {format_size(free)} are free: it may swap, or run out"
+
+
+def check_disk(needs: Needs, folder: Path, checkpoints: int) -> None:
+    """Refuse a run whose checkpoints, so many at a time, and the last and the best weights have no room on the disk."""
+    kept = (folder.glob(f"{place}*.safetensors") for place in ("", "best/", "checkpoint-*/"))
+    have = sum(path.stat().st_size for found in kept for path in found if path.is_file())
+    # with several, weights are replaced: the old ones go last
+    wanted = checkpoints * needs.checkpoint + (2 if checkpoints == 1 else 3) * needs.weights
+    room = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
+    if wanted - have > room:
+        raise UsageError(
+            f"the checkpoints take {format_size(wanted)}",
+            f"at most {format_size(room + have)}, which are free on the disk of {folder}",
+            "make space, choose another --output_dir, or a smaller --save_total_limit or model",
+        )
+
+
+def available_memory(device: str, root: Path = Path("/")) -> tuple[int, int]:
+    """Bytes a process can still take, and bytes of swap beside them: of the GPU, or of this machine within the limits of the
+    control groups it is in. The cache of files counts as free: it gives way."""
+    import psutil
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0], 0
+    free, swap = psutil.virtual_memory().available, psutil.swap_memory().free
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not on Linux
+        return free, swap
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        for mount, limit, used, caches in (CGROUPS[name] for name in CGROUPS if name in controllers.split(",")):
+            top = root / "sys/fs/cgroup" / mount
+            inner = top / path.strip("/")
+            for group in (place for place in (inner, *inner.parents) if place.is_relative_to(top)):
+                with contextlib.suppress(OSError, ValueError):  # not there, or without a limit ("max")
+                    fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                    cache = sum(int(fields.get(name, 0)) for name in caches)
+                    left = int((group / limit).read_text()) - int((group / used).read_text()) + cache
+                    free = min(free, max(left, 0))
+    return free, swap

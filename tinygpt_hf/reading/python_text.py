@@ -1,0 +1,145 @@
+"""Text that lives in Python, under a name: a Dataset, an IterableDataset, a DatasetDict, a list of texts or of conversations.
+
+    data = data_arguments(["one text", "another one"])
+    data.train_file                                     # ["python:list of 2 texts"], which holds the list
+
+Settings are words, in run.yaml too, so such a text travels as the word that names it. Everything else (checks, hashes, split,
+resume) goes the way of a dataset: sources.py.
+"""
+
+import os
+import sys
+from dataclasses import replace
+from typing import Any
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.settings.arguments import DataArguments
+
+PREFIX = "python:"
+TAKEN = "a Dataset, an IterableDataset, a DatasetDict, or a list of texts, conversations or rows"
+
+
+class PythonText(str):
+    """A name that holds what it names; `note`: what of it is not read, in words."""
+
+    rows: Any
+    note: str | None
+
+    def __new__(cls, rows, name: str, note: str | None = None):
+        self = super().__new__(cls, PREFIX + name)
+        self.rows, self.note = rows, note
+        return self
+
+    def __deepcopy__(self, memo) -> "PythonText":
+        return self
+
+    @property
+    def is_stream(self) -> bool:
+        """Is its end unknown?"""
+        return _is(self.rows, "IterableDataset")
+
+    def opened(self, streaming: bool) -> Any:
+        """What gives its rows, and can say where it is if it is `streaming`."""
+        if streaming and _is(self.rows, "Dataset"):
+            return self.rows.to_iterable_dataset()
+        if not self.is_stream:
+            return self.rows
+        reading = object.__new__(
+            type(self.rows)
+        )  # copy.copy would share the attributes, and with them where it was led to
+        vars(reading).update(vars(self.rows))
+        return reading
+
+
+def knows_its_place(part) -> bool:
+    """Can what gives rows be led back to where it is? Not where it shuffles: what is in the buffer is not in its state."""
+    if not hasattr(part, "state_dict"):
+        return False
+    inner = [each for value in vars(part).values() for each in (value if isinstance(value, list) else [value])]
+    parts = [
+        each for each in inner if type(each).__module__ == "datasets.iterable_dataset" and hasattr(each, "state_dict")
+    ]
+    return "BufferShuffled" not in type(part).__name__ and all(map(knows_its_place, parts))
+
+
+def row_of(entry, origin: str) -> dict:
+    """An entry of a list, or a row of a dataset, as a row."""
+    if isinstance(entry, str):
+        return {"text": entry}
+    if isinstance(entry, list):
+        return {"messages": entry}
+    if not isinstance(entry, dict):
+        raise UsageError(
+            f"{origin} is a {type(entry).__name__}", "a text, a conversation or a row as a dict", "convert it"
+        )
+    return entry
+
+
+def data_arguments(data) -> DataArguments:
+    """The settings of data that were given, or those of a text given alone; what lives in Python in them under a name."""
+    if data is None:
+        return DataArguments()
+    if not isinstance(data, DataArguments):
+        if isinstance(data, (list, tuple)) and data and all(isinstance(text, str) for text in data):
+            if os.path.lexists(data[0]):
+                wanted = "texts: names of files are settings"
+                raise UsageError(f"data[0] is the file {data[0]}", wanted, "try data=DataArguments(train_file=[...])")
+            data = [PythonText(list(data), f"list of {len(data)} texts")]
+        data = replace(DataArguments(), train_file=data)
+    parts = _splits(data.train_file)
+    train, validation = parts.get("train", data.train_file), data.validation_file or parts.get("validation", [])
+    sources = [
+        {**entry, "train_file": _named(entry["train_file"])} if _is_mix(entry) else entry
+        for entry in data.sources or ()
+    ]
+    data = replace(
+        data, train_file=_named(train, parts), validation_file=_named(validation), sources=sources or data.sources
+    )
+    streams = [*data.train_file, *(name for entry in sources if _is_mix(entry) for name in entry["train_file"])]
+    is_stream = any(isinstance(name, PythonText) and name.is_stream for name in streams)
+    return replace(data, streaming=True) if is_stream else data
+
+
+def _is_mix(entry) -> bool:
+    return isinstance(entry, dict) and "train_file" in entry
+
+
+def _is(value, *names: str) -> bool:
+    """Is it of one of these classes of `datasets`? What is there was imported by whoever made it."""
+    module = sys.modules.get("datasets")
+    return module is not None and isinstance(value, tuple(getattr(module, name) for name in names))
+
+
+def _splits(value) -> dict:
+    """The splits of a DatasetDict."""
+    if not _is(value, "DatasetDict", "IterableDatasetDict"):
+        return {}
+    if "train" not in value:
+        raise UsageError(f"the DatasetDict has the splits {', '.join(value)}", "train", "give one of them")
+    return dict(value)
+
+
+def _named(value, parts: dict | tuple = ()) -> list:
+    """What was given for a list of files: names as they are, a text that lives in Python as the one name of it."""
+    others = ", ".join(name for name in parts if name not in ("train", "validation"))
+    note = f"splits not read: {others}" if others else None
+    if isinstance(value, (list, tuple)) and len(value) == 1 and _is(value[0], "Dataset", "IterableDataset"):
+        (value,) = value
+    if _is(value, "Dataset"):
+        return [PythonText(value, f"Dataset of {len(value)} rows", note)]
+    if _is(value, "IterableDataset"):
+        return [PythonText(value, "IterableDataset", note)]
+    if isinstance(value, (str, os.PathLike)):
+        return [value]
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(f"the data is a {type(value).__name__}", TAKEN, "convert it")
+    are_names = not value or isinstance(value[0], (str, os.PathLike))
+    kinds = (str, os.PathLike) if are_names else (dict, list)
+    for number, entry in enumerate(value):
+        if not isinstance(entry, kinds):
+            found = f"the data is a list with a {type(entry).__name__} at {number}"
+            raise UsageError(found, TAKEN, "give one kind (data.sources mixes)")
+    if are_names:
+        return list(value)
+    kind = "conversations" if isinstance(value[0], list) else "rows"
+    return [PythonText(list(value), f"list of {len(value)} {kind}")]
