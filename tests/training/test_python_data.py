@@ -65,6 +65,21 @@ def test_a_list_given_alone_is_planned_trained_and_evaluated(tmp_path):
         assert f"python:list of {count} texts " in str(caught.value)
 
 
+def test_a_text_of_a_hundred_characters_trains_or_is_refused_with_numbers(tmp_path, capsys):
+    text = tmp_path / "t.txt"
+    text.write_text(TEXTS[0] + TEXTS[1][: 100 - len(TEXTS[0])])
+    training = TrainingArguments(output_dir=str(tmp_path / "run"), max_steps=2, **OPTIONS)
+    bytewise = TokenizerArguments(tokenizer_type="byte")
+    with pytest.raises(UsageError, match="training text has 96 tokens .expected at least 257 for one row"):
+        tinygpt_hf.train(MODEL, text, bytewise, training)
+    tinygpt_hf.train(MODEL, DataArguments(train_file=text, block_size=16), bytewise, training)
+    assert "None" not in capsys.readouterr().err
+    text.write_text("a")
+    training.overwrite = True
+    with pytest.raises(UsageError, match="all 1 characters of the text are held out"):
+        tinygpt_hf.train(MODEL, text, bytewise, training)
+
+
 def test_evaluate_takes_documents_and_counts_the_answers_of_conversations(tmp_path):
     train(tmp_path / "run", CHATS)
     found = tinygpt_hf.evaluate(tmp_path / "run", CHATS[:5])

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.distributed.tensor import DTensor
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 from tinygpt_hf.reading.decoding import TextFile
 from tinygpt_hf.tokenizing.encode import encode
 
@@ -29,6 +30,7 @@ IGNORED = -100
 UNBOUNDED = 1 << 62
 METRICS = ("perplexity", "bits_per_byte", "token_accuracy")
 LONGEST_WINDOW = 2048  # longer ones only on request: the logits of one window of a large vocabulary fill gigabytes
+ROWS = 256  # whose logits stay in a processor's cache
 MOST_LOGITS = 2**27  # per batch: half a gigabyte in float32
 
 
@@ -96,16 +98,30 @@ class MetricSums:
 def token_scores(model, input_ids, labels, position_ids=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (nats, predicted ids, labels), each (B, T) on the model's device; nats is float32, 0 where the label is -100.
 
-    The model is used in the mode it is in: call `model.eval()` first.
+    The model is used in the mode it is in: call `model.eval()` first. The logits of a TinyGPT, unless it is in shards, never
+    exist as a whole.
     """
     device = next(model.parameters()).device
     input_ids = torch.as_tensor(input_ids, dtype=torch.long, device=device)  # (B, T)
     labels = torch.as_tensor(labels, dtype=torch.long, device=device)  # (B, T)
     positions = {} if position_ids is None else {"position_ids": torch.as_tensor(position_ids, device=device)}
+    net = getattr(model, "module", model)
+    if isinstance(net, TinyGPTForCausalLM) and not isinstance(net.lm_head.weight, DTensor):
+        hidden = net.model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
+        parts = hidden.flatten(0, 1).split(ROWS), labels.flatten().split(ROWS)
+        nats, predicted = zip(*(_scores(net.lm_head(rows), few) for rows, few in zip(*parts, strict=True)), strict=True)
+        return torch.cat(nats).view_as(labels), torch.cat(predicted).view_as(labels), labels
     logits = model(input_ids=input_ids, use_cache=False, **positions).logits  # (B, T, V)
-    flat = logits.flatten(0, 1)  # (B * T, V)
-    nats = F.cross_entropy(flat.float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
-    return nats.view_as(labels), flat.argmax(-1).view_as(labels), labels
+    nats, predicted = _scores(logits.flatten(0, 1), labels.flatten())
+    return nats.view_as(labels), predicted.view_as(labels), labels
+
+
+def _scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return nats and predicted ids (N,) of logits (N, V)."""
+    logits = logits.float()
+    chosen = logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    # F.cross_entropy would write the log-probabilities of the whole vocabulary once more
+    return (logits.logsumexp(-1) - chosen).masked_fill(labels == IGNORED, 0.0), logits.argmax(-1)
 
 
 def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:

@@ -4,7 +4,7 @@
     check_memory(needs, training, "cuda")     # UsageError if it cannot fit; a note if it may not; else None
 
 Refused is what is certain not to fit: what every step holds at once (weights, gradients, the optimizer's memory, and of one row
-the logits with their gradient and a third of the other activations, as half precision and fused kernels keep less) beside all
+a third of the activations, as half precision and fused kernels keep less; when compiled, whole logits too) beside all
 the memory and swap that is free. Whatever might fit is left to try: micro-batches are halved when memory runs out.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import copy
 import shutil
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
@@ -50,19 +50,28 @@ def estimate_needs(
 
     Muon keeps one number beside a weight, AdamW two. Frozen weights have neither these nor a gradient, but are there twice
     while they are saved with adapters merged in. Activations count what the backward pass reads again, per layer and
-    token: the inputs of its products, norms and activations; and at the end the logits with their softmax and gradient.
+    token: the inputs of its products, norms and activations; and at the end the logits, with softmax and gradient where whole.
     """
     learned = sum(p.numel() for group in groups for p in group["params"]) * 4
     weights = learned + 4 * frozen
     memory = sum(p.numel() * (4 if group["muon"] else 8) for group in groups for p in group["params"])
+    activations, row = _activations(config, training, block_size)
+    return Needs(weights, (2 * weights + memory) // shards, activations, weights + memory, row)
+
+
+def _activations(config, training: TrainingArguments, block_size: int) -> tuple[int, int]:
+    """Estimate the bytes that a step keeps of a micro-batch, and at least of a row."""
     heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     attention = 4 * heads + 4 * keys if config.qk_norm else 2 * heads + 2 * keys
     layer = 4 * config.hidden_size + attention + (4 if config.mlp_type == "gated" else 2) * config.intermediate_size
-    layers = config.num_hidden_layers
+    layers, vocabulary = config.num_hidden_layers, config.vocab_size
     kept = layers * config.hidden_size + layer if training.gradient_checkpointing else layers * layer
-    activations = 4 * training.per_device_train_batch_size * block_size * (kept + 3 * config.vocab_size)
-    row = 4 * block_size * (kept // 3 + (1 if training.torch_compile else 2) * config.vocab_size)
-    return Needs(weights, (2 * weights + memory) // shards, activations, weights + memory, row)
+    tokens = training.per_device_train_batch_size * block_size
+    if training.torch_compile:
+        return 4 * tokens * (kept + 3 * vocabulary), 4 * block_size * (kept // 3 + vocabulary)
+    # in place of the logits, which never exist as a whole, a step keeps the gradients they give
+    head = tokens * config.hidden_size + vocabulary * config.hidden_size
+    return 4 * (tokens * kept + head), 4 * block_size * (kept // 3)
 
 
 def needs_of_shape(
@@ -91,7 +100,9 @@ def needs_of_shape(
         groups = [] if frozen else groups_of(net)
         counted.append(astuple(estimate_needs(shallow, groups, training, block_size, shards, frozen)))
     more = config.num_hidden_layers - 1
-    return Needs(*(one + more * (two - one) for one, two in zip(*counted, strict=True)))
+    needs = Needs(*(one + more * (two - one) for one, two in zip(*counted, strict=True)))
+    activations, row = _activations(config, training, block_size)
+    return replace(needs, activations=activations, row=row)
 
 
 def check_memory(needs: Needs, training: TrainingArguments, device: str, processes: int = 1) -> str | None:

@@ -79,6 +79,8 @@ def data_arguments(data) -> DataArguments:
     """The settings of data that were given, or those of a text given alone; what lives in Python in them under a name."""
     if data is None:
         return DataArguments()
+    if isinstance(data, (str, os.PathLike)):
+        return DataArguments(train_file=[os.fspath(data)])
     if not isinstance(data, DataArguments):
         if isinstance(data, (list, tuple)) and data and all(isinstance(text, str) for text in data):
             if os.path.lexists(data[0]):
@@ -87,21 +89,19 @@ def data_arguments(data) -> DataArguments:
             data = [PythonText(list(data), f"list of {len(data)} texts")]
         data = replace(DataArguments(), train_file=data)
     parts = _splits(data.train_file)
-    train, validation = parts.get("train", data.train_file), data.validation_file or parts.get("validation", [])
-    sources = [
-        {**entry, "train_file": _named(entry["train_file"])} if _is_mix(entry) else entry
-        for entry in data.sources or ()
-    ]
-    data = replace(
-        data, train_file=_named(train, parts), validation_file=_named(validation), sources=sources or data.sources
-    )
-    streams = [*data.train_file, *(name for entry in sources if _is_mix(entry) for name in entry["train_file"])]
-    is_stream = any(isinstance(name, PythonText) and name.is_stream for name in streams)
-    return replace(data, streaming=True) if is_stream else data
-
-
-def _is_mix(entry) -> bool:
-    return isinstance(entry, dict) and "train_file" in entry
+    train = _named(parts.get("train", data.train_file), parts)
+    validation = _named(data.validation_file or parts.get("validation", []))
+    mix = list(data.sources) if isinstance(data.sources, (list, tuple)) else []
+    for number, entry in enumerate(mix):
+        if isinstance(entry, dict) and "train_file" in entry:
+            mix[number] = {**entry, "train_file": _named(entry["train_file"])}
+            train = [*train, *mix[number]["train_file"]]
+    texts = [name for name in train if isinstance(name, PythonText)]
+    if not texts and not any(isinstance(name, PythonText) for name in validation):
+        return data
+    files = {"sources": mix} if mix else {"train_file": train}
+    streaming = data.streaming or any(text.is_stream for text in texts)
+    return replace(data, **files, validation_file=validation, streaming=streaming)
 
 
 def _is(value, *names: str) -> bool:

@@ -224,16 +224,18 @@ class Making:
             self.reporter.encoded(self.size, self.tokens)
 
 
+def check_length(tokens: int, block_size: int) -> None:
+    """Refuse a training text that fills no row."""
+    if tokens <= block_size:
+        wanted = f"at least {block_size + 1} for one row"
+        raise UsageError(f"the training text has {tokens} tokens", wanted, "use more text or a smaller --block_size")
+
+
 def check_parts(train: list[dict], validation: list[dict], data: DataArguments) -> None:
     """Refuse rows for training or validation, known by their manifests, that are too few to be of use."""
     count = lambda manifests, name: sum(manifest[name] for manifest in manifests)  # noqa: E731
-    needed, documents = data.block_size + 1, count(train, "num_documents")
-    if count(train, "num_tokens") < needed:
-        raise UsageError(
-            f"the training text has {count(train, 'num_tokens')} tokens",
-            f"at least {needed} for one row",
-            "use more text or a smaller --block_size",
-        )
+    check_length(count(train, "num_tokens"), data.block_size)
+    documents = count(train, "num_documents")
     held_out = count(validation, "num_tokens")
     if data.validation_file and held_out < 2:
         raise UsageError(f"the validation text has {held_out} tokens", "at least 2", "use more --validation_file")

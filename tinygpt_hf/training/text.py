@@ -3,7 +3,7 @@
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.bestfit import BestFitRows
-from tinygpt_hf.rows.build import Prepared, shown_rows
+from tinygpt_hf.rows.build import Prepared, check_length, shown_rows
 from tinygpt_hf.rows.preparation import (
     find_rows,
     find_tokenizer,
@@ -72,9 +72,4 @@ def check_rows(rows: Prepared, data: DataArguments) -> None:
     """Refuse rows that no training can be done with."""
     if rows.validation is None:
         raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one", "make them again")
-    if rows.train.num_tokens <= data.block_size:
-        raise UsageError(
-            f"the training text has {rows.train.num_tokens} tokens",
-            f"at least {data.block_size + 1} for one row",
-            "use more text or a smaller --block_size",
-        )
+    check_length(rows.train.num_tokens, data.block_size)
