@@ -303,13 +303,7 @@ BROKEN = {
     "holds nothing under messages": {"messages": None, "id": 7},
     "holds a float under completion": {"prompt": "q", "completion": 1.5},
     "message 1 has no text under `value`": {"conversations": [{"from": "human", "value": None}]},
-    "the row has `system`, `history`": {
-        "system": "Be brief.", "instruction": "Hi", "output": "Hello", "history": [["a", "b"]], "id": 7
-    },
-    "message 2 has `tool_calls`": {
-        "messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4", "tool_calls": [{"x": 1}]}]
-    },
-    "holds a string under messages": {"messages": '[{"role": "user", "content": "hi"}]'},
+    "holds a string under messages that is no conversation": {"messages": '[{"role": "user", "content": "hi"'},
 }  # fmt: skip
 
 
@@ -334,6 +328,72 @@ def test_broken_conversations_are_dropped_and_accounted_for(tmp_path):
     assert "line 2: message 2 has the role" in str(pytest.raises(UsageError, stored, path).value), "training refuses it"
     data = {"train_file": [str(path)], "validation_file": [str(path)]}
     assert "line 2: message 2" in error_of(tmp_path / "again", data), "as it would refuse this validation file"
+
+
+CALL = {"type": "function", "function": {"name": "mail", "arguments": {"to": "anna@example.org"}}}
+WHOLE = {
+    "messages": [
+        {"role": "user", "content": "Write to Anna."},
+        {"role": "assistant", "content": "", "reasoning_content": "She is anna@example.org.", "tool_calls": [CALL]},
+        {"role": "tool", "content": "sent"},
+        {"role": "assistant", "content": "Done.", "weight": 0},
+    ],
+    "tools": [{"type": "function", "function": {"name": "mail", "parameters": {"type": "object"}}}],
+}
+
+
+@pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
+def test_what_a_conversation_says_beside_its_text_is_kept_masked_and_told_apart(tmp_path, output_format):
+    answers = json.loads(json.dumps(WHOLE["messages"]).replace("anna@", "bob@"))
+    rows = [
+        WHOLE,
+        WHOLE,
+        {"messages": answers, "tools": WHOLE["tools"]},
+        {"messages": WHOLE["messages"]},
+        chat("a b", "c d"),
+    ]
+    facts = prepared(tmp_path / "out", rows, preset="chat", near_duplicates="off", output_format=output_format)
+    kept = stored(tmp_path / "out")
+    said = [{name: d[name] for name in ("messages", "tools") if name in d} for d in kept]
+    assert (
+        sorted(said, key=str) == sorted([rows[0], *rows[2:]], key=str)
+        and facts["dropped"]["exact_duplicate"]["documents"] == 1
+    )
+    assert '"turns"' in card_of(tmp_path / "out") or "turns-*" in card_of(tmp_path / "out")
+    prepared(
+        tmp_path / "masked", rows[:1], preset="chat", near_duplicates="off", output_format=output_format, mask=["email"]
+    )
+    (hidden,) = stored(tmp_path / "masked")
+    assert hidden["messages"] == json.loads(json.dumps(WHOLE["messages"]).replace("anna@example.org", "<email>"))
+
+
+def test_what_has_no_place_is_dropped_and_counted_by_field(tmp_path, tiny_tokenizer):
+    import copy
+
+    question, answer = chat("Who are you?", "A small model.")["messages"]
+    lost = {
+        "images": {"messages": [question, answer], "images": ["a.png"]},
+        "image_url": {"messages": [question | {"content": [{"type": "image_url"}]}, answer]},
+        "weight": {"messages": [question, answer | {"weight": 0.5}]},
+        "name": {"messages": [question | {"name": "Bob"}, answer]},
+        "tools": {"messages": [question, answer], "tools": "You may search."},
+    }
+    whole = {"messages": [question, answer | {"reasoning_content": "Who am I?"}]}
+    rows = [chat("Its name?", "It has none."), whole, *lost.values()]
+    facts = prepared(tmp_path / "out", rows, preset="chat", near_duplicates="off")
+    assert {rule: entry["documents"] for rule, entry in facts["dropped"].items()} == {
+        f"field {name}": 1 for name in lost
+    }
+    assert [row["rule"] for row in excluded(tmp_path / "out")] == [f"field {name}" for name in lost]
+    assert all(f"`{name}`" in row["reason"] for name, row in zip(lost, excluded(tmp_path / "out"), strict=True))
+    assert "- `field image_url`: 1 documents" in card_of(tmp_path / "out")
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>{% endfor %}"
+    bare.save_pretrained(tmp_path / "bare")
+    facts = prepared(
+        tmp_path / "again", rows[:2], preset="chat", near_duplicates="off", tokenizer_name=str(tmp_path / "bare")
+    )
+    assert facts["dropped"]["field reasoning_content"]["documents"] == 1 and facts["kept"]["documents"] == 1
 
 
 def test_rows_and_files_without_text_are_dropped_and_counted(tmp_path):

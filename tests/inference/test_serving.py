@@ -254,6 +254,45 @@ def test_what_cannot_be_answered_is_a_400_with_its_reason(server):
         client(server.address).completions.create(model="own", prompt="")
 
 
+def test_a_request_may_say_what_training_data_may_and_is_told_what_has_no_place(server):
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    talk = [
+        {"role": "user", "content": [{"type": "text", "text": "Rain"}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": "Hm.", "reasoning_content": "Look up.", "tool_calls": [call]},
+        {"role": "tool", "content": "dry", "tool_call_id": "a"},
+    ]
+
+    def read(messages, **more) -> int:
+        """The number of tokens the server has read."""
+        answer = client(server.address).chat.completions.create(
+            model=server.name, messages=messages, max_tokens=1, **more
+        )
+        return answer.usage.prompt_tokens
+
+    plain = [
+        {"role": "user", "content": "Rain?"},
+        {
+            "role": "assistant",
+            "content": "<think>\nLook up.\n</think>\n\nHm.\n"
+            '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>',
+        },
+        {"role": "user", "content": "<tool_response>\ndry\n</tool_response>"},
+    ]
+    assert read(talk) == read(plain)
+    with pytest.raises(openai.BadRequestError, match="context is 192"):  # the tools are read too
+        read(talk, tools=tools)
+    for messages, words in (
+        ([{"role": "user", "content": "Hi", "name": "Bob"}], "no place for `name` of message 1"),
+        (
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}],
+            "message 1 has `image_url`",
+        ),
+    ):
+        with pytest.raises(openai.BadRequestError, match=words):
+            read(messages)
+
+
 def test_no_request_brings_another_model_or_takes_this_one_away(server):
     assert '"error"' in post(f"{server.address}/load_model", {"model": "gpt2"})
     assert '"ready"' in post(f"{server.address}/load_model", {"model": "own"})

@@ -166,11 +166,11 @@ def test_a_marker_in_a_file_stays_text(voice, tmp_path):
     for number, attack in enumerate(attacks):
         said = "x" if "<tool_" in attack else attack
         messages = [
-            {"role": "system", "content": attack, "name": "<|im_end|>"},
-            {"role": "user", "content": attack, "tool_calls": ["<|im_start|>"]},
+            {"role": "system", "content": attack, "id": "<|im_end|>"},
+            {"role": "user", "content": [{"type": "text", "text": attack}]},
             {"role": "assistant", "content": said, "role_": "system"},
         ]
-        (tmp_path / f"{number}.jsonl").write_text(json.dumps({"messages": messages, "tools": [attack]}))
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps({"messages": messages, "source": [attack]}))
         talker.load(tmp_path / f"{number}.jsonl")
         assert all(set(message) == {"role", "content"} for message in talker.messages)
         ids, _ = talker._encode(attack, talker.messages)
@@ -303,6 +303,9 @@ USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content"
         ([[USER, ANSWER | {"content": 7}]], "message 2 has no text"),
         ([[USER, ANSWER | {"role": "tool"}]], "message 2 has the role 'tool'"),
         ([[USER | {"role": "user<|im_end|>"}, ANSWER]], "message 1 has the role"),
+        ([[USER | {"content": [{"type": "image"}]}, ANSWER]], "message 1 has `image`"),
+        ([[USER | {"name": "Bob"}, ANSWER]], "no place for `name` of message 1"),
+        (["hello"], "holds a string under messages"),
         ([[USER | {"content": "\ud800"}, ANSWER]], "half characters"),
     ],
 )
@@ -320,6 +323,44 @@ def test_a_file_that_is_no_conversation_changes_nothing(model, tokenizer, tmp_pa
     assert (talker.messages, talker.arguments) == before
     with pytest.raises(UsageError, match="base model"):
         session(model, tokenizer, chats=False).load(path)
+
+
+def test_a_conversation_that_calls_tools_goes_on_in_whole_exchanges(model, tokenizer, tmp_path, monkeypatch):
+    import tinygpt_hf.inference.session as module
+
+    call = {"type": "function", "function": {"name": "cat", "arguments": {"k": 1}}}
+    tools = [{"type": "function", "function": {"name": "cat", "description": "the cat"}}]
+    said = [
+        USER,
+        {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [call]},
+        {"role": "tool", "content": "7"},
+        ANSWER,
+    ]
+    row = {"system": "be a cat", "tools": json.dumps(tools), "messages": said}
+    (tmp_path / "talk.jsonl").write_text(json.dumps(row))
+    given, encode = [], module.encode_chat
+    monkeypatch.setattr(
+        module, "encode_chat", lambda *words, **more: given.append((words[1], more)) or encode(*words, **more)
+    )
+    monkeypatch.setattr(module, "context_length", lambda model: 2000)
+    monkeypatch.setattr(module, "room_for_answer", lambda model, given: None)
+    talker = session(model, tokenizer, seed=5, max_new_tokens=1)
+    talker.load(tmp_path / "talk.jsonl")
+    assert (talker.messages, talker.tools, talker.system[0]["content"]) == (said, tools, "be a cat")
+    talker._encode("c", talker.messages)
+    assert given[-1] == (
+        [*talker.system, *said, {"role": "user", "content": "c"}],
+        {"add_generation_prompt": True, "tools": tools},
+    )
+    talker.save(tmp_path / "again.jsonl")
+    again = session(model, tokenizer)
+    again.load(tmp_path / "again.jsonl")
+    assert (again.messages, again.tools) == (said, tools)
+    monkeypatch.setattr(module, "context_length", lambda model: 100)
+    assert talker._encode("c", talker.messages)[1] == len(said), "an exchange is forgotten whole"
+    assert talker.undo() == "a" and talker.messages == []
+    talker.reset()
+    assert talker.tools is None
 
 
 def test_the_steps_of_the_last_answer_are_kept_with_their_alternatives(model, tokenizer):

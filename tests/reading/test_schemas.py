@@ -18,6 +18,7 @@ from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 ASK, SAY = {"role": "user", "content": "What is 2?\r\n"}, {"role": "assistant", "content": " A number."}
 SYSTEM = {"role": "system", "content": "Be kind."}
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
 SHAPES = {
     "messages": ({"messages": [ASK, SAY]}, [ASK, SAY]),
     "sharegpt": (
@@ -74,13 +75,13 @@ HARMLESS = {  # columns that say nothing, or nothing that a conversation lacks
     "id": "7", "source": "web", "score": 0.5, "name": "pirates", "input": "", "question_id": 0, "label": 0, "loss": 2.3,
     "system": "", "system_prompt": None, "history": [], "tools": "[]", "tool_calls": None, "functions": [{"name": None}],
     "reasoning_content": " ", "images": [], "chat_template_kwargs": {"enable_thinking": False, "custom_instructions": ""},
-    "weight": 1.0, "train": True, "kto_tag": True,
+    "weight": 1.0, "train": True, "kto_tag": True, "mask": "User",
+    "documents": [], "chosen": "", "rejected": None,
 }  # fmt: skip
 MEANINGFUL = {
-    "system": "Talk like a pirate.", "system_prompt": "Be brief.", "history": [["I am Bob", "Hello Bob"]],
-    "tools": '[{"name": "add"}]', "tool_calls": [{"function": {"name": "add"}}], "functions": [{"name": "add"}],
-    "reasoning_content": "two and two", "images": ["a.png"], "chat_template_kwargs": {"enable_thinking": True},
-    "weight": 0, "train": False, "kto_tag": False,
+    "tool_calls": [{"function": {"name": "add"}}], "reasoning_content": "two and two", "documents": [{"text": "t"}],
+    "images": ["a.png"], "chat_template_kwargs": {"enable_thinking": True}, "chosen": "a", "rejected": [ASK, SAY],
+    "weight": 0, "train": False, "kto_tag": False, "mask": "gpt",
 }  # fmt: skip
 TALKS = ("messages", "sharegpt", "prompt", "instruction")
 
@@ -111,19 +112,20 @@ def test_a_column_that_would_be_lost_is_named_and_an_empty_one_passes(tmp_path, 
         write_rows(tmp_path / f"t{ending}", [row | harmless, row | harmless | {name: MEANINGFUL[name]}])
         with pytest.raises(UsageError) as caught:
             list(file_documents(path))
-        assert str(caught.value).startswith(f"{path}, {place}: the row has `{name}` (expected only role")
+        assert str(caught.value).startswith(f"{path}, {place}: the row has `{name}` (expected fields that docs/data.md")
 
 
 @pytest.mark.parametrize(
     ("more", "fields"),
     [
-        ({"tool_calls": [{"function": {"name": "add"}}]}, "`tool_calls`"),
-        ({"reasoning_content": "hm", "thinking": "hm"}, "`reasoning_content`, `thinking`"),
-        ({"name": "Bob", "weight": 0}, "`name`, `weight`"),
-        ({"weight": 0.5}, "`weight`"),
-        ({"train": False}, "`train`"),
-        ({"loss": False}, "`loss`"),
-        ({"training": False, "images": ["a.png"]}, "`images`, `training`"),
+        ({"reasoning_content": "hm", "thinking": "ha"}, "`thinking`"),
+        ({"reasoning": {"effort": "low"}}, "`reasoning`"),
+        ({"tool_calls": [CALL], "function_call": CALL["function"]}, "`function_call`"),
+        ({"refusal": "No.", "weight": 0.5}, "`refusal`, `weight`"),
+        ({"train": "no"}, "`train`"),
+        ({"weight": 1, "train": False}, "`weight`, `train`"),
+        ({"training": False, "images": ["a.png"]}, "`images`"),
+        ({"mask": True, "train_detail": [{"begin_offset": 0}], "tools": [CALL]}, "`tools`, `train_detail`, `mask`"),
         (
             {"tool_calls": [], "name": None, "reasoning_content": "", "images": [], "id": 7, "tools": [{"name": None}]},
             None,
@@ -142,14 +144,14 @@ def test_what_a_turn_says_beside_its_text_is_named(shape, more, fields):
     number = 1 if "completion" in row else 2
     broken = row_document(row, None, "x", keep_broken=True)
     assert broken["broken"] == f"message {number} has {fields}"
-    with pytest.raises(UsageError, match=f"^x: message {number} has {fields} .expected only role and content"):
+    with pytest.raises(UsageError, match=f"^x: message {number} has {fields} .expected fields that"):
         row_document(row, None, "x")
 
 
 def test_a_mark_that_says_what_is_done_anyway_is_no_loss():
     for ask, fine in (({"train": False}, True), ({"weight": 0}, True), ({"weight": 1}, True), ({"loss": True}, False)):
         found = row_document({"messages": [ASK | ask, SAY]}, None, "x", keep_broken=True)
-        assert ("broken" not in found) == fine
+        assert found.get("messages") == ([ASK, SAY] if fine else None) and ("rule" in found) != fine
     assert "broken" in row_document({"prompt": "a", "completion": "b", "label": False}, None, "x", keep_broken=True)
 
 
@@ -171,8 +173,7 @@ def test_the_columns_beside_a_plain_text_are_nobodys_loss(tmp_path):
 def test_a_column_named_by_hand_loses_nothing_either(tmp_path, ending):
     row = {"talk": [ASK, SAY], "system": "Be kind."}
     path = write_rows(tmp_path / f"t{ending}", [row])
-    with pytest.raises(UsageError, match="the row has `system`"):
-        list(file_documents(path, Reading("talk")))
+    assert [document["messages"] for document in file_documents(path, Reading("talk"))] == [[SYSTEM, ASK, SAY]]
 
 
 WRITTEN = [
@@ -180,27 +181,41 @@ WRITTEN = [
     str([ASK, SAY]),
     json.dumps(json.dumps([ASK, SAY])),
     f"array([{ASK},\n       {SAY}], dtype=object)",
-    '[{"from": "human", "value": "q"}',
+    f"[{ASK}\n {SAY}]",
 ]
 
 
 @pytest.mark.parametrize("text", WRITTEN)
-def test_a_conversation_written_as_a_string_is_no_text(tmp_path, text):
+def test_a_conversation_may_be_written_as_a_string(tmp_path, text):
     for column, chosen in (
         ("messages", None), ("conversations", None), ("messages", "messages"), ("talk", "talk"),
     ):  # fmt: skip
         for name in ("t.csv", "t.parquet"):
             path = write_rows(tmp_path / name, [{column: text}])
-            with pytest.raises(UsageError) as caught:
-                list(file_documents(path, Reading(chosen)))
-            assert str(caught.value).startswith(f"{path}, row 0 holds a string under {column} (expected a conversation")
-    with pytest.raises(UsageError, match="^x holds a string under prompt"):
-        row_document({"prompt": text, "completion": "b"}, None, "x")
-    kept = row_document({"messages": text}, None, "x", keep_broken=True)
-    assert kept["broken"] == "holds a string under messages" and json.loads(kept["text"]) == {"messages": text}
+            assert [document["messages"] for document in file_documents(path, Reading(chosen))] == [[ASK, SAY]]
+    assert row_document({"prompt": str([ASK]), "completion": json.dumps([SAY])}, None, "x")["messages"] == [ASK, SAY]
     for column in ("text", "content"):  # a file of JSON is text like any other
         for chosen in (None, column):
             assert row_document({column: text}, chosen, "x")["text"] == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"from": "human", "value": "q"}',
+        "[{'role': 'user', 'content': open('x')}]",
+        '["a"]',
+        "[" * 10**5,
+        '{"role": "user"}',
+        "",
+    ],
+)
+def test_a_string_that_is_no_conversation_is_refused_in_its_column(text):
+    with pytest.raises(UsageError, match="^x holds a string under messages that is no conversation"):
+        row_document({"messages": text}, None, "x")
+    kept = row_document({"messages": text}, None, "x", keep_broken=True)
+    assert kept["broken"] == "holds a string under messages that is no conversation"
+    assert json.loads(kept["text"]) == {"messages": text}
 
 
 def test_plain_text_in_a_column_of_conversations_must_be_asked_for():
@@ -223,7 +238,7 @@ def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
         found = row_document({"messages": nested(depth)}, None, "here", keep_broken=True)
         assert found["broken"] == "message 1 has no text under `content`" and found["text"]
         found = row_document({"messages": [ASK, SAY], "history": nested(depth) + ["x"]}, None, "here", keep_broken=True)
-        assert found["broken"] == "the row has `history`" and found["text"]
+        assert found["broken"] == "the row has `history`" and found["rule"] == "field history" and found["text"]
     for role in (nested(10**4), "x" * 10**6):
         with pytest.raises(UsageError) as caught:
             row_document({"messages": [{"role": role, "content": "x"}]}, None, "here")
@@ -244,6 +259,30 @@ def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
         ({"conversations": [{"from": "human", "value": 3}]}, "message 1 has no text under `value`"),
         ({"conversations": [{"from": ["human"], "value": "x"}]}, "message 1 has the role ['human']"),
         ({"conversations": [{"from": "human", "value": "x"}, {"from": "tool", "value": "x"}]}, "has the role 'tool'"),
+        ({"messages": [ASK, {"role": "assistant", "content": None}]}, "message 2 has no text under `content`"),
+        ({"messages": [ASK, {"role": "assistant", "content": "", "tool_calls": []}]}, "message 2 is empty"),
+        (
+            {"messages": [ASK, {"role": "assistant", "tool_calls": "add(2)"}]},
+            "message 2 has a call of a tool without a name",
+        ),
+        (
+            {
+                "messages": [
+                    ASK,
+                    {"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "x"}}]},
+                ]
+            },
+            "message 2 calls `f` with arguments that are no object",
+        ),
+        ({"messages": [ASK, SAY], "tools": "You may search."}, "here has `tools` that are no list of JSON schemas"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, SAY]},
+            "message 1 has `image_url`",
+        ),
+        ({"messages": [SYSTEM, ASK, SAY], "system": "Be rude."}, "here: the row has `system` (expected fields"),
+        ({"messages": [ASK, SAY], "history": [["a", "b"]]}, "here: the row has `history`"),
+        ({"instruction": "a", "output": "b", "history": [["a"]]}, "here: the row has `history`"),
+        ({"prompt": "a", "completion": "b", "context": "c", "input": "d"}, "here: the row has `context`, `input`"),
         ({"conversations": 3}, "holds a int under conversations"),
         ({"prompt": "q", "completion": "\ud800"}, "half of a surrogate pair"),
     ],
@@ -330,7 +369,8 @@ def test_a_template_that_refuses_a_row_names_it(tmp_path, bytewise):
 
     strict = copy.deepcopy(bytewise)
     strict.chat_template = (
-        "{{ raise_exception('no systems') if messages[0]['role'] == 'system' }}{{ messages[0]['content'] }}"
+        "{{ raise_exception('no systems') if messages[0]['role'] == 'system' }}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
     )
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps(talk("a", "b")) + "\n" + json.dumps({"messages": [SYSTEM, ASK, SAY]}) + "\n")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import split as corpus
+from tinygpt_hf.reading.formats import row_document
 
 DOCUMENTS = [{"text": f"document number {k}"} for k in range(4000)]
 CHATS = [{"messages": [{"role": "user", "content": f"question {k}"}]} for k in range(4000)]
@@ -47,8 +48,10 @@ def test_where_a_document_comes_from_does_not_matter():
     assert corpus.content_hash({"text": "x", "origin": "a"}) == corpus.content_hash({"text": "x", "origin": "b"})
     assert corpus.content_hash({"text": "x"}) != corpus.content_hash({"text": "y"})
     said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
-    more = [{**message, "id": 3, "name": None} for message in said]  # what nobody reads
-    assert corpus.content_hash({"messages": said}) == corpus.content_hash({"messages": more})
+    more = row_document(
+        {"messages": [{**message, "id": 3, "name": None} for message in said]}, None, "x"
+    )  # what nobody reads
+    assert corpus.content_hash({"messages": said}) == corpus.content_hash(more)
     assert corpus.content_hash({"messages": said}) != corpus.content_hash({"messages": said[:1]})
     assert corpus.content_hash({"text": "x"}, "weight") != corpus.content_hash({"text": "x"}, "validation")
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tinygpt_hf.errors import RunError, UsageError
-from tinygpt_hf.reading.schemas import check_messages
+from tinygpt_hf.reading.turns import check_messages
 from tinygpt_hf.tokenizing.process_map import ordered_map
 
 

@@ -137,7 +137,7 @@ def test_what_the_sandbox_hides_is_nothing(tokenizer):
         "self.__dict__",
     ):  # fmt: skip
         tokenizer.chat_template = "{{ " + words + " }}{{ messages[0].content }}"
-        assert chat_pieces(tokenizer, TALK) == [("Be kind.", False, True)], words
+        assert chat_pieces(tokenizer, TALK[:1]) == [("Be kind.", False, True)], words
 
 
 def test_a_template_that_changes_what_was_said_is_refused(tokenizer):

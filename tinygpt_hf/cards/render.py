@@ -152,7 +152,11 @@ def _held_out(run: Run) -> dict[str, Any]:
 
 def corpus_card(facts: dict) -> str:
     """Make the card of a prepared corpus from the facts of its corpus.json."""
-    kinds = [kind for kind in ("text", "messages") if any(name.startswith(f"data/{kind}-") for name in facts["files"])]
+    kinds = [
+        kind
+        for kind in ("text", "messages", "turns")
+        if any(name.startswith(f"data/{kind}-") for name in facts["files"])
+    ]
     paths = {"default" if len(kinds) == 1 else kind: f"data/{kind}-*" for kind in kinds}
     if any(name.startswith("excluded/") for name in facts["files"]):
         paths["excluded"] = "excluded/*"

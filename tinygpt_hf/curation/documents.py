@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinygpt_hf.curation.deduplication import Signatures, paragraph_hashes, shingles_of, text_hash
-from tinygpt_hf.curation.filters import Rejection, TextStats, apply_rules, contents, normalize
+from tinygpt_hf.curation.filters import Rejection, TextStats, apply_rules, normalize
+from tinygpt_hf.reading.turns import document_texts, message_texts
 from tinygpt_hf.settings.corpus import CorpusArguments
 from tinygpt_hf.tokenizing.process_map import ordered_map
 
@@ -62,7 +63,8 @@ class Cleaner:
         """Return a document that stays, with what tells it from others."""
         cleaned = Cleaned(document, copies, _size(document), changes)
         cleaned.characters, cleaned.length = stats.characters, len(stats.text)
-        turns = [(message["role"], message["content"]) for message in document.get("messages", [])]
+        turns: list = [(message["role"], *message_texts(message)) for message in document.get("messages", [])]
+        turns += document.get("tools", [])
         cleaned.key = text_hash(json.dumps(turns or stats.text))
         if self._settings.languages:
             cleaned.language = next(iter(stats.languages))
@@ -86,7 +88,7 @@ def _batches(weighted: Iterable[tuple[dict, int]]) -> Iterator[list[tuple[dict, 
     batch, size = [], 0
     for document, copies in weighted:
         batch.append((document, copies))
-        size += sum(map(len, contents(document)))
+        size += sum(map(len, document_texts(document)))
         if len(batch) == BATCH_DOCUMENTS or size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
@@ -95,4 +97,4 @@ def _batches(weighted: Iterable[tuple[dict, int]]) -> Iterator[list[tuple[dict, 
 
 
 def _size(document: dict) -> int:
-    return sum(len(text.encode()) for text in contents(document))
+    return sum(len(text.encode()) for text in document_texts(document))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from tinygpt_hf.curation.language import language_scores
 from tinygpt_hf.curation.pii import find_personal_data, mask_personal_data
 from tinygpt_hf.reading.formats import BLANK_LINES
+from tinygpt_hf.reading.turns import document_texts
 from tinygpt_hf.settings.corpus import CorpusArguments
 
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # category Cc but tab, line feed, carriage return
@@ -52,7 +53,7 @@ class TextStats:
     @classmethod
     def of(cls, document: dict) -> "TextStats":
         """Take a document; a conversation counts as its messages one below the other."""
-        return cls("\n".join(contents(document)), "messages" in document)
+        return cls("\n".join(document_texts(document)), "messages" in document)
 
     @functools.cached_property
     def words(self) -> list[str]:
@@ -101,11 +102,6 @@ def script_of(character: str) -> str | None:
     return "Han" if first == "Cjk" else "Other" if first in NO_SCRIPT else first
 
 
-def contents(document: dict) -> list[str]:
-    """List the texts of a document: its text, or those of its messages."""
-    return [document["text"]] if "text" in document else [message["content"] for message in document["messages"]]
-
-
 def normalize(document: dict, settings: CorpusArguments) -> tuple[dict, Counter]:
     """Return the document after the steps that change text, and how often each changed a text or met personal data."""
     counts: Counter = Counter()
@@ -121,10 +117,17 @@ def normalize(document: dict, settings: CorpusArguments) -> tuple[dict, Counter]
         counts.update(f"personal_{kind}" for _, _, kind in matches)
         return mask_personal_data(text, settings.mask, matches)
 
-    if "text" in document:
-        return {**document, "text": change(document["text"])}, counts
-    messages = [{**message, "content": change(message["content"])} for message in document["messages"]]
-    return {**document, "messages": messages}, counts
+    said = {name: _changed(document[name], change) for name in ("text", "messages", "tools") if name in document}
+    return document | said, counts
+
+
+def _changed(value, change: Callable[[str], str]):
+    """Return a value with `change` applied to every text in it; names of fields and roles have nothing to change."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_changed(part, change) for part in value]
+    return {name: _changed(part, change) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def apply_rules(stats: TextStats, settings: CorpusArguments) -> Rejection | None:

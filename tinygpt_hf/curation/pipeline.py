@@ -18,7 +18,7 @@ from tinygpt_hf import storage
 from tinygpt_hf.cards.render import corpus_card
 from tinygpt_hf.curation.deduplication import NearDuplicates, check_datasketch
 from tinygpt_hf.curation.documents import Cleaned, Cleaner, clean_documents
-from tinygpt_hf.curation.filters import Rejection, TextStats, contents, normalize
+from tinygpt_hf.curation.filters import Rejection, TextStats, normalize
 from tinygpt_hf.curation.language import check_languages
 from tinygpt_hf.curation.shards import CorpusFiles, Draft
 from tinygpt_hf.curation.statistics import Facts, unknown_characters
@@ -26,10 +26,11 @@ from tinygpt_hf.errors import UsageError, redacted
 from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.discovery import CORPUS, FORMAT
 from tinygpt_hf.reading.split import FEW_DOCUMENTS, content_hash, is_held_out, repetitions
+from tinygpt_hf.reading.turns import document_texts
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.corpus import CorpusArguments
-from tinygpt_hf.tokenizing.chat_template import encode_texts
+from tinygpt_hf.tokenizing.chat_template import encode_texts, unplaced
 from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
 
 TOKENIZED_AT_ONCE = 256  # documents
@@ -65,7 +66,7 @@ def prepare_corpus(
         with contextlib.closing(Deduplicator(settings, scratch, data.validation_split_percentage)) as deduplicator:
             if data.validation_file:
                 deduplicator.hold_out(sources.documents(validation))
-            documents = clean_documents(_weighted(origins, facts), settings, data.num_proc)
+            documents = clean_documents(_weighted(origins, facts, tokenizer), settings, data.num_proc)
             for number, cleaned in enumerate(documents):
                 rejection = cleaned.rejection or deduplicator.compare(cleaned)
                 if rejection:
@@ -110,7 +111,7 @@ def _checked(data: DataArguments, corpus: CorpusArguments) -> CorpusArguments:
     return settings
 
 
-def _weighted(origins: list[sources.Source], facts: Facts) -> Iterator[tuple[dict, int]]:
+def _weighted(origins: list[sources.Source], facts: Facts, tokenizer) -> Iterator[tuple[dict, int]]:
     """Yield (document, copies its source's weight asks for) and count what is read.
 
     What is rejected here travels with the others, so that all stand in `excluded` in their order.
@@ -123,6 +124,8 @@ def _weighted(origins: list[sources.Source], facts: Facts) -> Iterator[tuple[dic
                 document["rejection"] = Rejection("weight", "left out by its source's weight")
             elif "broken" in document:
                 document["rejection"] = Rejection(document["rule"], document["broken"])
+            elif "messages" in document and (lost := unplaced(document, tokenizer)):
+                document["rejection"] = Rejection(lost.rule, lost.problem)
             facts.count_read(document)
             yield document, copies
 
@@ -238,7 +241,7 @@ class Output:
     def _count_tokens(self) -> list[int]:
         if self._tokenizer is None:
             return [0] * len(self._pending)
-        texts = [contents(cleaned.document) for cleaned in self._pending]
+        texts = [document_texts(cleaned.document) for cleaned in self._pending]
         ids = iter(encode_texts(self._tokenizer, [text for part in texts for text in part]))
         return [sum(len(next(ids)) for _ in part) for part in texts]
 

@@ -1,6 +1,7 @@
 """Write a prepared corpus: shards of parquet or jsonl under data/ and excluded/; corpus.json says what it is.
 
-O/data/text-00000.parquet         columns text, origin (conversations: messages-00000.parquet, columns messages, origin)
+O/data/text-00000.parquet         columns text, origin (conversations: messages-00000.parquet, columns messages, origin;
+                                  with tools, reasoning or marks: turns-00000.parquet, columns messages, tools, origin)
 O/excluded/excluded-00000.parquet columns text, origin, rule, reason; text is null if a document was merely not chosen
 O/corpus.json, O/README.md        facts and card
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 from tinygpt_hf import storage
 from tinygpt_hf.curation.filters import Rejection
 from tinygpt_hf.reading.discovery import DATA
+from tinygpt_hf.reading.turns import as_json
 
 EXCLUDED = "excluded"
 NOT_CHOSEN = ("weight", "sample")  # rules that say nothing against a document
@@ -22,7 +24,7 @@ class Shards:
     """Write rows of one schema to numbered files of about `shard_bytes` of text each."""
 
     def __init__(self, folder: Path, name: str, columns: dict[str, str], file_format: str, shard_bytes: int):
-        """Take `columns` as name -> `text` or `messages`."""
+        """Take `columns` as name -> `text`, `messages`, or `more`: messages that hold more than role and content."""
         self._folder, self._name, self._columns, self._format = folder, name, columns, file_format
         self._shard_bytes, self._number = shard_bytes, 0
         self._rows: list[dict] = []
@@ -66,8 +68,13 @@ class Shards:
     def _schema(self):
         import pyarrow
 
-        message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
-        kinds = {"text": pyarrow.string(), "messages": pyarrow.list_(message)}
+        plain, number = [("role", pyarrow.string()), ("content", pyarrow.string())], [("weight", pyarrow.int8())]
+        more = [(name, pyarrow.string()) for name in ("reasoning_content", "tool_calls", "name", "tool_call_id")]
+        kinds = {
+            "text": pyarrow.string(),
+            "messages": pyarrow.list_(pyarrow.struct(plain)),
+            "more": pyarrow.list_(pyarrow.struct([*plain, *more, *number])),
+        }
         return pyarrow.schema([(name, kinds[kind]) for name, kind in self._columns.items()])
 
     def _close_shard(self) -> None:
@@ -85,6 +92,7 @@ class CorpusFiles:
 
     def __init__(self, folder: Path, file_format: str, shard_bytes: int):
         columns = {kind: {kind: kind, "origin": "text"} for kind in ("text", "messages")}
+        columns["turns"] = {"messages": "more", "tools": "text", "origin": "text"}
         self._kept = {
             kind: Shards(folder / DATA, kind, names, file_format, shard_bytes) for kind, names in columns.items()
         }
@@ -92,11 +100,17 @@ class CorpusFiles:
         self._excluded = Shards(folder / EXCLUDED, EXCLUDED, reasons, file_format, shard_bytes)
 
     def keep(self, document: dict, size: int) -> None:
-        self._kept["text" if "text" in document else "messages"].write(document, size)
+        kind = "text" if "text" in document else "messages"
+        if "tools" in document or any(len(message) > 2 for message in document.get("messages", ())):
+            # what differs from row to row is written as JSON, as which it is read again
+            kind, document = "turns", {**document, "messages": [_flat(message) for message in document["messages"]]}
+            document |= {"tools": as_json(document["tools"])} if "tools" in document else {}
+        self._kept[kind].write(document, size)
 
     def exclude(self, document: dict, rejection: Rejection) -> None:
         """Write a dropped document and why; the text of one that was merely not chosen is not copied."""
-        text = document["text"] if "text" in document else json.dumps(document["messages"], ensure_ascii=False)
+        said = {name: document[name] for name in ("messages", "tools") if name in document}
+        text = document["text"] if "text" in document else as_json(said if "tools" in said else said["messages"])
         text = None if rejection.rule in NOT_CHOSEN else text
         row = {"text": text, "origin": document["origin"], **rejection._asdict()}
         self._excluded.write(row, len(text or "") + 100)
@@ -104,6 +118,10 @@ class CorpusFiles:
     def close(self) -> None:
         for shards in (*self._kept.values(), self._excluded):
             shards.close()
+
+
+def _flat(message: dict) -> dict:
+    return message | ({"tool_calls": as_json(message["tool_calls"])} if "tool_calls" in message else {})
 
 
 class Draft:

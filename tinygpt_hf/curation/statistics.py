@@ -5,8 +5,9 @@ import re
 from collections import Counter
 
 from tinygpt_hf.curation.documents import Cleaned
-from tinygpt_hf.curation.filters import contents, script_of
+from tinygpt_hf.curation.filters import script_of
 from tinygpt_hf.errors import redacted
+from tinygpt_hf.reading.turns import document_texts
 
 SHOWN = 5  # of the longest and the strangest documents
 UNKNOWN_SHOWN = 40  # of the characters outside the tokenizer
@@ -35,7 +36,7 @@ class Facts:
 
     def count_read(self, document: dict) -> None:
         self.read += 1
-        self.read_bytes += sum(len(text.encode()) for text in contents(document))
+        self.read_bytes += sum(len(text.encode()) for text in document_texts(document))
         self.replaced += document.get("replaced", 0)
 
     def count_dropped(self, rule: str, size: int) -> None:

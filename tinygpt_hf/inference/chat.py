@@ -20,9 +20,10 @@ from typing import TextIO
 
 from tinygpt_hf.errors import RunError, UsageError, printable, redacted
 from tinygpt_hf.inference.generation import FINISH, Step, check_prompt, context_length, read_sampling, step_table
-from tinygpt_hf.inference.session import SETTABLE, Session, knows_turns
+from tinygpt_hf.inference.session import SETTABLE, Session, exchanges, knows_turns
 from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.reading.turns import message_texts
 from tinygpt_hf.settings.inference import ChatArguments
 
 HELP = """\
@@ -207,7 +208,7 @@ class Conversation:
         else:
             self._note("context: each line alone; a base model is given nothing of what was said before")
         for message in [*session.system, *session.messages]:
-            self._note(f"{message['role']}: {message['content']}")
+            self._note(f"{message['role']}: " + "\n".join(filter(None, message_texts(message))))
 
     def _top(self, rest: str) -> None:
         steps = list(enumerate(self.session.steps, 1))
@@ -243,7 +244,7 @@ class Conversation:
     def _load(self, rest: str) -> None:
         path = self._file("/load", rest)
         self.session.load(path)
-        turns = len(self.session.messages) // 2
+        turns = len(exchanges(self.session.messages))
         self._note(f"[{path}: {turns} {'turn' if turns == 1 else 'turns'}; /show shows them]")
 
     def _file(self, command: str, rest: str) -> Path:
@@ -252,7 +253,7 @@ class Conversation:
         return Path(os.path.expanduser(rest))  # where there is no such user, ~user stays and is no folder
 
     def _out_of_reach(self) -> str:
-        turns = self.session.forgotten // 2
+        turns = len(exchanges(self.session.messages[: self.session.forgotten]))
         return f"the oldest {turns} {'turn' if turns == 1 else 'turns'} no longer reach the model"
 
     def _read(self) -> str | None:

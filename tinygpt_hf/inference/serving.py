@@ -26,7 +26,9 @@ from tinygpt_hf.inference.generation import Sampling, context_length, generate_s
 from tinygpt_hf.inference.session import knows_turns
 from tinygpt_hf.inference.text_stream import StopStrings
 from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.reading.turns import read_tools, read_turns
 from tinygpt_hf.settings.inference import ServeArguments
+from tinygpt_hf.tokenizing.chat_template import chat_pieces
 
 SAMPLED = tuple(field.name for field in fields(Sampling))
 # Of a generation config; whatever names anything else is left to the library's own loop.
@@ -67,6 +69,7 @@ def serve(
         name = arguments.model if not Path(arguments.model).is_dir() else str(Path(arguments.model))
         library = Unstarted(non_blocking=True, log_level="critical")
         pin(library._model_manager, name, within_bounds(model, tokenizer), tokenizer)
+        keep_conversations_whole(library, tokenizer)
         manager = request_manager()
         library._generation_state.get_manager = lambda *_, **__: manager
         for handler in (library._chat_handler, library._completion_handler):
@@ -161,6 +164,26 @@ def pin(manager, name: str, model, tokenizer) -> None:
     manager.force_model = name
     manager.load_model_and_processor = load
     manager.get_gen_models = lambda: [entry]
+
+
+def keep_conversations_whole(library, tokenizer) -> None:
+    """Read a request's messages as training data is read, and refuse what the chat template has no place for.
+
+    The library drops reasoning, names, pictures, and the content of a message that calls tools.
+    """
+    render = tokenizer.apply_chat_template
+
+    def rendered(messages, tools=None, **options):
+        tools = read_tools(tools, "tools", "the request") if tools else None
+        chat_pieces(tokenizer, messages, add_generation_prompt=True, tools=tools)
+        return render(messages, tools=tools, **options)
+
+    def read(messages, modality):
+        return read_turns([{"role": message["role"], **message} for message in messages], "the request")
+
+    tokenizer.apply_chat_template = rendered
+    for handler in (library._chat_handler, library._response_handler):
+        handler.get_processor_inputs_from_messages = read
 
 
 def stop_strings(settings) -> list[str]:
@@ -265,7 +288,7 @@ def answer_with_reasons(app) -> None:
         body = {"error": {"message": reason, "type": "invalid_request_error"}}
         return JSONResponse(body, status_code=getattr(error, "status_code", 400))
 
-    for kind in (HTTPException, ValueError, KeyError, TypeError, TemplateError):
+    for kind in (HTTPException, UsageError, ValueError, KeyError, TypeError, TemplateError):
         app.add_exception_handler(kind, refuse)
 
 

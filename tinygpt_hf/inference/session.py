@@ -12,6 +12,7 @@ brings in a file, can never become a control token or a role.
 
 import contextlib
 import difflib
+import itertools
 import json
 import os
 import secrets
@@ -31,7 +32,8 @@ from tinygpt_hf.inference.generation import (
     read_sampling,
     room_for_answer,
 )
-from tinygpt_hf.reading.schemas import check_messages
+from tinygpt_hf.reading.schemas import row_content
+from tinygpt_hf.reading.turns import document_texts, message_texts
 from tinygpt_hf.settings.inference import ChatArguments
 from tinygpt_hf.settings.parsing import convert
 from tinygpt_hf.tokenizing.chat_template import check_template, encode_chat
@@ -72,7 +74,8 @@ class Session:
 
     def reset(self) -> None:
         """Forget everything said. Under a fixed seed the same messages then get the same answers again."""
-        self.messages: list[dict[str, str]] = []  # all turns; user and assistant alternate
+        self.messages: list[dict] = []  # all turns; a user's begins each exchange, an assistant's ends it
+        self.tools: list[dict] | None = None  # of a conversation that was loaded
         self.steps: list[Step] = []
         self.forgotten = 0  # so many of the oldest messages no longer reach the model
         self.dropped = 0  # turns the last question cost
@@ -91,13 +94,15 @@ class Session:
     def retry(self) -> Generator[Step]:
         """Another answer to the last question, by other random numbers; it takes the place of the first."""
         self._check_begun()
-        return self._answer(self.messages[-2]["content"], self.messages[:-2])
+        begin = exchanges(self.messages)[-1]
+        return self._answer(self.messages[begin]["content"], self.messages[:begin])
 
     def undo(self) -> str:
         """Take back the last question and its answer; returns the question."""
         self._check_begun()
-        question = self.messages[-2]["content"]
-        self.messages, self.steps = self.messages[:-2], []
+        begin = exchanges(self.messages)[-1]
+        question = self.messages[begin]["content"]
+        self.messages, self.steps = self.messages[:begin], []
         self.forgotten = 0  # there may be room for older turns again
         return question
 
@@ -128,22 +133,28 @@ class Session:
         """How many tokens of the context the conversation takes before the next question."""
         if not self.chats or not self.messages:
             return 0
-        return len(encode_chat(self.tokenizer, [*self.system, *self.messages[self.forgotten :]])[0])
+        return len(encode_chat(self.tokenizer, [*self.system, *self.messages[self.forgotten :]], tools=self.tools)[0])
 
     def save(self, path: Path) -> None:
         """Write the conversation as JSON lines of training data. An existing file is left alone.
 
         A question that got no word for an answer is left out: there is nothing to learn in it.
         """
-        pairs = zip(self.messages[::2], self.messages[1::2], strict=True)
-        told = [pair for pair in pairs if all(message["content"].strip() for message in pair)]
+        begins = [*exchanges(self.messages), len(self.messages)]
+        pairs = [self.messages[begin:end] for begin, end in itertools.pairwise(begins)]
+        told = [
+            pair
+            for pair in pairs
+            if all(any(map(str.strip, message_texts(message))) for message in (pair[0], pair[-1]))
+        ]
         if not told:
             raise UsageError("nothing has been said yet", "a conversation", "talk first")
         if path.exists() or not path.absolute().parent.is_dir():
             what = "exists already" if path.exists() else "lies in a folder that does not exist"
             raise UsageError(f"{path} {what}", "a new file", "choose another name")
         if self.chats:
-            lines = [{"messages": self.system + [message for pair in told for message in pair]}]
+            tools = {"tools": self.tools} if self.tools else {}
+            lines: list[dict] = [{"messages": self.system + [message for pair in told for message in pair]} | tools]
         else:
             lines = [{"text": question["content"] + answer["content"]} for question, answer in told]
         storage.write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -154,14 +165,15 @@ class Session:
         Under the same seed the next answer is the one it would have had there.
         """
         self._check_chats("a conversation to go on with")
-        messages = _read_conversation(path)
-        system = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
-        if len(messages) % 2 or not messages:
+        document = _read_conversation(path)
+        messages, tools = document["messages"], document.get("tools")
+        if messages[-1]["role"] != "assistant":
             raise UsageError(f"the last message in {path} has no answer", "whole turns", "remove it")
-        encode_chat(self.tokenizer, ([{"role": "system", "content": system}] if system else []) + messages)
+        encode_chat(self.tokenizer, messages, tools=tools)
+        system = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
         self.arguments = replace(self.arguments, system=system)
         self.reset()
-        self.messages, self._answers = messages, len(messages) // 2
+        self.messages, self.tools, self._answers = messages, tools, len(exchanges(messages))
 
     def _check_begun(self) -> None:
         if not self.messages:
@@ -195,16 +207,16 @@ class Session:
         forgotten = self.forgotten
         while True:
             turns = [*self.system, *before[forgotten:], {"role": "user", "content": text}]
-            ids, _ = encode_chat(self.tokenizer, turns, add_generation_prompt=True)
+            ids, _ = encode_chat(self.tokenizer, turns, add_generation_prompt=True, tools=self.tools)
             if context is None or len(ids) + room <= context or forgotten >= len(before):
                 break
-            forgotten += 2
+            forgotten = next((k for k in exchanges(before) if k > forgotten), len(before))
         room_for_answer(self.model, len(ids))
         return ids, forgotten
 
     def _answer(self, text: str, before: list[dict]) -> Generator[Step]:
         ids, forgotten = self._encode(text, before)
-        self.dropped, self.forgotten = (forgotten - self.forgotten) // 2, forgotten
+        self.dropped, self.forgotten = len(exchanges(before[self.forgotten : forgotten])), forgotten
         return self._steps(text, ids, before)
 
     def _steps(self, text: str, ids: list[int], before: list[dict]) -> Generator[Step]:
@@ -237,8 +249,13 @@ class Session:
                 self._answers += 1
 
 
-def _read_conversation(path: Path) -> list[dict[str, str]]:
-    """The messages of the one conversation in a file, their roles and texts and nothing else, checked."""
+def exchanges(messages: list[dict]) -> list[int]:
+    """Return where each exchange of a conversation begins: with what the user says."""
+    return [k for k, message in enumerate(messages) if message["role"] == "user"]
+
+
+def _read_conversation(path: Path) -> dict:
+    """Return the one conversation in a file as a document, read as `--train_file` reads it."""
     wanted = "a conversation as /save writes it"
     try:
         if not path.is_file():
@@ -255,10 +272,13 @@ def _read_conversation(path: Path) -> list[dict[str, str]]:
     if len(found) != 1 or not isinstance(found[0], dict) or "messages" not in found[0]:
         seen = f"{path} holds {len(found)} lines" if len(found) != 1 else f"{path} holds no messages"
         raise UsageError(seen, wanted, "keep one line with one conversation")
-    check_messages(found[0]["messages"], str(path))
-    messages = [{"role": message["role"], "content": message["content"]} for message in found[0]["messages"]]
     try:
-        "".join(message["content"] for message in messages).encode()
+        document = row_content(found[0], None, str(path))
+        "".join(document_texts(document)).encode()
     except UnicodeEncodeError:
         raise UsageError(f"{path} holds half characters (\\ud800 to \\udfff)", wanted, "remove them") from None
-    return messages
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply", wanted, "name a file that /save wrote") from None
+    if "messages" not in document:
+        raise UsageError(f"{path} holds no messages", wanted, "keep one line with one conversation")
+    return document

@@ -22,6 +22,7 @@ from tinygpt_hf.reading.formats import long_text
 from tinygpt_hf.reading.reporter import SILENT, Reporter
 from tinygpt_hf.reading.sample import EvenSample
 from tinygpt_hf.reading.sources import Source
+from tinygpt_hf.reading.turns import document_texts, message_texts
 from tinygpt_hf.settings.arguments import DataArguments
 
 HELD_OUT_BYTES = 1_000_000  # of held-out text that a tokenizer is measured on
@@ -217,4 +218,5 @@ class _Opening:
 def _as_texts(document: dict, tell: bool = True) -> Iterator[str]:
     if "text" in document:
         return pieces_of(document["text"], tell)
-    return iter(["\n".join(f"{message['role']}\n{message['content']}" for message in document["messages"])])
+    said = [text for message in document["messages"] for text in (message["role"], *message_texts(message))]
+    return iter(["\n".join([*said, *document_texts({**document, "messages": []})])])

@@ -22,8 +22,9 @@ from tinygpt_hf.reading import decoding
 from tinygpt_hf.reading.decoding import ARCHIVES, LongText, TextFile, first_words, read_errors
 from tinygpt_hf.reading.json_list import JsonList, one_of_each
 from tinygpt_hf.reading.reporter import SILENT, Reporter
-from tinygpt_hf.reading.schemas import COLUMNS, MEANINGFUL, MEDIA, BrokenRow, row_content
+from tinygpt_hf.reading.schemas import COLUMNS, MEANINGFUL, row_content
 from tinygpt_hf.reading.tables import csv_rows, parquet_rows
+from tinygpt_hf.reading.turns import MEDIA, BrokenRow, document_texts
 
 TABLES = {".csv", ".tsv", ".parquet"}
 LINES = {".jsonl", ".ndjson", ".json"}
@@ -127,7 +128,7 @@ def row_document(
         if isinstance(row.get(name), bytes):
             row = {**row, name: source.decode(row[name], f"{origin}, {name}")}
     try:
-        content = row_content(row, text_column, origin)
+        document = row_content(row, text_column, origin)
     except RecursionError:
         raise UsageError(f"{origin} is nested too deeply", "text or messages", "fix or remove it") from None
     except BrokenRow as error:
@@ -137,11 +138,9 @@ def row_document(
         shown = {*COLUMNS, *MEANINGFUL, text_column} - {*MEDIA}
         read = {name: value for name, value in row.items() if name in shown}
         return {"text": _as_json(read), "origin": origin, "broken": fault, "rule": error.rule}
-    texts = [content] if isinstance(content, str) else [message["content"] for message in content]
-    if not all(map(is_utf8, texts)):
+    if not all(map(is_utf8, document_texts(document))):
         raise UsageError(f"{origin} holds half of a surrogate pair", "text", r"remove \ud800 to \udfff in it")
-    document = {"text" if isinstance(content, str) else "messages": content, "origin": origin}
-    return {**document, "replaced": source.replaced} if source.replaced else document
+    return {**document, "origin": origin} | ({"replaced": source.replaced} if source.replaced else {})
 
 
 def _as_json(row: dict) -> str:

@@ -3,58 +3,50 @@
 | columns                                          | read as                                               |
 |---|---|
 | messages: [{role, content}, ...]                 | that conversation                                     |
-| conversations: [{from, value}, ...]              | ShareGPT: human is user, gpt is assistant, and system |
+| conversations: [{from, value}, ...]              | ShareGPT: human is user, gpt is assistant, and so on  |
 | prompt, completion: texts, or lists of messages  | a question and its answer                             |
-| instruction, output, and perhaps input   | a question (the input below it) and its answer        |
+| instruction, output, and perhaps input, history  | a question (the input below it) and its answer        |
 | text, else content                               | that text                                             |
 
 The first that is complete wins; a column that is null is not there. `--text_column` names one column and leaves no choice.
 
-A field beside the turns or in one of them that has a meaning and is not read here (a `system` column, `tool_calls`, a `weight` of
-0) makes the row a `BrokenConversation` that names the field: it is refused, or dropped and counted, but not lost. So does a
-conversation stored as a string. An empty field means nothing and passes.
+What stands beside the turns becomes part of the conversation (turns.py); what has a meaning and no place in one is refused by name.
 """
 
-import math
 import re
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.turns import (
+    CALLS,
+    MEDIA,
+    THOUGHTS,
+    TOOLS,
+    BrokenConversation,
+    BrokenRow,
+    check_messages,
+    has_meaning,
+    lost_fields,
+    parsed,
+    read_tools,
+    read_turns,
+)  # fmt: skip
 
-SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 CONVERSATIONS = (("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "output"))
 SHAPES = (*CONVERSATIONS, ("text",), ("content",))
 COLUMNS = tuple(dict.fromkeys([*(name for names in SHAPES for name in names), "input"]))  # all that may be read
-
-# What has a meaning and would be lost, by the names of OpenAI, Anthropic, ShareGPT, Alpaca, TRL, Axolotl and LLaMA-Factory.
-TOOLS = ("tools", "functions", "tool_calls", "function_call")
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-MEDIA = ("image", "images", "audio", "audios", "video", "videos")
-BESIDE_TURNS = ("system", "system_prompt", "history", *TOOLS, *THOUGHTS, "documents", "chat_template_kwargs", *MEDIA)
-IN_TURNS = frozenset((*TOOLS, "tool_call_id", *THOUGHTS, "name", "train_detail", *MEDIA))
-# Marks of what is trained on: lost if they differ from what is done, which is to train on answers.
-MARKS = frozenset(("weight", "train", "training", "loss"))
+SYSTEMS = ("system", "system_prompt")
+# What has a meaning and no place in a conversation, by the names of OpenAI, TRL, Axolotl and LLaMA-Factory
+UNREAD = (*CALLS, *THOUGHTS, "documents", "chat_template_kwargs", "chosen", "rejected", *MEDIA)
 ROW_MARKS = ("weight", "train", "kto_tag", "label")  # the last: of a prompt and its completion only
-MEANINGFUL = (*BESIDE_TURNS, *ROW_MARKS)  # columns to read beside a conversation
-EMPTY = ("", "[]", "{}", "null", "none", "nan")  # in a table of text
+# columns to read beside a conversation
+MEANINGFUL = (*SYSTEMS, "history", *TOOLS, *UNREAD, *ROW_MARKS, "mask", "context")
 # A list as JSON or Python writes it, perhaps quoted twice: any, and one of turns
 WRITTEN = re.compile(r"""[\s"']*(array\()?[\[{][\s\[{]*\\?["']""")
 WRITTEN_TURNS = re.compile(r"""[\s"']*(array\()?\[\s*\{\s*\\?["'](role|content|from|value)\\?["']\s*:""")
 
 
-class BrokenRow(UsageError):
-    """Report a row that holds nothing where text is expected: prepare-corpus drops it under `rule`, and counts it."""
-
-    rule = "no_text"
-
-
-class BrokenConversation(BrokenRow):
-    """Report a row with the columns of a conversation that holds none: turns out of order, an empty one, no text."""
-
-    rule = "conversation"
-
-
-def row_content(row: dict, text_column: str | None, origin: str) -> str | list[dict]:
-    """Return the text or the checked messages of a row; raise with `origin` if it has neither.
+def row_content(row: dict, text_column: str | None, origin: str) -> dict:
+    """Return what a row holds as a document: its `text`, or its checked `messages` and perhaps `tools`.
 
     A row that has the columns of a conversation and holds none raises a `BrokenConversation`.
     """
@@ -76,73 +68,28 @@ def row_content(row: dict, text_column: str | None, origin: str) -> str | list[d
     if len(names) == 1:
         value = row[names[0]]
         if isinstance(value, str):
-            _check_text(value, names[0], origin, is_chosen=text_column is not None)
-            return value
+            if not _is_written(value, names[0], text_column is not None):
+                return {"text": value}
+            value = _written_turns(value, names[0], origin)
         if not isinstance(value, list):
             raise _no_text(value, names[0], origin, BrokenConversation if names in CONVERSATIONS else UsageError)
-    _check_columns(row, names, origin)
-    messages = _turns(row[names[0]], origin) if len(names) == 1 else _exchange(row, *names, origin)
-    check_messages(messages, origin)
-    return messages
-
-
-def check_messages(messages, where: str) -> None:
-    """Refuse what is no conversation: roles user/assistant in turn after an optional system message, contents text."""
-    if fault := _message_fault(messages):
-        raise BrokenConversation(
-            f"{where}: {fault}",
-            '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}',
-            "fix the line or remove it",
-        )
-
-
-def _message_fault(messages) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return "is no list of messages"
-    due = "user"
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            return f"message {number} has no text under `content`"
-        if message.get("role") == "system" and number == 1:
-            continue
-        if message.get("role") != due:
-            return f"message {number} has the role {message.get('role')!r:.60} where {due!r} is due"
-        if not message["content"].strip():
-            return f"message {number} is empty"
-        due = "assistant" if due == "user" else "user"
-    return None
-
-
-def _check_text(text: str, name: str, origin: str, is_chosen: bool) -> None:
-    """Refuse a string in a column of conversations; in a column chosen by name, only one that looks like turns."""
-    if (name,) in CONVERSATIONS:
-        refused = not is_chosen or WRITTEN.match(text)
+        messages = read_turns(value, origin)
     else:
-        refused = is_chosen and (name,) not in SHAPES and WRITTEN_TURNS.match(text)
-    if refused:
-        raise _written(name, origin)
-
-
-def _check_columns(row: dict, names: tuple[str, ...], origin: str) -> None:
-    """Refuse a conversation with columns beside it that would be lost."""
-    lost = [name for name in BESIDE_TURNS if name not in names and _has_meaning(row.get(name))]
-    if _has_meaning(weight := row.get("weight")) and str(weight) not in ("1", "1.0"):
-        lost.append("weight")
-    marks = ROW_MARKS if names == ("prompt", "completion") else ROW_MARKS[:-1]
-    lost += [name for name in marks if str(row.get(name)).lower() == "false"]
-    if lost:
-        raise _lost(origin, "the row", lost)
+        messages = _exchange(row, *names, origin)
+    document = _with_columns(row, names, messages, origin)
+    check_messages(document["messages"], origin)
+    return document
 
 
 def _exchange(row: dict, question: str, answer: str, origin: str) -> list[dict]:
     """Make messages of two columns, each a text or a list of messages; an `input` goes below its instruction."""
-    if question == "prompt" and isinstance(row[question], str) and WRITTEN_TURNS.match(row[question]):
-        raise _written(question, origin)
     messages: list[dict] = []
     for name, role in ((question, "user"), (answer, "assistant")):
         value = row[name]
+        if isinstance(value, str) and WRITTEN_TURNS.match(value):
+            value = _written_turns(value, name, origin)
         if isinstance(value, list):
-            messages += _turns(value, origin)
+            messages += read_turns(value, origin)
             continue
         if not isinstance(value, str):
             raise _no_text(value, name, origin)
@@ -153,75 +100,65 @@ def _exchange(row: dict, question: str, answer: str, origin: str) -> list[dict]:
     if extra is not None and not isinstance(extra, str):
         raise _no_text(extra, "input", origin)
     if extra and extra.strip():
-        if isinstance(row[question], list):
-            raise _lost(origin, "the row", ["input"])
+        if messages[0]["role"] != "user" or isinstance(row[question], list):
+            raise lost_fields(f"{origin}: the row", ["input"])
         messages[0]["content"] += f"\n\n{extra}"
     return messages
 
 
-def _turns(value: list, origin: str) -> list[dict]:
-    """Turn ShareGPT's turns into messages; messages stay as they are. A turn of which more would be lost is refused."""
-    for number, turn in enumerate(value, 1):
-        if isinstance(turn, dict) and len(turn) > 2:
-            lost = [name for name in turn if name in IN_TURNS and _has_meaning(turn[name])]
-            lost += [name for name in turn if name in MARKS and not _is_redundant(name, turn)]
-            if lost:
-                raise _lost(origin, f"message {number}", lost)
-    if not all(isinstance(turn, dict) and "from" in turn and "role" not in turn for turn in value):
-        return value
-    for number, turn in enumerate(value, 1):
-        if not isinstance(turn.get("value"), str):
-            raise BrokenConversation(
-                f"{origin}: message {number} has no text under `value`", "text", "fix or remove it"
-            )
-    return [{"role": _speaker(turn), "content": turn["value"]} for turn in value]
+def _with_columns(row: dict, names: tuple[str, ...], messages: list[dict], origin: str) -> dict:
+    """Return a conversation with what stands beside its turns: earlier turns, the system prompt, tools."""
+    is_exchange, given = len(names) == 2, {n: row[n] for n in MEANINGFUL if n not in names and has_meaning(row.get(n))}
+    lost = [name for name in UNREAD if name in given]
+    lost += [] if str(given.get("weight", 1)) in ("1", "1.0") else ["weight"]
+    lost += [n for n in ROW_MARKS[: None if names[0] == "prompt" else -1] if str(row.get(n)).lower() == "false"]
+    lost += [] if str(given.get("mask", "user")).lower() in ("user", "human") else ["mask"]  # NeMo: who is not learned
+    more = ("context", "input")[: 2 if names[0] == "prompt" else 1]
+    lost += [name for name in more if is_exchange and has_meaning(row.get(name))]
+    if "history" in given:
+        pairs = parsed(row["history"]) if isinstance(row["history"], str) else row["history"]
+        if is_exchange and _is_history(pairs):
+            said = [text for pair in pairs for text in pair]
+            messages = [
+                {"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(said)
+            ] + messages
+        else:
+            lost.append("history")
+    for name in SYSTEMS:
+        if name in given:
+            (system,) = read_turns([{"role": "system", "content": row[name]}], f"{origin}: `{name}`")
+            if messages and messages[0].get("role") != "system":
+                messages = [system, *messages]
+            elif messages and messages[0]["content"].strip() != system["content"].strip():
+                lost.append(name)
+    tools = [name for name in TOOLS if name in given]
+    if lost := lost + tools[1:]:
+        raise lost_fields(f"{origin}: the row", lost)
+    return {"messages": messages} | ({"tools": read_tools(row[tools[0]], tools[0], origin)} if tools else {})
 
 
-def _has_meaning(value) -> bool:
-    """Tell whether anything would be lost with this value: not if it is empty, or all of its parts are."""
-    if isinstance(value, str):
-        return value.strip().lower() not in EMPTY
-    if isinstance(value, (list, dict)):
-        try:
-            return any(map(_has_meaning, value.values() if isinstance(value, dict) else value))
-        except RecursionError:
-            return True
-    if isinstance(value, float):
-        return not math.isnan(value)  # how a table says nothing
-    return value is not None and value is not False
+def _is_history(value) -> bool:
+    is_pair = lambda pair: isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(t, str) for t in pair)  # noqa: E731
+    return isinstance(value, list) and all(map(is_pair, value))
 
 
-def _is_redundant(mark: str, turn: dict) -> bool:
-    """Tell whether a mark says what is done anyway: answers are trained on with weight 1, the rest is not."""
-    value = turn[mark]
-    if value is None:
-        return True
-    if _speaker(turn) == "assistant" or mark == "weight" and value == 1:
-        return value == 1
-    return value == 0
+def _is_written(text: str, name: str, is_chosen: bool) -> bool:
+    """Tell whether a string should hold turns: in a column of conversations; in one chosen by name only if it looks so."""
+    if (name,) in CONVERSATIONS:
+        return not is_chosen or bool(WRITTEN.match(text))
+    return is_chosen and (name,) not in SHAPES and bool(WRITTEN_TURNS.match(text))
 
 
-def _speaker(turn: dict):
-    """Return the role of a turn, by the name messages or ShareGPT give it."""
-    speaker = turn.get("role", turn.get("from"))
-    return SPEAKERS.get(speaker, speaker) if isinstance(speaker, str) else speaker
-
-
-def _written(name: str, origin: str) -> UsageError:
-    return BrokenConversation(
-        f"{origin} holds a string under {name}",
-        "a conversation, as a list of messages",
-        "store it as a list, in .jsonl or .parquet (plain text: name its column with --text_column)",
-    )
-
-
-def _lost(origin: str, where: str, names: list[str]) -> UsageError:
-    fields = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
-    return BrokenConversation(
-        f"{origin}: {where} has {fields}",
-        "only role and content in each turn: nothing else would be read",
-        "write it into the turns (a system prompt is the first message) or remove it; prepare-corpus drops and counts such rows",
-    )
+def _written_turns(text: str, name: str, origin: str) -> list:
+    """Return the turns that a string holds."""
+    value = parsed(text) if WRITTEN.match(text) else None
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise BrokenConversation(
+            f"{origin} holds a string under {name} that is no conversation",
+            "a list of messages, or one written as JSON or Python",
+            "fix the row (plain text: name its column with --text_column)",
+        )
+    return value
 
 
 def _no_text(value, name: str, origin: str, kind: type[UsageError] = BrokenConversation) -> UsageError:

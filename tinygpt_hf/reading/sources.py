@@ -24,6 +24,7 @@ from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_
 from tinygpt_hf.reading.formats import Reading, file_documents, row_document
 from tinygpt_hf.reading.python_text import PREFIX, PythonText, knows_its_place, row_of
 from tinygpt_hf.reading.reporter import SILENT, Reporter, retried
+from tinygpt_hf.reading.tables import without_nulls
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
 
@@ -340,7 +341,7 @@ def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, ope
 
     while (row := retried(next_row, WAITS, judge, reporter.rest)) is not None:
         origin = f"{name}, row {number}"
-        row = row_of(row, origin)
+        row = without_nulls(row_of(row, origin))
         yield row_document(row, how.text_column, origin, how.keep_broken, how.encoding_errors) | place
         number, place = number + 1, {}
 

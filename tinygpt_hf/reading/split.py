@@ -15,12 +15,12 @@ FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tai
 
 
 def content_hash(document: dict, salt: str = "") -> float:
-    """A number in [0, 1) that depends on the content of the document only: its text, or the role and content of its messages."""
+    """A number in [0, 1) that depends on the content of the document only: its text, or its messages and tools."""
     content = document.get("text")
     if isinstance(content, LongText):
         return content.hash(salt)
     if content is None:
-        said = [{name: message[name] for name in ("content", "role")} for message in document["messages"]]
+        said = [document["messages"], document["tools"]] if "tools" in document else document["messages"]
         content = json.dumps(said, sort_keys=True, default=str)
     digest = salted_hash(salt)
     digest.update(content.encode())

@@ -14,7 +14,8 @@ from pathlib import Path
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import decoding
 from tinygpt_hf.reading.decoding import TextFile, first_words
-from tinygpt_hf.reading.schemas import COLUMNS, CONVERSATIONS, MEANINGFUL, MEDIA, SHAPES
+from tinygpt_hf.reading.schemas import COLUMNS, CONVERSATIONS, MEANINGFUL, SHAPES
+from tinygpt_hf.reading.turns import MEDIA
 
 LOOKED_AT = 1 << 20  # characters that say how a table is written
 DELIMITERS = (",", ";", "\t", "|")
@@ -137,13 +138,13 @@ def parquet_rows(source: TextFile, text_column: str | None, document_of: Callabl
         names = table.schema_arrow.names
         _refuse_twins(path, names, text_column)
         columns = [name for name in ([text_column] if text_column else COLUMNS) if name in names] or names
-        chosen = text_column in names and pyarrow.types.is_nested(table.schema_arrow.field(text_column).type)
+        chosen = text_column in names and (text_column,) not in SHAPES  # it may hold turns, as a list or as a string
         if chosen or any(set(shape) <= set(columns) for shape in CONVERSATIONS):
             columns += [name for name in MEANINGFUL if name in names and name not in columns]
         few = not set(MEDIA).isdisjoint(columns)  # pictures are large
         for batch in table.iter_batches(batch_size=8 if few else 256, columns=columns):
             for row in batch.to_pylist():
-                yield document_of(row, f"{path}, row {count}")
+                yield document_of(without_nulls(row), f"{path}, row {count}")
                 count += 1
             position = size * count // max(table.metadata.num_rows, 1)
             if not source.is_packed:
@@ -155,3 +156,16 @@ def parquet_rows(source: TextFile, text_column: str | None, document_of: Callabl
             "a .parquet file",
             "check the file",
         ) from error
+
+
+def without_nulls(row: dict) -> dict:
+    """Return a row of an Arrow table without the nulls inside its values: they stand for fields that other rows have."""
+    return {name: _without_nulls(value) if isinstance(value, (list, dict)) else value for name, value in row.items()}
+
+
+def _without_nulls(value):
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return value

@@ -11,6 +11,7 @@ from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.decoding import LongText
 from tinygpt_hf.reading.reporter import Reporter
+from tinygpt_hf.reading.turns import document_texts
 from tinygpt_hf.tokenizing.encode import cut_long
 
 BATCH_CHARACTERS = 1 << 20  # per call of the tokenizer, or per message to a process
@@ -125,8 +126,7 @@ def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:
     for item in items:
         batch.append(item)
         document = item[1]
-        texts = [document["text"]] if "text" in document else [m["content"] for m in document["messages"]]
-        characters += sum(map(len, texts)) + 64
+        characters += sum(map(len, document_texts(document))) + 64
         if characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0

@@ -1,7 +1,7 @@
 """Encode conversations: special tokens, the one chat template, and which tokens are trained on.
 
-Text a person wrote can never become a control token. A template is rendered with a marker in place of each content; its own
-pieces are encoded with special tokens, the contents without:
+Text a person wrote can never become a control token. Pieces a template writes are encoded with special tokens, what was typed
+without:
 
     <|im_start|>user\\n  Hi <|im_end|>  <|im_end|>\\n       the middle one was typed: it is encoded as plain characters
 
@@ -9,39 +9,65 @@ pieces are encoded with special tokens, the contents without:
 """
 
 import contextlib
-import itertools
-import re
-import secrets
+import hashlib
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.tokenizing.template_sandbox import RefusedError, invalid_template, render
+from tinygpt_hf.reading.turns import as_json
+from tinygpt_hf.tokenizing.rendering import NoPlaceError, Rendering, is_learned, is_link, says_more, without_marks
+from tinygpt_hf.tokenizing.template_sandbox import RefusedError, render
 
 END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)
-_MARK = re.compile("\x02([0-9a-f]{16}):([0-9]{1,9})\x03")  # what a template gets in place of a content
-MOST_COPIES = 8  # how often a template may write a message: some repeat the first question
-
-# ChatML; what stands between the generation marks is what the assistant learns to say.
+# What a model is told of its tools, before and behind their schemas: the words that Qwen's and Hermes' models know.
+TOOLS_BEGIN = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+TOOLS_END = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call>"
+    ' XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
+# ChatML, with Qwen's form of tools and reasoning; what stands between the generation marks is what the assistant learns to say.
 CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{%- if message['role'] == 'assistant' -%}"
-    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}"
-    "{%- else -%}"
-    "{{ message['content'] + '<|im_end|>\\n' }}"
+    "{%- macro text(content) -%}{%- if content is string -%}{{ content }}{%- else -%}{%- for part in content or [] -%}"
+    "{{ part.text if part.type == 'text' else raise_exception('no place for a part of the type ' ~ part.type) }}"
+    "{%- endfor -%}{%- endif -%}{%- endmacro -%}"
+    "{%- if tools -%}"
+    "{{ '<|im_start|>system\\n' + (text(messages[0].content) + '\\n\\n' if messages[0].role == 'system' else '') }}"
+    "{{ '" + TOOLS_BEGIN.replace("\n", "\\n") + "' }}{%- for tool in tools -%}{{ '\\n' + tool | tojson }}{%- endfor -%}"
+    "{{ '" + TOOLS_END.replace("\n", "\\n") + "<|im_end|>\\n' }}"
     "{%- endif -%}"
-    "{%- endfor -%}"
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'assistant' -%}{{ '<|im_start|>assistant\\n' }}{% generation %}"
+    "{{ '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' if message.reasoning_content else '' }}"
+    "{{ text(message.content) }}"
+    "{%- for call in message.tool_calls or [] -%}{%- set call = call.function or call -%}"
+    "{{ '\\n' if text(message.content) or not loop.first else '' }}"
+    "{{ '<tool_call>\\n{\"name\": ' + call.name | tojson + ', \"arguments\": ' }}"
+    "{{ call.arguments if call.arguments is string else call.arguments | tojson }}{{ '}\\n</tool_call>' }}"
+    "{%- endfor -%}{{ '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}"
+    "{%- elif message.role == 'tool' -%}"
+    "{{ '<|im_start|>user' if loop.first or messages[loop.index0 - 1].role != 'tool' else '' }}"
+    "{{ '\\n<tool_response>\\n' + text(message.content) + '\\n</tool_response>' }}"
+    "{{ '<|im_end|>\\n' if loop.last or messages[loop.index0 + 1].role != 'tool' else '' }}"
+    "{%- elif not (tools and loop.first and message.role == 'system') -%}"
+    "{{ '<|im_start|>' + message.role + '\\n' + text(message.content) + '<|im_end|>\\n' }}"
+    "{%- endif -%}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
 )
+# The sha256 of our template in versions that knew contents alone: with those it writes the same.
+FIRST_TEMPLATE = "c1a9d45368e3e05c445d56e5b2bf33bb22c9dca06c2a12da92f3b32298c53dff"
 
 
-def encode_chat(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> tuple[list[int], list[int]]:
+def encode_chat(
+    tokenizer, messages: list[dict], add_generation_prompt: bool = False, tools: list[dict] | None = None
+) -> tuple[list[int], list[int]]:
     """Encode a conversation as (ids, mask), both (T,): mask is 1 on what the assistant says and on its end of turn.
 
-    Works with every tokenizer that has a chat template; without generation marks, the assistant's text and the special token
-    after it count as what it says.
+    Works with every tokenizer that has a chat template. `messages` and `tools` are as turns.py makes them; a message with a
+    `weight` of 0 is not learned. What the template does not write is a `NoPlaceError`.
     """
-    pieces = chat_pieces(tokenizer, messages, add_generation_prompt)
+    pieces = chat_pieces(tokenizer, messages, add_generation_prompt, tools)
     ids: list[int] = []
     mask: list[int] = []
     for piece, is_target, typed in pieces:
@@ -84,39 +110,29 @@ def encode_texts(tokenizer, texts: list[str], typed: bool = True) -> list[list[i
         core.encode_special_tokens = before
 
 
-def chat_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> list[tuple[str, bool, bool]]:
+def chat_pieces(
+    tokenizer, messages: list[dict], add_generation_prompt: bool = False, tools: list[dict] | None = None
+) -> list[tuple[str, bool, bool]]:
     """Cut a conversation into (text, is_target, typed): `typed` ones come from a message, the others from the template.
 
-    A template other than ours is rendered within the limits of template_sandbox.py.
+    A template other than ours is rendered (rendering.py) within the limits of template_sandbox.py.
     """
-    template = _template(tokenizer)
-    if template == CHAT_TEMPLATE:
-        return _own_pieces(tokenizer, messages, add_generation_prompt)
-    secret = secrets.token_hex(8)  # nobody can write it into a message beforehand
-    marked = [{**message, "content": f"\x02{secret}:{k}\x03"} for k, message in enumerate(messages)]
-    has_marks = re.search(r"\{%[-+]?\s*generation\b", template) is not None
-    special = tokenizer.special_tokens_map
-    text, spans = render(template, marked, add_generation_prompt, special, has_marks, tokenizer.name_or_path)
-    if max(text.count(secret), len(spans)) > MOST_COPIES * len(messages):
-        raise invalid_template(tokenizer.name_or_path, "repeats the messages without end")
+    template = _template(tokenizer, tools)
+    if template == CHAT_TEMPLATE or _is_ours(template) and not tools and not any(map(says_more, messages)):
+        return _own_pieces(tokenizer, messages, add_generation_prompt, tools)
+    return Rendering(tokenizer, template, messages, tools).pieces(add_generation_prompt)
 
-    pieces: list[tuple[str, bool, bool]] = []
-    position, answering = 0, False
-    marks = [mark for mark in _MARK.finditer(text) if mark[1] == secret and int(mark[2]) < len(messages)]
-    for mark in [*marks, None]:
-        piece = text[position : mark.start() if mark else len(text)]
-        if not has_marks:  # the end of turn is the first special token after the content
-            end_of_turn = _end_of_turn(tokenizer, piece) if answering else 0
-            spans = [(position, position + end_of_turn)]
-        pieces += [(part, is_target, False) for part, is_target in _cut(piece, position, spans)]
-        if mark:
-            message, position = messages[int(mark[2])], mark.end()
-            answering = message["role"] == "assistant"
-            parts = [message["content"]] if answering else _without_marks(tokenizer, message["content"])
-            pieces += [(part, answering, True) for part in parts]
-    if any("\x02" in piece or "\x03" in piece for piece, _, typed in pieces if not typed):
-        raise invalid_template(tokenizer.name_or_path, "changes what the messages say")
-    return [piece for piece in pieces if piece[0]]
+
+def unplaced(document: dict, tokenizer=None) -> NoPlaceError | None:
+    """Return what of a conversation the template of a tokenizer, else our own, has no place for."""
+    try:
+        if tokenizer is None or not tokenizer.chat_template:
+            _written_out(document["messages"], document.get("tools"))
+        elif "tools" in document or any(map(says_more, document["messages"])):
+            chat_pieces(tokenizer, document["messages"], tools=document.get("tools"))
+    except NoPlaceError as error:
+        return error
+    return None
 
 
 def check_template(tokenizer) -> None:
@@ -126,16 +142,20 @@ def check_template(tokenizer) -> None:
     """
     template = tokenizer.chat_template
     for each in template.values() if isinstance(template, dict) else [template] if template else []:
-        if each != CHAT_TEMPLATE:
+        if not _is_ours(each):
             with contextlib.suppress(RefusedError):
                 hello = [{"role": "user", "content": "Hello"}]
                 render(each, hello, True, tokenizer.special_tokens_map, False, tokenizer.name_or_path)
 
 
-def _template(tokenizer) -> str:
+def _is_ours(template: str) -> bool:
+    return template == CHAT_TEMPLATE or hashlib.sha256(template.encode(errors="replace")).hexdigest() == FIRST_TEMPLATE
+
+
+def _template(tokenizer, tools: list[dict] | None) -> str:
     template = tokenizer.chat_template
     if isinstance(template, dict):
-        template = template.get("default")
+        template = (template.get("tool_use") if tools else None) or template.get("default")
     if not isinstance(template, str) or not template:
         raise UsageError(
             "the tokenizer has no chat template", "one, for conversations", "use a chat model, or plain text"
@@ -143,43 +163,47 @@ def _template(tokenizer) -> str:
     return template
 
 
-def _own_pieces(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, bool, bool]]:
+def _own_pieces(
+    tokenizer, messages: list[dict], add_generation_prompt: bool, tools: list[dict] | None
+) -> list[tuple[str, bool, bool]]:
     """Write out what our own template renders: rendering it takes twenty times as long as encoding the text."""
     pieces, before = [], ""
-    for message in messages:
-        answer = message["role"] == "assistant"
-        pieces.append((f"{before}{TURN_START}{message['role']}\n", False, False))
-        parts = [message["content"]] if answer else _without_marks(tokenizer, message["content"])
-        pieces += [(part, answer, True) for part in parts]
+    for role, content, is_target in _written_out(messages, tools):
+        answer = role == "assistant"
+        pieces.append((f"{before}{TURN_START}{role}\n", False, False))
+        parts = [content] if answer else without_marks(tokenizer, content)
+        pieces += [(part, is_target, True) for part in parts]
         if answer:
-            pieces.append((TURN_END, True, False))
+            pieces.append((TURN_END, is_target, False))
         before = "\n" if answer else f"{TURN_END}\n"
     if add_generation_prompt:
         before += f"{TURN_START}assistant\n"
     return [piece for piece in [*pieces, (before, False, False)] if piece[0]]
 
 
-def _without_marks(tokenizer, content: str) -> list[str]:
-    """Cut a content so that no part holds a control token that its tokenizer does not call special (`<tool_call>`).
-
-    The tokenizer would encode it as one token, whoever wrote it. Added words such as `naïve` are not cut.
-    """
-    added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
-    marks = [re.escape(text) for text in added if re.fullmatch(r"<.+>|\[.+\]", text, re.DOTALL)]
-    cuts = [match.start() + 1 for match in re.finditer(f"(?={'|'.join(marks)})", content)] if marks else []
-    return [content[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(content)])]
-
-
-def _cut(piece: str, position: int, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
-    """Cut a piece of the rendered text at the ends of `spans`, which the assistant says."""
-    borders = {0, len(piece)} | {b - position for span in spans for b in span if 0 < b - position < len(piece)}
-    parts = []
-    for begin, end in itertools.pairwise(sorted(borders)):
-        parts.append((piece[begin:end], any(a <= position + begin < b for a, b in spans)))
-    return parts
-
-
-def _end_of_turn(tokenizer, piece: str) -> int:
-    """Return where the first special token in `piece` ends; 0: there is none."""
-    ends = [piece.find(token) + len(token) for token in tokenizer.all_special_tokens if token in piece]
-    return min(ends, default=0)
+def _written_out(messages: list[dict], tools: list[dict] | None) -> list[tuple[str, str, bool]]:
+    """Return (role, text, is_target) of the turns our template makes of a conversation."""
+    turns: list[tuple[str, str, bool]] = []
+    if tools:
+        system = f"{messages[0]['content']}\n\n" if messages[0]["role"] == "system" else ""
+        told = "".join(f"\n{as_json(tool)}" for tool in tools)
+        turns.append(("system", f"{system}{TOOLS_BEGIN}{told}{TOOLS_END}", False))
+    for k, message in enumerate(messages):
+        role, text = message["role"], message["content"]
+        if "name" in message and not is_link(messages, k):
+            raise NoPlaceError("name", k)
+        if role == "system" and tools and k == 0:
+            continue
+        if role == "assistant":
+            thought = f"<think>\n{message['reasoning_content']}\n</think>\n\n" if "reasoning_content" in message else ""
+            calls = [
+                f'<tool_call>\n{{"name": {as_json(call["name"])}, "arguments": {as_json(call["arguments"])}}}\n</tool_call>'
+                for call in (each["function"] for each in message.get("tool_calls", ()))
+            ]
+            text = thought + "\n".join([*([text] if text else []), *calls])
+        elif role == "tool":
+            role, text = "user", f"<tool_response>\n{text}\n</tool_response>"
+            if messages[k - 1]["role"] == "tool":
+                text = f"{turns.pop()[1]}\n{text}"
+        turns.append((role, text, is_learned(message)))
+    return turns

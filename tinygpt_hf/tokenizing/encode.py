@@ -18,6 +18,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, pieces_of
 from tinygpt_hf.tokenizing.chat_template import chat_pieces, encode_texts
 from tinygpt_hf.tokenizing.process_map import ordered_map
+from tinygpt_hf.tokenizing.rendering import is_learned
 
 PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
 GROUP_CHARACTERS = 1 << 20  # encoded in one call
@@ -89,7 +90,7 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
         if "text" in document:
             pieces = [(piece, True, True) for piece in cut_text(document["text"], tokenizer)]
         else:
-            pieces = _chat_pieces(tokenizer, document["messages"], document.get("origin"))
+            pieces = _chat_pieces(tokenizer, document)
         prepared.append(pieces)
     known: dict[tuple[str, bool], np.ndarray] = {}
     for typed in (True, False):
@@ -119,11 +120,11 @@ def _groups(texts: list[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _chat_pieces(tokenizer, messages: list[dict], origin: str | None) -> list[tuple[str, bool, bool]]:
+def _chat_pieces(tokenizer, document: dict) -> list[tuple[str, bool, bool]]:
     try:
-        return chat_pieces(tokenizer, messages)
+        return chat_pieces(tokenizer, document["messages"], tools=document.get("tools"))
     except UsageError as error:
-        where = f"{origin}: " if origin else ""
+        where = f"{document['origin']}: " if "origin" in document else ""
         raise UsageError(f"{where}{error.problem}", error.expected, error.action) from None
 
 
@@ -140,9 +141,14 @@ def _joined(pieces, known: dict, tokenizer, document: dict) -> Encoded:
 
 
 def _cut_conversation(document: dict, tokenizer, longest: int, whole: Encoded) -> Encoded:
-    """The longest beginning that ends with an answer and fits; the first exchange at least."""
+    """The longest beginning that ends with an answer and fits; at least the first exchange of which something is learned."""
     messages = document["messages"]
-    ends = [k for k in range(1, len(messages)) if messages[k - 1]["role"] == "assistant"]
+    ends = [
+        k
+        for k, message in enumerate(messages)
+        if k and message["role"] == "user" and messages[k - 1]["role"] == "assistant"
+    ]
+    ends = [end for end in ends if any(map(is_learned, messages[:end]))]
 
     def beginning(end: int) -> Encoded:
         (encoded,) = encode([{**document, "messages": messages[:end]}], tokenizer, 1 << 62)

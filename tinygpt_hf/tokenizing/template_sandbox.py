@@ -38,9 +38,11 @@ class RefusedError(UsageError):
 
 
 def render(
-    template: str, messages: list[dict], add_generation_prompt: bool, special_tokens: dict, marked: bool, name: str
+    template: str, messages: list[dict], add_generation_prompt: bool, variables: dict, marked: bool, name: str
 ) -> tuple[str, list[tuple[int, int]]]:
     """Return (text, spans of what the assistant says) as `render_jinja_template` does; `marked`: it has generation marks.
+
+    `variables`: the special tokens, and tools.
 
     Raise `UsageError`, naming the tokenizer, if the template fails or exceeds a limit. May be called from any thread.
     """
@@ -49,7 +51,7 @@ def render(
         "chat_template": template,
         "return_assistant_tokens_mask": marked,
         "add_generation_prompt": add_generation_prompt,
-        **special_tokens,
+        **variables,
     }
     answer = _ask(json.dumps(request, default=str).encode() + b"\n")
     if not isinstance(answer, dict):
