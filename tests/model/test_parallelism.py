@@ -159,7 +159,7 @@ def kept_for_backward(model, ids: torch.Tensor) -> tuple[int, torch.Tensor]:
 
 @both_dialects
 def test_checkpointing_keeps_one_hidden_state_per_layer(dialect):
-    """A layer's share is the difference of two depths: checkpointed, its input (B, T, C) alone, 25 times less than plain."""
+    """A layer's share is the difference of two depths: checkpointed, its input (B, T, C) alone, 15 times less than plain."""
     ids, share, gradients = some_ids(4, 32), {}, {}
     for checkpointed in (False, True):
         kept = {}
@@ -172,6 +172,6 @@ def test_checkpointing_keeps_one_hidden_state_per_layer(dialect):
             gradients[checkpointed, depth] = model.model.layers[0].mlp.up_proj.weight.grad
         share[checkpointed] = (kept[6] - kept[2]) / 4
     assert share[True] == 4 * ids.numel() * model.config.hidden_size
-    assert share[False] > 25 * share[True]
+    assert share[False] > 15 * share[True]
     for depth in (2, 6):
         assert torch.allclose(gradients[True, depth], gradients[False, depth], atol=1e-7)

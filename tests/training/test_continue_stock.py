@@ -157,7 +157,7 @@ def test_the_run_is_tinygpt_with_the_stock_models_tokenizer_and_ends(home, kind)
 
 def test_it_goes_back_to_what_it_was_with_other_weights(home, kind, capsys, monkeypatch):
     if kind != "llama":  # the proof itself takes seconds; test_export.py has it of every kind
-        monkeypatch.setattr(export, "_prove", lambda command, report, rounding: None)
+        monkeypatch.setattr(export, "_prove", lambda command, report: None)
     assert main(["export", str(home / "run"), "--to", kind]) == 0
     assert kind != "llama" or "proved in a process without tinygpt_hf" in capsys.readouterr().out
     back = home / "run" / "exports" / kind

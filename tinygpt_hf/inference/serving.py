@@ -9,6 +9,7 @@ that cannot be answered is a 400 with a reason.
 """
 
 import contextlib
+import contextvars
 import json
 import logging
 import signal
@@ -101,11 +102,12 @@ def within_bounds(model, tokenizer):
             settings.max_new_tokens = min(settings.max_new_tokens or longest, longest - given)
         if settings.do_sample is None:  # the server does not say so where a temperature is asked for
             settings.do_sample = bool(settings.temperature or settings.top_p)
-        if seed is not None:
-            torch.manual_seed(seed)
         wishes = engine_wishes(settings, model.generation_config)
         if wishes is None or not isinstance(engine, Engine) or len(inputs["input_ids"]) > 1:
+            if seed is not None:
+                torch.manual_seed(seed)
             return generate(**inputs)
+        wishes["seed"] = int(torch.randint(2**62, ())) if seed is None else seed
         ids = inputs["input_ids"][0].tolist()
         return answer_by_engine(engine, model, tokenizer, ids, wishes, inputs.get("streamer"))
 
@@ -136,11 +138,11 @@ def engine_wishes(settings, own) -> dict | None:
 
 
 def answer_by_engine(engine: Engine, model, tokenizer, ids: list[int], wishes: dict, streamer):
-    """Do the work of `generate` for one prompt: (1, T) ids with the prompt. Its seed is the next number of torch's."""
-    made, seed = list(ids), int(torch.randint(2**62, ()))
+    """Do the work of `generate` for one prompt: (1, T) ids with the prompt."""
+    made = list(ids)
     if streamer is not None:
         streamer.put(torch.tensor([ids]))
-    for step in generate_steps(model, tokenizer, ids, seed=seed, engine=engine, **wishes):
+    for step in generate_steps(model, tokenizer, ids, engine=engine, **wishes):
         made.append(step.id)
         if streamer is not None:
             streamer.put(torch.tensor([step.id]))
@@ -199,14 +201,16 @@ def stop_strings(settings) -> list[str]:
 def request_manager():
     """Make what the server's handlers answer through: the library's, with each request's own seed and without what its stop
     strings end, which the library would send."""
-    from transformers.cli.serving.utils import GenerateManager, get_response_template
+    from transformers.cli.serving import utils
 
-    def seeded(
-        inputs,
-    ) -> dict:  # now, where the handler has just set torch's seed: others may set it before this one's turn
-        return {**inputs, "seed": int(torch.randint(2**62, ()))}
+    # the library sets torch's seed, which another request may set again before this one's turn; a request is a task of its own
+    asked = contextvars.ContextVar("seed", default=None)
+    utils.set_torch_seed = asked.set
 
-    class Manager(GenerateManager):
+    def seeded(inputs) -> dict:
+        return {**inputs, "seed": asked.get()}
+
+    class Manager(utils.GenerateManager):
         def generate_streaming(self, model, processor, inputs, gen_config, *rest, **options):
             stops = StopStrings(stop_strings(gen_config))
             stream = super().generate_streaming(model, processor, seeded(inputs), gen_config, *rest, **options)
@@ -221,7 +225,7 @@ def request_manager():
             text = stops.add(text) + stops.flush()
             if stops.found is not None:
                 gen_config.max_new_tokens = None  # else the server calls a full length the reason
-                if get_response_template(processor, model):  # it reads the ids once more
+                if utils.get_response_template(processor, model):  # it reads the ids once more
                     ids = processor(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
             return text, count, ids
 
