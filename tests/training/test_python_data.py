@@ -92,8 +92,10 @@ def test_evaluate_takes_documents_and_counts_the_answers_of_conversations(tmp_pa
     assert texts["loss"] > 0 and "xz_bits_per_byte" in texts
 
 
+# A process that forks one for each attempt, so that the libraries are loaded once; prints the statuses by kind.
 PROGRAM = """
-import os, signal, sys
+import json, os, signal, sys, traceback
+import torch
 from datasets import IterableDataset
 import tinygpt_hf
 from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
@@ -101,8 +103,9 @@ from tinygpt_hf.reading import sources
 from tinygpt_hf.rows import stream
 from tinygpt_hf.training.run import Run
 
-folder, kind, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(1)
 sources.NOTED_EVERY, stream.WINDOW_TOKENS, opened = 10, 4096, []
+log_step = Run.log_step
 
 def rows(shards):
     for shard in shards:
@@ -110,45 +113,63 @@ def rows(shards):
         for k in range(25):
             yield {"text": f"Shard {shard} tells of dog {k} and ball {k * shard % 7} in the park."}
 
-data = IterableDataset.from_generator(rows, gen_kwargs={"shards": list(range(40))})
-if kind == "shuffled":
-    data = data.shuffle(seed=5, buffer_size=50)
-if kind == "list":
-    data = [row["text"] for row in data]
-log_step = Run.log_step
+def train(folder, kind, kill_at):
+    def logged(run):
+        log_step(run)
+        if run.state.step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def logged(run):
-    log_step(run)
-    if run.state.step == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
+    data = IterableDataset.from_generator(rows, gen_kwargs={"shards": list(range(40))})
+    if kind == "shuffled":
+        data = data.shuffle(seed=5, buffer_size=50)
+    if kind == "list":
+        data = [{"text": row["text"]} for row in data]
+    Run.log_step = logged
+    opened.clear()
+    tinygpt_hf.train(
+        ModelArguments(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, hidden_dropout=0.1),
+        DataArguments(train_file=data, block_size=32),
+        TokenizerArguments(tokenizer_type="byte"),
+        TrainingArguments(output_dir=folder, max_steps=60, save_steps=20, eval_steps=30, logging_steps=1, sample_tokens=0,
+            per_device_train_batch_size=8, mixed_precision="no", device="cpu"),
+        quiet=True,
+    )
+    with open(folder + "/opened.json", "w") as file:
+        json.dump(sorted(set(opened)), file)
 
-Run.log_step = logged
-opened.clear()
-tinygpt_hf.train(
-    ModelArguments(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, hidden_dropout=0.1),
-    DataArguments(train_file=[{"text": text} for text in data] if kind == "list" else data, block_size=32),
-    TokenizerArguments(tokenizer_type="byte"),
-    TrainingArguments(output_dir=folder, max_steps=60, save_steps=20, eval_steps=30, logging_steps=1, sample_tokens=0,
-        per_device_train_batch_size=8, mixed_precision="no", device="cpu"),
-    quiet=True,
-)
-print(sorted(set(opened)))
+def attempt(*words):
+    process = os.fork()
+    if process == 0:
+        try:
+            train(*words)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+ends = {}
+for kind in ("stream", "shuffled", "list"):
+    attempts = [("whole", 0), ("killed", 25), ("killed", 45), ("killed", 0)]
+    ends[kind] = [attempt(f"{sys.argv[1]}/{kind}-{name}", kind, step) for name, step in attempts]
+print(json.dumps(ends))
 """
 
 
-@pytest.mark.parametrize("kind", ["stream", "shuffled", "list"])
-def test_killed_it_goes_on_in_a_new_process_to_the_same_weights(tmp_path, kind):
-    def run(folder: str, kill_at: int) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-c", PROGRAM, str(tmp_path / folder), kind, str(kill_at)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=600)
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory):
+    """(folder, statuses by kind) of a whole run, and of one that is killed twice and goes on, each in its own process."""
+    folder = tmp_path_factory.mktemp("attempts")
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
-    whole = run("whole", 0)
-    assert whole.returncode == 0, whole.stderr
-    for step in (25, 45):  # a stream that was led to its place knows the next one too
-        assert run("killed", step).returncode == -9
-    resumed = run("killed", 0)
-    assert resumed.returncode == 0, resumed.stderr
-    assert equal(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+@pytest.mark.parametrize("kind", ["stream", "shuffled", "list"])
+def test_killed_it_goes_on_in_a_new_process_to_the_same_weights(attempts, kind):
+    folder, statuses, said = attempts
+    assert statuses[kind] == [0, -9, -9, 0], said  # a stream that was led to its place knows the next one too
+    assert equal(weights(folder / f"{kind}-killed"), weights(folder / f"{kind}-whole"))
     if kind == "stream":  # its first rows say which data it is; what was read before the kill is not read again
-        again = json.loads(resumed.stdout.splitlines()[-1])
+        again = json.loads((folder / "stream-killed" / "opened.json").read_text())
         assert again[-1] > 10 and not set(range(5, 10)) & set(again), again
