@@ -114,9 +114,8 @@ def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> d
     data = data.encode() if isinstance(data, str) else data
     pieces: Iterable[Any] = [data] if isinstance(data, bytes) else data
     digest, size = hashlib.sha256(), 0
-    if (
-        path.exists() and not path.is_file()
-    ):  # /dev/stdout, or the pipe of >(jq .): it takes what it is given, and stays
+    if path.exists() and not path.is_file():
+        # /dev/stdout, or the pipe of >(jq .): it takes what it is given, and stays
         with open(path, "wb") as device:
             return {"size": sum(device.write(piece) for piece in pieces), "sha256": None}
     try:

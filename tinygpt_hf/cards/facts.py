@@ -65,9 +65,8 @@ RECORD = _each(str, "data tokenizer") | {  # of run.json
     "result": _each(NUMBER, "steps tokens parameters eval_loss eval_perplexity eval_bits_per_byte")
     | _each(NUMBER, "best_loss best_step seconds"),
 }
-LINE = _each(
-    NUMBER, "step loss tokens tokens_per_second eval_loss eval_bits_per_byte eval_accuracy eval_rows"
-)  # of log.jsonl
+# Of log.jsonl.
+LINE = _each(NUMBER, "step loss tokens tokens_per_second eval_loss eval_bits_per_byte eval_accuracy eval_rows")
 LINE |= {"samples": [{"prompt": str, "text": str}]}
 CONFIG = _each(NUMBER, "num_hidden_layers hidden_size num_attention_heads num_key_value_heads head_dim vocab_size")
 CONFIG |= _each(NUMBER, "intermediate_size max_position_embeddings") | _each(bool, "qk_norm tie_word_embeddings")
@@ -227,9 +226,8 @@ def provenance(folder: Path, rows: Path, tokenizer, base_model: str | None = Non
     samples = [sample["text"] for sample in run.evaluation["samples"]]
     if samples:
         held_out = opening_texts(tokenizer, rows / "validation")
-        searched = (
-            shards["train"][0] if "window_rows" in known else rows / "train"
-        )  # of a stream the first may be all there is
+        # of a stream the first may be all there is
+        searched = shards["train"][0] if "window_rows" in known else rows / "train"
         facts["copies"] = copies(samples, held_out, tokenizer, searched) | {"tokens": text["train"]["num_tokens"]}
     if base_model:
         on_hub = is_on_hub(base_model)

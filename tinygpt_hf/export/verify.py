@@ -293,9 +293,8 @@ def prove(runtime, reference: Path) -> dict:
             if ids != greedy[k]:
                 at = next(n for n, pair in enumerate(zip(ids, greedy[k], strict=True)) if pair[0] != pair[1])
                 equal = min(equal, at)
-                if (
-                    not expected["margins"][k][at] <= 2 * tolerance
-                ):  # else rounding decides, and what follows is another text
+                # else rounding decides, and what follows is another text
+                if not expected["margins"][k][at] <= 2 * tolerance:
                     unequal.append(
                         f"the greedy tokens of prompt {k} in a batch of {len(batch)}, from token {at + 1} on"
                     )

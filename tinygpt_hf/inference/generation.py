@@ -233,9 +233,8 @@ class _Row:
         """The text that becomes certain with one more token, and why it is the last one if it is."""
         self.count += 1
         at_end = token in self.ends
-        piece = self.stops.add(
-            self.decoder.flush() if at_end else self.decoder.add(token)
-        )  # an end token is never text
+        # an end token is never text
+        piece = self.stops.add(self.decoder.flush() if at_end else self.decoder.add(token))
         finish = None
         if self.stops.found is not None:
             finish = "stop"

@@ -221,9 +221,8 @@ class Session:
 
     def _steps(self, text: str, ids: list[int], before: list[dict]) -> Generator[Step]:
         arguments = self.arguments
-        self._engine = self._engine or open_engine(
-            self.model
-        )  # kept: the next question begins with what was said before
+        # kept: the next question begins with what was said before
+        self._engine = self._engine or open_engine(self.model)
         steps = generate_steps(
             self.model,
             self.tokenizer,

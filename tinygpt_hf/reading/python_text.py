@@ -44,9 +44,8 @@ class PythonText(str):
             return self.rows.to_iterable_dataset()
         if not self.is_stream:
             return self.rows
-        reading = object.__new__(
-            type(self.rows)
-        )  # copy.copy would share the attributes, and with them where it was led to
+        # copy.copy would share the attributes, and with them where it was led to
+        reading = object.__new__(type(self.rows))
         vars(reading).update(vars(self.rows))
         return reading
 

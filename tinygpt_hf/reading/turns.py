@@ -26,21 +26,12 @@ DUE = {
     "tool": ("assistant", "tool", "user"),
 }  # fmt: skip
 # Fields by the names of OpenAI, Anthropic, ShareGPT, LLaMA-Factory and ms-swift.
-TOOLS, CALLS, THOUGHTS = (
-    ("tools", "functions"),
-    ("tool_calls", "function_call"),
-    ("reasoning_content", "reasoning", "thinking"),
-)
+TOOLS, CALLS = ("tools", "functions"), ("tool_calls", "function_call")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 TEXT_BLOCKS, PICTURES = ("text", "input_text", "output_text"), ("image", "image_url", "input_image")
-UNREAD = (
-    *TOOLS,
-    "documents",
-    "refusal",
-    "train_detail",
-    "mask",
-    *MEDIA,
-)  # what has a meaning and no place in a message
+# What has a meaning and no place in a message.
+UNREAD = (*TOOLS, "documents", "refusal", "train_detail", "mask", *MEDIA)
 # Marks of what is learned: in an answer they decide, elsewhere they may only say what is done anyway.
 MARKS = ("weight", "train", "training", "loss", "loss_weight")
 MARKED = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
@@ -121,9 +112,8 @@ def read_turns(turns: list, origin: str) -> list[dict]:
                 raise broken(f"{where} has no text under `{name}`")
             message["content"] = ""
         before = messages[-1] if messages else {}
-        if (
-            speaker == "function_call" and before.get("role") == "assistant"
-        ):  # ShareGPT gives each call a turn of its own
+        if speaker == "function_call" and before.get("role") == "assistant":
+            # ShareGPT gives each call a turn of its own
             more = {n: part for n, part in message.items() if n not in ("role", "content", "tool_calls")}
             if more != {n: before[n] for n in ("weight",) if n in before}:
                 raise lost_fields(where, [*more, "weight"])
@@ -142,11 +132,8 @@ def _read_fields(turn: dict, message: dict, where: str) -> None:
     lost = [name for name in UNREAD if has_meaning(turn.get(name))]
     for name in THOUGHTS:
         if has_meaning(thought := turn.get(name)):
-            if (
-                not is_answer
-                or message.setdefault("reasoning_content", thought) != thought
-                or not isinstance(thought, str)
-            ):
+            known = message.setdefault("reasoning_content", thought)
+            if not is_answer or known != thought or not isinstance(thought, str):
                 lost.append(name)
     for name in CALLS:
         if has_meaning(turn.get(name)):
@@ -172,11 +159,8 @@ def _read_content(message: dict, where: str, name: str = "content") -> list[dict
     """Make text of a content, whose blocks may hold more; return the results of tools among them as messages."""
     value, results, texts = message["content"], [], []
     if message["role"] == "tool" and value is not None:
-        kinds = (
-            [block.get("type") if isinstance(block, dict) else None for block in value]
-            if isinstance(value, list)
-            else [None]
-        )
+        blocks = value if isinstance(value, list) else [value]
+        kinds = [block.get("type") if isinstance(block, dict) else None for block in blocks]
         if not isinstance(value, str) and not all(kind in (*TEXT_BLOCKS, *PICTURES) for kind in kinds):
             value = as_json(value)  # what a tool returned, not blocks
         if isinstance(value, str):
@@ -197,11 +181,8 @@ def _read_content(message: dict, where: str, name: str = "content") -> list[dict
             calls = _calls(block if kind == "tool_use" else said, where)
             message["tool_calls"] = message.get("tool_calls", []) + calls
         elif kind == "tool_result" and message["role"] == "user":
-            result = {
-                "role": "tool",
-                "content": block.get("content") or "",
-                "tool_call_id": str(block.get("tool_use_id")),
-            }
+            result = {"role": "tool", "content": block.get("content") or ""}
+            result["tool_call_id"] = str(block.get("tool_use_id"))
             _read_content(result, where)
             results.append(result)
         else:
@@ -237,9 +218,8 @@ def _order_results(messages: list[dict]) -> None:
     for begin, message in enumerate(messages):
         ids = [call.get("id") for call in message.get("tool_calls", ())]
         run = list(itertools.takewhile(lambda result: result["role"] == "tool", messages[begin + 1 :]))
-        if len(set(ids)) == len(ids) > 1 and sorted(map(str, ids)) == sorted(
-            str(each.get("tool_call_id")) for each in run
-        ):
+        answered = sorted(str(each.get("tool_call_id")) for each in run)
+        if len(set(ids)) == len(ids) > 1 and sorted(map(str, ids)) == answered:
             run.sort(key=lambda result: ids.index(result.get("tool_call_id")))
             messages[begin + 1 : begin + 1 + len(run)] = run
 

@@ -66,9 +66,8 @@ class Rendering:
         self._tokenizer, self._template, self._messages = tokenizer, template, messages
         self._has_generation = re.search(r"\{%[-+]?\s*generation\b", template) is not None
         self._secret = secrets.token_hex(8)  # nobody can write it into a message beforehand
-        self._texts: list[
-            tuple[str, str, int | None]
-        ] = []  # by mark: the text, its field (none: it may be left out), its message
+        # by mark: the text, its field (none: it may be left out), its message
+        self._texts: list[tuple[str, str, int | None]] = []
         added = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values()]
         self._control = re.compile("|".join(added) or "(?!)")
         self._shown = [self._marked(message, k) for k, message in enumerate(messages)]
@@ -170,9 +169,8 @@ class Rendering:
         an answer to the special token that ends one.
         """
         spans: list[tuple[int, int]] = []
-        first: dict[
-            int | None, tuple[int, int]
-        ] = {}  # by message: where the text before its first mark begins, and ends
+        # by message: where the text before its first mark begins, and ends
+        first: dict[int | None, tuple[int, int]] = {}
         begin = 0
         for mark, after in itertools.zip_longest(marks, marks[1:]):
             k = self._texts[int(mark[3])][2]
