@@ -114,7 +114,9 @@ def test_a_conversation_in_the_browser_is_the_sessions(address, model, picture):
                 assert f"{step.probability:.1%}" in shown and f"{step.model_probability:.1%}" in shown
                 assert all(f"{c.model_probability:.1%}" in shown for c in step.candidates)
             await picture_of(page, "talk")
+            status = await page.text("#status")  # until the answer is whole the other buttons do nothing
             await page.press("#again")
+            await page.until(f"document.querySelector('#status').innerText != {status!r}")
             await page.until("/tokens\\/s/.test(document.querySelector('#status').innerText)")
             again = answer(said.retry()).strip()
             await page.until(f"document.querySelector('#talk .said:last-child').innerText.trim() == {again!r}")
