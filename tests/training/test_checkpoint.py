@@ -105,12 +105,12 @@ def test_every_kind_of_damage_is_noticed(tmp_path, name, harm):
         position = data.find(b'"size"') + 1 if name == "manifest.json" else len(data) // 2
         data[position] ^= 1
         path.write_bytes(data)
-    found, messages = checkpoint.newest_sound(tmp_path)
+    found, messages = checkpoint.newest_valid(tmp_path)
     assert found == tmp_path / "checkpoint-1"
     assert len(messages) == 1 and "checkpoint-2 is damaged" in messages[0]
     (tmp_path / "checkpoint-1" / "state.json").unlink()
     with pytest.raises(RunError, match="every checkpoint"):
-        checkpoint.newest_sound(tmp_path)
+        checkpoint.newest_valid(tmp_path)
 
 
 def test_a_save_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):

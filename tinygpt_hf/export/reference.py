@@ -25,7 +25,7 @@ from tinygpt_hf.errors import RunError
 
 GREEDY_TOKENS = 64
 LONGEST = 1024  # tokens of the longest probe; GPT-2's learned positions end here
-TOLERANCE = 8  # other orders of summation err up to 3 times as much, the least of the planted faults 75 times
+TOLERANCE = 8  # other runtimes were seen to err 1.4 times as much, the least of the planted faults errs 75 times
 KEPT = 16  # positions of a probe whose logits are kept: a long context times a large vocabulary would fill the disk
 
 PROMPTS = ("Once upon a time there was a little", "def f(x):\n\treturn 12345")

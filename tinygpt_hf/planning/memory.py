@@ -101,7 +101,7 @@ def needs_of_shape(
         counted.append(astuple(estimate_needs(shallow, groups, training, block_size, shards, frozen)))
     more = config.num_hidden_layers - 1
     needs = Needs(*(one + more * (two - one) for one, two in zip(*counted, strict=True)))
-    activations, row = _activations(config, training, block_size)
+    activations, row = _activations(config, training, block_size)  # arithmetic, so of the whole depth at once
     return replace(needs, activations=activations, row=row)
 
 

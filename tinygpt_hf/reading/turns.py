@@ -12,6 +12,8 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from tinygpt_hf.errors import UsageError
 
@@ -197,12 +199,9 @@ def _is_block(value) -> bool:
 
 def _calls(value, where: str) -> list[dict]:
     """Return calls of tools in the form of OpenAI, their arguments as an object."""
-    value = parsed(value) if isinstance(value, str) else value
     calls = []
-    for call in value if isinstance(value, list) else [value]:
-        call = parsed(call) if isinstance(call, str) else call
-        function = call.get("function", call) if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+    for call, function in _functions(value):
+        if function is None:
             raise broken(f"{where} has a call of a tool without a name", "tool_calls")
         given = next((function[name] for name in ("arguments", "parameters", "input") if name in function), None)
         given = parsed(given) if isinstance(given, str) and given.strip() else given or {}
@@ -211,6 +210,16 @@ def _calls(value, where: str) -> list[dict]:
         made = {"type": "function", "function": {"name": function["name"], "arguments": given}}
         calls.append(made | ({"id": str(call["id"])} if has_meaning(call.get("id")) else {}))
     return calls
+
+
+def _functions(value) -> Iterator[tuple[Any, dict | None]]:
+    """Yield each of some tools, or of calls of them, with its function; None where it names none."""
+    value = parsed(value) if isinstance(value, str) else value
+    for entry in value if isinstance(value, list) else [value]:
+        entry = parsed(entry) if isinstance(entry, str) else entry
+        function = entry.get("function", entry) if isinstance(entry, dict) else None
+        is_named = isinstance(function, dict) and isinstance(function.get("name"), str)
+        yield entry, function if is_named else None
 
 
 def _order_results(messages: list[dict]) -> None:
@@ -226,12 +235,9 @@ def _order_results(messages: list[dict]) -> None:
 
 def read_tools(value, name: str, origin: str) -> list[dict]:
     """Return tools as the JSON schemas that chat templates take."""
-    value = parsed(value) if isinstance(value, str) else value
     tools = []
-    for tool in value if isinstance(value, list) else [value]:
-        tool = parsed(tool) if isinstance(tool, str) else tool
-        function = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+    for tool, function in _functions(value):
+        if function is None:
             raise broken(f"{origin} has `{name}` that are no list of JSON schemas with a name each", name)
         if function is tool:  # as OpenAI's `functions`, Anthropic and LLaMA-Factory have them
             renamed = {"input_schema": "parameters"}

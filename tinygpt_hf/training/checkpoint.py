@@ -212,7 +212,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def newest_sound(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files are as its manifest says, and a line for each damaged one passed over.
 
     Where checkpoints exist but all are damaged, starting from scratch would bury the run: that is a `RunError`.

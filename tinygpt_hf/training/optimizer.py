@@ -175,6 +175,18 @@ def learning_rate_factor(
     return minimum + (1 - minimum) * max(0.0, shape)
 
 
+def scheduled_factor(training: TrainingArguments, step: int, max_steps: int) -> float:
+    """Compute `learning_rate_factor` as the settings of a run have it."""
+    return learning_rate_factor(
+        step,
+        max_steps,
+        training.lr_scheduler_type,
+        training.warmup_steps,
+        training.decay_steps,
+        training.min_learning_rate_ratio,
+    )
+
+
 def set_learning_rate(optimizer, factor: float) -> None:
     """Set every group to its peak learning rate times `factor`."""
     for group in optimizer.param_groups:

@@ -33,7 +33,7 @@ from tinygpt_hf.training import adapters, checkpoint, log, measures, precision, 
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
 from tinygpt_hf.training.launcher import check_environment, processes_asked
-from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rate
+from tinygpt_hf.training.optimizer import make_optimizer, parameter_groups, scheduled_factor, set_learning_rate
 from tinygpt_hf.training.signals import Interruption
 from tinygpt_hf.training.text import prepare_text
 
@@ -257,14 +257,7 @@ class Run(contextlib.AbstractContextManager):
     def train_step(self) -> None:
         """Compute the gradient, update the weights, count. A step whose loss is no number is left out, or ends the run."""
         state, training = self.state, self.training
-        factor = learning_rate_factor(
-            state.step,
-            self.plan.max_steps,
-            training.lr_scheduler_type,
-            training.warmup_steps,
-            training.decay_steps,
-            training.min_learning_rate_ratio,
-        )
+        factor = scheduled_factor(training, state.step, self.plan.max_steps)
         set_learning_rate(self.optimizer, factor)
         self.rate = training.learning_rate * factor
         loss, tokens = self.fitting.gradients(lambda size, synced: step.gradients(self, size, synced), self.net)

@@ -107,7 +107,7 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
             )
         return None
     if wanted == "auto":
-        found, messages = checkpoint.newest_sound(folder)
+        found, messages = checkpoint.newest_valid(folder)
         for message in messages:
             say(message)
         if found is None:
