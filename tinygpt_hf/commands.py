@@ -16,6 +16,7 @@ from tinygpt_hf.settings.arguments import (
     DataArguments,
     ModelArguments,
     OutputArguments,
+    PlanArguments,
     TokenizerArguments,
     TrainingArguments,
 )
@@ -145,13 +146,35 @@ def tokenize(settings: Settings) -> None:
         tell(line)
 
 
+@command("tinygpt plan --train_file my.txt --time_budget 8m --write mine.yaml", *TRAINING, PlanArguments)
+def plan(settings: Settings) -> None:
+    """Plan a training: size, length, memory, time and what it will reach, without training."""
+    from tinygpt_hf.inference.samples import check_output
+    from tinygpt_hf.storage import format_size, write_file, write_json
+    from tinygpt_hf.training.forecast import plan
+
+    asked = settings[PlanArguments]
+    targets = [check_output(Path(name)) if name else None for name in (asked.write, asked.output_file)]
+    model, data, tokenizer, training = (settings[group] for group in TRAINING)
+    forecast = plan(model, data, tokenizer, training, asked.hardware)
+    tell(forecast.table)
+    sizes = f"memory {format_size(forecast.memory_bytes)}, disk {format_size(forecast.disk_bytes)}"
+    tell(f"  time {forecast.seconds:.0f} s, {sizes}, {forecast.operations:.2g} floating-point operations")
+    if targets[0]:
+        write_file(targets[0], forecast.to_yaml())
+        tell(f"tinygpt train --config {targets[0]}")
+    if targets[1]:
+        write_json(targets[1], forecast.to_dict())
+
+
 @command("tinygpt train --config configs/shakespeare-char.yaml --train_file tinyshakespeare.txt", *TRAINING)
 def train(settings: Settings) -> None:
     """Train a model: from text to a run folder that Transformers loads."""
     from tinygpt_hf.training.recipe import train
 
     name_output(settings, TrainingArguments)
-    train(*(settings[group] for group in TRAINING))
+    model, data, tokenizer, training = (settings[group] for group in TRAINING)
+    train(model, data, tokenizer, training, seconds_before=process_age())
 
 
 @command(
@@ -244,6 +267,15 @@ def pull(settings: Settings) -> None:
     from tinygpt_hf.hub.push_pull import pull
 
     pull(settings[PullArguments], tell)
+
+
+def process_age() -> float:
+    """Seconds since this process began."""
+    import time
+
+    import psutil
+
+    return time.time() - psutil.Process().create_time()
 
 
 def write(text: str) -> None:
