@@ -15,7 +15,7 @@ from tinygpt_hf.model.loading import config_for
 from tinygpt_hf.planning import scaling
 from tinygpt_hf.planning.machine import Machine, hidden_parameters, operations, parameters
 from tinygpt_hf.planning.memory import Needs
-from tinygpt_hf.planning.plan import make_plan
+from tinygpt_hf.planning.plan import WARMUP, make_plan
 from tinygpt_hf.planning.text import Text
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import VOCABULARY, filled
@@ -25,6 +25,7 @@ SHAPES = (  # (layers, width), each about twice the work of the one before
     (20, 1280), (24, 1536),
 )  # fmt: skip
 CONTEXTS = ((0, 256), (100e6, 512), (1e9, 1024))  # tokens to be read from which on a context pays
+SMALLEST_CONTEXT, FEWEST_ROWS = 32, 16  # of a text of few words
 SMALLEST_RUN = 50  # steps
 DECAY = 0.6  # of the steps: the rate falls over them
 MICRO_BATCH = {"cpu": 32}  # rows; more at once are no faster
@@ -64,16 +65,12 @@ class Choice:
     vocabulary: int
     expected: scaling.Expected
     groups: tuple
+    is_enough: bool  # does the text end before the time?
     memory: int = 0
     disk: int = 0  # bytes of a checkpoint
     operations: float = 0.0
     lines: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list, compare=False)
     advice: list[str] = field(default_factory=list, compare=False)
-
-    @property
-    def is_enough(self) -> bool:
-        """Does the text end before the time?"""
-        return self.epochs >= scaling.MOST_EPOCHS * 0.999
 
     @property
     def table(self) -> str:
@@ -137,6 +134,8 @@ def _settled(question: Question, candidate: dict[str, Any], tokens: float) -> tu
         model, training = filled(groups[0], groups[3])
         return {}, (model, groups[1], groups[2], training)
     block_size = max(size for least, size in CONTEXTS if tokens >= least)
+    while block_size > SMALLEST_CONTEXT and block_size * FEWEST_ROWS > question.text.tokens(candidate["vocab_size"]):
+        block_size //= 2
     values = candidate | {"block_size": block_size}
     block_size = block_size if "block_size" in question.open else question.data.block_size
     rows = scaling.rows_per_step(tokens, block_size)
@@ -178,16 +177,21 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
         seconds = question.machine.seconds(config, training, block_size)
         rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * question.machine.processes
         if question.seconds is None:
+            is_enough = False
             steps = make_plan(training, max(1, unique // block_size), block_size, question.machine.processes).max_steps
             break
-        steps = int(min(question.seconds / seconds, scaling.MOST_EPOCHS * unique / (rows * block_size)))
+        in_time, in_text = question.seconds / seconds, scaling.MOST_EPOCHS * unique / (rows * block_size)
+        steps, is_enough = int(min(in_time, in_text)), in_text < in_time
         tokens = max(1, steps) * rows * block_size
     if question.seconds is not None and question.seconds / seconds < SMALLEST_RUN:
         return None
     tokens = max(1, steps) * rows * block_size
     per_token = question.text.bytes_per_token[candidate["vocab_size"]]
+    length = {"warmup_steps": min(WARMUP, steps // 10), "decay_steps": max(1, round(DECAY * steps))}
+    if question.seconds is not None:
+        values |= {name: value for name, value in length.items() if name in question.open}
     return Choice(
-        values | ({"decay_steps": max(1, round(DECAY * steps))} if "decay_steps" in question.open and values else {}),
+        values,
         max(1, steps),
         seconds,
         question.machine.evaluation_seconds(config, training, block_size),
@@ -197,6 +201,7 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
         candidate["vocab_size"],
         scaling.expected(question.text.counting, hidden_parameters(config), tokens * per_token, unique * per_token),
         groups,
+        is_enough,
     )
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
-from tinygpt_hf.settings.defaults import filled
 
 WARMUP = 20
 BESIDE = 0.07  # of the time of training, for evaluations and samples before the last; a tenth with what saving takes

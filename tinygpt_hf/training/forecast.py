@@ -6,6 +6,7 @@ print(forecast.table)                                # with a reason for each ch
 print(forecast.to_yaml())                            # settings that `train --config` takes
 """
 
+import copy
 import tempfile
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -77,10 +78,10 @@ def plan(
     """
     training = training or TrainingArguments()
     groups = model or ModelArguments(), data_arguments(data), tokenizer or TokenizerArguments(), training
-    asked = frozenset(name for group in groups for name in group.given)
+    asked = frozenset(name for group in groups for name in getattr(group, "given", ()))
     with tempfile.TemporaryDirectory() as folder:  # no run is there
-        elsewhere = replace(training, output_dir=f"{folder}/run")
-        elsewhere.given = training.given
+        elsewhere = copy.copy(training)
+        elsewhere.output_dir = f"{folder}/run"
         run = Run((*groups[:3], elsewhere), quiet=True, is_here=hardware is None)
         settled, facts, choice = plan_run(run, run.groups, hardware)
         run.close()
