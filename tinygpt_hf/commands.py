@@ -28,6 +28,7 @@ from tinygpt_hf.settings.inference import (
     EvaluateArguments,
     ExportArguments,
     GenerateArguments,
+    InspectArguments,
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
@@ -164,6 +165,19 @@ def generate(settings: Settings) -> None:
     from tinygpt_hf.inference.samples import generate
 
     generate(settings[GenerateArguments], write, to_terminal=sys.stdout.isatty())
+
+
+@command('tinygpt inspect runs/quickstart --text "One day, Mia found a kitten." --lens --html mia.html', InspectArguments)
+def inspect(settings: Settings) -> None:
+    """See how a model reads a text: what each token cost, what every layer would have said, where the heads look."""
+    from tinygpt_hf.inference.terminal import takes_color
+    from tinygpt_hf.inspection.inspect import inspect
+    from tinygpt_hf.inspection.screen import screen
+
+    arguments = settings[InspectArguments]
+    write(screen(inspect(arguments), takes_color(sys.stdout)))
+    if arguments.html:
+        tell(f"The page: {arguments.html}")
 
 
 @command(
