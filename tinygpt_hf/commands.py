@@ -167,7 +167,9 @@ def generate(settings: Settings) -> None:
     generate(settings[GenerateArguments], write, to_terminal=sys.stdout.isatty())
 
 
-@command('tinygpt inspect runs/quickstart --text "One day, Mia found a kitten." --lens --html mia.html', InspectArguments)
+@command(
+    'tinygpt inspect runs/quickstart --text "One day, Mia found a kitten." --lens --html mia.html', InspectArguments
+)
 def inspect(settings: Settings) -> None:
     """See how a model reads a text: what each token cost, what every layer would have said, where the heads look."""
     from tinygpt_hf.inference.terminal import takes_color

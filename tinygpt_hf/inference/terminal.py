@@ -6,7 +6,12 @@ The filter looks at one character at a time and keeps no memory. A control seque
 character (ESC, or a C1 control standing for ESC and a letter), and that character never passes; so a sequence cut
 across the pieces of a stream is disarmed wherever the cut lies. Newline and tab pass; bidirectional overrides, which
 make text read otherwise than it is stored, do not.
+
+    explained(" kitten", 5.2, color=False)   # ' kitten₅': a token and what it cost
 """
+
+import bisect
+import os
 
 _PICTURES = 0x2400  # U+2400.. are pictures of the control characters 0..31
 
@@ -24,7 +29,14 @@ def safe_text(text: str) -> str:
     return text.translate(_TABLE)
 
 
-SHADES = (None, 230, 223, 216, 209, 203)  # of 256 colors, pale to red, with black letters: they read on dark and on light
+SHADES = (
+    None,
+    230,
+    223,
+    216,
+    209,
+    203,
+)  # of 256 colors, pale to red, with black letters: they read on dark and on light
 SHADE_FROM = (0, 1, 2, 4, 6, 8)  # bits
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 NOTE = "the number below a token is its surprisal in bits, where it is 1 or more"

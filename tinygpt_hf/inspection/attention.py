@@ -1,7 +1,7 @@
 """Look at where each head of each layer looks: the attention weights as the model computes them.
 
-    maps = attention_maps(model, ids)                # (L, H, T, T): query by key, each row sums to 1
-    habits = head_habits(maps)                       # habits[layer][head]["previous"]: its weight on the token before, on average
+maps = attention_maps(model, ids)                # (L, H, T, T): query by key, each row sums to 1
+habits = head_habits(maps)                       # habits[layer][head]["previous"]: its weight on the token before, on average
 """
 
 import base64

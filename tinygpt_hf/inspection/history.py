@@ -1,7 +1,7 @@
 """Read the same text with the weights of every kept step of a run: when the model learned what.
 
-    for moment in history(Path("runs/quickstart"), ids, "cpu", "auto"):
-        moment.step, moment.bits, moment.ranks       # of every token but the first
+for moment in history(Path("runs/quickstart"), ids, "cpu", "auto"):
+    moment.step, moment.bits, moment.ranks       # of every token but the first
 """
 
 import re

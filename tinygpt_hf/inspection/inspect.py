@@ -60,7 +60,11 @@ class Inspection:
         facts["tokens"] = [_rounded(asdict(token)) for token in self.tokens]
         if self.lens:
             layers = [
-                {"bits": _rounded(one.bits.tolist()), "ids": one.ids.tolist(), "chances": _rounded(one.probabilities.tolist())}
+                {
+                    "bits": _rounded(one.bits.tolist()),
+                    "ids": one.ids.tolist(),
+                    "chances": _rounded(one.probabilities.tolist()),
+                }
                 for one in self.lens
             ]
             facts["lens"] = {"layers": layers, "words": self.words, "right_from": right_from(self.lens)}
@@ -82,7 +86,8 @@ def inspect(arguments: InspectArguments) -> Inspection:
     text = read_prompt_file("file", arguments.file) if arguments.file is not None else getattr(arguments, given[0])
     check_prompt(text)
     check_tokens(arguments.max_new_tokens)
-    outputs = {name: check_output(Path(getattr(arguments, name)), name) for name in ("html", "output_file") if getattr(arguments, name)}
+    asked = {name: getattr(arguments, name) for name in ("html", "output_file") if getattr(arguments, name)}
+    outputs = {name: check_output(Path(path), name) for name, path in asked.items()}
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     run = Path(arguments.model).expanduser()
     if arguments.checkpoints:

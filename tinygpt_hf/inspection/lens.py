@@ -1,7 +1,7 @@
 """Ask every layer what it would say: the logit lens. What stands between two layers goes through the last norm and the head.
 
     lens = logit_lens(model, ids)
-    lens[3].bits, lens[3].ids                        # after the third layer: of the next tokens, and the likeliest; lens[0]: before all
+    lens[3].bits, lens[3].ids                        # after the third layer; lens[0]: before the first
     right_from(lens)                                 # from which layer on each token is, and stays, the first choice
 
 The layers, the norm behind them and the head are found by what a forward pass does, so any model of Transformers will do in which

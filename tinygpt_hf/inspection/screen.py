@@ -5,6 +5,7 @@ text = screen(seen, color=True, width=80)          # one string; without color e
 
 import io
 import shutil
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,9 +28,10 @@ REST = 61  # columns beside the last one of the table of tokens
 def screen(seen: Inspection, color: bool = False, width: int | None = None) -> str:
     """Lay out everything that was seen, in lines of at most `width` columns: by default those of the terminal."""
     width = width or min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
-    system = "256" if color else None
+    system: Any = "256" if color else None
+    written = io.StringIO()
     console = Console(
-        file=io.StringIO(), force_terminal=color, color_system=system, width=width, highlight=False, markup=False,
+        file=written, force_terminal=color, color_system=system, width=width, highlight=False, markup=False,
         emoji=False, legacy_windows=False, _environ={},
     )  # fmt: skip
     places = list(range(1, len(seen.tokens)))
@@ -50,7 +52,7 @@ def screen(seen: Inspection, color: bool = False, width: int | None = None) -> s
         for moment in seen.moments if len(seen.measured) <= ALL_TOKENS else ():
             console.print(Text(f"\nstep {moment.step}, {moment.mean:.2f} bits a token", style="italic"))
             console.print(colored_text(seen, color, moment.bits))
-    lines = console.file.getvalue().split("\n")
+    lines = written.getvalue().split("\n")
     return "\n".join(line if color else line.rstrip() for line in lines)
 
 
@@ -61,7 +63,7 @@ def colored_text(seen: Inspection, color: bool, bits: list[float] | None = None)
     return Text.from_ansi("".join(explained(token.text, cost, color) for token, cost in pairs))
 
 
-def _table(title: str, *columns: tuple[str, str]) -> Table:
+def _table(title: str, *columns: tuple[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", title_style="italic", box=None, pad_edge=False, padding=(0, 1))
     for name, justify in columns:
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
@@ -88,7 +90,9 @@ def _token_table(seen: Inspection, places: list[int], words: str, width: int) ->
     )  # fmt: skip
     for place in places:
         token = seen.tokens[place]
-        others = [f"{quoted(text)} {chance:.0%}" for text, chance in token.candidates if text != token.text and chance > 0.005]
+        others = [
+            f"{quoted(text)} {chance:.0%}" for text, chance in token.candidates if text != token.text and chance > 0.005
+        ]
         numbers = f"{token.bits:.2f}", bar(token.bits / BAR_BITS), str(token.rank), f"{token.probability:.1%}"
         name, rest = _fitting(quoted(token.text)), _fitting(" ".join(others), width - REST)
         table.add_row(str(place), name, str(token.id), str(token.bytes), *numbers, rest)

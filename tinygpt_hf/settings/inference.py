@@ -45,7 +45,9 @@ class InspectArguments:
     max_new_tokens: int = setting(60, "how many tokens go on from --prompt")
     lens: bool = setting(False, "what each layer would have said, and from which one on it is right (logit lens)")
     attention: bool = setting(False, "where each head of each layer looks; the maps are in the page")
-    checkpoints: bool = setting(False, "the same text over the run: with every snapshot and checkpoint of the run folder")
+    checkpoints: bool = setting(
+        False, "the same text over the run: with every snapshot and checkpoint of the run folder"
+    )
     html: PathText | None = setting(None, "also write a page to explore, one file that works offline")
     output_file: PathText | None = setting(None, "also write all numbers to this JSON file")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
