@@ -113,7 +113,7 @@ class Run(contextlib.AbstractContextManager):
         )
         here = 1 if device == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", self.accelerator.num_processes))
         note = check_memory(needs, self.training, device, here)
-        check_disk(needs, self.folder, checkpoints=1)
+        check_disk(needs, self.folder, checkpoints=1, snapshots=self.training.keep_snapshots)
         return note
 
     def _build_model(self, new_tokens: list[int]) -> str | None:
@@ -188,7 +188,9 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main:
             saves = -(-self.plan.max_steps // self.plan.save_steps) if self.plan.save_steps else 1
             # while one is written there are the old ones and the new
-            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1))
+            kept = self.training.keep_snapshots
+            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1), kept)
+            checkpoint.drop_snapshots(self.folder, self.state.step)
             self.console.say(log.needs_line(needs, self.training.save_total_limit))
             if self.resumed:  # the run may have died between this checkpoint and its publication
                 self._publish(checkpoint.model_tensors(self.raw))
@@ -306,6 +308,15 @@ class Run(contextlib.AbstractContextManager):
         self.console.say(log.evaluation_line(state, metrics, samples))
         self.signal = self.signal or self.interruption.wanted()
         self.meter.go_on("final_evaluation" if self.is_last else "evaluation")
+
+    def keep_snapshot(self) -> None:
+        """Keep the weights, if this step is one of those to look at later."""
+        if self.state.step in checkpoint.snapshot_steps(self.plan.max_steps, self.training.keep_snapshots):
+            self.meter.pause()
+            weights = checkpoint.model_tensors(self.raw)  # every process: shards are gathered
+            if self.is_main:
+                checkpoint.save_snapshot(self.folder, self.files, weights, self.state)
+            self.meter.go_on("saving")
 
     def save(self) -> None:
         """A checkpoint, then the run folder's own weights, then room for the next one."""
