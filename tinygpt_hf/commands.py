@@ -29,6 +29,7 @@ from tinygpt_hf.settings.inference import (
     ExportArguments,
     GenerateArguments,
     InspectArguments,
+    ReportArguments,
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
@@ -194,6 +195,14 @@ def evaluate(settings: Settings) -> None:
     arguments = settings[EvaluateArguments]
     for line in result_lines(measure(arguments), arguments.quantization):
         tell(line)
+
+
+@command("tinygpt report runs/a runs/b --output_file both.html", ReportArguments)
+def report(settings: Settings) -> None:
+    """Write a page about a run: curves, samples, where the loss lives; several runs side by side."""
+    from tinygpt_hf.cards.report import make_report
+
+    tell(f"The report: {make_report(settings[ReportArguments])}")
 
 
 @command("tinygpt chat runs/quickstart", ChatArguments, stdout_is_product=lambda settings: True)

@@ -55,6 +55,16 @@ class InspectArguments:
 
 
 @dataclass
+class ReportArguments:
+    """Write the report of a run, or of several side by side."""
+
+    runs: list[PathText] = setting([], "run folders; several are overlaid", positional=True)
+    output_file: PathText | None = setting(
+        None, "page to write; default report.html in the run folder, for several runs in the current folder"
+    )
+
+
+@dataclass
 class EvaluateArguments:
     """Measure a model on a text."""
 

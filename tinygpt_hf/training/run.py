@@ -16,6 +16,8 @@ import transformers
 from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
+from tinygpt_hf.cards.report import NAME as REPORT
+from tinygpt_hf.cards.report import keep_report
 from tinygpt_hf.errors import Interrupted, RunError
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
 from tinygpt_hf.hub.uploader import Uploads
@@ -147,6 +149,8 @@ class Run(contextlib.AbstractContextManager):
         )
         if self.is_main:
             write_card(self.folder)  # the kill may have come before it was written
+            if not (self.folder / REPORT).is_file():
+                keep_report(self.folder, self.console.say)
         found = run_folder.finished_result(self.folder, self.state, self.plan.max_steps) or {}
         return {**found, "output_dir": str(self.folder), "already_finished": True}
 
@@ -399,6 +403,7 @@ class Run(contextlib.AbstractContextManager):
             facts = {**self.facts, "chat": self.chats, "baselines": beaten, **origin}
             run_folder.write_facts(self, facts, result=dataclasses.asdict(result))
             write_card(self.folder)
+            keep_report(self.folder, self.console.say)
             self.console.say(log.closing_line(result))
         self.accelerator.wait_for_everyone()
 
