@@ -29,6 +29,8 @@ from tinygpt_hf.settings.inference import (
     EvaluateArguments,
     ExportArguments,
     GenerateArguments,
+    InspectArguments,
+    ReportArguments,
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
@@ -190,6 +192,21 @@ def generate(settings: Settings) -> None:
 
 
 @command(
+    'tinygpt inspect runs/quickstart --text "One day, Mia found a kitten." --lens --html mia.html', InspectArguments
+)
+def inspect(settings: Settings) -> None:
+    """See how a model reads a text: what each token cost, what every layer would have said, where the heads look."""
+    from tinygpt_hf.inference.terminal import takes_color
+    from tinygpt_hf.inspection.inspect import inspect
+    from tinygpt_hf.inspection.screen import screen
+
+    arguments = settings[InspectArguments]
+    write(screen(inspect(arguments), takes_color(sys.stdout)))
+    if arguments.html:
+        tell(f"The page: {arguments.html}")
+
+
+@command(
     "tinygpt evaluate runs/quickstart --data my.txt",
     EvaluateArguments,
     stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
@@ -201,6 +218,14 @@ def evaluate(settings: Settings) -> None:
     arguments = settings[EvaluateArguments]
     for line in result_lines(measure(arguments), arguments.quantization):
         tell(line)
+
+
+@command("tinygpt report runs/a runs/b --output_file both.html", ReportArguments)
+def report(settings: Settings) -> None:
+    """Write a page about a run: curves, samples, where the loss lives; several runs side by side."""
+    from tinygpt_hf.cards.report import make_report
+
+    tell(f"The report: {make_report(settings[ReportArguments])}")
 
 
 @command("tinygpt chat runs/quickstart", ChatArguments, stdout_is_product=lambda settings: True)

@@ -144,12 +144,12 @@ class Samples:
         return "".join(f"{self._title(k)}{self.texts[k]}\n" for k in range(self._turn))
 
 
-def check_output(path: Path) -> Path:
+def check_output(path: Path, flag: str = "output_file") -> Path:
     """Refuse an --output_file that cannot be one, before it takes long to fill; return what is written if it is a link."""
     path = storage.linked(path)
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
-        raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
+        raise UsageError(f"--{flag} {path} {what}", "a file to write", "choose another path")
     return path
 
 
@@ -170,18 +170,23 @@ def _is_list(arguments: GenerateArguments) -> bool:
     return arguments.prompt_file is not None and arguments.prompt_file.endswith(".jsonl")
 
 
+def read_prompt_file(flag: str, path: str) -> str:
+    """Read the UTF-8 text file that a flag names."""
+    try:
+        data = Path(path).read_bytes()
+        if b"\0" in data:
+            raise ValueError("it holds NUL bytes, as no text does")
+        return data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = f"--{flag} {path} cannot be read ({reason})"
+        raise UsageError(problem, "a UTF-8 text file", "check the path and the encoding") from None
+
+
 def _read_prompts(arguments: GenerateArguments) -> list[str]:
     text = arguments.prompt or ""
     if arguments.prompt_file is not None:
-        try:
-            text = Path(arguments.prompt_file).read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(
-                f"--prompt_file {arguments.prompt_file} cannot be read ({reason})",
-                "a UTF-8 text file",
-                "check the path and the encoding",
-            ) from None
+        text = read_prompt_file("prompt_file", arguments.prompt_file)
     check_prompt(text)
     if not _is_list(arguments):
         return [text]

@@ -324,6 +324,12 @@ class TrainingArguments(OutputArguments):
     save_total_limit: int = setting(
         2, "complete checkpoints to keep besides the best weights (2 or more)", resume="free"
     )
+    keep_snapshots: int = setting(
+        0,
+        "weights to keep in snapshots/ at this many steps, close together at first: inspect --checkpoints shows them",
+        at_least=0,
+        resume="free",
+    )
     resume_from_checkpoint: PathText = setting(
         "auto", "auto: newest valid one of the folder; none: start again; or a path",
         means={"true": "auto", "false": "none"}, resume="free"

@@ -35,6 +35,36 @@ class GenerateArguments:
 
 
 @dataclass
+class InspectArguments:
+    """See how a model reads a text."""
+
+    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
+    text: str | None = setting(None, "the text to look at", excludes=("file", "prompt"))
+    file: PathText | None = setting(None, "look at the text in this UTF-8 file", excludes=("prompt",))
+    prompt: str | None = setting(None, "let the model go on from here, by its likeliest tokens, and look at both")
+    max_new_tokens: int = setting(60, "how many tokens go on from --prompt")
+    lens: bool = setting(False, "what each layer would have said, and from which one on it is right (logit lens)")
+    attention: bool = setting(False, "where each head of each layer looks; the maps are in the page")
+    checkpoints: bool = setting(
+        False, "the same text over the run: with every snapshot and checkpoint of the run folder"
+    )
+    html: PathText | None = setting(None, "also write a page to explore, one file that works offline")
+    output_file: PathText | None = setting(None, "also write all numbers to this JSON file")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class ReportArguments:
+    """Write the report of a run, or of several side by side."""
+
+    runs: list[PathText] = setting([], "run folders; several are overlaid", positional=True)
+    output_file: PathText | None = setting(
+        None, "page to write; default report.html in the run folder, for several runs in the current folder"
+    )
+
+
+@dataclass
 class EvaluateArguments:
     """Measure a model on a text."""
 

@@ -7,6 +7,7 @@
         state.json                                            step, tokens seen, best loss, scaler, what the run was made of
         manifest.json                                         size and sha256 of every file
     D/                     the last weights; D/best/ the best by validation loss: each file replaced by one rename
+    D/snapshots/step-<n>/  complete or absent: the model after so many steps, to look at, without what a run goes on from
     D/adapter/             with LoRA: the last adapter alone, as PEFT writes it
 
 There is no pickle, no position in a data loader and no random state: the rows of a step and the seed of its dropout are pure
@@ -32,6 +33,7 @@ from tinygpt_hf.training import adapters
 OPTIMIZER, STATE, WEIGHTS = "optimizer.safetensors", "state.json", "model.safetensors"
 ADAPTER = "adapter.safetensors"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
+SNAPSHOTS = "snapshots"
 KEPT_AT_LEAST = 2
 PIECE = 1 << 23  # bytes written, and hashed beside it, at a time
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
@@ -116,15 +118,45 @@ def save_checkpoint(
     final = folder / f"checkpoint-{state.step}"
     if final.exists():  # a damaged one of the same step, or the run was resumed from an older one: never written over
         storage.system.rename(final, storage.free_name(folder, f"{final.name}.replaced"))
-    contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()}
+    state_file = json.dumps(dataclasses.asdict(state), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()} | {STATE: state_file}
+    _write_complete(final, contents, {"step": state.step, "tokens": state.tokens, **state.facts, **about})
+    return final
+
+
+def _write_complete(final: Path, contents: dict, about: dict) -> None:
+    """Make a folder of these files with a manifest; it appears complete or not at all."""
     # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
     with ThreadPoolExecutor(1) as hashing, storage.new_folder(final) as tmp:
         begun = {name: storage.write_file(tmp / name, data, hashing) for name, data in contents.items()}
-        storage.write_json(tmp / STATE, dataclasses.asdict(state))
-        facts = {"step": state.step, "tokens": state.tokens, **state.facts, **about}
         written = {name: {**known, "sha256": known["sha256"].result()} for name, known in begun.items()}
-        storage.write_manifest(tmp, facts, written)
-    return final
+        storage.write_manifest(tmp, about, written)
+
+
+def snapshot_steps(max_steps: int, count: int) -> set[int]:
+    """Choose steps whose weights are kept, evenly on a logarithmic scale from the first on; the last is the run folder itself."""
+    return {round(max_steps ** (k / count)) for k in range(count)} - {max_steps}
+
+
+def save_snapshot(folder: Path, files: dict[str, bytes], weights: dict, state: RunState) -> None:
+    """Write `folder`/snapshots/step-<n>, loadable by `from_pretrained`."""
+    about = {"step": state.step, "tokens": state.tokens}
+    _write_complete(folder / SNAPSHOTS / f"step-{state.step}", files | {WEIGHTS: tensor_pieces(weights)}, about)
+
+
+def drop_snapshots(folder: Path, step: int) -> None:
+    """Remove the snapshots of steps after this one, from which a run goes on: it makes them again."""
+    for path in (folder / SNAPSHOTS).glob("step-*"):
+        number = path.name.removeprefix("step-")
+        if number.isdecimal() and int(number) > step and (path / storage.MANIFEST).is_file():
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that, half-deleted, must not look like a complete one."""
+    doomed = folder.with_name(f"{storage.TEMPORARY}removed-{folder.name}")
+    storage.system.rename(folder, doomed)
+    storage.remove_tree(doomed)
 
 
 def publish(folder: Path, files: dict[str, bytes], weights) -> None:
@@ -255,10 +287,7 @@ def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
     complete = [path for path in checkpoints(folder) if (path / storage.MANIFEST).is_file()]
     complete = complete[: complete.index(newest) + 1]
     for path in complete[: -max(limit, KEPT_AT_LEAST)]:
-        # half-deleted, it must not look like a checkpoint
-        doomed = path.with_name(f"{storage.TEMPORARY}removed-{path.name}")
-        storage.system.rename(path, doomed)
-        storage.remove_tree(doomed)
+        _remove(path)
 
 
 def open_folder(folder: Path, overwrite: bool) -> Path | None:

@@ -72,6 +72,7 @@ def train(
                 run.log_step()
             if run.is_due(run.plan.eval_steps):
                 run.evaluate()
+            run.keep_snapshot()
             if run.is_due(run.plan.save_steps) or run.signal:
                 run.save()
             run.stop_if_asked()

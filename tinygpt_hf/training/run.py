@@ -16,6 +16,8 @@ import transformers
 from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
+from tinygpt_hf.cards.report import NAME as REPORT
+from tinygpt_hf.cards.report import keep_report
 from tinygpt_hf.errors import Interrupted, RunError
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
 from tinygpt_hf.hub.uploader import Uploads
@@ -148,7 +150,7 @@ class Run(contextlib.AbstractContextManager):
         )
         here = 1 if device == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", self.accelerator.num_processes))
         note = check_memory(needs, self.training, device, here)
-        check_disk(needs, self.folder, checkpoints=1)
+        check_disk(needs, self.folder, checkpoints=1, snapshots=self.training.keep_snapshots)
         return note
 
     def _build_model(self, new_tokens: list[int]) -> str | None:
@@ -182,6 +184,8 @@ class Run(contextlib.AbstractContextManager):
         )
         if self.is_main:
             write_card(self.folder)  # the kill may have come before it was written
+            if not (self.folder / REPORT).is_file():
+                keep_report(self.folder, self.console.say)
         found = run_folder.finished_result(self.folder, self.state, self.plan.max_steps) or {}
         return {**found, "output_dir": str(self.folder), "already_finished": True}
 
@@ -223,7 +227,9 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main:
             saves = -(-self.plan.max_steps // self.plan.save_steps) if self.plan.save_steps else 1
             # while one is written there are the old ones and the new
-            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1))
+            kept = self.training.keep_snapshots
+            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1), kept)
+            checkpoint.drop_snapshots(self.folder, self.state.step)
             self.console.say(log.needs_line(needs, self.training.save_total_limit))
             if self.resumed:  # the run may have died between this checkpoint and its publication
                 self._publish(checkpoint.model_tensors(self.raw))
@@ -343,6 +349,15 @@ class Run(contextlib.AbstractContextManager):
         self.signal = self.signal or self.interruption.wanted()
         self.meter.go_on("final_evaluation" if self.is_last else "evaluation")
 
+    def keep_snapshot(self) -> None:
+        """Keep the weights, if this step is one of those to look at later."""
+        if self.state.step in checkpoint.snapshot_steps(self.plan.max_steps, self.training.keep_snapshots):
+            self.meter.pause()
+            weights = checkpoint.model_tensors(self.raw)  # every process: shards are gathered
+            if self.is_main:
+                checkpoint.save_snapshot(self.folder, self.files, weights, self.state)
+            self.meter.go_on("saving")
+
     def save(self) -> None:
         """A checkpoint, then the run folder's own weights, then room for the next one."""
         self.meter.pause()
@@ -426,6 +441,7 @@ class Run(contextlib.AbstractContextManager):
             if self.planned:
                 run_folder.update(self.folder, {"came_true": self.clock.came_true(result)})
             write_card(self.folder)
+            keep_report(self.folder, self.console.say)
             self.console.say(log.closing_line(result))
         self.accelerator.wait_for_everyone()
 
