@@ -1,6 +1,7 @@
 """Write the texts of scaling.py and grid.py as .jsonl files: some to tune on, others to report on.
 
-    python benchmarks/texts.py --books classics.jsonl.gz --dialogues dialogues.jsonl.gz --plays tinyshakespeare.txt --output_dir texts
+    python benchmarks/texts.py --books classics.jsonl.gz --dialogues dialogues.jsonl.gz --plays tinyshakespeare.txt \\
+        --output_dir texts
 
 To tune on: books by the authors below, source code of installed packages, toyland. To report on: books by all other authors,
 TinyShakespeare, the dialogues as plain text (every token a target), Python's standard library. No document is in both.

@@ -199,7 +199,13 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
         tokens / unique,
         parameters(config),
         candidate["vocab_size"],
-        scaling.expected(question.text.counting, hidden_parameters(config), tokens * per_token, unique * per_token),
+        scaling.expected(
+            scaling.difficulty(question.text.counting, question.text.packing),
+            hidden_parameters(config) + config.vocab_size * config.hidden_size,
+            config.vocab_size,
+            tokens * per_token,
+            unique * per_token,
+        ),
         groups,
         is_enough,
     )

@@ -1,8 +1,8 @@
 """Bits per byte that a model will reach, by its size and what it reads, and the rates and regularization that go with them.
 
 The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556), in bytes: a floor, a term that falls with the
-parameters of the hidden layers, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
-2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three; trigrams tell it. The numbers are in
+parameters of layers and head, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
+2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three; trigrams and xz tell it. The numbers are in
 scaling.json, which benchmarks/scaling.py makes.
 """
 
@@ -35,18 +35,25 @@ class Expected:
     high: float
 
 
-def expected(counting: float, hidden_parameters: int, num_bytes: float, unique_bytes: float) -> Expected:
-    """What a model comes to whose hidden layers have so many parameters, after so many bytes of a text of so many.
+def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float) -> Expected:
+    """What a model comes to with so many parameters in its layers and its head, after so many bytes of a text of so many.
 
-    `counting`: bits per byte that trigrams reach on the text.
+    `ease`: how hard the text is to guess, beside the books the law was measured on (`difficulty`).
     """
     law = table()
-    size, words, ease = law["size"], law["words"], law["counting"]
-    loss = law["floor"] + size["factor"] * hidden_parameters ** -size["power"]
+    size, words = law["size"], law["words"]
+    loss = law["floor"] + size["factor"] * parameters ** -size["power"]
     loss += words["factor"] * effective(num_bytes, unique_bytes) ** -words["power"]
-    loss *= (counting / ease["at"]) ** ease["power"]
+    loss *= ease * (vocabulary / law["vocabulary"]["at"]) ** -law["vocabulary"]["power"]
     spread = math.exp(1.645 * law["deviation"])
     return Expected(loss, loss / spread, loss * spread)
+
+
+def difficulty(counting: float, packing: float) -> float:
+    """How hard a text is to guess, 1 for the books of the table: by the bits per byte of trigrams and of xz."""
+    law = table()
+    parts = (counting, law["counting"]), (packing, law["packing"])
+    return math.prod((bits / known["at"]) ** known["power"] for bits, known in parts)
 
 
 def effective(read: float, unique: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.evaluation.baselines import ngram_nats
+from tinygpt_hf.evaluation.baselines import ngram_nats, xz_bits_per_byte
 from tinygpt_hf.evaluation.metrics import bits_per_byte
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.settings.arguments import TokenizerArguments
@@ -20,6 +20,7 @@ from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE, train_tokenizer
 VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabulary is learned from, and measured on
 LARGEST_TRIAL = 1 << 13  # more needs more text than the trial has
+PACKED = 1_000_000  # bytes that are compressed; of fewer, xz makes less
 COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
 
 
@@ -27,13 +28,14 @@ COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
 class Text:
     """`num_bytes`: of the training part, UTF-8; `held_out`: of the rest; `repeated`: the share of the sample that is there twice;
     `bytes_per_token`: by the size of the vocabulary; `counting`: bits per byte that trigrams reach on held-out text;
-    `encoding`: seconds that a byte takes to tokenize."""
+    `packing`: those of xz on a piece of the text; `encoding`: seconds that a byte takes to tokenize."""
 
     num_bytes: int
     held_out: int
     repeated: float
     bytes_per_token: dict[int, float]
     counting: float
+    packing: float
     encoding: float
 
     def tokens(self, vocabulary: int) -> int:
@@ -74,6 +76,7 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         1 - unique / len(texts),
         {size: float(value) for size, value in per_token.items()},
         _counting(counted, learned, tested),
+        xz_bits_per_byte("".join(learned).encode()[:PACKED]),
         encoding,
     )
 
