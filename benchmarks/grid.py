@@ -1,10 +1,10 @@
-"""Does the plan find what a search by hand would? Bits per byte after the same time: twelve settings by hand, and `--time_budget` alone.
+"""Does the plan find what a search would? Bits per byte after the same time: twelve settings by hand, and `--time_budget` alone.
 
     python benchmarks/texts.py ... --output_dir texts
     python benchmarks/grid.py --texts texts --minutes 2 [--core 1] [--only plays stdlib] [--peer nanoGPT] [--results grid.jsonl]
 
-Each run is a whole `tinygpt train` in a process of its own on one pinned core, from the text to the saved model, with a time budget;
-it is judged by the bits per byte of its held-out text, the same documents for all. Grid: four shapes by three rates, the
+Each run is a whole `tinygpt train` in a process of its own on one pinned core, from the text to the saved model, with a budget; it
+is judged by the bits per byte of its held-out text, the same documents for all. Grid: four shapes by three rates, the
 quickstart's settings among them. `--peer`: a checkout of nanoGPT, whose published CPU shape then trains on the characters of
 the same text for the same time. Every run is a line of --results; those that are there are not done again. At the end a table.
 """

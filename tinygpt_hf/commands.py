@@ -7,6 +7,7 @@ nothing. What it needs is imported when it runs, so that asking for help costs n
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,7 @@ def train(settings: Settings) -> None:
 
     name_output(settings, TrainingArguments)
     model, data, tokenizer, training = (settings[group] for group in TRAINING)
-    train(model, data, tokenizer, training, seconds_before=process_age())
+    train(model, data, tokenizer, training, seconds_before=time.monotonic() - settings.began)
 
 
 @command(
@@ -292,15 +293,6 @@ def pull(settings: Settings) -> None:
     from tinygpt_hf.hub.push_pull import pull
 
     pull(settings[PullArguments], tell)
-
-
-def process_age() -> float:
-    """Seconds since this process began."""
-    import time
-
-    import psutil
-
-    return time.time() - psutil.Process().create_time()
 
 
 def write(text: str) -> None:

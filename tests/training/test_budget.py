@@ -137,7 +137,7 @@ def test_a_text_that_is_read_often_enough_ends_before_the_time(slow, tmp_path, m
     monkeypatch.setitem(OPTIONS_OF_DATA, "train_file", [str(tmp_path / "few.jsonl")])
     result = train(tmp_path / "r", time_budget="200h", eval_steps=0, save_steps=0)
     after = facts(tmp_path / "r")["came_true"]
-    assert after["epochs"] == pytest.approx(16, rel=0.05) and result.steps == facts(tmp_path / "r")["plan"]["steps"]
+    assert 4 < after["epochs"] < 16 and result.steps == facts(tmp_path / "r")["plan"]["steps"]
     assert after["seconds"] < 200 * 3600 / 2
 
 

@@ -273,8 +273,8 @@ def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     from tinygpt_hf.settings import defaults
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(defaults, "TIME_BUDGET", "12s")
-    (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 400)
+    monkeypatch.setattr(defaults, "TIME_BUDGET", "30s")
+    (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 40)
     assert main(["train", "--train_file", "my.txt"]) == 0
     said = capsys.readouterr().err
     assert "another time: --time_budget" in said and "trigrams reach" in said

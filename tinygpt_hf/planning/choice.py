@@ -28,7 +28,7 @@ CONTEXTS = ((0, 256), (100e6, 512), (1e9, 1024))  # tokens to be read from which
 SMALLEST_CONTEXT, FEWEST_ROWS = 32, 16  # of a text of few words
 SMALLEST_RUN = 50  # steps
 DECAY = 0.6  # of the steps: the rate falls over them
-MICRO_BATCH = {"cpu": 32}  # rows; more at once are no faster
+MICRO_BATCH = 32  # rows; more at once are no faster
 FEW_TOKENS = 20_000  # of a text: fewer make no vocabulary of their own
 
 
@@ -47,7 +47,6 @@ class Question:
     open: frozenset[str]  # settings nobody gave
     needs: Callable[[Any, TrainingArguments, int], Needs]
     memory: int
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -129,81 +128,89 @@ def _candidates(question: Question) -> list[dict[str, Any]]:
 
 def _settled(question: Question, candidate: dict[str, Any], tokens: float) -> tuple[dict[str, Any], tuple]:
     """(values of what is open, the groups with them), for a run over about so many tokens."""
+    groups, processes = (
+        (question.model, question.data, question.tokenizer, question.training),
+        question.machine.processes,
+    )
     if question.seconds is None:
-        groups = question.model, question.data, question.tokenizer, question.training
-        model, training = filled(groups[0], groups[3])
-        return {}, (model, groups[1], groups[2], training)
-    block_size = max(size for least, size in CONTEXTS if tokens >= least)
-    while block_size > SMALLEST_CONTEXT and block_size * FEWEST_ROWS > question.text.tokens(candidate["vocab_size"]):
-        block_size //= 2
-    values = candidate | {"block_size": block_size}
-    block_size = block_size if "block_size" in question.open else question.data.block_size
-    rows = scaling.rows_per_step(tokens, block_size)
-    given = question.training.per_device_train_batch_size
-    processes = question.machine.processes
-    largest = MICRO_BATCH.get(question.device, 32) if given is None else given
-    micro = max(1, min(largest, rows // processes))
-    values |= {"per_device_train_batch_size": micro, "gradient_accumulation_steps": max(1, rows // (micro * processes))}
-    steps = tokens / (rows * block_size)
-    width = values.get("hidden_size", 768) if "hidden_size" in question.open else question.model.hidden_size
-    epochs = tokens / question.text.tokens(candidate["vocab_size"])
-    values |= scaling.rates(width or 768, round(steps))
-    values |= scaling.regularization(epochs, 1.0)
-    values |= {"lr_scheduler_type": "warmup_stable_decay"}
-    if question.model.model_name_or_path:
-        values = {"lr_scheduler_type": values["lr_scheduler_type"]}
-    values = {name: value for name, value in values.items() if name in question.open}
-    groups = chosen((question.model, question.data, question.tokenizer, question.training), values)
+        return {}, _filled(groups)
+    unique = question.text.tokens(candidate["vocab_size"])
+    values = candidate | {"block_size": _context(tokens, unique), "lr_scheduler_type": "warmup_stable_decay"}
+    if not question.model.model_name_or_path:
+        block_size = values["block_size"] if "block_size" in question.open else question.data.block_size
+        rows = scaling.rows_per_step(tokens, block_size)
+        micro = question.training.per_device_train_batch_size or max(1, min(MICRO_BATCH, rows // processes))
+        values["per_device_train_batch_size"] = micro
+        values["gradient_accumulation_steps"] = max(1, rows // (micro * processes))
+        model = _filled(chosen(groups, _open(question, values)))[0]
+        size = parameters(config_for(model, question.data, candidate["vocab_size"]))
+        values |= scaling.rates(model.hidden_size, round(tokens / (rows * block_size)))
+        values |= scaling.regularization(tokens / unique, size / unique)
+    values = _open(question, values)
+    return values, _filled(chosen(groups, values))
+
+
+def _open(question: Question, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in question.open}
+
+
+def _filled(groups: tuple) -> tuple:
     model, training = filled(groups[0], groups[3])
-    return values, (model, groups[1], groups[2], training)
+    return model, groups[1], groups[2], training
 
 
-def _config(candidate: dict[str, Any], groups: tuple):
-    return config_for(groups[0], groups[1], candidate["vocab_size"])
+def _context(tokens: float, unique: int) -> int:
+    """Tokens of a row: longer ones for longer runs, shorter ones for a text of few words."""
+    block_size = max(size for least, size in CONTEXTS if tokens >= least)
+    while block_size > SMALLEST_CONTEXT and block_size * FEWEST_ROWS > unique:
+        block_size //= 2
+    return block_size
 
 
 def _step_seconds(question: Question, candidate: dict[str, Any]) -> float:
-    _, groups = _settled(question, candidate, 0)
-    return question.machine.seconds(_config(candidate, groups), groups[3], groups[1].block_size)
+    _, (model, data, _, training) = _settled(question, candidate, 0)
+    return question.machine.seconds(config_for(model, data, candidate["vocab_size"]), training, data.block_size)
 
 
 def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
     """What a candidate comes to; None if it takes fewer than the fewest steps."""
-    unique = question.text.tokens(candidate["vocab_size"])
-    tokens = 1e6
+    vocabulary, machine = candidate["vocab_size"], question.machine
+    unique, tokens, is_enough = question.text.tokens(vocabulary), 1e6, False
     for _ in range(3):  # the batch follows from the tokens, which follow from the batch
         values, groups = _settled(question, candidate, tokens)
-        config, training, block_size = _config(candidate, groups), groups[3], groups[1].block_size
-        seconds = question.machine.seconds(config, training, block_size)
-        rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * question.machine.processes
+        model, data, _, training = groups
+        config = config_for(model, data, vocabulary)
+        seconds = machine.seconds(config, training, data.block_size)
+        of_step = data.block_size * machine.processes
+        of_step *= training.per_device_train_batch_size * training.gradient_accumulation_steps
         if question.seconds is None:
-            is_enough = False
-            steps = make_plan(training, max(1, unique // block_size), block_size, question.machine.processes).max_steps
+            rows = max(1, unique // data.block_size)
+            steps = make_plan(training, rows, data.block_size, machine.processes).max_steps
             break
-        in_time, in_text = question.seconds / seconds, scaling.MOST_EPOCHS * unique / (rows * block_size)
-        steps, is_enough = int(min(in_time, in_text)), in_text < in_time
-        tokens = max(1, steps) * rows * block_size
+        in_time = question.seconds / seconds
+        in_text = scaling.most_epochs(parameters(config) / unique) * unique / of_step
+        steps, is_enough = max(1, int(min(in_time, in_text))), in_text < in_time
+        tokens = steps * of_step
     if question.seconds is not None and question.seconds / seconds < SMALLEST_RUN:
         return None
-    tokens = max(1, steps) * rows * block_size
-    per_token = question.text.bytes_per_token[candidate["vocab_size"]]
     length = {"warmup_steps": min(WARMUP, steps // 10), "decay_steps": max(1, round(DECAY * steps))}
     if question.seconds is not None:
-        values |= {name: value for name, value in length.items() if name in question.open}
+        values |= _open(question, length)
+    per_token, text = question.text.bytes_per_token[vocabulary], question.text
     return Choice(
         values,
-        max(1, steps),
+        steps,
         seconds,
-        question.machine.evaluation_seconds(config, training, block_size),
-        tokens,
-        tokens / unique,
+        machine.evaluation_seconds(config, training, data.block_size),
+        steps * of_step,
+        steps * of_step / unique,
         parameters(config),
-        candidate["vocab_size"],
+        vocabulary,
         scaling.expected(
-            scaling.difficulty(question.text.counting, question.text.packing),
-            hidden_parameters(config) + config.vocab_size * config.hidden_size,
-            config.vocab_size,
-            tokens * per_token,
+            scaling.difficulty(text.counting, text.packing),
+            hidden_parameters(config) + vocabulary * config.hidden_size,
+            vocabulary,
+            steps * of_step * per_token,
             unique * per_token,
         ),
         groups,

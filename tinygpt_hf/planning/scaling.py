@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MOST_EPOCHS = 16.0  # what is read more often than that is learned by heart rather than understood
+MOST_EPOCHS, HALVED = 16.0, 10.0  # of a small model; half as many at so many parameters a token of the text
 MANY_EPOCHS, DROPOUT = 4.0, 0.1
-LARGEST_DECAY = 0.8
+DECAY, LARGEST_DECAY = 0.07, 0.8
 STEP_TOKENS, OF_TOKENS, BATCH_POWER = 2048, 1_000_000, 0.383  # a step of so many, of so many in all, and how it grows
 ADAMW_RATE, MUON_RATE, WIDEST = 8e-3, 0.02, 256
 LONG = 3000  # steps from which on a longer memory pays
@@ -83,10 +83,15 @@ def rates(width: int, steps: int) -> dict[str, float]:
     }
 
 
+def most_epochs(parameters_per_token: float) -> float:
+    """How often a text may be read before it is learned by heart rather than understood: the larger the model, the less often."""
+    return MOST_EPOCHS / (1 + parameters_per_token / HALVED)
+
+
 def regularization(epochs: float, parameters_per_token: float) -> dict[str, float]:
     """Weight decay and dropout: none for what is read about once; more of both the more often, and the larger the model is beside
     the text (Kim et al. 2025, https://arxiv.org/abs/2509.14786)."""
     decay = 0.0
     if epochs > 1.5:
-        decay = min(LARGEST_DECAY, 0.1 * max(1.0, parameters_per_token) ** 0.5 * min(1.0, epochs / MANY_EPOCHS))
+        decay = min(LARGEST_DECAY, DECAY * max(1.0, parameters_per_token) ** 0.5 * min(1.0, epochs / MANY_EPOCHS))
     return {"weight_decay": round(decay, 3), "hidden_dropout": DROPOUT if epochs > MANY_EPOCHS else 0.0}

@@ -96,7 +96,7 @@ def _chosen(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: boo
         return needs_of_shape(config, training, block_size, lambda net: parameter_groups(net, training))
 
     free = machine.memory or available_memory(device)[0]
-    question = Question(model, data, tokenizer, training, text, machine, left, is_open, needs, free, device)
+    question = Question(model, data, tokenizer, training, text, machine, left, is_open, needs, free)
     choice = choose(question)
     choice = replace(choice, advice=advise(question, choice))
     whole = choice.evaluation_seconds * text.held_out / text.bytes_per_token[choice.vocabulary]

@@ -14,7 +14,7 @@ from tinygpt_hf.training import run_folder
 from tinygpt_hf.training.probe import peak_memory
 
 RECENT = 64  # steps that say how fast the machine is now
-CLOSING = 2.0  # seconds: the last card, the end of the process
+CLOSING = 3.5  # seconds: the last card and report, the end of the process
 EVENT = "decay"
 ENDLESS = 1 << 60
 

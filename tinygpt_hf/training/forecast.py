@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tinygpt_hf.planning.choice import Choice
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.python_text import data_arguments
 from tinygpt_hf.settings.arguments import ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.parsing import to_yaml
@@ -83,6 +84,7 @@ def plan(
         elsewhere = copy.copy(training)
         elsewhere.output_dir = f"{folder}/run"
         run = Run((*groups[:3], elsewhere), quiet=True, is_here=hardware is None)
+        run.corpus = Corpus(run.data, run.training.seed)
         settled, facts, choice = plan_run(run, run.groups, hardware)
         run.close()
     settled = *settled[:3], replace(settled[3], output_dir=training.output_dir)

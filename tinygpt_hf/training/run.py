@@ -79,7 +79,6 @@ class Run(contextlib.AbstractContextManager):
         self.model, self.training, kept = run_folder.complete(model, data, training)
         self.data, self.tokenizer_settings = data, tokenizer
         self.shape = check_model(self.model, data, tokenizer.vocab_size or SMALLEST_VOCABULARY)
-        self.corpus = Corpus(data, self.training.seed)
         return kept
 
     def __enter__(self) -> "Run":
@@ -100,7 +99,9 @@ class Run(contextlib.AbstractContextManager):
 
     def prepare(self) -> None:
         """The text as rows, the model, how long the run is, and the checkpoint it goes on from."""
-        self.make_plan()
+        self.corpus = Corpus(self.data, self.training.seed, self.console)
+        if self.planned is None and self.clock.total is not None:
+            self._make_plan()
         with self.accelerator.main_process_first():
             self.tokenizer, self.rows, new_tokens = prepare_text(self)
         if self.rows.reused and self.is_main:  # a flipped bit would be learned without a word
@@ -128,16 +129,12 @@ class Run(contextlib.AbstractContextManager):
         self.state = checkpoint.read_state(self.resumed) if self.resumed else RunState(facts=self.facts)
         self.clock.go_on_from(self.state.seconds)
 
-    def make_plan(self) -> None:
-        """Choose what the settings leave open, where the run has a time budget and no plan yet."""
-        self.corpus.reporter = self.console
-        if self.planned or self.clock.total is None:
-            return
+    def _make_plan(self) -> None:
+        """Choose what the settings leave open, for the time there is."""
         groups, self.planned, choice = plan_run(self, self.groups)
         self.console.say(choice.table)
-        corpus = self.corpus
         self._settle(*groups)
-        self.corpus, self.corpus.data = corpus, self.data  # it has the sample that the plan looked at
+        self.corpus.data = self.data
         if self.is_main:
             run_folder.update(self.folder, {"plan": self.planned})
 
