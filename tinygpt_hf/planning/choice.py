@@ -208,7 +208,7 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
         vocabulary,
         scaling.expected(
             scaling.difficulty(text.counting, text.packing),
-            hidden_parameters(config) + vocabulary * config.hidden_size,
+            hidden_parameters(config),
             vocabulary,
             steps * of_step * per_token,
             unique * per_token,

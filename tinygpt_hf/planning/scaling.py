@@ -1,7 +1,7 @@
 """Bits per byte that a model will reach, by its size and what it reads, and the rates and regularization that go with them.
 
 The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556), in bytes: a floor, a term that falls with the
-parameters of layers and head, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
+parameters of the layers, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
 2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three; trigrams and xz tell it. The numbers are in
 scaling.json, which benchmarks/scaling.py makes.
 """
@@ -36,15 +36,17 @@ class Expected:
 
 
 def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float) -> Expected:
-    """What a model comes to with so many parameters in its layers and its head, after so many bytes of a text of so many.
+    """What a model comes to with so many parameters in its layers, after so many bytes of a text of so many.
 
-    `ease`: how hard the text is to guess, beside the books the law was measured on (`difficulty`).
+    `ease`: how hard the text is to guess, beside the books the law was measured on (`difficulty`). A larger vocabulary helps as
+    long as the text shows each of its tokens often enough.
     """
     law = table()
-    size, words = law["size"], law["words"]
+    size, words, tokens = law["size"], law["words"], law["vocabulary"]
     loss = law["floor"] + size["factor"] * parameters ** -size["power"]
     loss += words["factor"] * effective(num_bytes, unique_bytes) ** -words["power"]
-    loss *= ease * (vocabulary / law["vocabulary"]["at"]) ** -law["vocabulary"]["power"]
+    useful = min(vocabulary, unique_bytes / tokens["bytes_each"])
+    loss *= ease * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
     spread = math.exp(1.645 * law["deviation"])
     return Expected(loss, loss / spread, loss * spread)
 
