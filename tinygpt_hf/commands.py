@@ -188,8 +188,9 @@ def train(settings: Settings) -> None:
 def generate(settings: Settings) -> None:
     """Continue a prompt."""
     from tinygpt_hf.inference.samples import generate
+    from tinygpt_hf.inference.terminal import takes_color
 
-    generate(settings[GenerateArguments], write, to_terminal=sys.stdout.isatty())
+    generate(settings[GenerateArguments], write, sys.stdout.isatty(), takes_color(sys.stdout))
 
 
 @command(

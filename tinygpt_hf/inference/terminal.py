@@ -42,6 +42,21 @@ SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 NOTE = "the number below a token is its surprisal in bits, where it is 1 or more"
 
 
+class Explainer:
+    """Show tokens as they come, `explained`: a character of several tokens, with what they cost together, at the last."""
+
+    def __init__(self, color: bool):
+        self._color, self._bits = color, 0.0
+
+    def add(self, text: str, bits: float) -> str:
+        """Show what became visible with one more token."""
+        self._bits += bits
+        if not text:
+            return ""
+        shown, self._bits = explained(text, self._bits, self._color), 0.0
+        return shown
+
+
 def takes_color(stream) -> bool:
     """Tell whether a stream shows color: a terminal that is not dumb, of somebody who did not ask for none."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tinygpt_hf.inference.generation import quoted
+from tinygpt_hf.inference.generation import MOST_BITS, bar, quoted
 from tinygpt_hf.inference.terminal import NOTE, explained
 from tinygpt_hf.inspection.attention import head_habits
 from tinygpt_hf.inspection.history import learned_at
@@ -20,7 +20,7 @@ from tinygpt_hf.inspection.lens import right_from
 
 NARROWEST, WIDEST = 40, 120
 ALL_TOKENS, MOST_SURPRISING = 40, 20  # of a text up to 40 tokens the tables show all, of a longer one these
-BAR_BITS, BAR = 12, 6  # bits and signs of the longest bar
+BAR = 6  # signs of the longest bar
 WORD = 11  # columns of the terminal for a token
 REST = 61  # columns beside the last one of the table of tokens
 
@@ -70,11 +70,6 @@ def _table(title: str, *columns: tuple[str, Any]) -> Table:
     return table
 
 
-def bar(share: float, longest: int = BAR) -> str:
-    """Draw a share of 1 as a bar of signs."""
-    return "█" * round(min(share, 1) * longest)
-
-
 def _fitting(text: str, width: int = WORD) -> str:
     """Cut a text to so many columns."""
     cut = Text(text)
@@ -93,7 +88,7 @@ def _token_table(seen: Inspection, places: list[int], words: str, width: int) ->
         others = [
             f"{quoted(text)} {chance:.0%}" for text, chance in token.candidates if text != token.text and chance > 0.005
         ]
-        numbers = f"{token.bits:.2f}", bar(token.bits / BAR_BITS), str(token.rank), f"{token.probability:.1%}"
+        numbers = f"{token.bits:.2f}", bar(token.bits / MOST_BITS, BAR), str(token.rank), f"{token.probability:.1%}"
         name, rest = _fitting(quoted(token.text)), _fitting(" ".join(others), width - REST)
         table.add_row(str(place), name, str(token.id), str(token.bytes), *numbers, rest)
     return table
@@ -140,6 +135,6 @@ def _history_table(seen: Inspection) -> Table:
     table.columns[-1].no_wrap = False
     for moment in seen.moments:
         learned = [quoted(token.text) for token, step in zip(seen.measured, since, strict=True) if step == moment.step]
-        signs = bar(moment.mean / highest)
+        signs = bar(moment.mean / highest, BAR)
         table.add_row(str(moment.step), f"{moment.mean:.2f}", signs, " ".join(learned))
     return table

@@ -29,6 +29,9 @@ class GenerateArguments:
         None, "also write prompt and continuation to this file; for a .jsonl of prompts as JSON lines"
     )
     show_steps: bool = setting(False, "show for each token the likeliest choices, its surprisal and the entropy")
+    explain: bool = setting(
+        False, "color the text by surprisal, with the bits of each token from 1 bit on", excludes=("show_steps",)
+    )
     show_candidates: int = setting(5, "how many tokens --show_steps shows at each step")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
@@ -98,6 +101,7 @@ class ChatArguments:
     repetition_penalty: float = setting(1.0, "above 1 makes tokens that occurred already less likely; 1: off")
     stop: list[str] = setting([], "end the answer before any of these texts appears")
     seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")
+    explain: bool = setting(False, "color answers by surprisal, with the bits of each token from 1 bit on")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
