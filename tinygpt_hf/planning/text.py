@@ -14,13 +14,16 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.baselines import ngram_nats, xz_bits_per_byte
 from tinygpt_hf.evaluation.metrics import bits_per_byte
 from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.rows.build import Prepared
 from tinygpt_hf.settings.arguments import TokenizerArguments
 from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE, train_tokenizer
 
 VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabulary is learned from, and measured on
 LARGEST_TRIAL = 1 << 13  # more needs more text than the trial has
-PACKED = 1_000_000  # bytes that are compressed; of fewer, xz makes less
+PACKED, PACKED_POWER = 1_000_000, 0.066  # bytes that are compressed; of fewer, xz makes more bits of each
+COUNTED_TOKENS = 500_000
+ENDLESS, ENDLESS_BITS = 10**12, 8.0  # bytes of a stream whose end nobody knows; bits of a text that nobody can guess
 COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
 
 
@@ -70,15 +73,36 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         }  # of a vocabulary that the trial is too small for, as books have it
     counted = _smaller(trial, COUNTED) if kind == "bpe" and len(sizes) > 1 and whole > COUNTED else trial
     unique = len({hash(text) for text in texts})
+    size = max(corpus.training_bytes, corpus.size or ENDLESS) if corpus.data.streaming else corpus.training_bytes
     return Text(
-        corpus.training_bytes,
+        size,
         sum(len(text.encode()) for text in held_out),
         1 - unique / len(texts),
         {size: float(value) for size, value in per_token.items()},
         _counting(counted, learned, tested),
-        xz_bits_per_byte("".join(learned).encode()[:PACKED]),
+        _packing("".join(learned)),
         encoding,
     )
+
+
+def survey_rows(rows: Prepared, tokenizer) -> Text:
+    """The same of a text that is there as rows alone."""
+    train, validation = rows.train, rows.validation
+    learned, tested = train.between(0, min(train.num_tokens, COUNTED_TOKENS)), validation.tokens[: COUNTED_TOKENS // 10]
+    counting = ENDLESS_BITS
+    per_token = train.num_bytes / max(train.num_tokens, 1)
+    if len(tested) > 1:
+        _, trigram = ngram_nats(learned.astype(np.int64), tested.astype(np.int64), len(tokenizer))
+        counting = bits_per_byte(float(trigram.sum()), round(per_token * len(tested)))
+    sizes = {len(tokenizer): per_token}
+    packing = _packing(tokenizer.decode(learned.tolist()))
+    return Text(train.num_bytes, validation.num_bytes, 0.0, sizes, counting, packing, 0.0)
+
+
+def _packing(text: str) -> float:
+    """Bits per byte of a piece under xz, as a megabyte of the text would have it."""
+    piece = text.encode()[:PACKED]
+    return xz_bits_per_byte(piece) * (len(piece) / PACKED) ** PACKED_POWER
 
 
 def _parts(texts: list[str]) -> tuple[list[str], list[str]]:
@@ -123,6 +147,6 @@ def _counting(trial, learned: list[str], tested: list[str]) -> float:
         for texts in (learned, tested)
     )
     if len(train) < 3 or len(validation) < 2:
-        return 8.0
+        return ENDLESS_BITS
     _, trigram = ngram_nats(train, validation, trial.get_vocab_size())
     return bits_per_byte(float(trigram.sum()), sum(len(text.encode()) for text in tested))

@@ -10,8 +10,9 @@ from tinygpt_hf.model.loading import config_for
 from tinygpt_hf.planning.choice import Choice, Question, advise, choose, chosen, open_settings
 from tinygpt_hf.planning.machine import Machine, NamedMachine
 from tinygpt_hf.planning.memory import available_memory, needs_of_shape
-from tinygpt_hf.planning.text import Text, survey
-from tinygpt_hf.rows.preparation import find_tokenizer
+from tinygpt_hf.planning.text import Text, survey, survey_rows
+from tinygpt_hf.rows.build import open_rows
+from tinygpt_hf.rows.preparation import find_tokenizer, rows_folder
 from tinygpt_hf.settings.arguments import ModelArguments
 from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.training import probe
@@ -41,8 +42,13 @@ def plan_run(run, groups: tuple, hardware: str | None = None) -> tuple[tuple, di
     if run.is_main:
         found = find_tokenizer(run.folder / "tokenizer", run.corpus, tokenizer, model.model_name_or_path)
         has_tokenizer = found is not None
-        most = tokenizer.max_train_bytes if total is None else min(tokenizer.max_train_bytes, int(SAMPLED * total))
-        text = survey(run.corpus, tokenizer, most, found)
+        most = tokenizer.max_train_bytes
+        if total is not None and "max_train_bytes" in open_settings(tokenizer):
+            most = min(most, int(SAMPLED * total))
+        if run.data.rows and found is not None:
+            text = survey_rows(open_rows(rows_folder(run.data.rows)), found)
+        else:
+            text = survey(run.corpus, tokenizer, most, found)
     text = _shared(run, text)
     before = peak_memory(run.accelerator.device.type)
     if hardware:
