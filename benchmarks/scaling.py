@@ -27,6 +27,7 @@ RUNS = [  # text, vocabulary, layers, width, tokens
     ("books", 2048, 3, 128, 0.8), ("code", 2048, 3, 128, 0.8), ("toyland", 2048, 3, 128, 0.8),
     ("books", 2048, 2, 64, 2.4), ("books", 2048, 3, 128, 2.4),
 ]  # fmt: skip
+HIGHEST_FLOOR = 0.9  # bits per byte of books that large models go below; short runs alone would put it anywhere
 TARGET = Path(scaling.__file__).with_name("scaling.json")
 
 
@@ -101,7 +102,7 @@ def fitted(lines: list[dict]) -> dict:
         columns = np.stack([np.ones(len(base)), size, words], axis=1) / losses[:, None]
         found, *_ = np.linalg.lstsq(columns, np.ones(len(base)), rcond=None)
         error = float(((columns @ found - 1) ** 2).sum())
-        if (found > 0).all() and error < best[0]:
+        if (found > 0).all() and found[0] <= HIGHEST_FLOOR and error < best[0]:
             best = error, (alpha, beta, *found)
     alpha, beta, floor, size, words = (round(float(value), 4) for value in best[1])
     law |= {"floor": floor, "size": {"factor": size, "power": alpha}, "words": {"factor": words, "power": beta}}
