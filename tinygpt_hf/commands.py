@@ -160,7 +160,8 @@ def plan(settings: Settings) -> None:
     targets = [check_output(Path(name)) if name else None for name in (asked.write, asked.output_file)]
     model, data, tokenizer, training = (settings[group] for group in TRAINING)
     forecast = plan(model, data, tokenizer, training, asked.hardware)
-    tell(forecast.table)
+    for line in (forecast.table, *forecast.choice.advice):
+        tell(line)
     sizes = f"memory {format_size(forecast.memory_bytes)}, disk {format_size(forecast.disk_bytes)}"
     tell(f"  time {forecast.seconds:.0f} s, {sizes}, {forecast.operations:.2g} floating-point operations")
     if targets[0]:

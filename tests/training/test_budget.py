@@ -89,6 +89,7 @@ def test_a_run_ends_on_time_and_equals_one_with_its_numbers(slow, tmp_path):
     plan, (event,), after = (facts(tmp_path / "run")[name] for name in ("plan", "events", "came_true"))
     assert 0.95 * 1200 < after["seconds"] <= 1200 and abs(after["seconds"] - result.steps * EACH) < 2 * EACH
     assert event["max_steps"] == result.steps == event["step"] + plan["settings"]["decay_steps"]
+    assert event["decay_steps"] == plan["settings"]["decay_steps"]
     assert {"seconds", "memory_bytes", "parameters", "train_tokens", "epochs", "bits_per_byte", "low", "high"} <= set(
         after
     )
@@ -122,7 +123,7 @@ def test_a_killed_run_goes_on_with_its_plan_its_clock_and_its_event(slow, tmp_pa
 
 def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, tmp_path, monkeypatch):
     train(tmp_path / "quiet", time_budget="20m")
-    slow.stop_at = 10
+    slow.stop_at = 30
     with pytest.raises(Interrupted):
         train(tmp_path / "r", time_budget="20m")
     slow.stop_at, slow.each = None, 1.3 * EACH
@@ -130,6 +131,22 @@ def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, 
     (quiet,), (slowed,) = (facts(tmp_path / name)["events"] for name in ("quiet", "r"))
     assert slowed["step"] < quiet["step"] and slowed["max_steps"] - slowed["step"] == quiet["max_steps"] - quiet["step"]
     assert facts(tmp_path / "r")["came_true"]["seconds"] < 1.03 * 1200 and result.steps == slowed["max_steps"]
+
+
+def test_a_machine_that_is_slower_than_measured_has_a_shorter_decay_decided_early(slow, tmp_path, monkeypatch):
+    gradients = step.gradients
+
+    def twice_as_slow(*given):
+        slow.now += 2 * EACH
+        return gradients(*given)
+
+    monkeypatch.setattr(step, "gradients", twice_as_slow)
+    result = train(tmp_path / "r", time_budget="20m")
+    plan, (shorter, decay) = (facts(tmp_path / "r")[name] for name in ("plan", "events"))
+    assert shorter["event"] == "shorter" and shorter["step"] == clock.CHECKED
+    assert shorter["decay_steps"] == decay["decay_steps"] < plan["settings"]["decay_steps"]
+    assert 0.93 * 1200 < facts(tmp_path / "r")["came_true"]["seconds"] <= 1200
+    assert result.steps == decay["step"] + decay["decay_steps"]
 
 
 def test_a_text_that_is_read_often_enough_ends_before_the_time(slow, tmp_path, monkeypatch):

@@ -74,8 +74,7 @@ class Choice:
     @property
     def table(self) -> str:
         """The plan, a line for each thing."""
-        rows = [f"  {what:<11} {value:<22} {why}".rstrip() for what, value, why, _ in self.lines]
-        return "\n".join([*rows, *self.advice])
+        return "\n".join(f"  {what:<11} {value:<22} {why}".rstrip() for what, value, why, _ in self.lines)
 
 
 def open_settings(*groups) -> frozenset[str]:
@@ -84,10 +83,13 @@ def open_settings(*groups) -> frozenset[str]:
 
 
 def chosen(groups: tuple, settings: dict[str, Any]) -> tuple:
-    """The groups with these values."""
-    return tuple(
+    """The groups with these values; they still know which settings somebody gave."""
+    changed = [
         replace(group, **{f.name: settings[f.name] for f in fields(group) if f.name in settings}) for group in groups
-    )
+    ]
+    for new, old in zip(changed, groups, strict=True):
+        new.given = getattr(old, "given", frozenset())
+    return tuple(changed)
 
 
 def choose(question: Question) -> Choice:

@@ -14,6 +14,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.baselines import ngram_nats, xz_bits_per_byte
 from tinygpt_hf.evaluation.metrics import bits_per_byte
 from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.reading.sample import PIECE_CHARACTERS
 from tinygpt_hf.rows.build import Prepared
 from tinygpt_hf.settings.arguments import TokenizerArguments
 from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE, train_tokenizer
@@ -31,7 +32,8 @@ COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
 class Text:
     """`num_bytes`: of the training part, UTF-8; `held_out`: of the rest; `repeated`: the share of the sample that is there twice;
     `bytes_per_token`: by the size of the vocabulary; `counting`: bits per byte that trigrams reach on held-out text;
-    `packing`: those of xz on a piece of the text; `encoding`: seconds that a byte takes to tokenize."""
+    `packing`: those of xz on a piece of the text; `encoding`: seconds that a byte takes to tokenize; `in_pieces`: most texts are as
+    long as books."""
 
     num_bytes: int
     held_out: int
@@ -40,6 +42,7 @@ class Text:
     counting: float
     packing: float
     encoding: float
+    in_pieces: bool = False
 
     def tokens(self, vocabulary: int) -> int:
         """How many tokens the training part has."""
@@ -82,6 +85,7 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         _counting(counted, learned, tested),
         _packing("".join(learned)),
         encoding,
+        sum(map(len, texts)) / len(texts) > PIECE_CHARACTERS / 2,
     )
 
 

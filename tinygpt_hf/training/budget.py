@@ -3,6 +3,7 @@
 groups, plan = plan_run(run, groups)         # the settings, with what was open; and the plan as run.json has it
 """
 
+import os
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from tinygpt_hf.training.probe import peak_memory
 PROBED = ((2, 64), (3, 128), (4, 256), (12, 768))  # shapes that are measured: the wider ones where that takes little
 WIDER = 8  # times longer, a wider one takes at most
 PROBES = 0.05  # of the budget for all of them
+TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
 BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among them
 HELD_OUT = 0.015  # of the budget, for the whole validation set once
@@ -38,6 +40,7 @@ def plan_run(run, groups: tuple, hardware: str | None = None) -> tuple[tuple, di
     Every process calls it; the first one looks at the text and chooses, all measure.
     """
     total, text, choice, has_tokenizer = run.clock.total, None, None, False
+    groups, streamed = _streamed(run, groups)
     model, _, tokenizer, _ = groups
     if run.is_main:
         found = find_tokenizer(run.folder / "tokenizer", run.corpus, tokenizer, model.model_name_or_path)
@@ -59,8 +62,21 @@ def plan_run(run, groups: tuple, hardware: str | None = None) -> tuple[tuple, di
         choice = _chosen(run, groups, text, machine, has_tokenizer)
         if total is not None and not has_tokenizer:
             choice.settings["max_train_bytes"] = most
+        choice.settings.update(streamed)
     choice = _shared(run, choice)
     return chosen(groups, choice.settings), _facts(run, choice, before), choice
+
+
+def _streamed(run, groups: tuple) -> tuple[tuple, dict]:
+    """(the settings, what was chosen of them now): a text that takes too long to tokenize before is tokenized while training."""
+    size, total, data = run.corpus.size, run.clock.total, groups[1]
+    is_open = {"streaming", "max_train_samples"} <= open_settings(data) and not data.rows
+    cores = run.data.num_proc or os.cpu_count() or 1
+    if not is_open or total is None or size is None or size <= TOKENIZED * total * cores:
+        return groups, {}
+    groups = chosen(groups, {"streaming": True})
+    run.corpus.data = groups[1]
+    return groups, {"streaming": True}
 
 
 def _shared(run, value):
@@ -95,7 +111,7 @@ def _chosen(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: boo
         is_open -= {"hidden_size", "num_hidden_layers"}
     left = None
     if total is not None:
-        reading = text.encoding * (text.num_bytes + text.held_out) + OPENING
+        reading = OPENING + (0 if data.streaming else text.encoding * (text.num_bytes + text.held_out))
         left = (total * (1 - HELD_OUT) - run.clock.seconds - reading - CLOSING) / (1 + BESIDE)
 
     def needs(config, training, block_size: int):
@@ -105,6 +121,9 @@ def _chosen(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: boo
     question = Question(model, data, tokenizer, training, text, machine, left, is_open, needs, free)
     choice = choose(question)
     choice = replace(choice, advice=advise(question, choice))
+    if data.streaming:  # a few long documents may be all there is to begin with, and none of them held out
+        choice.settings.update({"validation_split": "tail"} if text.in_pieces and "validation_split" in is_open else {})
+        return choice
     whole = choice.evaluation_seconds * text.held_out / text.bytes_per_token[choice.vocabulary]
     if total is not None and "validation_split_percentage" in is_open and whole > HELD_OUT * total:
         share = data.validation_split_percentage * HELD_OUT * total / whole

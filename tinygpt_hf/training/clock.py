@@ -15,7 +15,11 @@ from tinygpt_hf.training.probe import peak_memory
 
 RECENT = 64  # steps that say how fast the machine is now
 CLOSING = 3.5  # seconds: the last card and report, the end of the process
-EVENT = "decay"
+DECAY = "decay"
+CHECKED, LONGEST = (
+    16,
+    0.8,
+)  # the step before which the length of the decay may still change, and its share of what is left
 ENDLESS = 1 << 60
 
 
@@ -33,6 +37,7 @@ class Clock:
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._trained: float | None = None
         self.event: dict | None = None
+        self.decay_steps = run.training.decay_steps
 
     @property
     def seconds(self) -> float:
@@ -53,14 +58,29 @@ class Clock:
         """The run is `seconds` old, and keeps to the event it may have had."""
         self._begun -= seconds
         if self.total is not None:
-            events = run_folder.read_facts(self.run.folder).get("events", [])
-            self.event = next((event for event in events if event["event"] == EVENT), None)
+            self.decay_steps = self.run.training.decay_steps
+            for event in run_folder.read_facts(self.run.folder).get("events", []):
+                self._take(event)
             self._settle()
+
+    def _take(self, event: dict) -> None:
+        """Keep to an event."""
+        self.decay_steps = event["decay_steps"]
+        if event["event"] == DECAY:
+            self.event = event
+
+    def _happens(self, name: str, **values) -> None:
+        """Record an event: it is on the disk before what it affects happens."""
+        event = {"event": name, "step": self.run.state.step, **values}
+        if self.run.is_main:
+            known = run_folder.read_facts(self.run.folder).get("events", [])
+            run_folder.update(self.run.folder, {"events": [*known, event | {"seconds": round(self.seconds, 1)}]})
+        self._take(event)
 
     def _settle(self) -> None:
         """End the run where the event says, or keep its end out of reach while there is none."""
         run = self.run
-        steps = max(run.plan.max_steps, run.state.step + run.training.decay_steps + 1)
+        steps = max(run.plan.max_steps, run.state.step + self.decay_steps + 1)
         if self.event:
             steps = self.event["max_steps"]
         if steps != run.plan.max_steps:
@@ -75,22 +95,34 @@ class Clock:
         if self._trained is not None:
             self._recent.append(trained - self._trained)
         self._trained = trained
+        if step == CHECKED and (fitting := run.interruption.agreed(self._fitting() if run.is_main else 0)):
+            self._happens("shorter", decay_steps=fitting)
         if run.interruption.agreed(int(run.is_main and self._is_due(step))):
-            self.event = {"event": EVENT, "step": step, "max_steps": step + run.training.decay_steps}
-            if run.is_main:
-                run_folder.update(run.folder, {"events": [self.event | {"seconds": round(self.seconds, 1)}]})
+            self._happens(DECAY, decay_steps=self.decay_steps, max_steps=step + self.decay_steps)
         self._settle()
         run.meter.lengthen(run.plan.max_steps)
 
-    def _is_due(self, step: int) -> bool:
-        decay = self.run.training.decay_steps
-        planned = self.run.planned
-        if planned["is_enough"] and step + decay >= planned["steps"]:
-            return True
+    @property
+    def _each(self) -> float:
+        """Seconds that a step takes now."""
+        return sum(self._recent) / len(self._recent)
+
+    def _fitting(self) -> int:
+        """A length of the decay that fits the time, if the planned one does not, as real steps are slower than those that were
+        measured before; else 0."""
         if not self._recent:
+            return 0
+        left = self.total - self.seconds
+        steps = (left - self._beside(self.decay_steps)) / self._each
+        return max(1, int(LONGEST * steps)) if self.decay_steps > LONGEST * steps else 0
+
+    def _is_due(self, step: int) -> bool:
+        planned = self.run.planned
+        if planned["is_enough"] and step + self.decay_steps >= planned["steps"]:
+            return True
+        if not self._recent or step < CHECKED:
             return False
-        each = sum(self._recent) / len(self._recent)
-        return self.total - self.seconds <= decay * each + self._beside(decay)
+        return self.total - self.seconds <= self.decay_steps * self._each + self._beside(self.decay_steps)
 
     def _beside(self, steps: int) -> float:
         """Seconds for what stands beside so many last steps and comes after them."""

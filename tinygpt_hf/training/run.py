@@ -296,7 +296,7 @@ class Run(contextlib.AbstractContextManager):
     def train_step(self) -> None:
         """Compute the gradient, update the weights, count. A step whose loss is no number is left out, or ends the run."""
         state, training = self.state, self.training
-        factor = scheduled_factor(training, state.step, self.plan.max_steps)
+        factor = scheduled_factor(training, state.step, self.plan.max_steps, self.clock.decay_steps)
         set_learning_rate(self.optimizer, factor)
         self.rate = training.learning_rate * factor
         loss, tokens = self.fitting.gradients(lambda size, synced: step.gradients(self, size, synced), self.net)
