@@ -20,6 +20,7 @@ from tinygpt_hf.cards.facts import NUMBER, Run, fitted
 from tinygpt_hf.cards.loss_curve import COLORS, curve
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.inference.samples import check_output
+from tinygpt_hf.inspection.diagnoses import Diagnosis, diagnoses
 from tinygpt_hf.inspection.loss_map import LossMap, loss_map
 from tinygpt_hf.inspection.page import rendered
 from tinygpt_hf.rows.preparation import rows_folder
@@ -93,6 +94,13 @@ class Reported:
         rows += _shown("machine", ", ".join(word for word in words if word) or None, str)
         rows += _shown("versions", ", ".join(f"{name} {v}" for name, v in run.record["versions"].items()) or None, str)
         return rows
+
+    @property
+    def diagnoses(self) -> list[Diagnosis]:
+        """What went wrong in it, as the run was told when it showed."""
+        losses = {name: baseline["loss"] for name, baseline in self.run.baselines.items()}
+        last = self.last_step if self.is_finished else fitted(self.run.setting("training", "max_steps"), NUMBER)
+        return diagnoses(self.run.lines, losses, last)
 
     @property
     def hashes(self) -> list[tuple[str, str]]:

@@ -321,6 +321,11 @@ class TrainingArguments(OutputArguments):
         at_least=0,
         resume="free",
     )
+    explain: bool = setting(
+        False,
+        "show a batch, its loss and the modules before the first step; log gradients and updates by module on the way",
+        resume="free",
+    )
     resume_from_checkpoint: PathText = setting(
         "auto", "auto: newest valid one of the folder; none: start again; or a path",
         means={"true": "auto", "false": "none"}, resume="free"

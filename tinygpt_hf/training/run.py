@@ -21,6 +21,7 @@ from tinygpt_hf.cards.report import keep_report
 from tinygpt_hf.errors import Interrupted, RunError
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
 from tinygpt_hf.hub.uploader import Uploads
+from tinygpt_hf.inspection.diagnoses import Diagnosis, diagnoses
 from tinygpt_hf.model.loading import build_model, check_model, stop_at
 from tinygpt_hf.planning import plan as planning
 from tinygpt_hf.planning.memory import check_disk, check_memory, estimate_needs, needs_of_shape
@@ -31,7 +32,7 @@ from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.tokenizing.chat_template import control_tokens
-from tinygpt_hf.training import adapters, checkpoint, log, measures, precision, run_folder, step
+from tinygpt_hf.training import adapters, checkpoint, explain, log, measures, precision, run_folder, step
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
 from tinygpt_hf.training.launcher import check_environment, processes_asked
@@ -158,6 +159,7 @@ class Run(contextlib.AbstractContextManager):
         """Say what is about to be done, and make everything ready for the next step."""
         if self.resumed:
             checkpoint.load_weights(self.resumed, self.raw)
+        self.beaten: list = []
         if self.is_main:
             settings = [self.model, self.data, self.tokenizer_settings, self.training]
             run_folder.write_settings(self.folder, settings, self.console.say)
@@ -172,7 +174,10 @@ class Run(contextlib.AbstractContextManager):
         self._begin_steps()
         if self.is_main:
             self.log = log.RunLog(self.folder / run_folder.LOG, self.state.step)
-        self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged)
+            self.told = set(self._diagnoses())
+        held_out = self.rows.validation
+        ratio = held_out.num_bytes / max(held_out.num_targets, 1)
+        self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged, ratio)
         self.about = {
             "settings": storage.value_hash(to_yaml([self.model, self.data, self.tokenizer_settings, self.training])),
             "versions": run_folder.versions(),
@@ -226,6 +231,10 @@ class Run(contextlib.AbstractContextManager):
             self.data.document_mask,
         )
         self.fitting = Fitting(state, self.accelerator, self.console.say)
+        self.modules: dict = {}  # what the last update did to each, where it was watched
+        if training.explain:
+            for line in explain.beginning(self):
+                self.console.say(line)
 
     # The loop.
 
@@ -270,7 +279,8 @@ class Run(contextlib.AbstractContextManager):
         self.norm = step.clipped_norm(self.net, training.max_grad_norm, self.accelerator)
         # in fp16 a gradient may overflow: the scaler leaves the step out and scales less
         if torch.isfinite(loss) and (self.accelerator.scaler or torch.isfinite(self.norm)):
-            self.optimizer.step()
+            with explain.watched(self) as self.modules:
+                self.optimizer.step()
             self.meter.add(loss, tokens)
         else:
             state.skipped.append(state.step + 1)
@@ -284,11 +294,21 @@ class Run(contextlib.AbstractContextManager):
     def log_step(self) -> None:
         """A line of log.jsonl about the steps since the last one."""
         if self.meter.has_steps:
-            self._write(self.meter.read(self.state.step, self.state.tokens, self.rate, self.norm))
+            line = self.meter.read(self.state.step, self.state.tokens, self.rate, self.norm)
+            self._write(line | ({"modules": self.modules} if self.modules else {}))
 
     def _write(self, line: dict) -> None:
         if self.log:
             self.log.write(line)
+            if "eval_loss" in line or len(self.log.lines) % 10 == 0:
+                new = [found for found in self._diagnoses() if found not in self.told]
+                self.told.update(new)
+                for found in new:
+                    self.console.say(str(found))
+
+    def _diagnoses(self) -> list[Diagnosis]:
+        losses = {baseline.name: baseline.loss for baseline in self.beaten}
+        return diagnoses(self.log.lines, losses, self.plan.max_steps)
 
     def evaluate(self) -> None:
         """Measure the model, keep the best one, and let it speak."""
@@ -308,8 +328,8 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main or precision.is_sharded(self.accelerator):
             length = self.share.last_tokens if self.is_last else self.share.tokens
             samples = measures.sample(self.raw, self.tokenizer, state.sample_prompts, length)
+        self.console.say(log.evaluation_line(state, metrics, samples, self.beaten))
         self._write({"step": state.step, **metrics, "samples": samples})
-        self.console.say(log.evaluation_line(state, metrics, samples))
         self.signal = self.signal or self.interruption.wanted()
         self.meter.go_on("final_evaluation" if self.is_last else "evaluation")
 
