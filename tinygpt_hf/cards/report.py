@@ -167,10 +167,11 @@ def write_report(folder: Path) -> None:
     storage.write_file(folder / NAME, report([folder]))
 
 
-def keep_report(folder: Path, say: Callable[[str], None]) -> None:
+def keep_report(folder: Path, say: Callable[[str], None], only_missing: bool = False) -> None:
     """Write report.html of a run that is done, whose results are safe: whatever goes wrong here is only said."""
     try:
-        write_report(folder)
+        if not only_missing or not (folder / NAME).is_file():
+            write_report(folder)
     except Exception as error:
         say(f"note: there is no {NAME} ({type(error).__name__}: {error}); tinygpt report {folder} makes it")
 

@@ -1,7 +1,6 @@
 """Show the work of training (`train --explain`): a batch as it is learned from, what each module costs, how fast each one moves.
 
-for line in beginning(run):                        # before the first step
-    ...
+begin(run)                                         # before the first step
 with watched(run) as modules:                      # around an update of the weights
     run.optimizer.step()
 modules["layers.0.mlp"]                            # {"grad_norm": 0.4, "update_ratio": 0.003}
@@ -23,8 +22,14 @@ SHOWN = 60  # tokens of the row that is shown
 TIMES = 3  # forward, and twice as much backward
 
 
+def begin(run) -> None:
+    """Say what there is to see before the first step, where --explain is given."""
+    for line in beginning(run) if run.training.explain else ():
+        run.console.say(line)
+
+
 def beginning(run) -> Iterator[str]:
-    """Yield what there is to see before the first step."""
+    """Yield the lines of `begin`."""
     batches, targets = run.steps.at(run.state.step, run.state.micro_batch)
     rows, T = sum(len(batch[0]) for batch in batches), run.data.block_size
     yield f"a step: {rows} rows of {T} tokens in {len(batches)} micro-batch(es) on this process, {targets} targets in all"

@@ -61,6 +61,11 @@ def evaluate(run, network, part: int | None = None) -> dict[str, float | int | N
     }
 
 
+def bytes_per_token(rows: Rows) -> float:
+    """How many bytes of text a supervised token stands for, on average; 0 where nobody counted them."""
+    return rows.num_bytes / max(rows.num_targets, 1)
+
+
 def whole_best_loss(run) -> float | None:
     """The loss of the best weights of a run over the whole validation set."""
     state = run.state

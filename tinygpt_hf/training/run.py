@@ -16,12 +16,10 @@ import transformers
 from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
-from tinygpt_hf.cards.report import NAME as REPORT
 from tinygpt_hf.cards.report import keep_report
 from tinygpt_hf.errors import Interrupted, RunError
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
 from tinygpt_hf.hub.uploader import Uploads
-from tinygpt_hf.inspection.diagnoses import Diagnosis, diagnoses
 from tinygpt_hf.model.loading import build_model, check_model, stop_at
 from tinygpt_hf.planning import plan as planning
 from tinygpt_hf.planning.memory import check_disk, check_memory, estimate_needs, needs_of_shape
@@ -32,9 +30,10 @@ from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.tokenizing.chat_template import control_tokens
-from tinygpt_hf.training import adapters, checkpoint, explain, log, measures, precision, run_folder, step
+from tinygpt_hf.training import adapters, checkpoint, explain, log, measures, precision, run_folder, snapshots, step
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
+from tinygpt_hf.training.journal import Journal
 from tinygpt_hf.training.launcher import check_environment, processes_asked
 from tinygpt_hf.training.optimizer import make_optimizer, parameter_groups, scheduled_factor, set_learning_rate
 from tinygpt_hf.training.signals import Interruption
@@ -66,7 +65,7 @@ class Run(contextlib.AbstractContextManager):
             self.console.say(kept)
         self._check_fit()
         self.signal: Signals | None = None
-        self.log: log.RunLog | None = None
+        self.log: Journal | None = None
 
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as held:
@@ -150,8 +149,7 @@ class Run(contextlib.AbstractContextManager):
         )
         if self.is_main:
             write_card(self.folder)  # the kill may have come before it was written
-            if not (self.folder / REPORT).is_file():
-                keep_report(self.folder, self.console.say)
+            keep_report(self.folder, self.console.say, only_missing=True)
         found = run_folder.finished_result(self.folder, self.state, self.plan.max_steps) or {}
         return {**found, "output_dir": str(self.folder), "already_finished": True}
 
@@ -173,10 +171,8 @@ class Run(contextlib.AbstractContextManager):
         self._make_optimizer()
         self._begin_steps()
         if self.is_main:
-            self.log = log.RunLog(self.folder / run_folder.LOG, self.state.step)
-            self.told = set(self._diagnoses())
-        held_out = self.rows.validation
-        ratio = held_out.num_bytes / max(held_out.num_targets, 1)
+            self.log = Journal(self)
+        ratio = measures.bytes_per_token(self.rows.validation)
         self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged, ratio)
         self.about = {
             "settings": storage.value_hash(to_yaml([self.model, self.data, self.tokenizer_settings, self.training])),
@@ -197,9 +193,9 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main:
             saves = -(-self.plan.max_steps // self.plan.save_steps) if self.plan.save_steps else 1
             # while one is written there are the old ones and the new
-            kept = self.training.keep_snapshots
-            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1), kept)
-            checkpoint.drop_snapshots(self.folder, self.state.step)
+            at_once = min(saves, self.training.save_total_limit + 1)
+            check_disk(needs, self.folder, at_once, self.training.keep_snapshots)
+            snapshots.drop_after(self.folder, self.state.step)
             self.console.say(log.needs_line(needs, self.training.save_total_limit))
             if self.resumed:  # the run may have died between this checkpoint and its publication
                 self._publish(checkpoint.model_tensors(self.raw))
@@ -232,9 +228,7 @@ class Run(contextlib.AbstractContextManager):
         )
         self.fitting = Fitting(state, self.accelerator, self.console.say)
         self.modules: dict = {}  # what the last update did to each, where it was watched
-        if training.explain:
-            for line in explain.beginning(self):
-                self.console.say(line)
+        explain.begin(self)
 
     # The loop.
 
@@ -300,15 +294,6 @@ class Run(contextlib.AbstractContextManager):
     def _write(self, line: dict) -> None:
         if self.log:
             self.log.write(line)
-            if "eval_loss" in line or len(self.log.lines) % 10 == 0:
-                new = [found for found in self._diagnoses() if found not in self.told]
-                self.told.update(new)
-                for found in new:
-                    self.console.say(str(found))
-
-    def _diagnoses(self) -> list[Diagnosis]:
-        losses = {baseline.name: baseline.loss for baseline in self.beaten}
-        return diagnoses(self.log.lines, losses, self.plan.max_steps)
 
     def evaluate(self) -> None:
         """Measure the model, keep the best one, and let it speak."""
@@ -335,12 +320,8 @@ class Run(contextlib.AbstractContextManager):
 
     def keep_snapshot(self) -> None:
         """Keep the weights, if this step is one of those to look at later."""
-        if self.state.step in checkpoint.snapshot_steps(self.plan.max_steps, self.training.keep_snapshots):
-            self.meter.pause()
-            weights = checkpoint.model_tensors(self.raw)  # every process: shards are gathered
-            if self.is_main:
-                checkpoint.save_snapshot(self.folder, self.files, weights, self.state)
-            self.meter.go_on("saving")
+        if self.state.step in snapshots.chosen_steps(self.plan.max_steps, self.training.keep_snapshots):
+            snapshots.keep(self)
 
     def save(self) -> None:
         """A checkpoint, then the run folder's own weights, then room for the next one."""
@@ -425,6 +406,7 @@ class Run(contextlib.AbstractContextManager):
             write_card(self.folder)
             keep_report(self.folder, self.console.say)
             self.console.say(log.closing_line(result))
+            self.log.close()
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:
