@@ -199,9 +199,8 @@ def report(folders: list[Path]) -> str:
         Reported(folder, Run(folder), name, COLORS[number % len(COLORS)], places_of(folder))
         for number, (folder, name) in enumerate(zip(folders, names, strict=True))
     ]
-    return rendered(
-        "report.html.jinja", Path(__file__).parent, runs=runs, curves=_curves(runs), settings=_settings(runs)
-    )
+    values = {"runs": runs, "curves": _curves(runs), "settings": _settings(runs), "verdicts": _verdicts(runs)}
+    return rendered("report.html.jinja", Path(__file__).parent, **values)
 
 
 def places_of(folder: Path) -> LossMap | None:
@@ -217,6 +216,29 @@ def places_of(folder: Path) -> LossMap | None:
         return loss_map(model, tokenizer, RowView(rows, block_size), most, run.setting("data", "document_mask") is True)
     except (UsageError, RunError, OSError, ValueError, LookupError):
         return None
+
+
+def _verdicts(runs: list[Reported]) -> list[tuple[str, str, str, str]]:
+    """Compare each run with the first, on the held-out documents that both read whole: (names, difference, interval, verdict)."""
+    try:
+        from tinygpt_hf.evaluation.compare import paired  # type: ignore[import-not-found]
+    except ImportError:
+        return []
+    rows = []
+    for first, other in ((runs[0], each) for each in runs[1:]):
+        a, b = (each.places.documents if each.places else {} for each in (first, other))
+        both = [number for number in a if number in b]
+        if not both or any(a[number][1] != b[number][1] for number in both):
+            continue  # not the same text
+        nats = ([of[number][0] for number in both] for of in (a, b))
+        try:
+            found = paired(*nats, [a[number][1] for number in both])
+        except UsageError:  # too few documents to say anything
+            continue
+        who = found.verdict.replace("A is", f"{first.name} is").replace("B is", f"{other.name} is")
+        interval = f"{found.low:+.4f} to {found.high:+.4f}"
+        rows.append((f"{first.name} - {other.name}", f"{found.difference:+.4f}", interval, who))
+    return rows
 
 
 def _settings(runs: list[Reported]) -> list[tuple[str, str, list[str]]]:
