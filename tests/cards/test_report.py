@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,6 +135,21 @@ def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, m
     assert "training.learning_rate" in page.text and "data.block_size" not in page.text
     assert "whole: line training" in page.text and "slow" in page.text
     assert source.count('stroke-dasharray="7 3"') == source.count("<svg ")
+
+
+def test_two_runs_are_compared_on_the_documents_that_both_read(runs, monkeypatch):
+    given = []
+
+    def paired(a, b, sizes):
+        given.extend([a, b, sizes])
+        return SimpleNamespace(difference=-0.5, low=-0.75, high=-0.25, verdict="A is better")
+
+    monkeypatch.setitem(sys.modules, "tinygpt_hf.evaluation.compare", SimpleNamespace(paired=paired))
+    text = " ".join(Page(reports.report([runs / "whole", runs / "slow"])).text.split())
+    assert "whole - slow -0.5000 -0.7500 to -0.2500 whole is better" in text
+    for name, nats in zip(("whole", "slow"), given, strict=False):
+        documents = places_of(runs / name).documents
+        assert nats == [cost for cost, _ in documents.values()] and given[2] == [size for _, size in documents.values()]
 
 
 def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):

@@ -90,8 +90,8 @@ def test_the_pattern_of_this_test_sees_what_it_should():
     [
         (" cat", None, " cat", " cat"),
         (" cat", 0.99, " cat", " cat"),
-        (" cat", 1, " cat₁", "\x1b[38;5;16;48;5;230m cat₁\x1b[0m"),
-        (" cat", 12.7, " cat₁₂", "\x1b[38;5;16;48;5;203m cat₁₂\x1b[0m"),
+        (" cat", 1, " cat₁", " \x1b[38;5;16;48;5;230mcat₁\x1b[0m"),
+        (" cat", 12.7, " cat₁₂", " \x1b[38;5;16;48;5;203mcat₁₂\x1b[0m"),
         (".\n\n", 4.5, ".↵↵₄\n\n", "\x1b[38;5;16;48;5;216m.↵↵₄\x1b[0m\n\n"),
         ("a\nb", 2, "a\nb₂", "\x1b[38;5;16;48;5;223ma\x1b[0m\n\x1b[38;5;16;48;5;223mb₂\x1b[0m"),
         ("\x1b[2J", 3, "␛[2J₃", "\x1b[38;5;16;48;5;223m␛[2J₃\x1b[0m"),

@@ -20,6 +20,7 @@ from tinygpt_hf.cards.facts import NUMBER, Run, fitted
 from tinygpt_hf.cards.loss_curve import COLORS, curve
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.inference.samples import check_output
+from tinygpt_hf.inspection.diagnoses import Diagnosis, diagnoses
 from tinygpt_hf.inspection.loss_map import LossMap, loss_map
 from tinygpt_hf.inspection.page import rendered
 from tinygpt_hf.rows.preparation import rows_folder
@@ -95,6 +96,13 @@ class Reported:
         return rows
 
     @property
+    def diagnoses(self) -> list[Diagnosis]:
+        """What went wrong in it, as the run was told when it showed."""
+        losses = {name: baseline["loss"] for name, baseline in self.run.baselines.items()}
+        last = self.last_step if self.is_finished else fitted(self.run.setting("training", "max_steps"), NUMBER)
+        return diagnoses(self.run.lines, losses, last)
+
+    @property
     def hashes(self) -> list[tuple[str, str]]:
         """What tells whether two runs are of the same text, tokenizer and weights."""
         rows = [(name, self.run.record[name]) for name in ("data", "tokenizer") if self.run.record[name]]
@@ -159,10 +167,11 @@ def write_report(folder: Path) -> None:
     storage.write_file(folder / NAME, report([folder]))
 
 
-def keep_report(folder: Path, say: Callable[[str], None]) -> None:
+def keep_report(folder: Path, say: Callable[[str], None], only_missing: bool = False) -> None:
     """Write report.html of a run that is done, whose results are safe: whatever goes wrong here is only said."""
     try:
-        write_report(folder)
+        if not only_missing or not (folder / NAME).is_file():
+            write_report(folder)
     except Exception as error:
         say(f"note: there is no {NAME} ({type(error).__name__}: {error}); tinygpt report {folder} makes it")
 
@@ -190,9 +199,8 @@ def report(folders: list[Path]) -> str:
         Reported(folder, Run(folder), name, COLORS[number % len(COLORS)], places_of(folder))
         for number, (folder, name) in enumerate(zip(folders, names, strict=True))
     ]
-    return rendered(
-        "report.html.jinja", Path(__file__).parent, runs=runs, curves=_curves(runs), settings=_settings(runs)
-    )
+    values = {"runs": runs, "curves": _curves(runs), "settings": _settings(runs), "verdicts": _verdicts(runs)}
+    return rendered("report.html.jinja", Path(__file__).parent, **values)
 
 
 def places_of(folder: Path) -> LossMap | None:
@@ -208,6 +216,29 @@ def places_of(folder: Path) -> LossMap | None:
         return loss_map(model, tokenizer, RowView(rows, block_size), most, run.setting("data", "document_mask") is True)
     except (UsageError, RunError, OSError, ValueError, LookupError):
         return None
+
+
+def _verdicts(runs: list[Reported]) -> list[tuple[str, str, str, str]]:
+    """Compare each run with the first, on the held-out documents that both read whole: (names, difference, interval, verdict)."""
+    try:
+        from tinygpt_hf.evaluation.compare import paired  # type: ignore[import-not-found]
+    except ImportError:
+        return []
+    rows = []
+    for first, other in ((runs[0], each) for each in runs[1:]):
+        a, b = (each.places.documents if each.places else {} for each in (first, other))
+        both = [number for number in a if number in b]
+        if not both or any(a[number][1] != b[number][1] for number in both):
+            continue  # not the same text
+        nats = ([of[number][0] for number in both] for of in (a, b))
+        try:
+            found = paired(*nats, [a[number][1] for number in both])
+        except UsageError:  # too few documents to say anything
+            continue
+        who = found.verdict.replace("A is", f"{first.name} is").replace("B is", f"{other.name} is")
+        interval = f"{found.low:+.4f} to {found.high:+.4f}"
+        rows.append((f"{first.name} - {other.name}", f"{found.difference:+.4f}", interval, who))
+    return rows
 
 
 def _settings(runs: list[Reported]) -> list[tuple[str, str, list[str]]]:

@@ -273,7 +273,8 @@ class Conversation:
         """Return the next line, or lines edited together, without its end; None at the end of input."""
         if self._editor:
             try:
-                return self._editor("> ")
+                # readline does not count what stands between \1 and \2
+                return self._editor("\1\x1b[1;32m\2> \1\x1b[0m\2" if self._editor is input and self._color else "> ")
             except EOFError:
                 self._note("")  # the shell's prompt begins on a line of its own
                 return None
@@ -318,6 +319,7 @@ def _line_editor(commands: list[str]):
         from prompt_toolkit.history import InMemoryHistory
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.shortcuts import CompleteStyle
+        from prompt_toolkit.styles import Style
     except ImportError:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - input() then uses it
@@ -335,4 +337,7 @@ def _line_editor(commands: list[str]):
         complete_style=CompleteStyle.READLINE_LIKE,
         key_bindings=keys,
         prompt_continuation="  ",
+        style=Style.from_dict(
+            {"": "bold", "prompt": "ansigreen"}
+        ),  # what a person says is bold, what is said of it dim
     ).prompt

@@ -121,7 +121,7 @@ def check_prompt(text: str) -> None:
 def encode_prompt(tokenizer, text: str) -> list[int]:
     """The ids of a prompt, begun as the tokenizer begins every text; control tokens typed in it stay plain text."""
     check_prompt(text)
-    ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    ids = tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
     if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1 and ids[-1] != tokenizer.bos_token_id:
         ids = ids[:-1]  # a tokenizer that ends every text would leave nothing to continue
     if not ids:

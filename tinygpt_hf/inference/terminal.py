@@ -71,5 +71,7 @@ def explained(text: str, bits: float | None, color: bool) -> str:
     words += "↵" * ends + str(int(bits)).translate(SUBSCRIPTS)
     if color:
         begin = f"\x1b[38;5;16;48;5;{SHADES[bisect.bisect_right(SHADE_FROM, bits) - 1]}m"
-        words = "\n".join(f"{begin}{line}\x1b[0m" for line in words.split("\n"))
+        # a space before a word is not shaded: a line may end there
+        lines = [(len(line) - len(line.lstrip(" ")), line) for line in words.split("\n")]
+        words = "\n".join(f"{line[:lead]}{begin}{line[lead:]}\x1b[0m" for lead, line in lines)
     return words + "\n" * ends

@@ -82,19 +82,19 @@ def loss_map(model, tokenizer, view: RowView, most_tokens: int, document_mask: b
         for number, mine in by_document.items()
         if len(mine) == int(view.rows.targets(number)[int(number == 0) :].sum())
     }
-    ranked = sorted(
-        (n for n, mine in by_document.items() if len(mine) >= SHORTEST_DOCUMENT), key=lambda n: by_document[n].mean()
-    )
-    groups = {
-        n: Group(_opening(view.rows, n, tokenizer), len(by_document[n]), float(by_document[n].mean())) for n in ranked
-    }
+    means = {number: float(mine.mean()) for number, mine in by_document.items() if len(mine) >= SHORTEST_DOCUMENT}
+    ranked = sorted(means, key=lambda number: means[number])
+
+    def groups(numbers: list[int]) -> list[Group]:
+        return [Group(_opening(view.rows, n, tokenizer), len(by_document[n]), means[n]) for n in numbers]
+
     return LossMap(
         int(counted.sum()),
         float(cost[counted].mean()),
         _by_place(counted, cost),
         _by_kind(targets, counted, cost, decoder),
-        [groups[n] for n in ranked[::-1][:DOCUMENTS]],
-        [groups[n] for n in ranked[:DOCUMENTS]],
+        groups(ranked[::-1][:DOCUMENTS]),
+        groups(ranked[:DOCUMENTS]),
         _passages(ids, targets, counted, cost, decoder),
         whole,
     )
@@ -167,9 +167,8 @@ def _passages(ids, targets, counted, cost, decoder: TextDecoder) -> dict[str, li
     """Choose the passages of `PASSAGE` tokens, all of them targets, that cost most and least, of which no two share a token."""
     if counted.shape[1] < PASSAGE:
         return {}
-    sums = np.lib.stride_tricks.sliding_window_view(np.where(counted, cost, np.nan), PASSAGE, axis=1).sum(
-        -1
-    )  # (R, T-15)
+    windows = np.lib.stride_tricks.sliding_window_view(np.where(counted, cost, np.nan), PASSAGE, axis=1)
+    sums = windows.sum(-1)  # (R, T-15)
     chosen: dict[str, list[Passage]] = {}
     for name, sign in (("surprising", -1), ("expected", 1)):
         left, found = sign * sums, []

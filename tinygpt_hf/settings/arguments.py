@@ -308,6 +308,10 @@ class TrainingArguments(OutputArguments):
         resume="free",
     )
     dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0, resume="free")
+    report_to: Literal["tensorboard", "trackio", "wandb"] | None = setting(
+        None, "show the numbers of log.jsonl on a board too, offline, in boards/ of the run folder", means={"none": None},
+        resume="free"
+    )  # fmt: skip
     logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1, resume="free")
     eval_steps: int | None = setting(
         None, "steps between evaluations; default a tenth of the run; 0: only at the end", at_least=0, resume="free"
@@ -328,6 +332,11 @@ class TrainingArguments(OutputArguments):
         0,
         "weights to keep in snapshots/ at this many steps, close together at first: inspect --checkpoints shows them",
         at_least=0,
+        resume="free",
+    )
+    explain: bool = setting(
+        False,
+        "show a batch, its loss and the modules before the first step; log gradients and updates by module on the way",
         resume="free",
     )
     resume_from_checkpoint: PathText = setting(

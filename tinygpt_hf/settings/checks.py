@@ -143,6 +143,8 @@ def _training(training: TrainingArguments) -> list[tuple]:
          "2 or more, so that a damaged newest checkpoint loses nothing", "use 2 or more"),
         (training.lora_r and importlib.util.find_spec("peft") is None,
          "peft is not installed", "it, for --lora_r", "run pip install 'tinygpt_hf[tune]'"),
+        (training.report_to and importlib.util.find_spec(training.report_to) is None,
+         f"{training.report_to} is not installed", "it, for --report_to", "run pip install 'tinygpt_hf[track]'"),
         (training.nonfinite != "stop" and not is_skip,
          f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N`", "try skip:10"),
         (training.license is not None and not LICENSE.fullmatch(training.license), f"--license is {training.license!r}",

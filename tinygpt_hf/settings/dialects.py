@@ -30,7 +30,6 @@ TURNED: dict[str, dict[str, tuple[str, str] | None]] = {
     **dict.fromkeys(("eval_strategy", "evaluation_strategy", "save_strategy", "logging_strategy"), {"steps": None}),
     **dict.fromkeys(("do_train", "do_eval", "save_safetensors"), {"true": None}),
     "trust_remote_code": {"false": None},
-    "report_to": {"none": None},
 }
 ADVICE = {
     **dict.fromkeys(("bf16", "fp16", "torch_dtype", "dtype", "tf32"), "say mixed_precision: auto, no, bf16 or fp16"),
@@ -38,7 +37,6 @@ ADVICE = {
     "save_strategy": "say save_steps: a number of steps, or 0 for the end only",
     "logging_strategy": "say logging_steps, a number of steps",
     "warmup_ratio": "say warmup_steps, a number of steps",
-    "report_to": "leave it out: log.jsonl in the run folder has every number",
     "logging_dir": "leave it out: log.jsonl lies in output_dir",
     "run_name": "say output_dir: its name is the run's",
     **dict.fromkeys(("max_length", "cutoff_len"), "say block_size; longer texts go on in the next row"),

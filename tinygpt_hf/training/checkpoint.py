@@ -33,7 +33,6 @@ from tinygpt_hf.training import adapters
 OPTIMIZER, STATE, WEIGHTS = "optimizer.safetensors", "state.json", "model.safetensors"
 ADAPTER = "adapter.safetensors"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
-SNAPSHOTS = "snapshots"
 KEPT_AT_LEAST = 2
 PIECE = 1 << 23  # bytes written, and hashed beside it, at a time
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
@@ -120,11 +119,11 @@ def save_checkpoint(
         storage.system.rename(final, storage.free_name(folder, f"{final.name}.replaced"))
     state_file = json.dumps(dataclasses.asdict(state), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()} | {STATE: state_file}
-    _write_complete(final, contents, {"step": state.step, "tokens": state.tokens, **state.facts, **about})
+    write_complete(final, contents, {"step": state.step, "tokens": state.tokens, **state.facts, **about})
     return final
 
 
-def _write_complete(final: Path, contents: dict, about: dict) -> None:
+def write_complete(final: Path, contents: dict, about: dict) -> None:
     """Make a folder of these files with a manifest; it appears complete or not at all."""
     # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
     with ThreadPoolExecutor(1) as hashing, storage.new_folder(final) as tmp:
@@ -133,26 +132,7 @@ def _write_complete(final: Path, contents: dict, about: dict) -> None:
         storage.write_manifest(tmp, about, written)
 
 
-def snapshot_steps(max_steps: int, count: int) -> set[int]:
-    """Choose steps whose weights are kept, evenly on a logarithmic scale from the first on; the last is the run folder itself."""
-    return {round(max_steps ** (k / count)) for k in range(count)} - {max_steps}
-
-
-def save_snapshot(folder: Path, files: dict[str, bytes], weights: dict, state: RunState) -> None:
-    """Write `folder`/snapshots/step-<n>, loadable by `from_pretrained`."""
-    about = {"step": state.step, "tokens": state.tokens}
-    _write_complete(folder / SNAPSHOTS / f"step-{state.step}", files | {WEIGHTS: tensor_pieces(weights)}, about)
-
-
-def drop_snapshots(folder: Path, step: int) -> None:
-    """Remove the snapshots of steps after this one, from which a run goes on: it makes them again."""
-    for path in (folder / SNAPSHOTS).glob("step-*"):
-        number = path.name.removeprefix("step-")
-        if number.isdecimal() and int(number) > step and (path / storage.MANIFEST).is_file():
-            _remove(path)
-
-
-def _remove(folder: Path) -> None:
+def remove_complete(folder: Path) -> None:
     """Remove a folder that, half-deleted, must not look like a complete one."""
     doomed = folder.with_name(f"{storage.TEMPORARY}removed-{folder.name}")
     storage.system.rename(folder, doomed)
@@ -287,7 +267,7 @@ def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
     complete = [path for path in checkpoints(folder) if (path / storage.MANIFEST).is_file()]
     complete = complete[: complete.index(newest) + 1]
     for path in complete[: -max(limit, KEPT_AT_LEAST)]:
-        _remove(path)
+        remove_complete(path)
 
 
 def open_folder(folder: Path, overwrite: bool) -> Path | None:

@@ -16,7 +16,6 @@ import transformers
 from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
-from tinygpt_hf.cards.report import NAME as REPORT
 from tinygpt_hf.cards.report import keep_report
 from tinygpt_hf.errors import Interrupted, RunError
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
@@ -32,11 +31,12 @@ from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.tokenizing.chat_template import control_tokens
-from tinygpt_hf.training import adapters, checkpoint, log, measures, precision, run_folder, step
+from tinygpt_hf.training import adapters, checkpoint, explain, log, measures, precision, run_folder, snapshots, step
 from tinygpt_hf.training.budget import plan_run
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.clock import Clock
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
+from tinygpt_hf.training.journal import Journal
 from tinygpt_hf.training.launcher import check_environment, processes_asked
 from tinygpt_hf.training.optimizer import make_optimizer, parameter_groups, scheduled_factor, set_learning_rate
 from tinygpt_hf.training.signals import Interruption
@@ -72,7 +72,7 @@ class Run(contextlib.AbstractContextManager):
         if is_here:
             self._check_fit()
         self.signal: Signals | None = None
-        self.log: log.RunLog | None = None
+        self.log: Journal | None = None
 
     def _settle(self, model, data, tokenizer, training) -> str | None:
         """Take settings, and fill in what they leave open; a line where that is not what the rules say now."""
@@ -181,8 +181,7 @@ class Run(contextlib.AbstractContextManager):
         )
         if self.is_main:
             write_card(self.folder)  # the kill may have come before it was written
-            if not (self.folder / REPORT).is_file():
-                keep_report(self.folder, self.console.say)
+            keep_report(self.folder, self.console.say, only_missing=True)
         found = run_folder.finished_result(self.folder, self.state, self.plan.max_steps) or {}
         return {**found, "output_dir": str(self.folder), "already_finished": True}
 
@@ -190,6 +189,7 @@ class Run(contextlib.AbstractContextManager):
         """Say what is about to be done, and make everything ready for the next step."""
         if self.resumed:
             checkpoint.load_weights(self.resumed, self.raw)
+        self.beaten: list = []
         if self.is_main:
             settings = [self.model, self.data, self.tokenizer_settings, self.training]
             run_folder.write_settings(self.folder, settings, self.console.say)
@@ -203,8 +203,9 @@ class Run(contextlib.AbstractContextManager):
         self._make_optimizer()
         self._begin_steps()
         if self.is_main:
-            self.log = log.RunLog(self.folder / run_folder.LOG, self.state.step)
-        self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged)
+            self.log = Journal(self)
+        ratio = measures.bytes_per_token(self.rows.validation)
+        self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged, ratio)
         self.about = {
             "settings": storage.value_hash(to_yaml([self.model, self.data, self.tokenizer_settings, self.training])),
             "versions": run_folder.versions(),
@@ -224,9 +225,9 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main:
             saves = -(-self.plan.max_steps // self.plan.save_steps) if self.plan.save_steps else 1
             # while one is written there are the old ones and the new
-            kept = self.training.keep_snapshots
-            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1), kept)
-            checkpoint.drop_snapshots(self.folder, self.state.step)
+            at_once = min(saves, self.training.save_total_limit + 1)
+            check_disk(needs, self.folder, at_once, self.training.keep_snapshots)
+            snapshots.drop_after(self.folder, self.state.step)
             self.console.say(log.needs_line(needs, self.training.save_total_limit))
             if self.resumed:  # the run may have died between this checkpoint and its publication
                 self._publish(checkpoint.model_tensors(self.raw))
@@ -258,6 +259,8 @@ class Run(contextlib.AbstractContextManager):
             self.data.document_mask,
         )
         self.fitting = Fitting(state, self.accelerator, self.console.say)
+        self.modules: dict = {}  # what the last update did to each, where it was watched
+        explain.begin(self)
 
     # The loop.
 
@@ -303,7 +306,8 @@ class Run(contextlib.AbstractContextManager):
         self.norm = step.clipped_norm(self.net, training.max_grad_norm, self.accelerator)
         # in fp16 a gradient may overflow: the scaler leaves the step out and scales less
         if torch.isfinite(loss) and (self.accelerator.scaler or torch.isfinite(self.norm)):
-            self.optimizer.step()
+            with explain.watched(self) as self.modules:
+                self.optimizer.step()
             self.meter.add(loss, tokens)
         else:
             state.skipped.append(state.step + 1)
@@ -317,7 +321,8 @@ class Run(contextlib.AbstractContextManager):
     def log_step(self) -> None:
         """A line of log.jsonl about the steps since the last one."""
         if self.meter.has_steps:
-            self._write(self.meter.read(self.state.step, self.state.tokens, self.rate, self.norm))
+            line = self.meter.read(self.state.step, self.state.tokens, self.rate, self.norm)
+            self._write(line | ({"modules": self.modules} if self.modules else {}))
 
     def _write(self, line: dict) -> None:
         if self.log:
@@ -341,19 +346,15 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main or precision.is_sharded(self.accelerator):
             length = self.share.last_tokens if self.is_last else self.share.tokens
             samples = measures.sample(self.raw, self.tokenizer, state.sample_prompts, length)
+        self.console.say(log.evaluation_line(state, metrics, samples, self.beaten))
         self._write({"step": state.step, **metrics, "samples": samples})
-        self.console.say(log.evaluation_line(state, metrics, samples))
         self.signal = self.signal or self.interruption.wanted()
         self.meter.go_on("final_evaluation" if self.is_last else "evaluation")
 
     def keep_snapshot(self) -> None:
         """Keep the weights, if this step is one of those to look at later."""
-        if self.state.step in checkpoint.snapshot_steps(self.plan.max_steps, self.training.keep_snapshots):
-            self.meter.pause()
-            weights = checkpoint.model_tensors(self.raw)  # every process: shards are gathered
-            if self.is_main:
-                checkpoint.save_snapshot(self.folder, self.files, weights, self.state)
-            self.meter.go_on("saving")
+        if self.state.step in snapshots.chosen_steps(self.plan.max_steps, self.training.keep_snapshots):
+            snapshots.keep(self)
 
     def save(self) -> None:
         """A checkpoint, then the run folder's own weights, then room for the next one."""
@@ -440,6 +441,7 @@ class Run(contextlib.AbstractContextManager):
             write_card(self.folder)
             keep_report(self.folder, self.console.say)
             self.console.say(log.closing_line(result))
+            self.log.close()
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     aside = checkpoint.open_folder(folder, overwrite)
     try:
         with storage.lock(folder):
-            for place in (folder, folder / "best", folder / "adapter", folder / checkpoint.SNAPSHOTS):
+            for place in (folder, folder / "best", folder / "adapter", folder / "snapshots"):
                 storage.remove_temporary(place)
             yield
     except BaseException:
