@@ -24,10 +24,12 @@ from tinygpt_hf.settings.defaults import run_folder
 from tinygpt_hf.settings.hub import PullArguments, PushArguments
 from tinygpt_hf.settings.inference import (
     ChatArguments,
+    CompareArguments,
     DemoArguments,
     EvaluateArguments,
     ExportArguments,
     GenerateArguments,
+    SelftestArguments,
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
@@ -172,11 +174,25 @@ def generate(settings: Settings) -> None:
     stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
 )
 def evaluate(settings: Settings) -> None:
-    """Measure loss, perplexity, bits per byte and accuracy of any causal LM on any text."""
+    """Measure any causal LM on any text and on tasks, each number with an interval; several make a table."""
     from tinygpt_hf.evaluation.evaluate import measure, result_lines
 
     arguments = settings[EvaluateArguments]
     for line in result_lines(measure(arguments), arguments.quantization):
+        tell(line)
+
+
+@command(
+    "tinygpt compare runs/a runs/b --data my.txt",
+    CompareArguments,
+    stdout_is_product=lambda settings: not settings[CompareArguments].output_file,
+)
+def compare(settings: Settings) -> None:
+    """Is A better than B? The difference on the same text, with an interval and a verdict."""
+    from tinygpt_hf.evaluation.compare import comparison_lines, measure
+
+    arguments = settings[CompareArguments]
+    for line in comparison_lines(arguments.model, measure(arguments)):
         tell(line)
 
 
@@ -244,6 +260,14 @@ def pull(settings: Settings) -> None:
     from tinygpt_hf.hub.push_pull import pull
 
     pull(settings[PullArguments], tell)
+
+
+@command("tinygpt selftest", SelftestArguments)
+def selftest(settings: Settings) -> int:
+    """Prove in under a minute that this machine computes right; a table for a bug report."""
+    from tinygpt_hf.selftest import selftest
+
+    return 0 if selftest(tell, settings[SelftestArguments].output_file) else 1
 
 
 def write(text: str) -> None:

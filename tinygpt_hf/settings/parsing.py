@@ -51,7 +51,7 @@ def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Fie
 def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True) -> Settings:
     """Read `argv` (and the file after --config) into one instance of each dataclass of `groups`.
 
-    Raise `UsageErrors` with every problem. A first word without dashes fills the field marked `positional`.
+    Raise `UsageErrors` with every problem. A first word without dashes fills the field marked `positional`, a list all of them.
     """
     for word in argv:
         if any("\ud800" <= c <= "\udfff" for c in word):  # it could be neither saved nor shown
@@ -118,10 +118,17 @@ class _Flags:
             word = self._words.pop(0)
             if word.startswith("--") and word != "--":
                 self._read(word)
-            elif self._positional and self._positional not in self.values and not word.startswith("-"):
-                self.values[self._positional] = (word, self._positional.upper())
+            elif self._positional and not word.startswith("-") and (found := self._positional_value(word)):
+                self.values[self._positional] = (found, self._positional.upper())
             else:
                 self._complain(f"unexpected word {word!r}", "settings, which begin with --", "see --help")
+
+    def _positional_value(self, word: str) -> str | list[str] | None:
+        """Return what a word without a flag makes of the positional setting: of a list one more; None: it has its one."""
+        if base_type(self._flat[self._positional][1].type)[0] is list:
+            before, _ = self.values.get(self._positional, ([], ""))
+            return [*(before if isinstance(before, list) else [before]), word]
+        return None if self._positional in self.values else word
 
     def _complain(self, problem: str, expected: str, action: str) -> None:
         self.errors.append(UsageError(problem, expected, action))
@@ -377,5 +384,7 @@ def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
     default = field.default if field.default is not dataclasses.MISSING else None
     after = "" if default is None or default is False or default == "" else f" (default {default})"
     after += f" (also --{alias})" if alias else ""
-    name = field.name.upper() if field.metadata.get("positional") else f"--{field.name} {sign}"
+    name = f"--{field.name} {sign}"
+    if field.metadata.get("positional"):
+        name = field.name.upper() + (f" [{field.name.upper()} ...]" if kind is list else "")
     return [f"  {name}", f"      {field.metadata['help']}{after}"]
