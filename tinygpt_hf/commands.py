@@ -26,12 +26,14 @@ from tinygpt_hf.settings.defaults import run_folder
 from tinygpt_hf.settings.hub import PullArguments, PushArguments
 from tinygpt_hf.settings.inference import (
     ChatArguments,
+    CompareArguments,
     DemoArguments,
     EvaluateArguments,
     ExportArguments,
     GenerateArguments,
     InspectArguments,
     ReportArguments,
+    SelftestArguments,
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
@@ -215,7 +217,7 @@ def inspect(settings: Settings) -> None:
     stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
 )
 def evaluate(settings: Settings) -> None:
-    """Measure loss, perplexity, bits per byte and accuracy of any causal LM on any text."""
+    """Measure any causal LM on any text and on tasks, each number with an interval; several make a table."""
     from tinygpt_hf.evaluation.evaluate import measure, result_lines
 
     arguments = settings[EvaluateArguments]
@@ -229,6 +231,20 @@ def report(settings: Settings) -> None:
     from tinygpt_hf.cards.report import make_report
 
     tell(f"The report: {make_report(settings[ReportArguments])}")
+
+
+@command(
+    "tinygpt compare runs/a runs/b --data my.txt",
+    CompareArguments,
+    stdout_is_product=lambda settings: not settings[CompareArguments].output_file,
+)
+def compare(settings: Settings) -> None:
+    """Is A better than B? The difference on the same text, with an interval and a verdict."""
+    from tinygpt_hf.evaluation.compare import comparison_lines, measure
+
+    arguments = settings[CompareArguments]
+    for line in comparison_lines(arguments.model, measure(arguments)):
+        tell(line)
 
 
 @command("tinygpt chat runs/quickstart", ChatArguments, stdout_is_product=lambda settings: True)
@@ -295,6 +311,14 @@ def pull(settings: Settings) -> None:
     from tinygpt_hf.hub.push_pull import pull
 
     pull(settings[PullArguments], tell)
+
+
+@command("tinygpt selftest", SelftestArguments)
+def selftest(settings: Settings) -> int:
+    """Prove in under a minute that this machine computes right; a table for a bug report."""
+    from tinygpt_hf.selftest import selftest
+
+    return 0 if selftest(tell, settings[SelftestArguments].output_file) else 1
 
 
 def write(text: str) -> None:
