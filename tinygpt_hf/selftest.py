@@ -1,7 +1,8 @@
 """Does this machine compute right? `tinygpt selftest`: each row holds a figure against its bound, in under a minute.
 
-What must be equal is computed twice on a tiny model trained here: by micro-batches and at once, by one process and two, with a
-cache and without, saved and loaded, resumed and never stopped. Training runs on the CPU, the model's rows on the device `auto` takes.
+What must be equal is computed twice on a tiny model trained here: by micro-batches and at once, by one process and two, with and
+without a cache, saved and loaded, resumed and never stopped. Training runs on the CPU, the model's rows on the device that `auto`
+takes.
 """
 
 import contextlib

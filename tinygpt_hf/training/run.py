@@ -47,7 +47,7 @@ NO_MORE_ROWS = 1 << 10  # told from the number of a signal
 
 
 class Run(contextlib.AbstractContextManager):
-    """One training, of a command that took `seconds_before`; `is_here`: on this machine. Inside the `with` block the folder is held;
+    """One training, of a command that took `seconds_before`; `is_here`: on this machine. Inside `with` the folder is held;
     `signal` is the one that asked for the end, if one did."""
 
     def __init__(self, groups: tuple, quiet: bool, seconds_before: float = 0.0, is_here: bool = True):
