@@ -182,7 +182,7 @@ def _step_seconds(question: Question, candidate: dict[str, Any]) -> float:
 
 
 def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
-    """What a candidate comes to; None if it takes fewer than the fewest steps."""
+    """What a candidate comes to; None if it takes fewer than the fewest steps, or is too large for its text."""
     vocabulary, machine = candidate["vocab_size"], question.machine
     unique, tokens, is_enough = question.text.tokens(vocabulary), 1e6, False
     for _ in range(3):  # the batch follows from the tokens, which follow from the batch
@@ -201,6 +201,9 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
         steps, is_enough = max(1, int(min(in_time, in_text))), in_text < in_time
         tokens = steps * of_step
     if question.seconds is not None and question.seconds / seconds < SMALLEST_RUN:
+        return None
+    is_smallest = candidate.get("hidden_size") in (None, SHAPES[0][1])
+    if parameters(config) > scaling.MOST_PARAMETERS * unique and not is_smallest:
         return None
     length = {"warmup_steps": min(WARMUP, steps // 10), "decay_steps": max(1, round(DECAY * steps))}
     if question.seconds is not None:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 MOST_EPOCHS, HALVED = 16.0, 10.0  # of a small model; half as many at so many parameters a token of the text
+MOST_PARAMETERS = 30  # for each token of the text
 MANY_EPOCHS, DROPOUT = 4.0, 0.1
 DECAY, LARGEST_DECAY = 0.07, 0.8
 STEP_TOKENS, OF_TOKENS, BATCH_POWER = 2048, 1_000_000, 0.383  # a step of so many, of so many in all, and how it grows
@@ -47,7 +48,7 @@ def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, un
     size, words, tokens = law["size"], law["words"], law["vocabulary"]
     loss = law["floor"] + size["factor"] * parameters ** -size["power"]
     loss += words["factor"] * effective(num_bytes, unique_bytes) ** -words["power"]
-    useful = min(vocabulary, unique_bytes / tokens["bytes_each"])
+    useful = min(vocabulary, min(num_bytes, unique_bytes) / tokens["bytes_each"])
     loss *= ease * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
     loss = min(loss, WORST)
     spread = math.exp(1.645 * law["deviation"])
