@@ -7,6 +7,7 @@ nothing. What it needs is imported when it runs, so that asking for help costs n
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tinygpt_hf.settings.arguments import (
     DataArguments,
     ModelArguments,
     OutputArguments,
+    PlanArguments,
     TokenizerArguments,
     TrainingArguments,
 )
@@ -24,12 +26,14 @@ from tinygpt_hf.settings.defaults import run_folder
 from tinygpt_hf.settings.hub import PullArguments, PushArguments
 from tinygpt_hf.settings.inference import (
     ChatArguments,
+    CompareArguments,
     DemoArguments,
     EvaluateArguments,
     ExportArguments,
     GenerateArguments,
     InspectArguments,
     ReportArguments,
+    SelftestArguments,
     ServeArguments,
 )
 from tinygpt_hf.settings.parsing import Settings
@@ -147,13 +151,36 @@ def tokenize(settings: Settings) -> None:
         tell(line)
 
 
+@command("tinygpt plan --train_file my.txt --time_budget 8m --write mine.yaml", *TRAINING, PlanArguments)
+def plan(settings: Settings) -> None:
+    """Plan a training: size, length, memory, time and what it will reach, without training."""
+    from tinygpt_hf.inference.samples import check_output
+    from tinygpt_hf.storage import format_size, write_file, write_json
+    from tinygpt_hf.training.forecast import plan
+
+    asked = settings[PlanArguments]
+    targets = [check_output(Path(name)) if name else None for name in (asked.write, asked.output_file)]
+    model, data, tokenizer, training = (settings[group] for group in TRAINING)
+    forecast = plan(model, data, tokenizer, training, asked.hardware)
+    for line in (forecast.table, *forecast.choice.advice):
+        tell(line)
+    sizes = f"memory {format_size(forecast.memory_bytes)}, disk {format_size(forecast.disk_bytes)}"
+    tell(f"  time {forecast.seconds:.0f} s, {sizes}, {forecast.operations:.2g} floating-point operations")
+    if targets[0]:
+        write_file(targets[0], forecast.to_yaml())
+        tell(f"tinygpt train --config {targets[0]}")
+    if targets[1]:
+        write_json(targets[1], forecast.to_dict())
+
+
 @command("tinygpt train --config configs/shakespeare-char.yaml --train_file tinyshakespeare.txt", *TRAINING)
 def train(settings: Settings) -> None:
     """Train a model: from text to a run folder that Transformers loads."""
     from tinygpt_hf.training.recipe import train
 
     name_output(settings, TrainingArguments)
-    train(*(settings[group] for group in TRAINING))
+    model, data, tokenizer, training = (settings[group] for group in TRAINING)
+    train(model, data, tokenizer, training, seconds_before=time.monotonic() - settings.began)
 
 
 @command(
@@ -190,7 +217,7 @@ def inspect(settings: Settings) -> None:
     stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
 )
 def evaluate(settings: Settings) -> None:
-    """Measure loss, perplexity, bits per byte and accuracy of any causal LM on any text."""
+    """Measure any causal LM on any text and on tasks, each number with an interval; several make a table."""
     from tinygpt_hf.evaluation.evaluate import measure, result_lines
 
     arguments = settings[EvaluateArguments]
@@ -204,6 +231,20 @@ def report(settings: Settings) -> None:
     from tinygpt_hf.cards.report import make_report
 
     tell(f"The report: {make_report(settings[ReportArguments])}")
+
+
+@command(
+    "tinygpt compare runs/a runs/b --data my.txt",
+    CompareArguments,
+    stdout_is_product=lambda settings: not settings[CompareArguments].output_file,
+)
+def compare(settings: Settings) -> None:
+    """Is A better than B? The difference on the same text, with an interval and a verdict."""
+    from tinygpt_hf.evaluation.compare import comparison_lines, measure
+
+    arguments = settings[CompareArguments]
+    for line in comparison_lines(arguments.model, measure(arguments)):
+        tell(line)
 
 
 @command("tinygpt chat runs/quickstart", ChatArguments, stdout_is_product=lambda settings: True)
@@ -270,6 +311,14 @@ def pull(settings: Settings) -> None:
     from tinygpt_hf.hub.push_pull import pull
 
     pull(settings[PullArguments], tell)
+
+
+@command("tinygpt selftest", SelftestArguments)
+def selftest(settings: Settings) -> int:
+    """Prove in under a minute that this machine computes right; a table for a bug report."""
+    from tinygpt_hf.selftest import selftest
+
+    return 0 if selftest(tell, settings[SelftestArguments].output_file) else 1
 
 
 def write(text: str) -> None:

@@ -31,6 +31,16 @@ def plain_search(texts: list[str], documents: list[str]) -> tuple[int, int]:
     return len(every), sum(any(sequence in document for document in clean) for sequence in every)
 
 
+def longest_common(texts: list[str], documents: list[str]) -> str:
+    """The longest part of a text that stands in a document, the slow obvious way."""
+    clean, best = [" ".join(document.split()) for document in documents], ""
+    for text in (" ".join(text.split()) for text in texts):
+        for k in range(len(text)):
+            while k + len(best) < len(text) and any(text[k : k + len(best) + 1] in document for document in clean):
+                best = text[k : k + len(best) + 1]
+    return best.strip()
+
+
 @pytest.mark.parametrize("piece", [1 << 18, 100])
 def test_copies_are_those_a_plain_search_finds(tmp_path, monkeypatch, piece):
     monkeypatch.setattr(memorization, "PIECE_TOKENS", piece)
@@ -49,7 +59,26 @@ def test_copies_are_those_a_plain_search_finds(tmp_path, monkeypatch, piece):
     assert (counts["held_out_sequences"], counts["held_out_copied"]) == plain_search(held, documents)
     assert (counts["short"], counts["short_copied"]) == (2, 1)
     assert 0 < counts["copied"] < counts["sequences"]
+    span = longest_common(texts, documents)
+    assert (counts["longest"], counts["longest_span"]) == (len(span), span)
     assert counts["tokens"] == counts["searched_tokens"] == sum(map(len, documents))
+
+
+@pytest.mark.parametrize("length", [31, 32, 33, 150, 700])
+@pytest.mark.parametrize("piece", [1 << 18, 200])
+def test_a_planted_span_is_found_at_its_full_length(tmp_path, monkeypatch, piece, length):
+    monkeypatch.setattr(memorization, "PIECE_TOKENS", piece)
+    letters = np.random.default_rng(length).integers(ord("a"), ord("z") + 1, (8, 1000))
+    documents = ["".join(map(chr, row)) for row in letters]
+    planted = documents[5][77 : 77 + length]
+    texts = ["0123456789" * 7 + planted + "9876543210" * 7, documents[2][:40]]
+    counts = copies(texts, [], Letters(), letter_rows(tmp_path / "rows", documents))
+    expected = max(planted, texts[1], key=len)
+    assert (counts["longest"], counts["longest_span"]) == (len(expected), expected)
+    assert counts["copied"] == max(0, length - LENGTH + 1) + 9
+    # what goes from one document into the next is no copy
+    across = copies([documents[0][-30:] + documents[1][:30]], [], Letters(), tmp_path / "rows")
+    assert (across["longest"], across["copied"]) == (0, 0)
 
 
 def test_of_a_long_text_an_even_part_is_searched(tmp_path, monkeypatch):

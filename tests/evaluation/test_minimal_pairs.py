@@ -86,6 +86,9 @@ def test_a_model_that_knows_only_frequencies_ties_on_word_order():
 def test_the_accuracy_is_the_mean_over_paradigms_not_over_pairs():
     model = FromTable(lambda before: FREQUENCIES)
     measured = minimal_pairs(model, tokenizer(), PAIRS[:1] + PAIRS[2:5])
+    assert {name: measured.pop(name) for name in ("low", "high")} == pytest.approx(
+        {"low": 0.30, "high": 0.954}, abs=0.01
+    )
     assert measured == {"accuracy": 0.75, "pairs": 4, "by_paradigm": {"agreement": 1.0, "order": 0.5}}
     assert math.isnan(minimal_pairs(model, tokenizer(), [])["accuracy"])
 
@@ -99,10 +102,19 @@ def test_a_sentence_begins_behind_bos_where_there_is_one():
         outcomes(model, tokenizer(unk_token="<eos>"), begins)
 
 
-def test_a_sentence_that_the_context_cannot_hold_is_refused():
-    with pytest.raises(UsageError, match="9 tokens.*at most 8"):
-        outcomes(tiny_gpt(), tokenizer(), [pair("the " * 9, "the")])
-    assert outcomes(tiny_gpt(), tokenizer(), [pair("the", "the " * 8)]) == [1.0]
+@pytest.mark.parametrize("length", [8, 9, 11, 12, 13, 30])
+def test_of_a_sentence_longer_than_the_context_every_token_counts_once(length):
+    torch.manual_seed(1)
+    model, words = tiny_gpt(), (WORDS[2:] * 4)[:length]
+    ids = [0, *map(WORDS.index, words)]
+    slow = 0.0
+    for k in range(1, len(ids)):
+        end = k if k <= 8 else min(8 + -(-(k - 8) // 4) * 4, length)  # where the window ends that predicts it
+        seen = ids[max(0, end - 8) : k]
+        with torch.no_grad():
+            slow += float(model(torch.tensor([seen])).logits[0, -1].log_softmax(-1)[ids[k]])
+    scores = sentence_scores(model, tokenizer(), [" ".join(words)])
+    assert scores[" ".join(words)] == pytest.approx(slow, abs=1e-4)
 
 
 def test_a_file_in_blimps_format_is_read(tmp_path):

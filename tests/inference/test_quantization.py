@@ -181,17 +181,14 @@ def test_evaluate_shows_both_side_by_side(folder, quantization, capsys):
     plain = [words.split() for words in capsys.readouterr().out.splitlines()]
     assert cli.main([*line, "--quantization", quantization]) == 0
     head, *lines = (words.split() for words in capsys.readouterr().out.splitlines())
-    assert head == ["full", quantization]
+    assert head[-1] == quantization
     shown = {name: values for name, *values in lines}
-    assert {name: values[0] for name, values in shown.items() if name != "weights_mb"} == dict(plain)
-    assert [name for name in shown if len(shown[name]) == 2] == [
-        *("loss", "perplexity", "bits_per_byte"),
-        "accuracy",
-        "weights_mb",
-    ]
+    assert {name: values for name, *values in plain[1:]}.keys() == shown.keys() - {"weights_mb"}
+    numbers = ("loss", "perplexity", "bits_per_byte", "accuracy", "top5_accuracy", "calibration_error")
+    assert [name for name in shown if len(shown[name]) == 5] == [*numbers]  # value, from, "to", to, the other's value
     written = json.loads((folder / "out.json").read_text())
     for name in ("loss", "bits_per_byte", "weights_mb"):
-        assert shown[name] == [f"{written[name]:.4f}", f"{written[f'{name}_{quantization}']:.4f}"]
+        assert [shown[name][0], shown[name][-1]] == [f"{written[key]:.4f}" for key in (name, f"{name}_{quantization}")]
     assert written["loss"] != written[f"loss_{quantization}"]
     assert written[f"weights_mb_{quantization}"] < 0.5 * written["weights_mb"]
 

@@ -270,18 +270,18 @@ def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
 
 def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     from tinygpt_hf.cli import main
-    from tinygpt_hf.planning import plan as planning
+    from tinygpt_hf.settings import defaults
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "TOKENS", 3 * 8 * 256)
-    (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 400)
+    monkeypatch.setattr(defaults, "TIME_BUDGET", "30s")
+    (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 40)
     assert main(["train", "--train_file", "my.txt"]) == 0
     said = capsys.readouterr().err
-    assert "no length given: 3 steps, about 1 min on one core of a processor; change with --max_steps" in said
-    shape = json.loads((tmp_path / "runs" / "my" / "config.json").read_text())
-    assert (shape["hidden_size"], shape["num_hidden_layers"], shape["tie_word_embeddings"]) == (128, 3, False)
+    assert "another time: --time_budget" in said and "trigrams reach" in said
+    record = json.loads((tmp_path / "runs" / "my" / "run.json").read_text())
+    assert record["plan"]["settings"]["hidden_size"] == record["model"].get("hidden_size", 256)
     assert main(["train", "--train_file", "my.txt"]) == 0
-    assert "already finished: 3 steps" in capsys.readouterr().err
+    assert f"already finished: {record['result']['steps']} steps" in capsys.readouterr().err
 
 
 def test_epochs_and_tokens_set_the_length(tmp_path):

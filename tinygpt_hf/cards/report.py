@@ -220,19 +220,16 @@ def places_of(folder: Path) -> LossMap | None:
 
 def _verdicts(runs: list[Reported]) -> list[tuple[str, str, str, str]]:
     """Compare each run with the first, on the held-out documents that both read whole: (names, difference, interval, verdict)."""
-    try:
-        from tinygpt_hf.evaluation.compare import paired  # type: ignore[import-not-found]
-    except ImportError:
-        return []
+    from tinygpt_hf.evaluation.compare import paired
+
     rows = []
     for first, other in ((runs[0], each) for each in runs[1:]):
         a, b = (each.places.documents if each.places else {} for each in (first, other))
         both = [number for number in a if number in b]
         if not both or any(a[number][1] != b[number][1] for number in both):
             continue  # not the same text
-        nats = ([of[number][0] for number in both] for of in (a, b))
         try:
-            found = paired(*nats, [a[number][1] for number in both])
+            found = paired([a[n][0] for n in both], [b[n][0] for n in both], [a[n][1] for n in both])
         except UsageError:  # too few documents to say anything
             continue
         who = found.verdict.replace("A is", f"{first.name} is").replace("B is", f"{other.name} is")

@@ -1,18 +1,22 @@
-"""Measure a model on a text file for `tinygpt evaluate`, also with its matrices as small integers; in Python on any text.
+"""Measure models on a text and on tasks for `tinygpt evaluate`, also with matrices as small integers; in Python on any text.
 
-results = evaluate("runs/quickstart", data="my.txt")
-results["bits_per_byte"]
+results = evaluate("runs/quickstart", data="my.txt", tasks=["basics"])
+results["bits_per_byte"], results["tasks"]["copying"]["accuracy"]
 """
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
+from tinygpt_hf.evaluation.harness import PREFIX
+from tinygpt_hf.evaluation.memorization import check_rows, memorized
 from tinygpt_hf.evaluation.metrics import evaluate_documents, evaluate_file, read_text
+from tinygpt_hf.evaluation.tasks import read_tasks
 from tinygpt_hf.inference.quantization import check_quantization, quantized, weight_megabytes
 from tinygpt_hf.inference.samples import check_output
 from tinygpt_hf.model.loading import load_model
@@ -23,73 +27,180 @@ from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import EvaluateArguments
 
 XZ_BYTES = 20_000_000  # xz takes about a second per megabyte
+WIDTH = 80
 
 
-def evaluate(model: str, data, **settings) -> dict:
-    """Measure a model folder or Hub id; returns what `--output_file` holds.
+def evaluate(model, data=None, **settings) -> dict:
+    """Measure a model folder or Hub id, or a list of them; returns what `--output_file` holds.
 
     `data` is a UTF-8 text file, taken as one text, or whatever `train` takes: a Dataset, an IterableDataset, a list of texts or
     conversations, a folder of `save_to_disk`, DataArguments. Of these all documents are measured, as training reads them.
-    `settings` are the other fields of `EvaluateArguments` (block_size, stride, quantization, output_file, ...).
+    `settings` are the other fields of `EvaluateArguments` (tasks, block_size, stride, quantization, output_file, ...).
     """
     names = {field.name for field in fields(EvaluateArguments)}
     if unknown := sorted(set(settings) - names):
         raise UsageError(f"evaluate() got {unknown[0]!r}", f"one of {', '.join(sorted(names))}", "remove it")
-    if isinstance(data, (str, os.PathLike)) and not os.path.isdir(data):
-        return measure(EvaluateArguments(model=str(model), data=str(data), **settings))
+    models = [str(name) for name in (model if isinstance(model, (list, tuple)) else [model])]
+    if data is None or isinstance(data, (str, os.PathLike)) and not os.path.isdir(data):
+        return measure(EvaluateArguments(model=models, data=str(data) if data else None, **settings))
     text = data_arguments(data)
     check_settings(text)
     name = ", ".join(source.name for source in training_sources(text))
-    return measure(EvaluateArguments(model=str(model), data=name, **settings), text)
+    return measure(EvaluateArguments(model=models, data=name, **settings), text)
 
 
 def measure(arguments: EvaluateArguments, text: DataArguments | None = None) -> dict:
     """Measure as the settings say and write `output_file`; `text`: on its documents, not on the file `data`. Numbers of the
     quantized model carry its kind in their names.
 
-    Loss is in nats per token; what is not finite is None. Raises UsageError for whatever the settings have wrong.
+    Returns {"models": [...]}, numbers by name for each model, beside them those of an only model. Loss is in nats per token;
+    what is not finite is None. Raises UsageError for whatever the settings have wrong.
     """
     check_settings(arguments)
-    if not arguments.data:
-        raise UsageError("there is no --data", "a UTF-8 text file", "try --data my.txt")
+    names = arguments.model
+    if not names:
+        raise UsageError("no MODEL is given", "a model folder or a Hub id", "try runs/quickstart")
+    if not arguments.data and not arguments.tasks and not arguments.memorization:
+        if len(names) > 1:
+            raise UsageError(
+                f"{len(names)} models have no common text", "--data, one text for all", "try --data my.txt"
+            )
+        raise UsageError("there is no --data", "a UTF-8 text file, or --tasks", "try --data my.txt")
     if arguments.quantization:
         check_quantization(arguments.quantization)
     output = check_output(Path(arguments.output_file)) if arguments.output_file else None
-    model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
-    sizes = arguments.block_size, arguments.stride, arguments.per_device_eval_batch_size
+    tasks = read_tasks(arguments.tasks, arguments.tasks_dir)
+    if arguments.memorization:
+        for name in names:
+            check_rows(Path(name))
     found = [document for source in training_sources(text) for document in documents(source)] if text else None
-
-    def measured(net) -> dict:
-        if found is None:
-            return evaluate_file(net, tokenizer, arguments.data, *sizes)
-        return evaluate_documents(net, tokenizer, found, *sizes) | {"data": arguments.data}
-
-    results = measured(model)
-    if results["bytes"] < XZ_BYTES and not any("messages" in document for document in found or ()):
-        whole = read_text(arguments.data) if found is None else "".join(document["text"] for document in found)
-        results["xz_bits_per_byte"] = xz_bits_per_byte(whole.encode())
-    if arguments.quantization:
-        results["weights_mb"] = weight_megabytes(model)
-        model = quantized(model, arguments.quantization)
-        again = measured(model) | {"weights_mb": weight_megabytes(model)}
-        numbers = {name: value for name, value in again.items() if isinstance(value, float)}
-        results |= {f"{name}_{arguments.quantization}": value for name, value in numbers.items()}
-    results = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in results.items()}
+    beside = _xz(arguments.data, found) if arguments.data else {}
+    vocabularies, measured = [], []
+    for name in names:
+        model, tokenizer = load_model(name, arguments.device, arguments.dtype)
+        entry = _measured(model, tokenizer, arguments, found) if arguments.data else {}
+        entry |= beside
+        if tasks:
+            entry["tasks"] = {task: run(model, tokenizer) for task, run in tasks.items()}
+        if arguments.memorization:
+            entry["memorization"] = memorized(model, tokenizer, Path(name))
+        if arguments.quantization and arguments.data:
+            entry["weights_mb"] = weight_megabytes(model)
+            model = quantized(model, arguments.quantization)
+            again = _measured(model, tokenizer, arguments, found) | {"weights_mb": weight_megabytes(model)}
+            numbers = {key: value for key, value in again.items() if isinstance(value, float)}
+            entry |= {f"{key}_{arguments.quantization}": value for key, value in numbers.items()}
+        measured.append(_finite({"model": name} | entry))
+        vocabularies.append(tokenizer.get_vocab())
+        del model
+    results = {key: value for key, value in measured[0].items() if key != "model"} if len(names) == 1 else {}
+    results["models"] = measured
+    if len(names) > 1:
+        results["same_tokenizer"] = all(one == vocabularies[0] for one in vocabularies)
     if output:
         storage.write_json(output, results)
     return results
 
 
+def _measured(model, tokenizer, arguments: EvaluateArguments, found: list[dict] | None) -> dict:
+    sizes = arguments.block_size, arguments.stride, arguments.per_device_eval_batch_size
+    if found is None:
+        return evaluate_file(model, tokenizer, arguments.data, *sizes)
+    return evaluate_documents(model, tokenizer, found, *sizes) | {"data": arguments.data}
+
+
+def _xz(data: str, found: list[dict] | None) -> dict:
+    """Compute what xz needs for the text, where it is no conversation and not large."""
+    if found is None:
+        if os.path.exists(data) and os.path.getsize(data) > XZ_BYTES:
+            return {}
+        text = read_text(data)
+    elif any("messages" in document for document in found):
+        return {}
+    else:
+        text = "".join(str(document["text"]) for document in found)
+    size = len(text.encode())
+    return {"xz_bits_per_byte": xz_bits_per_byte(text.encode())} if 0 < size < XZ_BYTES else {}
+
+
+def _finite(value):
+    """Put None where a number is not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def result_lines(results: dict, quantization: str | None = None) -> list[str]:
-    """Lay the numbers out as lines, those of the quantized model beside the full one's."""
-    suffix = f"_{quantization}"
-    beside = {name.removesuffix(suffix): value for name, value in results.items() if name.endswith(suffix)}
-    lines = [f"{'':<16} {'full':<10} {quantization}"] if quantization else []
-    for name, value in results.items():
-        if not name.endswith(suffix):
-            other = f" {_shown(beside[name])}" if name in beside else ""
-            lines.append(f"{name:<16} {_shown(value):<10}{other}".rstrip())
+    """Lay the numbers out in lines of at most 80 columns: of one model below each other, of several a row for each."""
+    models = results["models"]
+    lines: list[str] = []
+    if "loss" in models[0]:
+        lines += _one_model(models[0], quantization) if len(models) == 1 else _several(models)
+        if len(models) > 1 and not results["same_tokenizer"]:
+            lines.append("Tokenizers differ: loss and perplexity are per token; compare bits per byte.")
+        lines.append(
+            f"Intervals: how far another text of this kind would move a number ({models[0]['blocks']} blocks)."
+        )
+    if "tasks" in models[0]:
+        lines += ["", *_tasks(models)] if lines else _tasks(models)
+    for entry in models:
+        lines += _memorization(entry.get("memorization"), f"{entry['model']}: " if len(models) > 1 else "")
     return lines
+
+
+def _one_model(entry: dict, quantization: str | None) -> list[str]:
+    lines = [f"{'':<18}{'value':>10}   {'95 % interval':<20}{quantization or '':>10}".rstrip()]
+    for name, value in entry.items():
+        is_bound = name.endswith(("_low", "_high"))
+        if name in ("model", "tasks", "memorization") or is_bound or quantization and name.endswith(f"_{quantization}"):
+            continue
+        bounds = [entry.get(f"{name}_{end}") for end in ("low", "high")]
+        between = "" if None in bounds else " to ".join(map(_shown, bounds))
+        other = f"{name}_{quantization}"
+        beside = _shown(entry[other]) if other in entry else ""
+        lines.append(f"{name:<18}{_shown(value):>10}   {between:<20}{beside:>10}".rstrip())
+    return lines
+
+
+def _several(models: list[dict]) -> list[str]:
+    head = f"{'model':<20}{'bits/byte':>9}   {'95 % interval':<16}{'loss':>9}{'perpl.':>8}{'acc.':>7}{'top 5':>7}"
+    lines = [head]
+    for entry in models:
+        between = f"{_shown(entry['bits_per_byte_low'])} to {_shown(entry['bits_per_byte_high'])}"
+        perplexity = "" if entry["perplexity"] is None else f"{entry['perplexity']:.5g}"
+        lines.append(
+            f"{_short(entry['model'], 19):<20}{_shown(entry['bits_per_byte']):>9}   {between:<16}{_shown(entry['loss']):>9}"
+            f"{perplexity:>8}{entry['accuracy']:>7.1%}{entry['top5_accuracy']:>7.1%}"
+        )
+    return lines
+
+
+def _tasks(models: list[dict]) -> Iterator[str]:
+    """Lay out a row for each task and model; a task of lm_eval has a row for each of its numbers."""
+    yield f"{'task':<22}{'right':>7}   {'95 % interval':<18}{'chance':>7}{'items':>8}" + "   model" * (len(models) > 1)
+    for task in models[0]["tasks"]:
+        for entry in models:
+            found, model = entry["tasks"][task], f"   {_short(entry['model'], 12)}" * (len(models) > 1)
+            if task.startswith(PREFIX):
+                for name, value in found.items():
+                    yield f"{_short(f'{task} {name}', 40):<41}{_shown(value):>10}{model}"
+                continue
+            between = f"{found['low']:.1%} to {found['high']:.1%}"
+            yield f"{task:<22}{found['accuracy']:>7.1%}   {between:<18}{found['chance']:>7.1%}{found['items']:>8,}{model}"
+
+
+def _memorization(found: dict | None, model: str) -> Iterator[str]:
+    if found:
+        share, others = (f"{found[f'{of}copied'] / max(1, found[f'{of}sequences']):.1%}" for of in ("", "held_out_"))
+        length, samples = found["length"], f"{found['samples']} samples"
+        yield f"{model}copied from the training text, in sequences of {length} characters:"
+        yield f"    {share} of {samples}, {others} of held-out text, which nobody copied"
+        yield f"    longest span: {found['longest']} characters"
+
+
+def _short(name: str, width: int) -> str:
+    """Keep the end of a name, which tells models apart."""
+    return name if len(name) <= width else "…" + name[1 - width :]
 
 
 def _shown(value) -> str:

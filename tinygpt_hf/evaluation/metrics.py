@@ -9,10 +9,12 @@
 Only sums are kept (nats, tokens, correct, bytes), so batches of any size and shards of any length add up to the same
 numbers, and processes add theirs by one reduction of `to_list()`. The same arithmetic ships as three modules of the
 Hugging Face `evaluate` library, loaded without a network by `load_metric(name)`.
+
+A text or documents are measured in blocks, whose sums also tell how sure each number is (intervals.py).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.evaluation.intervals import interval
 from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 from tinygpt_hf.reading.decoding import TextFile
 from tinygpt_hf.tokenizing.encode import encode
@@ -32,6 +35,16 @@ METRICS = ("perplexity", "bits_per_byte", "token_accuracy")
 LONGEST_WINDOW = 2048  # longer ones only on request: the logits of one window of a large vocabulary fill gigabytes
 ROWS = 256  # whose logits stay in a processor's cache
 MOST_LOGITS = 2**27  # per batch: half a gigabyte in float32
+BLOCKS, BLOCK_BYTES, FEWEST_BLOCKS, MOST_DOCUMENTS = 200, 512, 20, 1000
+BINS = 15  # of equal width, in which confidence is held against accuracy (Guo et al. 2017)
+COLUMNS = 5  # of the sums of a block: nats, tokens, correct, among the first five, bytes; the bins follow
+STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of sums (..., COLUMNS + BINS)
+    "loss": lambda sums: sums[..., 0] / sums[..., 1],
+    "bits_per_byte": lambda sums: sums[..., 0] / math.log(2) / sums[..., 4],
+    "accuracy": lambda sums: sums[..., 2] / sums[..., 1],
+    "top5_accuracy": lambda sums: sums[..., 3] / sums[..., 1],
+    "calibration_error": lambda sums: np.abs(sums[..., COLUMNS:]).sum(-1) / sums[..., 1],
+}
 
 
 def mean_loss(nats: float, tokens: int) -> float:
@@ -94,9 +107,27 @@ class MetricSums:
         return accuracy(self.correct, self.tokens)
 
 
+def scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return nats and predicted ids (N,) of logits (N, V)."""
+    logits = logits.float()
+    chosen = logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    # F.cross_entropy would write the log-probabilities of the whole vocabulary once more
+    return (logits.logsumexp(-1) - chosen).masked_fill(labels == IGNORED, 0.0), logits.argmax(-1)
+
+
+def judgments(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return nats, predicted ids, whether the label is among the five likeliest, and the probability of the likeliest."""
+    nats, predicted = scores(logits, labels)
+    logits = logits.float()
+    chosen = logits.gather(1, labels.clamp_min(0)[:, None])
+    highest = logits.gather(1, predicted[:, None])[:, 0]
+    return nats, predicted, (logits > chosen).sum(-1) < 5, (highest - logits.logsumexp(-1)).exp()
+
+
 @torch.no_grad()
-def token_scores(model, input_ids, labels, position_ids=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (nats, predicted ids, labels), each (B, T) on the model's device; nats is float32, 0 where the label is -100.
+def token_scores(model, input_ids, labels, position_ids=None, measure=scores) -> tuple[torch.Tensor, ...]:
+    """Return what `measure` says of each token, then the labels, each (B, T) on the model's device: by default (nats, predicted
+    ids, labels); nats is float32, 0 where the label is -100.
 
     The model is used in the mode it is in: call `model.eval()` first. The logits of a TinyGPT, unless it is in shards, never
     exist as a whole.
@@ -109,19 +140,10 @@ def token_scores(model, input_ids, labels, position_ids=None) -> tuple[torch.Ten
     if isinstance(net, TinyGPTForCausalLM) and not isinstance(net.lm_head.weight, DTensor):
         hidden = net.model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
         parts = hidden.flatten(0, 1).split(ROWS), labels.flatten().split(ROWS)
-        nats, predicted = zip(*(_scores(net.lm_head(rows), few) for rows, few in zip(*parts, strict=True)), strict=True)
-        return torch.cat(nats).view_as(labels), torch.cat(predicted).view_as(labels), labels
+        measured = zip(*(measure(net.lm_head(rows), few) for rows, few in zip(*parts, strict=True)), strict=True)
+        return *(torch.cat(part).view_as(labels) for part in measured), labels
     logits = model(input_ids=input_ids, use_cache=False, **positions).logits  # (B, T, V)
-    nats, predicted = _scores(logits.flatten(0, 1), labels.flatten())
-    return nats.view_as(labels), predicted.view_as(labels), labels
-
-
-def _scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return nats and predicted ids (N,) of logits (N, V)."""
-    logits = logits.float()
-    chosen = logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    # F.cross_entropy would write the log-probabilities of the whole vocabulary once more
-    return (logits.logsumexp(-1) - chosen).masked_fill(labels == IGNORED, 0.0), logits.argmax(-1)
+    return *(part.view_as(labels) for part in measure(logits.flatten(0, 1), labels.flatten())), labels
 
 
 def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
@@ -145,7 +167,7 @@ def evaluate_tokens(
     tokens of context (the first window apart), which costs block_size / stride times the work.
     """
     sums = MetricSums()
-    for input_ids, labels in _batches(model, ids, block_size, stride, batch_size):
+    for input_ids, labels, _ in _batches(model, ids, block_size, stride, batch_size):
         sums += batch_sums(model, input_ids, labels)
     return sums
 
@@ -156,12 +178,24 @@ def evaluate_file(
     """Measure a text file with this package's modules of the `evaluate` library, as `tinygpt evaluate` does.
 
     The text is encoded as it is: nothing is added, and control tokens written in it are plain text. `bytes` are the UTF-8
-    bytes of what is predicted: those of the text without its first token's.
+    bytes of what is predicted: those of the text without its first token's. Blocks are cut evenly, where tokens end.
     """
     text = read_text(path)
-    ids = encode_text(tokenizer, text)
+    ids, ends = encode_with_ends(tokenizer, text)
     size = predicted_bytes(tokenizer, text, ids)
-    return _measured(model, ids, ids, size, (block_size, stride, batch_size)) | {"data": str(path)}
+    if len(ids) < 2:
+        raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more", "use more text")
+    cuts = even_cuts(np.unique(ends[1:]))
+    sizes = np.diff(cuts, prepend=cuts[-1] - size)
+    blocks = np.searchsorted(cuts, ends).astype(np.int32)
+    return _measured(model, ids, ids, blocks, sizes, (block_size, stride, batch_size)) | {"data": str(path)}
+
+
+def even_cuts(places: np.ndarray) -> np.ndarray:
+    """Choose of the increasing `places` of a text, in bytes, the ends of blocks of equal size, as near as may be."""
+    first, last = int(places[0]), int(places[-1])
+    wanted = np.linspace(first, last, 1 + min(BLOCKS, max(FEWEST_BLOCKS, (last - first) // BLOCK_BYTES)))[1:]
+    return np.unique(places[np.searchsorted(places, wanted).clip(max=len(places) - 1)])
 
 
 def evaluate_documents(
@@ -173,40 +207,73 @@ def evaluate_documents(
     batch_size: int = 8,
 ) -> dict[str, Any]:
     """Measure documents as training reads them: end to end, each with the end of text behind it, and of conversations the answers
-    alone. `bytes` are those of the text that is predicted."""
-    encoded = encode(documents, tokenizer, UNBOUNDED)
-    ids = np.concatenate([each.ids for each in encoded] or [np.zeros(0)]).astype(np.int64)
-    targets = [
-        each.ids if each.mask is None else np.where(each.mask, each.ids.astype(np.int64), IGNORED) for each in encoded
-    ]
-    size = sum(each.num_bytes for each in encoded)
+    alone. `bytes` are those of the text that is predicted. A block is a document, of more than a thousand several."""
+    ids, targets, blocks, sizes = encode_documents(tokenizer, documents)
     if documents and (text := documents[0].get("text")):
-        size -= _first_token_bytes(tokenizer, text, int(ids[0]))
-    return _measured(
-        model, ids, np.concatenate(targets or [ids]).astype(np.int64), size, (block_size, stride, batch_size)
-    )
+        sizes[0] -= _first_token_bytes(tokenizer, text, int(ids[0]))
+    return _measured(model, ids, targets, blocks, sizes, (block_size, stride, batch_size))
+
+
+def encode_documents(tokenizer, documents: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return ids, targets and blocks (N,) of documents end to end, and the bytes of the predicted text in each block."""
+    encoded = encode(documents, tokenizer, UNBOUNDED)
+    nothing = np.zeros(0, dtype=np.int64)
+    ids = np.concatenate([nothing, *(each.ids for each in encoded)]).astype(np.int64)
+    masks = [np.ones(len(each.ids), dtype=bool) if each.mask is None else each.mask for each in encoded]
+    targets = np.where(np.concatenate([nothing.astype(bool), *masks]), ids, IGNORED)
+    block_of = np.arange(len(encoded)) * min(len(encoded), MOST_DOCUMENTS) // max(1, len(encoded))
+    sizes = np.bincount(block_of, weights=[each.num_bytes for each in encoded])
+    return ids, targets, np.repeat(block_of, [len(each.ids) for each in encoded]), sizes
 
 
 def _measured(
-    model, ids: np.ndarray, targets: np.ndarray, size: int, windows: tuple[int | None, int | None, int]
+    model,
+    ids: np.ndarray,
+    targets: np.ndarray,
+    blocks: np.ndarray,
+    sizes: np.ndarray,
+    windows: tuple[int | None, int | None, int],
 ) -> dict[str, Any]:
-    """Measure token ids (N,), of which those count that `targets` (N,) repeats; `size`: bytes of what is predicted."""
+    """Measure token ids (N,), of which those count that `targets` (N,) repeats; `sizes`: bytes of what is predicted in each block,
+    which `blocks` (N,) tells of each token."""
     metrics = {name: load_metric(name) for name in METRICS}
-    tokens, nats_in_all = 0, 0.0
-    for input_ids, labels in _batches(model, ids, *windows, targets):
-        nats, predicted, labels = token_scores(model, input_ids, labels)
-        counted = (labels != IGNORED).sum(1)  # (B,)
-        per_window = nats.double().sum(1)  # (B,)
-        metrics["perplexity"].add_batch(predictions=per_window.tolist(), references=counted.tolist())
-        metrics["token_accuracy"].add_batch(predictions=predicted.tolist(), references=labels.tolist())
-        tokens, nats_in_all = tokens + int(counted.sum()), nats_in_all + float(per_window.sum())
-    metrics["bits_per_byte"].add(prediction=nats_in_all, reference=size)
-    results: dict[str, float | int | str] = {}
+    rows = metrics["token_accuracy"].add_batch
+    sums = block_sums(
+        model, ids, targets, blocks, sizes, windows, lambda *row: rows(predictions=row[0], references=row[1])
+    )
+    metrics["perplexity"].add_batch(predictions=sums[:, 0].tolist(), references=sums[:, 1].astype(int).tolist())
+    metrics["bits_per_byte"].add_batch(predictions=sums[:, 0].tolist(), references=sums[:, 4].astype(int).tolist())
+    results: dict[str, Any] = {}
     for metric in metrics.values():
         results |= metric.compute()
-    block_size, stride, _ = windows
-    window = _window(model, block_size)
-    return results | {"tokens": tokens, "bytes": size, "block_size": window, "stride": stride or window}
+    total = sums.sum(0)
+    for name, statistic in STATISTICS.items():
+        results.setdefault(name, float(statistic(total)) if total[1] else math.nan)
+        results[f"{name}_low"], results[f"{name}_high"] = interval(sums, statistic)
+    for end in ("low", "high"):
+        results[f"perplexity_{end}"] = perplexity(results[f"loss_{end}"], 1)
+    window = _window(model, windows[0])
+    results |= {"tokens": int(total[1]), "bytes": int(total[4]), "blocks": len(sums)}
+    return results | {"block_size": window, "stride": windows[1] or window}
+
+
+def block_sums(model, ids, targets, blocks, sizes, windows, each_batch=lambda predicted, labels: None) -> np.ndarray:
+    """Sum over each block: (blocks, COLUMNS + BINS) numbers; the windows do not end with the blocks. Arguments: see `_measured`."""
+    sums = np.zeros((len(sizes), COLUMNS + BINS))
+    sums[:, 4] = sizes
+    block_size, stride, batch_size = windows
+    for input_ids, labels, slots in _batches(model, ids, block_size, stride, batch_size, targets):
+        parts = token_scores(model, input_ids, labels, measure=judgments)
+        nats, predicted, first, confidence, labels = (part.cpu().numpy() for part in parts)
+        each_batch(predicted.tolist(), labels.tolist())
+        counted = labels != IGNORED
+        where, right = blocks[slots + 1][counted], (predicted == labels)[counted]
+        for column, values in enumerate((nats[counted], None, right, first[counted])):
+            sums[:, column] += np.bincount(where, values, minlength=len(sums))
+        over = confidence[counted].astype(np.float64)
+        bins = where * BINS + (over * BINS).astype(np.int64).clip(max=BINS - 1)
+        sums[:, COLUMNS:] += np.bincount(bins, over - right, minlength=len(sums) * BINS).reshape(-1, BINS)
+    return sums
 
 
 def load_metric(name: str):
@@ -232,19 +299,32 @@ def read_text(path: str | Path) -> str:
 
 
 def encode_text(tokenizer, text: str, piece: int = 1 << 22) -> np.ndarray:
-    """Encode a text as ids (N,), nothing added. Long texts go piece by piece, to bound the memory of the encoding.
+    """Encode a text as ids (N,), nothing added."""
+    return encode_with_ends(tokenizer, text, piece)[0]
 
-    A piece ends between a letter and a line break, where the patterns of byte-level tokenizers cut anyway.
+
+def encode_with_ends(tokenizer, text: str, piece: int = 1 << 22) -> tuple[np.ndarray, np.ndarray]:
+    """Encode a text as ids (N,), nothing added, and tell of each token with how many bytes of the text it ends.
+
+    Long texts go piece by piece, to bound the memory of the encoding. A piece ends between a letter and a line break, where the
+    patterns of byte-level tokenizers cut anyway. Tokens that share a character share its end.
     """
-    arrays, start = [], 0
+    arrays, ends, start, size = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0, 0
+    options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
     while start < len(text):
         end = start + piece
         while end < len(text) and not (text[end] == "\n" and text[end - 1].isalpha()):
             end += 1
-        encoding = tokenizer(text[start:end], add_special_tokens=False, split_special_tokens=True, verbose=False)
+        part = text[start:end]
+        encoding = tokenizer(part, return_offsets_mapping=True, **options)
         arrays.append(np.asarray(encoding["input_ids"], dtype=np.int64))
-        start = end
-    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
+        characters = np.frombuffer(part.encode("utf-32-le"), dtype=np.uint32)
+        lengths = 1 + (characters > 0x7F) + (characters > 0x7FF) + (characters > 0xFFFF)
+        before = size + np.concatenate([[0], np.cumsum(lengths)])  # bytes before each character
+        ends.append(before[np.maximum.accumulate([place for _, place in encoding["offset_mapping"]] or [0])])
+        start, size = end, int(before[-1])
+    ends[-1][-1:] = size  # white space that a tokenizer drops belongs to the last one
+    return np.concatenate(arrays), np.concatenate(ends)[: sum(map(len, arrays))]
 
 
 def predicted_bytes(tokenizer, text: str, ids: np.ndarray) -> int:
@@ -273,9 +353,9 @@ def _window(model, block_size: int | None) -> int:
     return block_size
 
 
-def _batches(model, ids, block_size, stride, batch_size, targets=None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (input_ids, labels) of equally long windows, so that nothing is ever padded; labels already counted are -100, and so
-    are those that `targets` (N,) does not name."""
+def _batches(model, ids, block_size, stride, batch_size, targets=None) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield (input_ids, labels, their slots in `ids`) of equally long windows, so that nothing is ever padded; labels already
+    counted are -100, and so are those that `targets` (N,) does not name."""
     ids = np.asarray(ids)
     learned = ids if targets is None else targets
     T = _window(model, block_size)
@@ -299,4 +379,4 @@ def _batches(model, ids, block_size, stride, batch_size, targets=None) -> Iterat
         labels = learned[slots + 1].astype(np.int64)
         again = (slots < np.asarray(group)[:, None] + T - stride) & (np.asarray(group)[:, None] > 0)
         labels[again] = IGNORED  # an earlier window has predicted it
-        yield ids[slots].astype(np.int64), labels
+        yield ids[slots].astype(np.int64), labels, slots

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.memory import check_fits
 from tinygpt_hf.model.validation import checked_folder
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments
 from tinygpt_hf.tokenizing.tokenizer import TOKENIZER_FILES, open_tokenizer
@@ -43,6 +44,8 @@ def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "aut
             "a model that knows every token of its tokenizer",
             "put the tokenizer the model was trained with beside it",
         )
+    if device == "cuda":
+        check_fits(Path(folder), model.dtype, device)
     return model.to(device).eval(), tokenizer
 
 
@@ -52,6 +55,9 @@ def open_pretrained(name: str, local_only: bool = False, **options):
 
     with silent_transformers(), _loading_errors(name):
         folder = checked_folder(name, local_only)
+        if options.get("device_map") != "meta":
+            dtype = options.get("dtype", "auto")
+            check_fits(Path(folder), getattr(torch, dtype) if dtype in ("float32", "bfloat16", "float16") else dtype)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )

@@ -8,7 +8,6 @@ a third of the activations, as half precision and fused kernels keep less; when 
 the memory and swap that is free. Whatever might fit is left to try: micro-batches are halved when memory runs out.
 """
 
-import contextlib
 import copy
 import shutil
 from collections.abc import Callable
@@ -16,19 +15,11 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.memory import available_memory
 from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.storage import format_size
 
 LEVERS = "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size), a smaller --block_size, or a machine with more"
-CGROUPS = {  # by their controllers in /proc/self/cgroup: folder, files of limit and use, and of the cache that gives way
-    "": ("", "memory.max", "memory.current", ("inactive_file", "active_file")),
-    "memory": (
-        "memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        ("total_inactive_file", "total_active_file"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -138,29 +129,3 @@ def check_disk(needs: Needs, folder: Path, checkpoints: int, snapshots: int = 0)
             f"at most {format_size(room + have)}, which are free on the disk of {folder}",
             "make space, choose another --output_dir, or a smaller --save_total_limit, --keep_snapshots or model",
         )
-
-
-def available_memory(device: str, root: Path = Path("/")) -> tuple[int, int]:
-    """Bytes a process can still take, and bytes of swap beside them: of the GPU, or of this machine within the limits of the
-    control groups it is in. The cache of files counts as free: it gives way."""
-    import psutil
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0], 0
-    free, swap = psutil.virtual_memory().available, psutil.swap_memory().free
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not on Linux
-        return free, swap
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        for mount, limit, used, caches in (CGROUPS[name] for name in CGROUPS if name in controllers.split(",")):
-            top = root / "sys/fs/cgroup" / mount
-            inner = top / path.strip("/")
-            for group in (place for place in (inner, *inner.parents) if place.is_relative_to(top)):
-                with contextlib.suppress(OSError, ValueError):  # not there, or without a limit ("max")
-                    fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-                    cache = sum(int(fields.get(name, 0)) for name in caches)
-                    left = int((group / limit).read_text()) - int((group / used).read_text()) + cache
-                    free = min(free, max(left, 0))
-    return free, swap

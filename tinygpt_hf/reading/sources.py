@@ -348,7 +348,7 @@ def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, ope
 
 def _rows_from(source: Source, begin: Place, reporter: Reporter) -> tuple[Any, Iterator]:
     """(the dataset, its rows from a place on). Where its state does not lead to that row, they are counted from the first on."""
-    dataset = _opened(source)
+    dataset = open_dataset(source)
     if begin.state is not None:
         dataset.load_state_dict(begin.state)
         rows = iter(dataset)
@@ -356,7 +356,7 @@ def _rows_from(source: Source, begin: Place, reporter: Reporter) -> tuple[Any, I
         if begin.hash in (None, _row_hash(first)):
             return dataset, itertools.chain(() if first is None else (first,), rows)
         reporter.say(f"note: {source.name} has lost its place: it is read from its beginning")
-        dataset = _opened(source)
+        dataset = open_dataset(source)
     return dataset, itertools.islice(iter(dataset), begin.rows, None)
 
 
@@ -364,8 +364,8 @@ def _row_hash(row) -> str:
     return hashlib.sha256(repr(row).encode(errors="replace")).hexdigest()[:16]
 
 
-def _opened(source: Source):
-    """What gives the rows of the dataset."""
+def open_dataset(source: Source):
+    """Open what gives the rows of the dataset."""
     from datasets import DatasetDict, load_dataset, load_from_disk
 
     name = source.dataset_name

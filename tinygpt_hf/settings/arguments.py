@@ -198,6 +198,10 @@ class OutputArguments:
     seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout", at_least=0, resume="fixed")
 
 
+# A schedule whose every step depends on the last one; a time budget knows that one late.
+NO_PLATEAU = ("lr_scheduler_type=cosine", "lr_scheduler_type=linear", "lr_scheduler_type=constant")
+
+
 @speaks_dialects
 @dataclass
 class TrainingArguments(OutputArguments):
@@ -205,9 +209,14 @@ class TrainingArguments(OutputArguments):
 
     section: ClassVar[str] = "training"
 
-    max_steps: int | None = setting(
+    time_budget: str | None = setting(
         None,
-        "optimizer steps to take; with no length given: 3 million tokens, at most 8 epochs (3 with model_name_or_path)",
+        "time the whole command may take (90s, 8m, 2h): what other settings leave open is planned for it; default 8m, if no "
+        "length is given",
+        excludes=("max_steps", "num_train_epochs", "max_train_tokens", *NO_PLATEAU), resume="free"
+    )  # fmt: skip
+    max_steps: int | None = setting(
+        None, "optimizer steps to take",
         at_least=1, means={"-1": None}, excludes=("num_train_epochs", "max_train_tokens")
     )  # fmt: skip
     num_train_epochs: float | None = setting(
@@ -353,3 +362,16 @@ class TrainingArguments(OutputArguments):
     )
     hub_model_id: str | None = setting(None, "where to: user/name", needs=("push_to_hub",), resume="free")
     hub_private_repo: bool = setting(False, "only you can see it", needs=("push_to_hub",), resume="free")
+
+
+@dataclass
+class PlanArguments:
+    """What a plan is for, and where it goes."""
+
+    hardware: str | None = setting(
+        None, "plan for h100, h200, a100 or rtx4090, with x8 for eight; default this machine"
+    )
+    write: PathText | None = setting(
+        None, "new YAML file: the plan as settings with reasons; `train --config` takes it"
+    )
+    output_file: PathText | None = setting(None, "JSON file for the figures")

@@ -72,7 +72,9 @@ def hint(name: str, known, prefix: str = "") -> str:
 
 
 def speaks_dialects(group: Group) -> Group:
-    """Let a dataclass of settings be made with the names of other trainers, and refuse unknown ones with a hint."""
+    """Let a dataclass of settings be made with the names of other trainers, and refuse unknown ones with a hint. An instance
+    knows in `given` which settings it was made with: a plan leaves them as they are, also where they equal the default.
+    """
     cls: Any = group
     make, names = cls.__init__, [field.name for field in dataclasses.fields(group)]
     aliases = {**SAME, **getattr(group, "aliases", {})}
@@ -91,6 +93,7 @@ def speaks_dialects(group: Group) -> Group:
                 raise UsageError(f"{theirs} repeats {pair[0]}", "one of the two names", "remove one")
             understood[pair[0]] = pair[1]
         make(self, *values, **understood)
+        self.given = frozenset(understood)
 
     cls.__init__ = init
     return group

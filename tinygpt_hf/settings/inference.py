@@ -69,10 +69,18 @@ class ReportArguments:
 
 @dataclass
 class EvaluateArguments:
-    """Measure a model on a text."""
+    """Measure models on a text and on tasks."""
 
-    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
+    model: list[PathText] = setting([], "model folders or Hub ids; several make one table", positional=True)
     data: PathText | None = setting(None, "UTF-8 text file to measure on")
+    tasks: list[str] = setting(
+        [],
+        "blimp, last_word, cloze; basics (or of them agreement, copying, brackets, arithmetic, recall); lm_eval:NAME",
+    )
+    tasks_dir: PathText | None = setting(
+        None, "folder with the tasks' data: TASK.jsonl or TASK/*.jsonl; of lm_eval the YAML of the task"
+    )
+    memorization: bool = setting(False, "also count what samples copy from the run's training rows")
     block_size: int | None = setting(None, "tokens per window; default the model's context, at most 2048")
     stride: int | None = setting(None, "tokens between windows; default the window; a smaller one gives more context")
     per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
@@ -82,6 +90,29 @@ class EvaluateArguments:
     output_file: PathText | None = setting(None, "also write the numbers to this JSON file")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class CompareArguments:
+    """Is A better than B on a text?"""
+
+    model: list[PathText] = setting([], "A and B: two model folders or Hub ids", positional=True)
+    data: PathText | None = setting(
+        None, "a text, or documents (.jsonl, .csv, .parquet, a folder), as `train` reads them"
+    )
+    text_column: str | None = setting(None, "column with the text; default as in training")
+    block_size: int | None = setting(None, "tokens per window; default each model's context, at most 2048")
+    per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
+    output_file: PathText | None = setting(None, "also write difference, low, high and verdict to this JSON file")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class SelftestArguments:
+    """Does this machine compute right?"""
+
+    output_file: PathText | None = setting(None, "also write the table to this JSON file")
 
 
 @dataclass

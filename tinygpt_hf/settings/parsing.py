@@ -9,6 +9,7 @@ settings.note                                       # "x.yaml: max_steps gives w
 import dataclasses
 import json
 import re
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,12 +30,13 @@ YAML_TAG = "tag:yaml.org,2002:"
 class Settings(dict):
     """Map dataclass types to instances, and in `given` setting names to what set them (a flag, or a file and section).
 
-    `note` says what of the file gave way to which flag.
+    `note` says what of the file gave way to which flag; `began`: when they were read, by the monotonic clock.
     """
 
     def __init__(self, values: dict, given: dict[str, str], config: str | None, note: str | None):
         super().__init__(values)
         self.given, self.config, self.note = given, config, note
+        self.began = time.monotonic()
 
 
 def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Field]]:

@@ -44,7 +44,8 @@ class RunState:
 
     `micro_batch`: rows per micro-batch where memory allowed fewer than the settings ask for; `skipped`: steps whose loss was
     not finite; `sample_prompts`: token ids continued at every evaluation; `eval_rows`: how many validation rows an evaluation
-    before the last takes, which `best_loss` is of (None: all); `unlogged`: losses and tokens since the last log line.
+    before the last takes, which `best_loss` is of (None: all); `unlogged`: losses and tokens since the last log line; `seconds`:
+    how long the processes of the run have been alive.
     """
 
     step: int = 0
@@ -58,6 +59,7 @@ class RunState:
     skipped: list[int] = dataclasses.field(default_factory=list)
     sample_prompts: list[list[int]] = dataclasses.field(default_factory=list)
     eval_rows: int | None = None
+    seconds: float = 0.0
     facts: dict = dataclasses.field(default_factory=dict)
 
 

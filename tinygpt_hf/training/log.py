@@ -18,7 +18,6 @@ from tinygpt_hf.training.screen import SAMPLE, tabled
 
 SECONDS_BETWEEN_LINES = 10
 TOLD_EVERY = 1 << 20  # bytes read between two moves of a bar
-CORE = 4e10  # operations a second of one core in training, as measured; what a core does differs threefold
 PAUSES = ("evaluation", "saving", "final_evaluation")
 
 
@@ -167,6 +166,7 @@ class Meter:
         self._bytes_per_token = bytes_per_token  # for the bar alone; 0: nobody knows
         self._since, self._spent, self._total = time.perf_counter(), 0.0, 0.0
         self._paused, self.beside = 0.0, dict.fromkeys(PAUSES, 0.0)
+        self._times = dict.fromkeys(PAUSES, 0)
         console.bar("training", max_steps, step)
 
     def add(self, loss, tokens: int) -> None:
@@ -195,6 +195,20 @@ class Meter:
         self._since = time.perf_counter()
         if after:
             self.beside[after] += self._since - self._paused
+            self._times[after] += 1
+
+    def mean(self, pause: str) -> float:
+        """Seconds that a pause of this kind has taken on average."""
+        return self.beside[pause] / max(self._times[pause], 1)
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of training up to now; while it goes on."""
+        return self._total + self._spent + time.perf_counter() - self._since
+
+    def lengthen(self, max_steps: int) -> None:
+        """The run has got another number of steps."""
+        self._max_steps = max_steps
 
     def read(self, step: int, tokens: int, learning_rate: float, norm) -> dict:
         """The values for log.jsonl since the last call."""
@@ -245,12 +259,9 @@ def announcement(run) -> str:
         f"model: {size / 1e6:.2f}M parameters{learned} on {where}",
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, {epochs}",
     ]
-    if plan.open_length:
-        embeddings = 0 if net.config.tie_word_embeddings else net.get_input_embeddings().weight.numel()
-        minutes = 6 * (size - embeddings) * plan.total_rows * block_size / CORE / 60
+    if run.clock.is_open:
         lines.append(
-            f"no length given: {plan.max_steps} steps, about {max(1, round(minutes))} min on one core of a processor; change "
-            "with --max_steps, --num_train_epochs or --max_train_tokens"
+            f"ends after {run.training.time_budget}; another time: --time_budget, --max_steps, --num_train_epochs"
         )
     return "\n".join(lines)
 

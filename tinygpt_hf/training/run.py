@@ -24,6 +24,7 @@ from tinygpt_hf.model.loading import build_model, check_model, stop_at
 from tinygpt_hf.planning import plan as planning
 from tinygpt_hf.planning.memory import check_disk, check_memory, estimate_needs, needs_of_shape
 from tinygpt_hf.planning.plan import effective_batch, is_due
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.stream import check_window
 from tinygpt_hf.rows.view import RowView
@@ -31,7 +32,9 @@ from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.tokenizing.chat_template import control_tokens
 from tinygpt_hf.training import adapters, checkpoint, explain, log, measures, precision, run_folder, snapshots, step
+from tinygpt_hf.training.budget import plan_run
 from tinygpt_hf.training.checkpoint import RunState
+from tinygpt_hf.training.clock import Clock
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
 from tinygpt_hf.training.journal import Journal
 from tinygpt_hf.training.launcher import check_environment, processes_asked
@@ -44,28 +47,37 @@ NO_MORE_ROWS = 1 << 10  # told from the number of a signal
 
 
 class Run(contextlib.AbstractContextManager):
-    """One training. Inside the `with` block the folder is held; `signal` is the one that asked for the end, if one did."""
+    """One training, of a command that took `seconds_before`; `is_here`: on this machine. Inside `with` the folder is held;
+    `signal` is the one that asked for the end, if one did."""
 
-    def __init__(self, model, data, tokenizer, training, quiet: bool):
-        check_settings(model, data, tokenizer, training)
-        self.model, self.training, kept = run_folder.complete(model, data, training)
-        self.data, self.tokenizer_settings = data, tokenizer
+    def __init__(self, groups: tuple, quiet: bool, seconds_before: float = 0.0, is_here: bool = True):
+        check_settings(*groups)
+        self.groups, self.planned = run_folder.as_planned(*groups)
+        kept = self._settle(*self.groups)
         self.folder = Path(self.training.output_dir)
+        self.clock = Clock(self, seconds_before)
         transformers.utils.logging.disable_progress_bar()  # the bars are ours
-        self.shape = check_model(self.model, data, tokenizer.vocab_size or SMALLEST_VOCABULARY)
         if note := check_environment():
             log.Console(not quiet).say(note)
         self.accelerator = precision.make_accelerator(self.training)
         self.is_main = self.accelerator.is_main_process
-        check_window(data, effective_batch(self.training, self.accelerator.num_processes))
+        check_window(self.data, effective_batch(self.training, self.accelerator.num_processes))
         self.console = log.Console(self.is_main and not quiet)
         if (processes_asked() or 1) > self.accelerator.num_processes:
             self.console.say(log.launcher_note(processes_asked(), self.accelerator.num_processes))
         if kept:
             self.console.say(kept)
-        self._check_fit()
+        if is_here:
+            self._check_fit()
         self.signal: Signals | None = None
         self.log: Journal | None = None
+
+    def _settle(self, model, data, tokenizer, training) -> str | None:
+        """Take settings, and fill in what they leave open; a line where that is not what the rules say now."""
+        self.model, self.training, kept = run_folder.complete(model, data, training)
+        self.data, self.tokenizer_settings = data, tokenizer
+        self.shape = check_model(self.model, data, tokenizer.vocab_size or SMALLEST_VOCABULARY)
+        return kept
 
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as held:
@@ -85,6 +97,9 @@ class Run(contextlib.AbstractContextManager):
 
     def prepare(self) -> None:
         """The text as rows, the model, how long the run is, and the checkpoint it goes on from."""
+        self.corpus = Corpus(self.data, self.training.seed, self.console)
+        if self.planned is None and self.clock.total is not None:
+            self._make_plan()
         with self.accelerator.main_process_first():
             self.tokenizer, self.rows, new_tokens = prepare_text(self)
         if self.rows.reused and self.is_main:  # a flipped bit would be learned without a word
@@ -98,13 +113,28 @@ class Run(contextlib.AbstractContextManager):
             self.console.say(note)
         base = self._build_model(new_tokens)
         self.training, self.plan = planning.settled(
-            self.model, self.data, self.training, len(self.train_view), self.accelerator.num_processes
+            self.model,
+            self.data,
+            self.training,
+            len(self.train_view),
+            self.accelerator.num_processes,
+            self.planned["steps"] if self.planned else None,
         )
         self.facts = run_folder.run_facts(self, base)
         self.resumed = run_folder.find_checkpoint(
             self.folder, self.training.resume_from_checkpoint, self.facts, self.console.say
         )
         self.state = checkpoint.read_state(self.resumed) if self.resumed else RunState(facts=self.facts)
+        self.clock.go_on_from(self.state.seconds)
+
+    def _make_plan(self) -> None:
+        """Choose what the settings leave open, for the time there is."""
+        groups, self.planned, choice = plan_run(self, self.groups)
+        self.console.say(choice.table)
+        self._settle(*groups)
+        self.corpus.data = self.data
+        if self.is_main:
+            run_folder.update(self.folder, {"plan": self.planned})
 
     def _check_fit(self) -> str | None:
         """Refuse a model that cannot fit, before a weight of it is allocated; a note where it may not."""
@@ -221,7 +251,7 @@ class Run(contextlib.AbstractContextManager):
         self.steps = StepBatches(
             self.train_view,
             self.plan.rows_per_step,
-            self.plan.total_rows,
+            self.clock.total_rows,
             (self.accelerator.process_index, self.accelerator.num_processes),
             training.dataloader_num_workers,
             self.data.document_mask,
@@ -235,6 +265,7 @@ class Run(contextlib.AbstractContextManager):
     def has_steps_left(self) -> bool:
         """Is there a step to take? Where its rows are still being read, they are waited for; if they will not come, or a signal
         asks for the end, what was done is saved, and the run ends."""
+        self.clock.tick()
         if self.is_last:
             return False
         if self.data.streaming and (ending := self._missing_rows()):
@@ -266,7 +297,7 @@ class Run(contextlib.AbstractContextManager):
     def train_step(self) -> None:
         """Compute the gradient, update the weights, count. A step whose loss is no number is left out, or ends the run."""
         state, training = self.state, self.training
-        factor = scheduled_factor(training, state.step, self.plan.max_steps)
+        factor = scheduled_factor(training, state.step, self.plan.max_steps, self.clock.decay_steps)
         set_learning_rate(self.optimizer, factor)
         self.rate = training.learning_rate * factor
         loss, tokens = self.fitting.gradients(lambda size, synced: step.gradients(self, size, synced), self.net)
@@ -333,7 +364,7 @@ class Run(contextlib.AbstractContextManager):
 
     def _save(self) -> None:
         state, self.saved = self.state, self.state.step
-        state.unlogged = self.meter.unlogged
+        state.unlogged, state.seconds = self.meter.unlogged, self.clock.seconds
         # every process: shards are gathered
         weights = checkpoint.model_tensors(self.raw)
         memory = checkpoint.optimizer_tensors(self.optimizer.optimizer)
@@ -403,6 +434,8 @@ class Run(contextlib.AbstractContextManager):
             beaten = [log.finite_or_none(dataclasses.asdict(baseline)) for baseline in self.beaten]
             facts = {**self.facts, "chat": self.chats, "baselines": beaten, **origin}
             run_folder.write_facts(self, facts, result=dataclasses.asdict(result))
+            if self.planned:
+                run_folder.update(self.folder, {"came_true": self.clock.came_true(result)})
             write_card(self.folder)
             keep_report(self.folder, self.console.say)
             self.console.say(log.closing_line(result))
