@@ -17,8 +17,8 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 # that stand outside the rooms bring them together and may import anything.
 FOR_ALL = {"errors", "storage", "settings"}
 ROOMS = (
-    "toyland", "reading", "tokenizing", "rows", "model", "inference", "evaluation", "cards", "curation", "export", "hub",
-    "planning", "training",
+    "toyland", "reading", "tokenizing", "rows", "model", "inference", "evaluation", "inspection", "cards", "curation", "export",
+    "hub", "planning", "training",
 )  # fmt: skip
 MAY_SPEAK = {"cli.py", "commands.py", "training/log.py", "inference/chat.py"}
 # A program that runs in a process of its own, where our package cannot be imported, and answers with a line of JSON.

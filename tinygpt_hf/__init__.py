@@ -25,7 +25,7 @@ _PUBLIC_NAMES = {  # name -> the module that defines it, and its name there if t
     "TinyGPTForTokenClassification": _MODELING,
     "TinyGPTForQuestionAnswering": _MODELING,
     "train": _RECIPE,
-    "plan": "tinygpt_hf.planning.plan",
+    "plan": "tinygpt_hf.training.forecast",
     "evaluate": "tinygpt_hf.evaluation.evaluate",
     "load": "tinygpt_hf.model.loading:load_model",
     **dict.fromkeys(("ModelArguments", "DataArguments", "TokenizerArguments", "TrainingArguments"), _ARGUMENTS),

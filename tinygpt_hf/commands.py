@@ -7,6 +7,7 @@ nothing. What it needs is imported when it runs, so that asking for help costs n
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tinygpt_hf.settings.arguments import (
     DataArguments,
     ModelArguments,
     OutputArguments,
+    PlanArguments,
     TokenizerArguments,
     TrainingArguments,
 )
@@ -29,6 +31,8 @@ from tinygpt_hf.settings.inference import (
     EvaluateArguments,
     ExportArguments,
     GenerateArguments,
+    InspectArguments,
+    ReportArguments,
     SelftestArguments,
     ServeArguments,
 )
@@ -147,13 +151,36 @@ def tokenize(settings: Settings) -> None:
         tell(line)
 
 
+@command("tinygpt plan --train_file my.txt --time_budget 8m --write mine.yaml", *TRAINING, PlanArguments)
+def plan(settings: Settings) -> None:
+    """Plan a training: size, length, memory, time and what it will reach, without training."""
+    from tinygpt_hf.inference.samples import check_output
+    from tinygpt_hf.storage import format_size, write_file, write_json
+    from tinygpt_hf.training.forecast import plan
+
+    asked = settings[PlanArguments]
+    targets = [check_output(Path(name)) if name else None for name in (asked.write, asked.output_file)]
+    model, data, tokenizer, training = (settings[group] for group in TRAINING)
+    forecast = plan(model, data, tokenizer, training, asked.hardware)
+    for line in (forecast.table, *forecast.choice.advice):
+        tell(line)
+    sizes = f"memory {format_size(forecast.memory_bytes)}, disk {format_size(forecast.disk_bytes)}"
+    tell(f"  time {forecast.seconds:.0f} s, {sizes}, {forecast.operations:.2g} floating-point operations")
+    if targets[0]:
+        write_file(targets[0], forecast.to_yaml())
+        tell(f"tinygpt train --config {targets[0]}")
+    if targets[1]:
+        write_json(targets[1], forecast.to_dict())
+
+
 @command("tinygpt train --config configs/shakespeare-char.yaml --train_file tinyshakespeare.txt", *TRAINING)
 def train(settings: Settings) -> None:
     """Train a model: from text to a run folder that Transformers loads."""
     from tinygpt_hf.training.recipe import train
 
     name_output(settings, TrainingArguments)
-    train(*(settings[group] for group in TRAINING))
+    model, data, tokenizer, training = (settings[group] for group in TRAINING)
+    train(model, data, tokenizer, training, seconds_before=time.monotonic() - settings.began)
 
 
 @command(
@@ -164,8 +191,24 @@ def train(settings: Settings) -> None:
 def generate(settings: Settings) -> None:
     """Continue a prompt."""
     from tinygpt_hf.inference.samples import generate
+    from tinygpt_hf.inference.terminal import takes_color
 
-    generate(settings[GenerateArguments], write, to_terminal=sys.stdout.isatty())
+    generate(settings[GenerateArguments], write, sys.stdout.isatty(), takes_color(sys.stdout))
+
+
+@command(
+    'tinygpt inspect runs/quickstart --text "One day, Mia found a kitten." --lens --html mia.html', InspectArguments
+)
+def inspect(settings: Settings) -> None:
+    """See how a model reads a text: what each token cost, what every layer would have said, where the heads look."""
+    from tinygpt_hf.inference.terminal import takes_color
+    from tinygpt_hf.inspection.inspect import inspect
+    from tinygpt_hf.inspection.screen import screen
+
+    arguments = settings[InspectArguments]
+    write(screen(inspect(arguments), takes_color(sys.stdout)))
+    if arguments.html:
+        tell(f"The page: {arguments.html}")
 
 
 @command(
@@ -180,6 +223,14 @@ def evaluate(settings: Settings) -> None:
     arguments = settings[EvaluateArguments]
     for line in result_lines(measure(arguments), arguments.quantization):
         tell(line)
+
+
+@command("tinygpt report runs/a runs/b --output_file both.html", ReportArguments)
+def report(settings: Settings) -> None:
+    """Write a page about a run: curves, samples, where the loss lives; several runs side by side."""
+    from tinygpt_hf.cards.report import make_report
+
+    tell(f"The report: {make_report(settings[ReportArguments])}")
 
 
 @command(

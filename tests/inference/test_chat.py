@@ -3,6 +3,7 @@
 import fcntl
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -21,8 +22,9 @@ from test_session import session, small_model, small_tokenizer  # noqa: F401 - t
 from tinygpt_hf.cli import main
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.inference.chat import Conversation, chat
-from tinygpt_hf.inference.generation import step_table
+from tinygpt_hf.inference.generation import step_table, steps_table
 from tinygpt_hf.inference.session import Session
+from tinygpt_hf.inference.terminal import NOTE, safe_text
 from tinygpt_hf.settings.inference import ChatArguments
 from tinygpt_hf.tokenizing import template_sandbox as template_limits
 from tinygpt_hf.tokenizing.chat_template import encode_chat
@@ -73,20 +75,32 @@ def test_a_conversation_with_its_commands(model, tokenizer, tmp_path):
 def test_what_is_shown_of_a_conversation(model, tokenizer):
     talker = session(model, tokenizer, max_new_tokens=3)
     _, out, err = talk(
-        talker, "/show", "/system be a cat", "the mat", "/show", "/top", "/system", '/system ""', "/top 1"
+        talker, "/show", "/system be a cat", "the mat", "/show", "/top", "/system", '/system ""', "/top 2"
     )
     assert "context: 0 of 96 tokens used" in err and "system: be a cat\nuser: the mat\nassistant: " in err
     used = len(encode_chat(tokenizer, [{"role": "system", "content": "be a cat"}, *talker.messages])[0])
     assert f"context: {used} of 96 tokens used" in err
     assert err.count("system: be a cat") == 3 and err.count("system: (none)") == 1
     every, _, one = err.partition("system: (none)")
-    for position, step in enumerate(talker.steps, 1):
-        assert step_table(position, step).strip() in every  # as `generate --show_steps` shows it
-    bits = [step.surprise for step in talker.steps]
-    position = bits.index(max(bits))
-    assert step_table(position + 1, talker.steps[position]).strip() in one and one.count("bits, entropy") == 1
-    assert f"[3 tokens, {sum(bits) / 3:.2f} bits of surprisal each on average]" in one
-    assert "surprise" not in out
+    assert steps_table(talker.steps) in every
+    bits = [step.bits for step in talker.steps]
+    for number, (step, cost) in enumerate(zip(talker.steps, bits, strict=True), 1):
+        assert cost == pytest.approx(-math.log2(step.model_probability))
+        assert re.search(rf"^ *{number}  +{cost:.2f}  █* +{step.model_probability:.2%} ", every, re.M)
+    assert f"[3 tokens, {sum(bits) / 3:.2f} bits of surprisal each on average; /top N shows token N]" in every
+    assert step_table(2, talker.steps[1]).strip() in one  # as `generate --show_steps` shows it
+    assert one.count("bits, entropy") == 1 and "surprise" not in out
+    starts = {line.index(" '") for line in step_table(2, talker.steps[1]).splitlines() if "%" in line}
+    assert len(starts) == 1  # aligned
+
+
+def test_an_explained_answer_has_its_bits_behind_each_token(model, tokenizer):
+    talker = session(model, tokenizer, max_new_tokens=6, explain=True)
+    _, out, err = talk(talker, "the cat", "/set explain false", "the mat")
+    first, second = talker.messages[1]["content"], talker.messages[3]["content"]
+    marks = re.compile("[₀-₉↵]")
+    assert NOTE in err and second in out and first not in out
+    assert safe_text(first) in marks.sub("", out) and marks.search(out) and "\x1b" not in out
 
 
 def test_another_answer_and_a_question_taken_back(model, tokenizer):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.inference.generation import check_prompt, encode_prompt, generate_steps, sample_text
 from tinygpt_hf.inference.samples import generate
 from tinygpt_hf.inference.sampling import Sampling, next_token_distribution
-from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.inference.terminal import NOTE, safe_text
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import GenerateArguments
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
@@ -259,6 +260,15 @@ def test_show_steps_prints_chances_surprise_and_entropy(folder):
         assert f"{step.probability:7.2%}       {step.model_probability:7.2%}" in shown
     assert shown.count("<- taken") == 3
     assert "last step: max_new_tokens were made" in shown
+
+
+def test_an_explained_text_has_the_bits_of_each_token_behind_it(folder, tmp_path):
+    options = {"prompt": "the cat", "max_new_tokens": 8, "output_file": str(tmp_path / "out.txt")}
+    (sample,), plain = run(folder, **options)
+    (again,), shown = run(folder, **options, explain=True)
+    assert again == sample == (tmp_path / "out.txt").read_bytes().decode()
+    assert re.search("[₀-₉]", shown) and re.sub("[₀-₉↵]", "", shown) == plain + f"[{NOTE}]\n"
+    assert run(folder, **options, explain=True, stream=False)[1] == shown
 
 
 def test_greedy_steps_show_what_the_model_thought(folder):

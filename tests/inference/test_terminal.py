@@ -2,12 +2,13 @@
 
 import re
 import unicodedata
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.inference.terminal import Explainer, explained, safe_text, takes_color
 
 ATTACKS = {
     "color": "\x1b[31mred\x1b[0m",
@@ -82,3 +83,36 @@ def test_a_filtered_sequence_is_shown_not_hidden():
 
 def test_the_pattern_of_this_test_sees_what_it_should():
     assert all(DANGEROUS.search(attack) for attack in ATTACKS.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "plain", "colored"),
+    [
+        (" cat", None, " cat", " cat"),
+        (" cat", 0.99, " cat", " cat"),
+        (" cat", 1, " cat₁", " \x1b[38;5;16;48;5;230mcat₁\x1b[0m"),
+        (" cat", 12.7, " cat₁₂", " \x1b[38;5;16;48;5;203mcat₁₂\x1b[0m"),
+        (".\n\n", 4.5, ".↵↵₄\n\n", "\x1b[38;5;16;48;5;216m.↵↵₄\x1b[0m\n\n"),
+        ("a\nb", 2, "a\nb₂", "\x1b[38;5;16;48;5;223ma\x1b[0m\n\x1b[38;5;16;48;5;223mb₂\x1b[0m"),
+        ("\x1b[2J", 3, "␛[2J₃", "\x1b[38;5;16;48;5;223m␛[2J₃\x1b[0m"),
+    ],
+)
+def test_a_token_is_explained_by_a_number_and_by_color(text, bits, plain, colored):
+    assert explained(text, bits, color=False) == plain and explained(text, bits, color=True) == colored
+
+
+def test_a_character_of_several_tokens_costs_what_they_cost_together():
+    explainer = Explainer(color=False)
+    assert [explainer.add(*token) for token in (("", 2.5), ("", 0.75), ("☃", 1), ("!", 0.5))] == ["", "", "☃₄", "!"]
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "variables", "answer"),
+    [(True, {"TERM": "xterm"}, True), (False, {"TERM": "xterm"}, False), (True, {"TERM": "dumb"}, False),
+     (True, {"TERM": "xterm", "NO_COLOR": "1"}, False)],
+)  # fmt: skip
+def test_color_is_for_terminals_whose_owner_wants_it(monkeypatch, is_terminal, variables, answer):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert takes_color(SimpleNamespace(isatty=lambda: is_terminal)) == answer

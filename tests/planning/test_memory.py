@@ -122,6 +122,8 @@ def test_checkpoints_need_room_on_the_disk(tmp_path, monkeypatch):
         check_disk(NEEDS, folder, 2)
         with pytest.raises(UsageError, match="the checkpoints take 1.2 KiB .*1.2 KiB, which are free on the disk"):
             check_disk(NEEDS, folder, 3)
+        with pytest.raises(UsageError, match="or a smaller --save_total_limit, --keep_snapshots or model"):
+            check_disk(NEEDS, folder, 2, snapshots=3)
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "model.safetensors").write_bytes(b"x" * 100)  # is there already, and will be replaced
     check_disk(NEEDS, tmp_path, 3)

@@ -37,19 +37,12 @@ def test_less_than_a_row_is_refused():
         plan(num_train_epochs=0.001)
 
 
-def settled_steps(rows: int, name=None, **training) -> int:
-    data = DataArguments(block_size=100, streaming=training.pop("streaming", False))
-    _, training = filled(ModelArguments(model_name_or_path=name), TrainingArguments(**training))
-    return planning.settled(ModelArguments(model_name_or_path=name), data, training, rows, processes=1)[1].max_steps
-
-
-def test_a_run_without_a_length_gets_one_from_its_text():
-    whole = planning.TOKENS // (8 * 100)
-    assert settled_steps(10**6) == settled_steps(10**6, gradient_accumulation_steps=2) * 2 == whole
-    assert settled_steps(80) == 8 * 80 // 8 and settled_steps(160, name="x") == 3 * 160 // 16
-    assert settled_steps(80, streaming=True) == whole  # the first of many windows
-    assert settled_steps(80, max_steps=5) == 5 and settled_steps(80, num_train_epochs=1) == 10
-    assert settled_steps(1, per_device_train_batch_size=64) == 1
+def test_a_run_without_a_length_has_eight_minutes():
+    assert filled(ModelArguments(), TrainingArguments())[1].time_budget == "8m"
+    assert filled(ModelArguments(), TrainingArguments(num_train_epochs=1))[1].time_budget is None
+    began = {"max_steps": 70}  # a run folder of a version that chose a number of steps
+    assert filled(ModelArguments(), TrainingArguments(), began)[1].max_steps == 70
+    assert filled(ModelArguments(), TrainingArguments(), began)[1].time_budget is None
 
 
 def test_the_warm_up_is_short_in_a_short_run():

@@ -41,8 +41,10 @@ def test_rates_fall_with_the_width_and_are_low_for_weights_that_are_there():
 @pytest.mark.parametrize("name", [None, "x"])
 def test_nothing_stays_open_but_what_the_text_decides(name):
     training = filled(ModelArguments(model_name_or_path=name), TrainingArguments())[1]
-    left = {field for field in defaults.OPEN if getattr(training, field, 0) is None}
-    assert left == OPEN_TILL_THE_TEXT_IS_KNOWN - ({"warmup_steps"} if name else set())
+    left = {"time_budget"} | {field for field in defaults.OPEN if getattr(training, field, 0) is None}
+    assert training.time_budget == defaults.TIME_BUDGET and left == OPEN_TILL_THE_TEXT_IS_KNOWN - (
+        {"warmup_steps"} if name else set()
+    )
     known = {f.name: f.default for group in (ModelArguments, TrainingArguments) for f in fields(group)}
     assert all(known[field] is None for field in defaults.OPEN)
 

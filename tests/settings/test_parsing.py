@@ -513,7 +513,7 @@ HINTED = [
     ("training", "fp16", "false", "mixed_precision"),
     ("training", "gradient_checkpointing_kwargs", "1", "gradient_checkpointing"),
     ("training", "dataloader_workers", "2", "id you mean"),
-    ("training", "report_to", "wandb", "log.jsonl"),
+    ("training", "report_to", "mlflow", "tensorboard, trackio, wandb"),
     ("training", "trust_remote_code", "true", "never run"),
     ("training", "optim", "adamw_8bit", "muon, adamw"),
     ("data", "packing", "true", "wrap, bestfit"),

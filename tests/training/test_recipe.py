@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import filled
@@ -30,6 +31,7 @@ TRAINING = TrainingArguments(
     eval_steps=4,
     save_steps=4,
     sample_tokens=4,
+    keep_snapshots=3,
 )
 
 
@@ -49,6 +51,13 @@ def losses(folder: Path, key: str = "loss") -> dict[int, float]:
     return {line["step"]: line[key] for line in read_log(folder / "log.jsonl") if key in line}
 
 
+def snapshots(folder: Path) -> dict[str, dict]:
+    """name -> hashes of the files in it."""
+    found = {path.name: storage.read_json(path / storage.MANIFEST)["files"] for path in folder.glob("snapshots/*")}
+    assert not any(map(storage.damage, folder.glob("snapshots/*")))
+    return found
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -64,11 +73,19 @@ def finished(tmp_path_factory) -> Path:
 def test_the_run_folder_is_a_transformers_model(finished):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    for folder in (finished, finished / "best", finished / "checkpoint-8"):
+    for folder in (finished, finished / "best", finished / "checkpoint-8", *finished.glob("snapshots/step-*")):
         model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
         assert type(model).__name__ == "TinyGPTForCausalLM" and len(tokenizer) == model.config.vocab_size
         assert tokenizer.model_max_length == model.config.max_position_embeddings == 64
     assert sorted(p.name for p in finished.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-8"]
+    assert sorted(snapshots(finished)) == [
+        "step-1",
+        "step-2",
+        "step-4",
+    ]  # powers of the cube root of 8; the last is the folder
+    same = load_file(finished / "checkpoint-4" / "model.safetensors")
+    kept = load_file(finished / "snapshots" / "step-4" / "model.safetensors")
+    assert all(torch.equal(same[name], kept[name]) for name in same)
 
 
 def test_log_and_results_agree(finished):
@@ -107,6 +124,7 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch, killed
     assert losses(tmp_path / "r", "eval_loss") == losses(finished, "eval_loss")
     expected = weights(finished)
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
+    assert snapshots(tmp_path / "r") == snapshots(finished)
 
 
 @pytest.mark.parametrize("save", [1, 2])
@@ -252,18 +270,18 @@ def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
 
 def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     from tinygpt_hf.cli import main
-    from tinygpt_hf.planning import plan as planning
+    from tinygpt_hf.settings import defaults
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "TOKENS", 3 * 8 * 256)
-    (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 400)
+    monkeypatch.setattr(defaults, "TIME_BUDGET", "30s")
+    (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 40)
     assert main(["train", "--train_file", "my.txt"]) == 0
     said = capsys.readouterr().err
-    assert "no length given: 3 steps, about 1 min on one core of a processor; change with --max_steps" in said
-    shape = json.loads((tmp_path / "runs" / "my" / "config.json").read_text())
-    assert (shape["hidden_size"], shape["num_hidden_layers"], shape["tie_word_embeddings"]) == (128, 3, False)
+    assert "another time: --time_budget" in said and "trigrams reach" in said
+    record = json.loads((tmp_path / "runs" / "my" / "run.json").read_text())
+    assert record["plan"]["settings"]["hidden_size"] == record["model"].get("hidden_size", 256)
     assert main(["train", "--train_file", "my.txt"]) == 0
-    assert "already finished: 3 steps" in capsys.readouterr().err
+    assert f"already finished: {record['result']['steps']} steps" in capsys.readouterr().err
 
 
 def test_epochs_and_tokens_set_the_length(tmp_path):

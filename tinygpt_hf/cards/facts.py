@@ -67,6 +67,7 @@ RECORD = _each(str, "data tokenizer") | {  # of run.json
 }
 # Of log.jsonl.
 LINE = _each(NUMBER, "step loss tokens tokens_per_second eval_loss eval_bits_per_byte eval_accuracy eval_rows")
+LINE |= _each(NUMBER, "learning_rate grad_norm")
 LINE |= {"samples": [{"prompt": str, "text": str}]}
 CONFIG = _each(NUMBER, "num_hidden_layers hidden_size num_attention_heads num_key_value_heads head_dim vocab_size")
 CONFIG |= _each(NUMBER, "intermediate_size max_position_embeddings") | _each(bool, "qk_norm tie_word_embeddings")

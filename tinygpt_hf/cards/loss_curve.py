@@ -1,6 +1,7 @@
-"""Draw the loss over the steps of a run as SVG: training a line, validation dots, baselines dashed. Numbers only.
+"""Draw the loss, or another number, over the steps of runs as SVG: a line, dots, dashed levels. Numbers only.
 
 svg = loss_curve({"": lines_of_log_jsonl}, {"unigram": 5.1})     # None where there is nothing to draw
+svg = curve({"a": lines, "b": lines_of_another}, "grad_norm", "norm of the gradient over steps")
 """
 
 import math
@@ -8,13 +9,23 @@ from html import escape
 
 HALO = 'paint-order="stroke" stroke="white" stroke-width="4"'  # text stays legible over lines
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 720, 300, 50, 30, 34, 16
-COLORS = ("#2f6f9f", "#c05621", "#4a7c59")
+COLORS = ("#2f6f9f", "#c05621", "#4a7c59", "#8a4fa3", "#9a7b1f", "#777777")
+DASHES = ("", "7 3", "2 2", "9 3 2 3")  # beside the color, by which run a line is of
 MOST_POINTS = 600  # more than the picture has pixels for
 
 
 def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None = None) -> str | None:
     """Draw runs by name, each the objects of a log.jsonl with `step` and `loss` or `eval_loss`; None if none has a loss."""
-    curves_of = {name: (_points(lines, "loss"), _points(lines, "eval_loss")) for name, lines in runs.items()}
+    return curve(
+        runs, "loss", "line training, dots validation loss (nats per token) over steps", "eval_loss", baselines
+    )
+
+
+def curve(
+    runs: dict[str, list[dict]], key: str, words: str, dots: str = "", baselines: dict[str, float] | None = None
+) -> str | None:
+    """Draw what stands under `key` in lines of the log as a line, under `dots` as dots, levels dashed; None if nothing does."""
+    curves_of = {name: (_points(lines, key), _points(lines, dots)) for name, lines in runs.items()}
     points = [point for curves in curves_of.values() for curve in curves for point in curve]
     last = int(max((step for step, _ in points), default=0))
     if last <= 0:
@@ -44,13 +55,14 @@ def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None =
         out.append(f'<path d="M{x} {y}H{end}" stroke="#888" stroke-dasharray="4 4"/>')
         out.append(f'<text x="{x + 4}" y="{y - 3}" fill="#888" {HALO}>{escape(name)}</text>')
     for number, (name, (training, validation)) in enumerate(curves_of.items()):
-        color = COLORS[number % len(COLORS)]
+        color, dash = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
+        style = f' stroke-dasharray="{dash}"' if dash else ""
         if training:
             path = " L".join(f"{x} {y}" for x, y in (position(*point) for point in training))
-            out.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+            out.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.5"{style}/>')
         for x, y in (position(*point) for point in validation):
             out.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{color}"/>')
-        text = escape(f"{name}: " if name else "") + "line training, dots validation loss (nats per token) over steps"
+        text = escape(": ".join(filter(None, (name, "" if number else words))))
         out.append(
             f'<text x="{end - 8}" y="{TOP + 16 * (number + 1)}" text-anchor="end" fill="{color}" {HALO}>{text}</text>'
         )

@@ -31,7 +31,8 @@ _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.jso
 _PAPERS = r"README\.md|LICENSE(\.txt|\.md)?"
 # What makes the model, or (SHARDS) the corpus: a push deletes such a file of the repository that is not in the folder.
 MODEL = re.compile(rf"(generation_)?config\.json|{_WEIGHTS}|{_TOKENIZER}|(configuration|modeling)_tinygpt\.py")
-RUN = re.compile(rf"{MODEL.pattern}|{_PAPERS}|run\.yaml|loss_curve\.svg|report\.html")
+RUN = re.compile(rf"{MODEL.pattern}|{_PAPERS}|run\.yaml|loss_curve\.svg")
+REPORT = "report.html"
 EXPORT = re.compile(rf"{MODEL.pattern}|{_PAPERS}|export\.json|[\w-]+\.(onnx|onnx[._]data|gguf)")
 TOKENIZER = re.compile(rf"{_TOKENIZER}|{_PAPERS}|report\.json")
 SHARDS = re.compile(r"data/(text|messages)-\d{5,}\.(parquet|jsonl)")
@@ -59,7 +60,9 @@ class UploadSet:
 def collect_files(
     folder: Path, repository: str, also: list[str], papers: dict[str, Path]
 ) -> tuple[list[UploadSet], list[str]]:
-    """Collect the model, and of `also` (dataset, tokenizer, exports) what the folder has; return a note for each it lacks.
+    """Collect the model, and of `also` (report, dataset, tokenizer, exports) what the folder has; return a note for each it lacks.
+
+    The report quotes the training text, so it goes up only where it is asked for.
 
     `papers` go up in the place of the folder's own files of these names.
 
@@ -68,6 +71,12 @@ def collect_files(
     check_folder(folder)
     uploads, notes = [select_files(folder, repository, RUN)], []
     uploads[0].files |= papers
+    if "report" in also:
+        if (folder / REPORT).is_file():
+            uploads[0].files[REPORT] = folder / REPORT
+            _refuse_links(uploads[0].files)
+        else:
+            notes.append(f"{folder} has no {REPORT}; make one with tinygpt report {folder}")
     if "dataset" in also:
         corpus = corpus_of(folder)
         if corpus:

@@ -19,9 +19,17 @@ from pathlib import Path
 from typing import TextIO
 
 from tinygpt_hf.errors import RunError, UsageError, printable, redacted
-from tinygpt_hf.inference.generation import FINISH, Step, check_prompt, context_length, read_sampling, step_table
+from tinygpt_hf.inference.generation import (
+    FINISH,
+    Step,
+    check_prompt,
+    context_length,
+    read_sampling,
+    step_table,
+    steps_table,
+)
 from tinygpt_hf.inference.session import SETTABLE, Session, exchanges, knows_turns
-from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.inference.terminal import NOTE, Explainer, safe_text, takes_color
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.reading.turns import message_texts
 from tinygpt_hf.settings.inference import ChatArguments
@@ -32,7 +40,7 @@ HELP = """\
 /system TEXT      open the conversation with another system message; /system "" with none
 /set NAME VALUE   change a setting; /set alone shows them all
 /show             the settings, the context used and the conversation as it stands
-/top [N]          each token of the last answer, its surprisal and what else was likely; only the N most surprising
+/top [N]          each token of the last answer, its surprisal and what else was likely; of token N all that is known
 /retry            another answer to the last question
 /undo             take back the last question and its answer
 /save FILE        write the conversation as a line of JSON, as --train_file reads it
@@ -93,7 +101,7 @@ class Conversation:
     def __init__(self, session: Session, stdin: TextIO, stdout: TextIO, stderr: TextIO, interactive: bool):
         self.session, self.interactive = session, interactive
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
-        self._color = stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._color = takes_color(stderr)
         self._commands = {
             f"/{name}": getattr(self, f"_{name}")
             for name in ("help", "reset", "system", "set", "show", "top", "retry", "undo", "save", "load")
@@ -137,7 +145,9 @@ class Conversation:
         name = self.session.arguments.model or "this model"
         if not self.session.chats:
             self._note(f"[{name} is a base model without a chat turn in its training: it continues what you write]")
-        elif self.interactive:
+        if self.session.arguments.explain:
+            self._note(f"[{NOTE}]")
+        if self.session.chats and self.interactive:
             context = context_length(self.session.model)
             self._note(f"[{name}{f', context {context} tokens' if context else ''}; /help lists the commands]")
 
@@ -150,11 +160,15 @@ class Conversation:
             self._note(f"[the context is full: {self._out_of_reach()}]")
         self._write(shown)
         started, count, finish = time.perf_counter(), 0, None
+        explainer = Explainer(takes_color(self._stdout)) if self.session.arguments.explain else None
         with contextlib.closing(steps):
             for step in steps:
                 count, finish = count + 1, step.finish
                 shown = step.text or shown
-                self._write(step.text)
+                if explainer:
+                    _put(self._stdout, explainer.add(step.text, step.bits))
+                else:
+                    self._write(step.text)
         seconds = max(time.perf_counter() - started, 1e-9)
         if not shown.endswith("\n"):
             self._write("\n")
@@ -211,18 +225,17 @@ class Conversation:
             self._note(f"{message['role']}: " + "\n".join(filter(None, message_texts(message))))
 
     def _top(self, rest: str) -> None:
-        steps = list(enumerate(self.session.steps, 1))
+        steps = self.session.steps
         if not steps:
             raise UsageError("there is no answer to look at", "an answer made here", "ask something")
         if rest:
-            if not (rest.isascii() and rest.isdigit() and len(rest) < 9 and int(rest)):
-                raise UsageError(f"/top is given {rest}", "a number of tokens", "try /top 5")
-            most = sorted(steps, key=lambda numbered: -numbered[1].surprise)[: int(rest)]
-            steps = sorted(most, key=lambda numbered: numbered[0])
-        for position, step in steps:
-            self._note(step_table(position, step).rstrip("\n"))
-        mean = sum(step.surprise for step in self.session.steps) / len(self.session.steps)
-        self._note(f"[{len(self.session.steps)} tokens, {mean:.2f} bits of surprisal each on average]")
+            is_number = rest.isascii() and rest.isdigit() and len(rest) < 9
+            if not is_number or not 1 <= int(rest) <= len(steps):
+                raise UsageError(f"/top is given {rest}", f"a token of the answer, 1 to {len(steps)}", "try /top alone")
+            return self._note(step_table(int(rest), steps[int(rest) - 1]).rstrip("\n"))
+        self._note(steps_table(steps))
+        mean = sum(step.bits for step in steps) / len(steps)
+        self._note(f"[{len(steps)} tokens, {mean:.2f} bits of surprisal each on average; /top N shows token N]")
 
     def _retry(self, rest: str) -> None:
         steps = self.session.retry()
@@ -260,7 +273,8 @@ class Conversation:
         """Return the next line, or lines edited together, without its end; None at the end of input."""
         if self._editor:
             try:
-                return self._editor("> ")
+                # readline does not count what stands between \1 and \2
+                return self._editor("\1\x1b[1;32m\2> \1\x1b[0m\2" if self._editor is input and self._color else "> ")
             except EOFError:
                 self._note("")  # the shell's prompt begins on a line of its own
                 return None
@@ -305,6 +319,7 @@ def _line_editor(commands: list[str]):
         from prompt_toolkit.history import InMemoryHistory
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.shortcuts import CompleteStyle
+        from prompt_toolkit.styles import Style
     except ImportError:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - input() then uses it
@@ -322,4 +337,7 @@ def _line_editor(commands: list[str]):
         complete_style=CompleteStyle.READLINE_LIKE,
         key_bindings=keys,
         prompt_continuation="  ",
+        style=Style.from_dict(
+            {"": "bold", "prompt": "ansigreen"}
+        ),  # what a person says is bold, what is said of it dim
     ).prompt

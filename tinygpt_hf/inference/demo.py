@@ -174,8 +174,8 @@ def panel_html(steps: list[Step]) -> str:
         if step.text
     ]
     return (
-        f"<p class='quiet'>{counted(len(steps))}, {mean:.2f} bits of surprisal each on average; the darker, the more "
-        f"surprising.</p><div class='text'>{''.join(spans)}</div><table><colgroup><col style='width:24%'>"
+        f"<p class='quiet'>{counted(len(steps))}, {mean:.2f} bits of surprisal each on average; the stronger color and line, the "
+        f"more surprising.</p><div class='text'>{''.join(spans)}</div><table><colgroup><col style='width:24%'>"
         "<col style='width:15%'><col style='width:15%'><col></colgroup><tr><th>token</th><th>drawn with</th>"
         f"<th>model alone</th><th>what else the model thought of</th></tr>{''.join(map(_row, steps))}</table>"
     )
@@ -242,9 +242,9 @@ def _layout(gradio, session: Session) -> SimpleNamespace:
                 it.send = button("Send", variant="primary", elem_id="send")
                 it.halt = button("Stop", variant="secondary", elem_id="stop")
             with gradio.Row():
-                it.again = gradio.Button("Another answer", size="sm", elem_id="again")
-                it.back = gradio.Button("Take back", size="sm", elem_id="back")
-                it.clear = gradio.Button("Start over", size="sm", elem_id="clear")
+                it.again = gradio.Button("Retry", size="sm", elem_id="again")
+                it.back = gradio.Button("Undo", size="sm", elem_id="back")
+                it.clear = gradio.Button("Clear", size="sm", elem_id="clear")
             it.status = gradio.HTML("", elem_id="status")
         with gradio.Column(scale=5, min_width=380):
             with gradio.Row():

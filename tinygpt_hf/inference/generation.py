@@ -25,6 +25,7 @@ from tinygpt_hf.model.loading import load_model
 
 __all__ = ["Candidate", "Sampling", "Step", "encode_prompt", "generate_steps", "load_model", "sample_text"]
 
+WIDEST_BAR, MOST_BITS = 10, 12  # signs of a bar in a table, and the bits that fill it
 FINISH = {  # Step.finish -> words
     "eos": "the model ended its text",
     "stop": "a stop string came",
@@ -94,6 +95,11 @@ class Step:
         step.__dict__.update(id=id, text=text, finish=finish, _measure=measure)
         return step
 
+    @property
+    def bits(self) -> float:
+        """The surprisal under the model alone, whatever it was drawn from."""
+        return -math.log2(max(self.model_probability, 1e-300)) + 0.0
+
     def __getattr__(self, name: str):  # only for what is not there yet
         measure = self.__dict__.pop("_measure", None)
         if measure is None:
@@ -115,7 +121,7 @@ def check_prompt(text: str) -> None:
 def encode_prompt(tokenizer, text: str) -> list[int]:
     """The ids of a prompt, begun as the tokenizer begins every text; control tokens typed in it stay plain text."""
     check_prompt(text)
-    ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    ids = tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
     if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1 and ids[-1] != tokenizer.bos_token_id:
         ids = ids[:-1]  # a tokenizer that ends every text would leave nothing to continue
     if not ids:
@@ -278,11 +284,31 @@ def step_table(position: int, step: Step) -> str:
     head = f"step {position}: surprise {step.surprise:.2f} bits, entropy {step.entropy:.2f} bits"
     if step.finish:
         head += f"; last step: {FINISH[step.finish]}"
-    lines = [head, "    chance   model alone   token"]
+    lines = [head, f"    chance   model alone   {'':{WIDEST_BAR}} token"]
     for c in step.candidates:
         taken = "  <- taken" if c.id == step.id else ""
-        lines.append(f"  {c.probability:7.2%}       {c.model_probability:7.2%}   {quoted(c.text)}{taken}")
+        numbers = f"  {c.probability:7.2%}       {c.model_probability:7.2%}   {bar(c.model_probability):{WIDEST_BAR}}"
+        lines.append(f"{numbers} {quoted(c.text)}{taken}")
     return "\n".join(lines) + "\n\n"
+
+
+def steps_table(steps: list[Step]) -> str:
+    """Lay out a line for each token of an answer: what it cost the model, and what else it thought of."""
+    names = [quoted(next((c.text for c in step.candidates if c.id == step.id), step.text)) for step in steps]
+    width = min(max(map(len, names)), 16)
+    lines = [f"   #   bits  {'':{WIDEST_BAR}} model alone  {'token':{width}}  instead"]
+    for number, (step, name) in enumerate(zip(steps, names, strict=True), 1):
+        others = [f"{quoted(c.text)} {c.model_probability:.0%}" for c in step.candidates if c.id != step.id]
+        numbers = (
+            f"{number:4}  {step.bits:5.2f}  {bar(step.bits / MOST_BITS):{WIDEST_BAR}}     {step.model_probability:7.2%}"
+        )
+        lines.append(f"{numbers}  {name:{width}}  {' '.join(others[:3])}".rstrip())
+    return "\n".join(lines)
+
+
+def bar(share: float, longest: int = WIDEST_BAR) -> str:
+    """Draw a share of 1 as a bar of signs."""
+    return "█" * round(min(share, 1) * longest)
 
 
 def read_sampling(arguments) -> Sampling:

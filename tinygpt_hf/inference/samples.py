@@ -23,7 +23,7 @@ from tinygpt_hf.inference.generation import (
     room_for_answer,
     step_table,
 )
-from tinygpt_hf.inference.terminal import safe_text
+from tinygpt_hf.inference.terminal import NOTE, Explainer, safe_text
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import GenerateArguments
@@ -31,10 +31,13 @@ from tinygpt_hf.settings.inference import GenerateArguments
 AT_ONCE = 256  # samples that are sorted into batches together, and of a long list saved together
 
 
-def generate(arguments: GenerateArguments, write: Callable[[str], None], to_terminal: bool = True) -> list[str]:
+def generate(
+    arguments: GenerateArguments, write: Callable[[str], None], to_terminal: bool = True, color: bool = False
+) -> list[str]:
     """Continue the prompts, handing what is to be shown to `write`; returns the samples, each behind its prompt.
 
-    What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself.
+    What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself. `color`: what
+    is explained is colored too.
     """
     check_settings(arguments)
     sampling, prompts = read_sampling(arguments), _read_prompts(arguments)
@@ -47,7 +50,7 @@ def generate(arguments: GenerateArguments, write: Callable[[str], None], to_term
     ids = [_encode(model, tokenizer, prompt, k if _is_list(arguments) else 0) for k, prompt in enumerate(prompts, 1)]
 
     asked = [k for k in range(len(prompts)) for _ in range(arguments.num_return_sequences)]
-    samples = Samples(arguments, [prompts[k] for k in asked], write, safe_text if to_terminal else str)
+    samples = Samples(arguments, [prompts[k] for k in asked], write, safe_text if to_terminal else str, color)
     samples.context = context_length(model)
     engine = open_engine(model)
     for start in range(0, len(asked), AT_ONCE):
@@ -74,26 +77,32 @@ class Samples:
 
     context: int | None = None
 
-    def __init__(self, arguments: GenerateArguments, prompts: list[str], write, safe: Callable[[str], str]):
+    def __init__(
+        self, arguments: GenerateArguments, prompts: list[str], write, safe: Callable[[str], str], color: bool
+    ):
         self.texts = list(prompts)
         self._prompts, self._write, self._safe = prompts, write, safe
         self._as_json, self._steps, self._output = _is_list(arguments), arguments.show_steps, arguments.output_file
         self._streams = arguments.stream and not self._steps and not self._as_json
         self._waiting: list[list[str]] = [[self._title(k)] for k in range(len(prompts))]
         self._counts, self._done, self._turn = [0] * len(prompts), [False] * len(prompts), 0
+        self._explainers = [Explainer(color) for _ in prompts] if arguments.explain else None
+        self._pieces = [[safe(prompt)] for prompt in prompts]  # as they are shown
         if self._streams:
-            for prompt, waiting in zip(prompts, self._waiting, strict=True):
-                waiting.append(safe(prompt))
+            for pieces, waiting in zip(self._pieces, self._waiting, strict=True):
+                waiting += pieces
         self._show()
 
     def add(self, k: int, step: Step) -> None:
         """One more token of sample `k`."""
         self.texts[k] += step.text
         self._counts[k] += 1
+        piece = self._explainers[k].add(step.text, step.bits) if self._explainers else self._safe(step.text)
+        self._pieces[k].append(piece)
         if self._steps:
             self._waiting[k].append(self._safe(step_table(self._counts[k], step)))
         elif self._streams:
-            self._waiting[k].append(self._safe(step.text))
+            self._waiting[k].append(piece)
         if step.finish:
             self._end(k, step.finish)
         if k == self._turn:
@@ -110,11 +119,13 @@ class Samples:
             waiting.append(self._safe(self._line(k)))
             return
         if not self._streams:
-            waiting.append(self._safe(self.texts[k]))
+            waiting += self._pieces[k]
         if not self.texts[k].endswith("\n"):
             waiting.append("\n")
         if finish == "context":
             waiting.append(f"[stopped: {FINISH[finish]}, {self.context} tokens with the prompt]\n")
+        if self._explainers and k + 1 == len(self.texts):
+            waiting.append(f"[{NOTE}]\n")
 
     def _show(self) -> None:
         """What has come of the sample whose turn it is, and of the next ones if it is done."""
@@ -144,12 +155,12 @@ class Samples:
         return "".join(f"{self._title(k)}{self.texts[k]}\n" for k in range(self._turn))
 
 
-def check_output(path: Path) -> Path:
+def check_output(path: Path, flag: str = "output_file") -> Path:
     """Refuse an --output_file that cannot be one, before it takes long to fill; return what is written if it is a link."""
     path = storage.linked(path)
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
-        raise UsageError(f"--output_file {path} {what}", "a file to write", "choose another path")
+        raise UsageError(f"--{flag} {path} {what}", "a file to write", "choose another path")
     return path
 
 
@@ -170,23 +181,29 @@ def _is_list(arguments: GenerateArguments) -> bool:
     return arguments.prompt_file is not None and arguments.prompt_file.endswith(".jsonl")
 
 
+def read_prompt_file(flag: str, path: str) -> str:
+    """Read the UTF-8 text file that a flag names."""
+    try:
+        data = Path(path).read_bytes()
+        if b"\0" in data:
+            raise ValueError("it holds NUL bytes, as no text does")
+        return data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = f"--{flag} {path} cannot be read ({reason})"
+        raise UsageError(problem, "a UTF-8 text file", "check the path and the encoding") from None
+
+
 def _read_prompts(arguments: GenerateArguments) -> list[str]:
     text = arguments.prompt or ""
     if arguments.prompt_file is not None:
-        try:
-            text = Path(arguments.prompt_file).read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(
-                f"--prompt_file {arguments.prompt_file} cannot be read ({reason})",
-                "a UTF-8 text file",
-                "check the path and the encoding",
-            ) from None
+        text = read_prompt_file("prompt_file", arguments.prompt_file)
     check_prompt(text)
     if not _is_list(arguments):
         return [text]
-    if arguments.show_steps:
-        raise UsageError("--show_steps is given for a list of prompts", "one prompt", "leave --show_steps out")
+    for name in ("show_steps", "explain"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name} is given for a list of prompts", "one prompt", f"leave --{name} out")
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     prompts = [_prompt_of(line, f"line {number} of {arguments.prompt_file}") for number, line in lines]
     if not prompts:

@@ -39,7 +39,7 @@ from tinygpt_hf.settings.parsing import convert
 from tinygpt_hf.tokenizing.chat_template import check_template, encode_chat
 
 SETTABLE = (
-    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed",
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed", "explain",
 )  # fmt: skip
 CANDIDATES = 5  # how many alternatives of each token of an answer are kept
 LONGEST_FILE = 2**24  # bytes of a conversation to go on with

@@ -6,7 +6,12 @@ The filter looks at one character at a time and keeps no memory. A control seque
 character (ESC, or a C1 control standing for ESC and a letter), and that character never passes; so a sequence cut
 across the pieces of a stream is disarmed wherever the cut lies. Newline and tab pass; bidirectional overrides, which
 make text read otherwise than it is stored, do not.
+
+    explained(" kitten", 5.2, color=False)   # ' kitten₅': a token and what it cost
 """
+
+import bisect
+import os
 
 _PICTURES = 0x2400  # U+2400.. are pictures of the control characters 0..31
 
@@ -22,3 +27,51 @@ _TABLE |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # half characters, whi
 def safe_text(text: str) -> str:
     """`text` with every character that could drive a terminal replaced by a visible sign."""
     return text.translate(_TABLE)
+
+
+SHADES = (
+    None,
+    230,
+    223,
+    216,
+    209,
+    203,
+)  # of 256 colors, pale to red, with black letters: they read on dark and on light
+SHADE_FROM = (0, 1, 2, 4, 6, 8)  # bits
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+NOTE = "the number below a token is its surprisal in bits, where it is 1 or more"
+
+
+class Explainer:
+    """Show tokens as they come, `explained`: a character of several tokens, with what they cost together, at the last."""
+
+    def __init__(self, color: bool):
+        self._color, self._bits = color, 0.0
+
+    def add(self, text: str, bits: float) -> str:
+        """Show what became visible with one more token."""
+        self._bits += bits
+        if not text:
+            return ""
+        shown, self._bits = explained(text, self._bits, self._color), 0.0
+        return shown
+
+
+def takes_color(stream) -> bool:
+    """Tell whether a stream shows color: a terminal that is not dumb, of somebody who did not ask for none."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def explained(text: str, bits: float | None, color: bool) -> str:
+    """Show a token as safe text with its surprisal: in whole bits behind it from 1 bit on, and in color the more, the redder."""
+    text = safe_text(text)
+    if bits is None or bits < 1:
+        return text
+    words, ends = text.rstrip("\n"), len(text) - len(text.rstrip("\n"))
+    words += "↵" * ends + str(int(bits)).translate(SUBSCRIPTS)
+    if color:
+        begin = f"\x1b[38;5;16;48;5;{SHADES[bisect.bisect_right(SHADE_FROM, bits) - 1]}m"
+        # a space before a word is not shaded: a line may end there
+        lines = [(len(line) - len(line.lstrip(" ")), line) for line in words.split("\n")]
+        words = "\n".join(f"{line[:lead]}{begin}{line[lead:]}\x1b[0m" for lead, line in lines)
+    return words + "\n" * ends

@@ -115,16 +115,17 @@ def check_memory(needs: Needs, training: TrainingArguments, device: str, process
     return f"note: {taken}, {format_size(free)} are free: it may swap, or run out"
 
 
-def check_disk(needs: Needs, folder: Path, checkpoints: int) -> None:
-    """Refuse a run whose checkpoints, so many at a time, and the last and the best weights have no room on the disk."""
-    kept = (folder.glob(f"{place}*.safetensors") for place in ("", "best/", "checkpoint-*/"))
+def check_disk(needs: Needs, folder: Path, checkpoints: int, snapshots: int = 0) -> None:
+    """Refuse a run whose checkpoints, so many at a time, snapshots, and the last and the best weights have no room on the disk."""
+    places = ("", "best/", "checkpoint-*/", "snapshots/step-*/")
+    kept = (folder.glob(f"{place}*.safetensors") for place in places)
     have = sum(path.stat().st_size for found in kept for path in found if path.is_file())
     # with several, weights are replaced: the old ones go last
-    wanted = checkpoints * needs.checkpoint + (2 if checkpoints == 1 else 3) * needs.weights
+    wanted = checkpoints * needs.checkpoint + (snapshots + (2 if checkpoints == 1 else 3)) * needs.weights
     room = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
     if wanted - have > room:
         raise UsageError(
             f"the checkpoints take {format_size(wanted)}",
             f"at most {format_size(room + have)}, which are free on the disk of {folder}",
-            "make space, choose another --output_dir, or a smaller --save_total_limit or model",
+            "make space, choose another --output_dir, or a smaller --save_total_limit, --keep_snapshots or model",
         )

@@ -1,24 +1,10 @@
-"""A run as arithmetic, before it starts: how many steps, when to evaluate and save. What it needs: memory.py.
+"""The length of a run as arithmetic: how many steps, when to evaluate and save. What a time allows: choice.py."""
 
-plan(data=texts, training=TrainingArguments(num_train_epochs=2)).max_steps
-"""
-
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.reading.corpus import Corpus
-from tinygpt_hf.reading.python_text import data_arguments
-from tinygpt_hf.rows.bestfit import BestFitRows
-from tinygpt_hf.rows.preparation import tokenize
-from tinygpt_hf.rows.view import RowView
-from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-from tinygpt_hf.settings.checks import check_settings
-from tinygpt_hf.settings.defaults import LENGTHS, filled
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
 
-TOKENS = 3_000_000  # of a run without a length: minutes on one core at the default size
-EPOCHS, EPOCHS_CONTINUED = 8, 3  # after more a small text is learned by heart; weights that are there learn it sooner
 WARMUP = 20
 BESIDE = 0.07  # of the time of training, for evaluations and samples before the last; a tenth with what saving takes
 SAMPLES = 0.2  # of that, for samples whose length nobody set
@@ -28,8 +14,7 @@ SAMPLE_TOKENS = 48
 
 @dataclass(frozen=True)
 class Plan:
-    """`rows_per_step` is the effective batch: micro-batch x accumulation x processes. 0 for a cadence: at the end only.
-    `open_length`: nobody gave one, it follows from the text."""
+    """`rows_per_step` is the effective batch: micro-batch x accumulation x processes. 0 for a cadence: at the end only."""
 
     rows_per_epoch: int
     rows_per_step: int
@@ -37,28 +22,6 @@ class Plan:
     max_steps: int
     eval_steps: int
     save_steps: int
-    open_length: bool = False
-
-
-def plan(
-    model: ModelArguments | None = None,
-    data=None,
-    tokenizer: TokenizerArguments | None = None,
-    training: TrainingArguments | None = None,
-    processes: int = 1,
-) -> Plan:
-    """What `train` with the same arguments comes to. The text is tokenized for it, in a folder that is gone afterwards; of a
-    stream, whose length nobody knows, `rows_per_epoch` is 0."""
-    model, data = model or ModelArguments(), data_arguments(data)
-    tokenizer, training = tokenizer or TokenizerArguments(), training or TrainingArguments()
-    check_settings(model, data, tokenizer, training)
-    model, training = filled(model, training)
-    if data.streaming:
-        return settled(model, data, training, 0, processes)[1]
-    with tempfile.TemporaryDirectory() as folder:
-        _, rows, _ = tokenize(Corpus(data, training.seed), tokenizer, Path(folder))
-        train = BestFitRows(rows.train.folder, data.block_size) if data.packing == "bestfit" else rows.train
-        return settled(model, data, training, len(RowView(train, data.block_size, data.sliding)), processes)[1]
 
 
 def effective_batch(training: TrainingArguments, processes: int) -> int:
@@ -88,16 +51,17 @@ def make_plan(training: TrainingArguments, rows_per_epoch: int, block_size: int,
 
 
 def settled(
-    model: ModelArguments, data: DataArguments, training: TrainingArguments, rows_per_epoch: int, processes: int
+    model: ModelArguments,
+    data: DataArguments,
+    training: TrainingArguments,
+    rows_per_epoch: int,
+    processes: int,
+    steps: int | None = None,
 ) -> tuple[TrainingArguments, Plan]:
-    """The settings with a length and a warm-up, where they leave them open, and the plan they come to."""
-    is_open = all(getattr(training, name) is None for name in LENGTHS)
-    if is_open:
-        rows = -(-TOKENS // data.block_size)
-        if not data.streaming:  # else nobody knows yet how many there are
-            rows = min(rows, (EPOCHS_CONTINUED if model.model_name_or_path else EPOCHS) * rows_per_epoch)
-        training = replace(training, max_steps=max(1, rows // effective_batch(training, processes)))
-    plan = replace(make_plan(training, rows_per_epoch, data.block_size, processes), open_length=is_open)
+    """The settings with a warm-up, where they leave it open, and the plan they come to; `steps`: about as many as a budget has."""
+    plan = make_plan(
+        replace(training, max_steps=steps or training.max_steps), rows_per_epoch, data.block_size, processes
+    )
     if training.warmup_steps is None:
         training = replace(training, warmup_steps=min(WARMUP, plan.max_steps // 10))
     return training, plan

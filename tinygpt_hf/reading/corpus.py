@@ -35,6 +35,8 @@ class Corpus:
     def __init__(self, data: DataArguments, seed: int = 0, reporter: Reporter = SILENT):
         self.data, self.seed, self.reporter = data, seed, reporter
         self._hashes: dict[str, str] = {}
+        self._sampled: tuple[int, list[str], list[str]] | None = None
+        self.training_bytes = 0  # of the training part as far as it was sampled, about
 
     @property
     def is_named(self) -> bool:
@@ -115,8 +117,11 @@ class Corpus:
 
     def sample(self, max_bytes: int) -> tuple[list[str], list[str]]:
         """(texts of the training part worth about `max_bytes`, held-out texts worth about a megabyte): conversations turn by
-        turn with their roles. Taken evenly; of a text that is streamed, whose end is far, from its beginning.
+        turn with their roles. Taken evenly; of a text that is streamed, whose end is far, from its beginning. The last sample is
+        kept: a plan and the tokenizer it leads to look at the same one.
         """
+        if self._sampled and self._sampled[0] == max_bytes:
+            return self._sampled[1:]
         self.reporter.stage("reading", self.size)
         hashing, sample, held_out = _Hashing(self.reporter), EvenSample(max_bytes), _Opening()
         for source, how, document in self._whole_documents(hashing):
@@ -142,7 +147,9 @@ class Corpus:
             if held_out.is_full:
                 break
         self._hashes |= hashing.hashes()
-        return sample.texts, held_out.texts
+        self.training_bytes = sample.seen
+        self._sampled = max_bytes, sample.texts, held_out.texts
+        return self._sampled[1:]
 
     def _whole_documents(self, reporter: Reporter) -> Iterator[tuple[Source, str, dict]]:
         """(source, how documents are held out, document) of the training text, nothing divided or repeated."""

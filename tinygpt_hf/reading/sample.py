@@ -29,6 +29,11 @@ class EvenSample:
         """What was kept, in order."""
         return [piece for _, _, piece in self._kept]
 
+    @property
+    def seen(self) -> int:
+        """About how many bytes were taken in all: those kept lie evenly among them."""
+        return self._size * self._step
+
     def add(self, text: str, place: int = 0) -> None:
         """Take a text, or the part of one that begins at character `place`."""
         for start in range(0, len(text), self._length):

@@ -198,6 +198,10 @@ class OutputArguments:
     seed: int = setting(42, "seed of everything random: toyland, weights, order, dropout", at_least=0, resume="fixed")
 
 
+# A schedule whose every step depends on the last one; a time budget knows that one late.
+NO_PLATEAU = ("lr_scheduler_type=cosine", "lr_scheduler_type=linear", "lr_scheduler_type=constant")
+
+
 @speaks_dialects
 @dataclass
 class TrainingArguments(OutputArguments):
@@ -205,9 +209,14 @@ class TrainingArguments(OutputArguments):
 
     section: ClassVar[str] = "training"
 
-    max_steps: int | None = setting(
+    time_budget: str | None = setting(
         None,
-        "optimizer steps to take; with no length given: 3 million tokens, at most 8 epochs (3 with model_name_or_path)",
+        "time the whole command may take (90s, 8m, 2h): what other settings leave open is planned for it; default 8m, if no "
+        "length is given",
+        excludes=("max_steps", "num_train_epochs", "max_train_tokens", *NO_PLATEAU), resume="free"
+    )  # fmt: skip
+    max_steps: int | None = setting(
+        None, "optimizer steps to take",
         at_least=1, means={"-1": None}, excludes=("num_train_epochs", "max_train_tokens")
     )  # fmt: skip
     num_train_epochs: float | None = setting(
@@ -299,6 +308,10 @@ class TrainingArguments(OutputArguments):
         resume="free",
     )
     dataloader_num_workers: int = setting(0, "threads that read that many steps ahead", at_least=0, resume="free")
+    report_to: Literal["tensorboard", "trackio", "wandb"] | None = setting(
+        None, "show the numbers of log.jsonl on a board too, offline, in boards/ of the run folder", means={"none": None},
+        resume="free"
+    )  # fmt: skip
     logging_steps: int = setting(10, "steps between lines of log.jsonl", at_least=1, resume="free")
     eval_steps: int | None = setting(
         None, "steps between evaluations; default a tenth of the run; 0: only at the end", at_least=0, resume="free"
@@ -314,6 +327,17 @@ class TrainingArguments(OutputArguments):
     )
     save_total_limit: int = setting(
         2, "complete checkpoints to keep besides the best weights (2 or more)", resume="free"
+    )
+    keep_snapshots: int = setting(
+        0,
+        "weights to keep in snapshots/ at this many steps, close together at first: inspect --checkpoints shows them",
+        at_least=0,
+        resume="free",
+    )
+    explain: bool = setting(
+        False,
+        "show a batch, its loss and the modules before the first step; log gradients and updates by module on the way",
+        resume="free",
     )
     resume_from_checkpoint: PathText = setting(
         "auto", "auto: newest valid one of the folder; none: start again; or a path",
@@ -338,3 +362,16 @@ class TrainingArguments(OutputArguments):
     )
     hub_model_id: str | None = setting(None, "where to: user/name", needs=("push_to_hub",), resume="free")
     hub_private_repo: bool = setting(False, "only you can see it", needs=("push_to_hub",), resume="free")
+
+
+@dataclass
+class PlanArguments:
+    """What a plan is for, and where it goes."""
+
+    hardware: str | None = setting(
+        None, "plan for h100, h200, a100 or rtx4090, with x8 for eight; default this machine"
+    )
+    write: PathText | None = setting(
+        None, "new YAML file: the plan as settings with reasons; `train --config` takes it"
+    )
+    output_file: PathText | None = setting(None, "JSON file for the figures")

@@ -12,7 +12,7 @@ from typing import Any
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-from tinygpt_hf.settings.conversion import check_types
+from tinygpt_hf.settings.conversion import check_types, seconds_of
 from tinygpt_hf.settings.corpus import KINDS, CorpusArguments
 from tinygpt_hf.settings.defaults import shaped
 from tinygpt_hf.settings.hub import check_repository
@@ -135,11 +135,16 @@ def _tokenizer(tokenizer: TokenizerArguments) -> list[tuple]:
 def _training(training: TrainingArguments) -> list[tuple]:
     kind, _, number = training.nonfinite.partition(":")
     is_skip = kind == "skip" and number.isascii() and number.isdigit()
+    budget = training.time_budget
     rules = [
+        (budget is not None and not seconds_of(budget), f"--time_budget is {budget!r}", "a time, such as 90s, 8m or 1h30m",
+         "try --time_budget 8m"),
         (training.save_total_limit < 2, f"--save_total_limit is {training.save_total_limit}",
          "2 or more, so that a damaged newest checkpoint loses nothing", "use 2 or more"),
         (training.lora_r and importlib.util.find_spec("peft") is None,
          "peft is not installed", "it, for --lora_r", "run pip install 'tinygpt_hf[tune]'"),
+        (training.report_to and importlib.util.find_spec(training.report_to) is None,
+         f"{training.report_to} is not installed", "it, for --report_to", "run pip install 'tinygpt_hf[track]'"),
         (training.nonfinite != "stop" and not is_skip,
          f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N`", "try skip:10"),
         (training.license is not None and not LICENSE.fullmatch(training.license), f"--license is {training.license!r}",

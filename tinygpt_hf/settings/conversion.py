@@ -20,7 +20,18 @@ from tinygpt_hf.errors import UsageError
 LARGEST = 2**63 - 1  # the largest whole number the libraries below take
 POWER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
+DURATION = re.compile(r"(\d+(?:\.\d+)?h)?(\d+(?:\.\d+)?m)?(\d+(?:\.\d+)?s)?", re.ASCII)
 BOOLEANS = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
+
+
+def seconds_of(duration: str) -> float | None:
+    """Return the seconds of a duration: 90s, 8m, 1h30m; None if it is none."""
+    parts = DURATION.fullmatch(duration.strip().lower())
+    return (
+        sum(float(part[:-1]) * {"h": 3600, "m": 60, "s": 1}[part[-1]] for part in parts.groups() if part)
+        if parts
+        else None
+    )
 
 
 def shown(value) -> str:

@@ -18,7 +18,8 @@ WIDTH, LAYERS, HEAD = 128, 3, 64  # heads of 64 tell tokens apart sharply from t
 EMBEDDINGS = 0.3  # untied, the input embeddings may be large: the model learns faster
 RATE, WIDEST = 8e-3, 256  # of AdamW beside Muon; beyond this width it falls, as the head's inputs add up
 GENTLE_RATE = 3e-3  # of AdamW alone, and of existing weights
-LENGTHS = ("max_steps", "num_train_epochs", "max_train_tokens")
+LENGTHS = ("max_steps", "num_train_epochs", "max_train_tokens", "time_budget")
+TIME_BUDGET = "8m"  # of a run without a length
 
 FROM_SCRATCH = {
     "per_device_train_batch_size": 8,  # many small steps learn more from the same text than few large ones
@@ -72,6 +73,8 @@ def filled(
     if any(getattr(training, name) is not None for name in LENGTHS):
         known = {name: value for name, value in known.items() if name not in LENGTHS}
     model, training = _with(model, known), _with(training, known)
+    if all(getattr(training, name) is None for name in LENGTHS):
+        training = replace(training, time_budget=TIME_BUDGET)
     embeddings = model.embedding_initializer_range
     model = shaped(model)
     if before:  # older runs leave it open

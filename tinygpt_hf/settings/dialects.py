@@ -30,7 +30,6 @@ TURNED: dict[str, dict[str, tuple[str, str] | None]] = {
     **dict.fromkeys(("eval_strategy", "evaluation_strategy", "save_strategy", "logging_strategy"), {"steps": None}),
     **dict.fromkeys(("do_train", "do_eval", "save_safetensors"), {"true": None}),
     "trust_remote_code": {"false": None},
-    "report_to": {"none": None},
 }
 ADVICE = {
     **dict.fromkeys(("bf16", "fp16", "torch_dtype", "dtype", "tf32"), "say mixed_precision: auto, no, bf16 or fp16"),
@@ -38,7 +37,6 @@ ADVICE = {
     "save_strategy": "say save_steps: a number of steps, or 0 for the end only",
     "logging_strategy": "say logging_steps, a number of steps",
     "warmup_ratio": "say warmup_steps, a number of steps",
-    "report_to": "leave it out: log.jsonl in the run folder has every number",
     "logging_dir": "leave it out: log.jsonl lies in output_dir",
     "run_name": "say output_dir: its name is the run's",
     **dict.fromkeys(("max_length", "cutoff_len"), "say block_size; longer texts go on in the next row"),
@@ -74,7 +72,9 @@ def hint(name: str, known, prefix: str = "") -> str:
 
 
 def speaks_dialects(group: Group) -> Group:
-    """Let a dataclass of settings be made with the names of other trainers, and refuse unknown ones with a hint."""
+    """Let a dataclass of settings be made with the names of other trainers, and refuse unknown ones with a hint. An instance
+    knows in `given` which settings it was made with: a plan leaves them as they are, also where they equal the default.
+    """
     cls: Any = group
     make, names = cls.__init__, [field.name for field in dataclasses.fields(group)]
     aliases = {**SAME, **getattr(group, "aliases", {})}
@@ -93,6 +93,7 @@ def speaks_dialects(group: Group) -> Group:
                 raise UsageError(f"{theirs} repeats {pair[0]}", "one of the two names", "remove one")
             understood[pair[0]] = pair[1]
         make(self, *values, **understood)
+        self.given = frozenset(understood)
 
     cls.__init__ = init
     return group

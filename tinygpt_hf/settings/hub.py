@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tinygpt_hf.errors import UsageError, printable
 from tinygpt_hf.settings.arguments import PathText, setting
 
-ALSO = ("dataset", "tokenizer", "exports")
+ALSO = ("report", "dataset", "tokenizer", "exports")
 LONGEST_ID, LONGEST_REVISION = 96, 250
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _ID = re.compile(rf"(?:{_NAME}/)?{_NAME}")
@@ -24,7 +24,8 @@ class PushArguments:
     revision: str | None = setting(None, "branch to write, made if it is not there; default main")
     dry_run: bool = setting(False, "only say what would be sent")
     also: list[str] = setting(
-        [], f"send more, each into a repository of its own, of {', '.join(ALSO)}; words or a list with commas"
+        [],
+        "send more: report (it quotes the text) beside the model; dataset, tokenizer, exports as repositories of their own",
     )
 
 

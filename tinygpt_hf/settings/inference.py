@@ -29,9 +29,42 @@ class GenerateArguments:
         None, "also write prompt and continuation to this file; for a .jsonl of prompts as JSON lines"
     )
     show_steps: bool = setting(False, "show for each token the likeliest choices, its surprisal and the entropy")
+    explain: bool = setting(
+        False, "color the text by surprisal, with the bits of each token from 1 bit on", excludes=("show_steps",)
+    )
     show_candidates: int = setting(5, "how many tokens --show_steps shows at each step")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class InspectArguments:
+    """See how a model reads a text."""
+
+    model: PathText | None = setting(None, "model folder or Hub id", positional=True)
+    text: str | None = setting(None, "the text to look at", excludes=("file", "prompt"))
+    file: PathText | None = setting(None, "look at the text in this UTF-8 file", excludes=("prompt",))
+    prompt: str | None = setting(None, "let the model go on from here, by its likeliest tokens, and look at both")
+    max_new_tokens: int = setting(60, "how many tokens go on from --prompt")
+    lens: bool = setting(False, "what each layer would have said, and from which one on it is right (logit lens)")
+    attention: bool = setting(False, "where each head of each layer looks; the maps are in the page")
+    checkpoints: bool = setting(
+        False, "the same text over the run: with every snapshot and checkpoint of the run folder"
+    )
+    html: PathText | None = setting(None, "also write a page to explore, one file that works offline")
+    output_file: PathText | None = setting(None, "also write all numbers to this JSON file")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass
+class ReportArguments:
+    """Write the report of a run, or of several side by side."""
+
+    runs: list[PathText] = setting([], "run folders; several are overlaid", positional=True)
+    output_file: PathText | None = setting(
+        None, "page to write; default report.html in the run folder, for several runs in the current folder"
+    )
 
 
 @dataclass
@@ -99,6 +132,7 @@ class ChatArguments:
     repetition_penalty: float = setting(1.0, "above 1 makes tokens that occurred already less likely; 1: off")
     stop: list[str] = setting([], "end the answer before any of these texts appears")
     seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")
+    explain: bool = setting(False, "color answers by surprisal, with the bits of each token from 1 bit on")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 

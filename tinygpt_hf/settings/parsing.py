@@ -9,8 +9,9 @@ settings.note                                       # "x.yaml: max_steps gives w
 import dataclasses
 import json
 import re
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tinygpt_hf.errors import UsageError, UsageErrors, redacted
 from tinygpt_hf.settings.conversion import BOOLEANS, base_type, choices_of, convert, expanded, meant, shown
@@ -29,12 +30,13 @@ YAML_TAG = "tag:yaml.org,2002:"
 class Settings(dict):
     """Map dataclass types to instances, and in `given` setting names to what set them (a flag, or a file and section).
 
-    `note` says what of the file gave way to which flag.
+    `note` says what of the file gave way to which flag; `began`: when they were read, by the monotonic clock.
     """
 
     def __init__(self, values: dict, given: dict[str, str], config: str | None, note: str | None):
         super().__init__(values)
         self.given, self.config, self.note = given, config, note
+        self.began = time.monotonic()
 
 
 def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Field]]:
@@ -125,9 +127,9 @@ class _Flags:
 
     def _positional_value(self, word: str) -> str | list[str] | None:
         """Return what a word without a flag makes of the positional setting: of a list one more; None: it has its one."""
+        before: Any = self.values.get(self._positional, ([], ""))[0]
         if base_type(self._flat[self._positional][1].type)[0] is list:
-            before, _ = self.values.get(self._positional, ([], ""))
-            return [*(before if isinstance(before, list) else [before]), word]
+            return [*before, word]
         return None if self._positional in self.values else word
 
     def _complain(self, problem: str, expected: str, action: str) -> None:

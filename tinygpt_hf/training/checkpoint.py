@@ -7,6 +7,7 @@
         state.json                                            step, tokens seen, best loss, scaler, what the run was made of
         manifest.json                                         size and sha256 of every file
     D/                     the last weights; D/best/ the best by validation loss: each file replaced by one rename
+    D/snapshots/step-<n>/  complete or absent: the model after so many steps, to look at, without what a run goes on from
     D/adapter/             with LoRA: the last adapter alone, as PEFT writes it
 
 There is no pickle, no position in a data loader and no random state: the rows of a step and the seed of its dropout are pure
@@ -43,7 +44,8 @@ class RunState:
 
     `micro_batch`: rows per micro-batch where memory allowed fewer than the settings ask for; `skipped`: steps whose loss was
     not finite; `sample_prompts`: token ids continued at every evaluation; `eval_rows`: how many validation rows an evaluation
-    before the last takes, which `best_loss` is of (None: all); `unlogged`: losses and tokens since the last log line.
+    before the last takes, which `best_loss` is of (None: all); `unlogged`: losses and tokens since the last log line; `seconds`:
+    how long the processes of the run have been alive.
     """
 
     step: int = 0
@@ -57,6 +59,7 @@ class RunState:
     skipped: list[int] = dataclasses.field(default_factory=list)
     sample_prompts: list[list[int]] = dataclasses.field(default_factory=list)
     eval_rows: int | None = None
+    seconds: float = 0.0
     facts: dict = dataclasses.field(default_factory=dict)
 
 
@@ -114,15 +117,26 @@ def save_checkpoint(
     final = folder / f"checkpoint-{state.step}"
     if final.exists():  # a damaged one of the same step, or the run was resumed from an older one: never written over
         storage.system.rename(final, storage.free_name(folder, f"{final.name}.replaced"))
-    contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()}
+    state_file = json.dumps(dataclasses.asdict(state), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()} | {STATE: state_file}
+    write_complete(final, contents, {"step": state.step, "tokens": state.tokens, **state.facts, **about})
+    return final
+
+
+def write_complete(final: Path, contents: dict, about: dict) -> None:
+    """Make a folder of these files with a manifest; it appears complete or not at all."""
     # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
     with ThreadPoolExecutor(1) as hashing, storage.new_folder(final) as tmp:
         begun = {name: storage.write_file(tmp / name, data, hashing) for name, data in contents.items()}
-        storage.write_json(tmp / STATE, dataclasses.asdict(state))
-        facts = {"step": state.step, "tokens": state.tokens, **state.facts, **about}
         written = {name: {**known, "sha256": known["sha256"].result()} for name, known in begun.items()}
-        storage.write_manifest(tmp, facts, written)
-    return final
+        storage.write_manifest(tmp, about, written)
+
+
+def remove_complete(folder: Path) -> None:
+    """Remove a folder that, half-deleted, must not look like a complete one."""
+    doomed = folder.with_name(f"{storage.TEMPORARY}removed-{folder.name}")
+    storage.system.rename(folder, doomed)
+    storage.remove_tree(doomed)
 
 
 def publish(folder: Path, files: dict[str, bytes], weights) -> None:
@@ -253,10 +267,7 @@ def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
     complete = [path for path in checkpoints(folder) if (path / storage.MANIFEST).is_file()]
     complete = complete[: complete.index(newest) + 1]
     for path in complete[: -max(limit, KEPT_AT_LEAST)]:
-        # half-deleted, it must not look like a checkpoint
-        doomed = path.with_name(f"{storage.TEMPORARY}removed-{path.name}")
-        storage.system.rename(path, doomed)
-        storage.remove_tree(doomed)
+        remove_complete(path)
 
 
 def open_folder(folder: Path, overwrite: bool) -> Path | None:

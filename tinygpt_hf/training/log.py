@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 import time
 from datetime import timedelta
@@ -10,12 +11,13 @@ from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import Listener, presentable, redacted
+from tinygpt_hf.inference.terminal import takes_color
 from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.storage import format_size
+from tinygpt_hf.training.screen import SAMPLE, tabled
 
 SECONDS_BETWEEN_LINES = 10
 TOLD_EVERY = 1 << 20  # bytes read between two moves of a bar
-CORE = 4e10  # operations a second of one core in training, as measured; what a core does differs threefold
 PAUSES = ("evaluation", "saving", "final_evaluation")
 
 
@@ -35,12 +37,16 @@ class Console(Reporter):
         self._first: tuple | None = None  # what was encoded and read when the stage was first heard of
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """A line that stays; before a person a row of a table."""
         if not self.enabled:
             return
         line = presentable(line)
+        if self.live:
+            line = tabled(line, shutil.get_terminal_size().columns, takes_color(Listener(sys.stderr)))
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
+            from rich.text import Text
+
+            self._bar.console.print(Text.from_ansi(line), soft_wrap=True)
         else:
             print(line, file=Listener(sys.stderr), flush=True)
 
@@ -106,9 +112,10 @@ class RunLog:
     """log.jsonl: grows by whole lines; at resume it is cut to the checkpoint's step by an atomic rewrite."""
 
     def __init__(self, path: Path, step: int):
-        self.path = path
+        self.path, self.lines = path, []  # what stands in it
         if path.is_file():
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+            self.lines = [json.loads(line) for line in kept]
             storage.write_file(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, values: dict) -> None:
@@ -119,6 +126,7 @@ class RunLog:
                 clean[key], clean[f"{key}_is"] = None, str(value)
         line = json.dumps(clean, allow_nan=False) + "\n"
         storage.system.append(self.path, line.encode())
+        self.lines.append(clean)
 
 
 def read_log(path: Path) -> list[dict]:
@@ -149,13 +157,16 @@ class Meter:
     `unlogged`: what the run had counted after its last line when it was saved, so that its next line is what it would have been.
     """
 
-    def __init__(self, console: Console, max_steps: int, step: int, unlogged: list | None = None):
+    def __init__(
+        self, console: Console, max_steps: int, step: int, unlogged: list | None = None, bytes_per_token: float = 0.0
+    ):
         self._console, self._max_steps, self._first = console, max_steps, step
         self._sum, self._tokens, self._steps = unlogged or (0.0, 0, 0)
         self._tokens_before, self._steps_before = self._tokens, self._steps  # nobody knows how long those took
-        self._bar_loss: float | None = None
+        self._bytes_per_token = bytes_per_token  # for the bar alone; 0: nobody knows
         self._since, self._spent, self._total = time.perf_counter(), 0.0, 0.0
         self._paused, self.beside = 0.0, dict.fromkeys(PAUSES, 0.0)
+        self._times = dict.fromkeys(PAUSES, 0)
         console.bar("training", max_steps, step)
 
     def add(self, loss, tokens: int) -> None:
@@ -184,6 +195,20 @@ class Meter:
         self._since = time.perf_counter()
         if after:
             self.beside[after] += self._since - self._paused
+            self._times[after] += 1
+
+    def mean(self, pause: str) -> float:
+        """Seconds that a pause of this kind has taken on average."""
+        return self.beside[pause] / max(self._times[pause], 1)
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of training up to now; while it goes on."""
+        return self._total + self._spent + time.perf_counter() - self._since
+
+    def lengthen(self, max_steps: int) -> None:
+        """The run has got another number of steps."""
+        self._max_steps = max_steps
 
     def read(self, step: int, tokens: int, learning_rate: float, norm) -> dict:
         """The values for log.jsonl since the last call."""
@@ -194,7 +219,8 @@ class Meter:
         self._total += spent
         self._spent = 0.0
         left = (self._max_steps - step) * spent / max(self._steps - self._steps_before, 1)
-        right = f"step {step}/{self._max_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {timedelta(seconds=round(left))} left"
+        bits = f"{loss / math.log(2) / self._bytes_per_token:.3f} bits/byte  " if self._bytes_per_token else ""
+        right = f"{step}/{self._max_steps}  loss {loss:.3f}  {bits}{speed:.0f} tokens/s  {timedelta(seconds=round(left))} left"
         self._console.advance(step, right)
         self._sum, self._tokens, self._steps = 0.0, 0, 0
         self._tokens_before, self._steps_before = 0, 0
@@ -233,12 +259,9 @@ def announcement(run) -> str:
         f"model: {size / 1e6:.2f}M parameters{learned} on {where}",
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, {epochs}",
     ]
-    if plan.open_length:
-        embeddings = 0 if net.config.tie_word_embeddings else net.get_input_embeddings().weight.numel()
-        minutes = 6 * (size - embeddings) * plan.total_rows * block_size / CORE / 60
+    if run.clock.is_open:
         lines.append(
-            f"no length given: {plan.max_steps} steps, about {max(1, round(minutes))} min on one core of a processor; change "
-            "with --max_steps, --num_train_epochs or --max_train_tokens"
+            f"ends after {run.training.time_budget}; another time: --time_budget, --max_steps, --num_train_epochs"
         )
     return "\n".join(lines)
 
@@ -269,17 +292,17 @@ def to_beat(baselines) -> str:
     return f"to beat, in nats per token: {', '.join(parts)}"
 
 
-def evaluation_line(state, metrics: dict, samples: list[dict[str, str]]) -> str:
-    """The numbers of an evaluation, and the fixed prompts as they are continued now."""
+def evaluation_line(state, metrics: dict, samples: list[dict[str, str]], baselines=()) -> str:
+    """The numbers of an evaluation beside those of counting, and the fixed prompts as they are continued now."""
     best = " (best so far)" if state.best_step == state.step else ""
     bits = metrics["eval_bits_per_byte"]
     bits = f", {bits:.3f} bits per byte" if bits is not None else ""
     part = f" ({metrics['eval_rows']} rows of it)" if "eval_rows" in metrics else ""
     lines = [
         f"step {state.step}: validation loss {metrics['eval_loss']:.4f}{bits}, perplexity {metrics['eval_perplexity']:.2f}"
-        f"{part}{best}"
+        f"{part}{best}" + "".join(f"; {b.name} {b.loss:.3f}" for b in baselines if b.name != "uniform")
     ]
-    lines += [f"    {' '.join(s['prompt'].split())} | {' '.join(s['text'].split())}" for s in samples]
+    lines += [f"{SAMPLE}{' '.join(s['prompt'].split())} | {' '.join(s['text'].split())}" for s in samples]
     return "\n".join(lines)
 
 

@@ -1,5 +1,7 @@
 """What is measured on the way: the loss over the validation set or a part of it, and what the model says now."""
 
+import unicodedata
+
 import numpy as np
 import torch
 
@@ -59,6 +61,11 @@ def evaluate(run, network, part: int | None = None) -> dict[str, float | int | N
     }
 
 
+def bytes_per_token(rows: Rows) -> float:
+    """How many bytes of text a supervised token stands for, on average; 0 where nobody counted them."""
+    return rows.num_bytes / max(rows.num_targets, 1)
+
+
 def whole_best_loss(run) -> float | None:
     """The loss of the best weights of a run over the whole validation set."""
     state = run.state
@@ -77,7 +84,26 @@ def sample_prompts(tok, rows: Rows, training: TrainingArguments) -> list[list[in
     """Token ids: the prompts of the settings, else the beginnings of the first documents held out."""
     if training.sample_prompts:
         return [list(encode_prompt(tok, prompt)) for prompt in training.sample_prompts]
-    return [rows.opening(number).tolist() for number in range(min(2, rows.num_documents))]
+    return [_opening(tok, rows, number) for number in range(min(2, rows.num_documents))]
+
+
+def _opening(tok, rows: Rows, number: int) -> list[int]:
+    """How a document begins, up to the end of a word; of a conversation, everything before the assistant's first word."""
+    ids = rows.opening(number).tolist()
+    if rows.is_masked:
+        return ids
+    following = rows.document(number)[: len(ids) + 1].tolist()
+    texts = [tok.decode(following[:count], skip_special_tokens=True) for count in range(len(following) + 1)]
+    whole = [k for k in range(len(ids), 0, -1) if not texts[k].endswith("\ufffd")]
+    return ids[: next((k for k in whole if _ends_a_word(texts[k], texts[k + 1 :][:1])), (whole or [len(ids)])[0])]
+
+
+def _ends_a_word(text: str, longer: list[str]) -> bool:
+    """Does a text, not empty, end where a word does? `longer`: the same with one token more, if there is one."""
+    if not text or text[-1].isspace():
+        return False
+    after = longer[0].removeprefix(text)[:1] if longer else ""
+    return any(not (c.isalnum() or c == "\ufffd") or unicodedata.category(c) == "Lo" for c in (text[-1], after or " "))
 
 
 def sample(net, tok, prompts: list[list[int]], length: int) -> list[dict[str, str]]:

@@ -175,14 +175,14 @@ def learning_rate_factor(
     return minimum + (1 - minimum) * max(0.0, shape)
 
 
-def scheduled_factor(training: TrainingArguments, step: int, max_steps: int) -> float:
-    """Compute `learning_rate_factor` as the settings of a run have it."""
+def scheduled_factor(training: TrainingArguments, step: int, max_steps: int, decay_steps: int | None) -> float:
+    """Compute `learning_rate_factor` as the settings of a run have it, and its clock."""
     return learning_rate_factor(
         step,
         max_steps,
         training.lr_scheduler_type,
         training.warmup_steps,
-        training.decay_steps,
+        decay_steps,
         training.min_learning_rate_ratio,
     )
 

@@ -48,17 +48,19 @@ def train(
     tokenizer: TokenizerArguments | None = None,
     training: TrainingArguments | None = None,
     quiet: bool = False,
+    seconds_before: float = 0.0,
 ) -> TrainResult:
     """Train as the settings say into `training.output_dir`, going on from what it holds; returns what was reached.
 
     `data`: DataArguments, in whose `train_file` and `validation_file` a text that lives in Python may stand (python_text.py); or
-    such a text alone, a list of texts too.
+    such a text alone, a list of texts too. `seconds_before`: what the command has taken so far, for its time budget.
 
     Raises UsageError for what the settings or the data have wrong, RunError for a failure on the way, Interrupted after a
     signal. Whatever is raised, every checkpoint written before is complete, and the same call goes on from the newest.
     """
     model, data = model or ModelArguments(), data_arguments(data)
-    run = Run(model, data, tokenizer or TokenizerArguments(), training or TrainingArguments(), quiet)
+    groups = model, data, tokenizer or TokenizerArguments(), training or TrainingArguments()
+    run = Run(groups, quiet, seconds_before)
     with run:
         run.prepare()
         if run.is_finished:
@@ -70,6 +72,7 @@ def train(
                 run.log_step()
             if run.is_due(run.plan.eval_steps):
                 run.evaluate()
+            run.keep_snapshot()
             if run.is_due(run.plan.save_steps) or run.signal:
                 run.save()
             run.stop_if_asked()

@@ -16,6 +16,7 @@ import transformers
 from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import provenance
 from tinygpt_hf.cards.render import write_card
+from tinygpt_hf.cards.report import keep_report
 from tinygpt_hf.errors import Interrupted, RunError
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS, baselines
 from tinygpt_hf.hub.uploader import Uploads
@@ -23,15 +24,19 @@ from tinygpt_hf.model.loading import build_model, check_model, stop_at
 from tinygpt_hf.planning import plan as planning
 from tinygpt_hf.planning.memory import check_disk, check_memory, estimate_needs, needs_of_shape
 from tinygpt_hf.planning.plan import effective_batch, is_due
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.batches import StepBatches
 from tinygpt_hf.rows.stream import check_window
 from tinygpt_hf.rows.view import RowView
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.parsing import to_yaml
 from tinygpt_hf.tokenizing.chat_template import control_tokens
-from tinygpt_hf.training import adapters, checkpoint, log, measures, precision, run_folder, step
+from tinygpt_hf.training import adapters, checkpoint, explain, log, measures, precision, run_folder, snapshots, step
+from tinygpt_hf.training.budget import plan_run
 from tinygpt_hf.training.checkpoint import RunState
+from tinygpt_hf.training.clock import Clock
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
+from tinygpt_hf.training.journal import Journal
 from tinygpt_hf.training.launcher import check_environment, processes_asked
 from tinygpt_hf.training.optimizer import make_optimizer, parameter_groups, scheduled_factor, set_learning_rate
 from tinygpt_hf.training.signals import Interruption
@@ -42,28 +47,37 @@ NO_MORE_ROWS = 1 << 10  # told from the number of a signal
 
 
 class Run(contextlib.AbstractContextManager):
-    """One training. Inside the `with` block the folder is held; `signal` is the one that asked for the end, if one did."""
+    """One training, of a command that took `seconds_before`; `is_here`: on this machine. Inside `with` the folder is held;
+    `signal` is the one that asked for the end, if one did."""
 
-    def __init__(self, model, data, tokenizer, training, quiet: bool):
-        check_settings(model, data, tokenizer, training)
-        self.model, self.training, kept = run_folder.complete(model, data, training)
-        self.data, self.tokenizer_settings = data, tokenizer
+    def __init__(self, groups: tuple, quiet: bool, seconds_before: float = 0.0, is_here: bool = True):
+        check_settings(*groups)
+        self.groups, self.planned = run_folder.as_planned(*groups)
+        kept = self._settle(*self.groups)
         self.folder = Path(self.training.output_dir)
+        self.clock = Clock(self, seconds_before)
         transformers.utils.logging.disable_progress_bar()  # the bars are ours
-        self.shape = check_model(self.model, data, tokenizer.vocab_size or SMALLEST_VOCABULARY)
         if note := check_environment():
             log.Console(not quiet).say(note)
         self.accelerator = precision.make_accelerator(self.training)
         self.is_main = self.accelerator.is_main_process
-        check_window(data, effective_batch(self.training, self.accelerator.num_processes))
+        check_window(self.data, effective_batch(self.training, self.accelerator.num_processes))
         self.console = log.Console(self.is_main and not quiet)
         if (processes_asked() or 1) > self.accelerator.num_processes:
             self.console.say(log.launcher_note(processes_asked(), self.accelerator.num_processes))
         if kept:
             self.console.say(kept)
-        self._check_fit()
+        if is_here:
+            self._check_fit()
         self.signal: Signals | None = None
-        self.log: log.RunLog | None = None
+        self.log: Journal | None = None
+
+    def _settle(self, model, data, tokenizer, training) -> str | None:
+        """Take settings, and fill in what they leave open; a line where that is not what the rules say now."""
+        self.model, self.training, kept = run_folder.complete(model, data, training)
+        self.data, self.tokenizer_settings = data, tokenizer
+        self.shape = check_model(self.model, data, tokenizer.vocab_size or SMALLEST_VOCABULARY)
+        return kept
 
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as held:
@@ -83,6 +97,9 @@ class Run(contextlib.AbstractContextManager):
 
     def prepare(self) -> None:
         """The text as rows, the model, how long the run is, and the checkpoint it goes on from."""
+        self.corpus = Corpus(self.data, self.training.seed, self.console)
+        if self.planned is None and self.clock.total is not None:
+            self._make_plan()
         with self.accelerator.main_process_first():
             self.tokenizer, self.rows, new_tokens = prepare_text(self)
         if self.rows.reused and self.is_main:  # a flipped bit would be learned without a word
@@ -96,13 +113,28 @@ class Run(contextlib.AbstractContextManager):
             self.console.say(note)
         base = self._build_model(new_tokens)
         self.training, self.plan = planning.settled(
-            self.model, self.data, self.training, len(self.train_view), self.accelerator.num_processes
+            self.model,
+            self.data,
+            self.training,
+            len(self.train_view),
+            self.accelerator.num_processes,
+            self.planned["steps"] if self.planned else None,
         )
         self.facts = run_folder.run_facts(self, base)
         self.resumed = run_folder.find_checkpoint(
             self.folder, self.training.resume_from_checkpoint, self.facts, self.console.say
         )
         self.state = checkpoint.read_state(self.resumed) if self.resumed else RunState(facts=self.facts)
+        self.clock.go_on_from(self.state.seconds)
+
+    def _make_plan(self) -> None:
+        """Choose what the settings leave open, for the time there is."""
+        groups, self.planned, choice = plan_run(self, self.groups)
+        self.console.say(choice.table)
+        self._settle(*groups)
+        self.corpus.data = self.data
+        if self.is_main:
+            run_folder.update(self.folder, {"plan": self.planned})
 
     def _check_fit(self) -> str | None:
         """Refuse a model that cannot fit, before a weight of it is allocated; a note where it may not."""
@@ -113,7 +145,7 @@ class Run(contextlib.AbstractContextManager):
         )
         here = 1 if device == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", self.accelerator.num_processes))
         note = check_memory(needs, self.training, device, here)
-        check_disk(needs, self.folder, checkpoints=1)
+        check_disk(needs, self.folder, checkpoints=1, snapshots=self.training.keep_snapshots)
         return note
 
     def _build_model(self, new_tokens: list[int]) -> str | None:
@@ -147,6 +179,7 @@ class Run(contextlib.AbstractContextManager):
         )
         if self.is_main:
             write_card(self.folder)  # the kill may have come before it was written
+            keep_report(self.folder, self.console.say, only_missing=True)
         found = run_folder.finished_result(self.folder, self.state, self.plan.max_steps) or {}
         return {**found, "output_dir": str(self.folder), "already_finished": True}
 
@@ -154,6 +187,7 @@ class Run(contextlib.AbstractContextManager):
         """Say what is about to be done, and make everything ready for the next step."""
         if self.resumed:
             checkpoint.load_weights(self.resumed, self.raw)
+        self.beaten: list = []
         if self.is_main:
             settings = [self.model, self.data, self.tokenizer_settings, self.training]
             run_folder.write_settings(self.folder, settings, self.console.say)
@@ -167,8 +201,9 @@ class Run(contextlib.AbstractContextManager):
         self._make_optimizer()
         self._begin_steps()
         if self.is_main:
-            self.log = log.RunLog(self.folder / run_folder.LOG, self.state.step)
-        self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged)
+            self.log = Journal(self)
+        ratio = measures.bytes_per_token(self.rows.validation)
+        self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged, ratio)
         self.about = {
             "settings": storage.value_hash(to_yaml([self.model, self.data, self.tokenizer_settings, self.training])),
             "versions": run_folder.versions(),
@@ -188,7 +223,9 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main:
             saves = -(-self.plan.max_steps // self.plan.save_steps) if self.plan.save_steps else 1
             # while one is written there are the old ones and the new
-            check_disk(needs, self.folder, min(saves, self.training.save_total_limit + 1))
+            at_once = min(saves, self.training.save_total_limit + 1)
+            check_disk(needs, self.folder, at_once, self.training.keep_snapshots)
+            snapshots.drop_after(self.folder, self.state.step)
             self.console.say(log.needs_line(needs, self.training.save_total_limit))
             if self.resumed:  # the run may have died between this checkpoint and its publication
                 self._publish(checkpoint.model_tensors(self.raw))
@@ -214,18 +251,21 @@ class Run(contextlib.AbstractContextManager):
         self.steps = StepBatches(
             self.train_view,
             self.plan.rows_per_step,
-            self.plan.total_rows,
+            self.clock.total_rows,
             (self.accelerator.process_index, self.accelerator.num_processes),
             training.dataloader_num_workers,
             self.data.document_mask,
         )
         self.fitting = Fitting(state, self.accelerator, self.console.say)
+        self.modules: dict = {}  # what the last update did to each, where it was watched
+        explain.begin(self)
 
     # The loop.
 
     def has_steps_left(self) -> bool:
         """Is there a step to take? Where its rows are still being read, they are waited for; if they will not come, or a signal
         asks for the end, what was done is saved, and the run ends."""
+        self.clock.tick()
         if self.is_last:
             return False
         if self.data.streaming and (ending := self._missing_rows()):
@@ -257,14 +297,15 @@ class Run(contextlib.AbstractContextManager):
     def train_step(self) -> None:
         """Compute the gradient, update the weights, count. A step whose loss is no number is left out, or ends the run."""
         state, training = self.state, self.training
-        factor = scheduled_factor(training, state.step, self.plan.max_steps)
+        factor = scheduled_factor(training, state.step, self.plan.max_steps, self.clock.decay_steps)
         set_learning_rate(self.optimizer, factor)
         self.rate = training.learning_rate * factor
         loss, tokens = self.fitting.gradients(lambda size, synced: step.gradients(self, size, synced), self.net)
         self.norm = step.clipped_norm(self.net, training.max_grad_norm, self.accelerator)
         # in fp16 a gradient may overflow: the scaler leaves the step out and scales less
         if torch.isfinite(loss) and (self.accelerator.scaler or torch.isfinite(self.norm)):
-            self.optimizer.step()
+            with explain.watched(self) as self.modules:
+                self.optimizer.step()
             self.meter.add(loss, tokens)
         else:
             state.skipped.append(state.step + 1)
@@ -278,7 +319,8 @@ class Run(contextlib.AbstractContextManager):
     def log_step(self) -> None:
         """A line of log.jsonl about the steps since the last one."""
         if self.meter.has_steps:
-            self._write(self.meter.read(self.state.step, self.state.tokens, self.rate, self.norm))
+            line = self.meter.read(self.state.step, self.state.tokens, self.rate, self.norm)
+            self._write(line | ({"modules": self.modules} if self.modules else {}))
 
     def _write(self, line: dict) -> None:
         if self.log:
@@ -302,10 +344,15 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main or precision.is_sharded(self.accelerator):
             length = self.share.last_tokens if self.is_last else self.share.tokens
             samples = measures.sample(self.raw, self.tokenizer, state.sample_prompts, length)
+        self.console.say(log.evaluation_line(state, metrics, samples, self.beaten))
         self._write({"step": state.step, **metrics, "samples": samples})
-        self.console.say(log.evaluation_line(state, metrics, samples))
         self.signal = self.signal or self.interruption.wanted()
         self.meter.go_on("final_evaluation" if self.is_last else "evaluation")
+
+    def keep_snapshot(self) -> None:
+        """Keep the weights, if this step is one of those to look at later."""
+        if self.state.step in snapshots.chosen_steps(self.plan.max_steps, self.training.keep_snapshots):
+            snapshots.keep(self)
 
     def save(self) -> None:
         """A checkpoint, then the run folder's own weights, then room for the next one."""
@@ -317,7 +364,7 @@ class Run(contextlib.AbstractContextManager):
 
     def _save(self) -> None:
         state, self.saved = self.state, self.state.step
-        state.unlogged = self.meter.unlogged
+        state.unlogged, state.seconds = self.meter.unlogged, self.clock.seconds
         # every process: shards are gathered
         weights = checkpoint.model_tensors(self.raw)
         memory = checkpoint.optimizer_tensors(self.optimizer.optimizer)
@@ -387,8 +434,12 @@ class Run(contextlib.AbstractContextManager):
             beaten = [log.finite_or_none(dataclasses.asdict(baseline)) for baseline in self.beaten]
             facts = {**self.facts, "chat": self.chats, "baselines": beaten, **origin}
             run_folder.write_facts(self, facts, result=dataclasses.asdict(result))
+            if self.planned:
+                run_folder.update(self.folder, {"came_true": self.clock.came_true(result)})
             write_card(self.folder)
+            keep_report(self.folder, self.console.say)
             self.console.say(log.closing_line(result))
+            self.log.close()
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:

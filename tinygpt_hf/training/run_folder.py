@@ -12,6 +12,7 @@ from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.planning.choice import chosen, open_settings
 from tinygpt_hf.settings import defaults
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
 from tinygpt_hf.settings.parsing import load_yaml, to_yaml
@@ -20,6 +21,7 @@ from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
+DECIDED = ("plan", "events")  # of run.json: what depended on the clock
 PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
 
 
@@ -34,12 +36,13 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     aside = checkpoint.open_folder(folder, overwrite)
     try:
         with storage.lock(folder):
-            for place in (folder, folder / "best", folder / "adapter"):
+            for place in (folder, folder / "best", folder / "adapter", folder / "snapshots"):
                 storage.remove_temporary(place)
             yield
     except BaseException:
-        if (aside or made) and all(path.name == storage.LOCK for path in folder.iterdir()):
-            (folder / storage.LOCK).unlink(missing_ok=True)
+        if (aside or made) and all(path.name in (storage.LOCK, FACTS) for path in folder.iterdir()):
+            for name in (storage.LOCK, FACTS):  # a plan alone is soon made again
+                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
             if aside:
                 aside.rename(folder)
@@ -71,6 +74,28 @@ def complete(
     ]
     kept = [f"{name} {one}" for name, one, other in pairs if one is not None and other is not None and one != other]
     return *there, f"as the run began, where the settings are silent: {', '.join(kept)}" if kept else None
+
+
+def as_planned(*groups) -> tuple[tuple, dict | None]:
+    """The settings of a run with what a plan of its folder chose, where they leave it open; and that plan, or None."""
+    _, data, _, training = groups
+    folder = training.output_dir or defaults.run_folder(data)
+    plan = read_facts(Path(folder)).get("plan") if folder and not training.overwrite else None
+    if not plan or any(getattr(training, name) is not None for name in defaults.LENGTHS if name != "time_budget"):
+        return groups, None
+    is_open = open_settings(*groups)
+    return chosen(groups, {name: value for name, value in plan["settings"].items() if name in is_open}), plan
+
+
+def read_facts(folder: Path) -> dict:
+    """run.json; empty while there is none."""
+    path = folder / FACTS
+    return storage.read_json(path) if path.is_file() else {}
+
+
+def update(folder: Path, values: dict) -> None:
+    """Put values into run.json: they are on the disk when this returns."""
+    storage.write_json(folder / FACTS, read_facts(folder) | redacted(values))
 
 
 def run_facts(run, base: str | None) -> dict:
@@ -183,15 +208,14 @@ def write_facts(run, facts: dict, result: dict | None) -> None:
     """run.json: versions, hardware, hashes, and, once finished, the results."""
     import torch
 
-    path, device = run.folder / FACTS, run.accelerator.device.type
-    started = storage.read_json(path).get("started") if path.is_file() else None
+    path, device, known = run.folder / FACTS, run.accelerator.device.type, read_facts(run.folder)
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     storage.write_json(
         path,
         redacted(
             {
                 "finished": result is not None,
-                "started": started or now,
+                "started": known.get("started") or now,
                 "updated": now,
                 "command": " ".join(Path(word).name if k == 0 else word for k, word in enumerate(sys.argv)),
                 "versions": versions(),
@@ -203,6 +227,7 @@ def write_facts(run, facts: dict, result: dict | None) -> None:
                     "mixed_precision": run.accelerator.mixed_precision,
                 },
                 **facts,
+                **{name: known[name] for name in DECIDED if name in known},
                 "result": result,
             }
         ),

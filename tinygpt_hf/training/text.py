@@ -1,7 +1,6 @@
 """The text of a run: the tokenizer and the rows that are there already, or made now, and what is said of it."""
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.bestfit import BestFitRows
 from tinygpt_hf.rows.build import Prepared, check_length, shown_rows
 from tinygpt_hf.rows.preparation import (
@@ -23,8 +22,7 @@ def prepare_text(run):
     A tokenizer without a chat template is given one for conversations; its new tokens are what it lacked. Streamed, the rows
     are those of the first window; the main process reads on until the run is closed.
     """
-    folder, say, data = run.folder, run.console.say, run.data
-    corpus = Corpus(data, run.training.seed, run.console)
+    folder, say, data, corpus = run.folder, run.console.say, run.data, run.corpus
     fallback = run.model.model_name_or_path
     tokenizer = find_tokenizer(folder / "tokenizer", corpus, run.tokenizer_settings, fallback)
     report, new_tokens = None, []

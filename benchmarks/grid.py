@@ -1,0 +1,135 @@
+"""Does the plan find what a search would? Bits per byte after the same time: twelve settings by hand, and `--time_budget` alone.
+
+    python benchmarks/texts.py ... --output_dir texts
+    python benchmarks/grid.py --texts texts --minutes 2 [--core 1] [--only plays stdlib] [--peer nanoGPT] [--results grid.jsonl]
+
+Each run is a whole `tinygpt train` in a process of its own on one pinned core, from the text to the saved model, with a budget; it
+is judged by the bits per byte of its held-out text, the same documents for all. Grid: four shapes by three rates, the
+quickstart's settings among them. `--peer`: a checkout of nanoGPT, whose published CPU shape then trains on the characters of
+the same text for the same time. Every run is a line of --results; those that are there are not done again. At the end a table.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from texts import REPORT
+
+SHAPES = {  # name: layers, width, vocabulary, rows of 256 in a step
+    "3 x 128": (3, 128, 2048, 8),
+    "4 x 192, the quickstart's": (4, 192, 2048, 8),
+    "4 x 256": (4, 256, 4096, 8),
+    "6 x 384": (6, 384, 8192, 8),
+}
+RATES = (0.5, 1.0, 2.0)  # times the quickstart's
+ADAMW, MUON = 0.008, 0.02
+PLANNED, PEER = "planned", "nanoGPT"
+
+
+def flags(shape: str, rate: float) -> list[str]:
+    """The settings of a point of the grid."""
+    layers, width, vocabulary, rows = SHAPES[shape]
+    values = {
+        "num_hidden_layers": layers, "hidden_size": width, "vocab_size": vocabulary, "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": 1, "block_size": 256, "learning_rate": ADAMW * rate,
+        "muon_learning_rate": MUON * rate, "weight_decay": 0.0, "hidden_dropout": 0.0, "validation_split_percentage": 2.0,
+    }  # fmt: skip
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+def run(text: Path, minutes: float, words: list[str], core: int) -> dict:
+    """Train in a process of its own; what came of it, with its processor and wall time."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "tinygpt_hf",
+            "train",
+            "--train_file",
+            str(text),
+            "--output_dir",
+            f"{folder}/run",
+        ]
+        command += ["--time_budget", f"{round(60 * minutes)}s", *words]
+        if "--validation_split_percentage" not in words:
+            command += ["--validation_split_percentage", "2.0"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        pin = {"preexec_fn": lambda: os.sched_setaffinity(0, {core})} if hasattr(os, "sched_setaffinity") else {}
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pin)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        facts = json.loads(Path(folder, "run", "run.json").read_text())
+    return {
+        "bits_per_byte": facts["result"]["eval_bits_per_byte"],
+        "steps": facts["result"]["steps"],
+        "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "plan": facts["plan"],
+        "came_true": facts["came_true"],
+    }
+
+
+def table(lines: list[dict]) -> str:
+    """The best of the grid, the plan and the peer on each text, and how the predictions came true."""
+    words = ["text, minutes: best of the grid | planned, over it | nanoGPT"]
+    for text, minutes in dict.fromkeys((line["text"], line["minutes"]) for line in lines):
+        here = {line["name"]: line for line in lines if (line["text"], line["minutes"]) == (text, minutes)}
+        grid = {name: line["bits_per_byte"] for name, line in here.items() if name not in (PLANNED, PEER)}
+        best = min(grid, key=grid.__getitem__, default=None)
+        planned, peer = (here.get(name, {}).get("bits_per_byte") for name in (PLANNED, PEER))
+        share = f"{planned:.3f}, {planned / grid[best] - 1:+.1%}" if planned and best else planned
+        words.append(f"{text}, {minutes:g}: {grid.get(best, 0):.3f} ({best}) | {share} | {peer}")
+    done = [line for line in lines if line["name"] == PLANNED]
+    inside = sum(line["plan"]["low"] <= line["bits_per_byte"] <= line["plan"]["high"] for line in done)
+    words.append(f"planned runs: {len(done)}, bits per byte inside the interval in {inside}")
+    for name in ("seconds", "memory_bytes"):
+        ratios = sorted(line["came_true"][name] / line["plan"][name] for line in done)
+        words.append(f"{name}, came true over planned: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    return "\n".join(words)
+
+
+def peer_run(folder: Path, text: Path, minutes: float, core: int) -> dict:
+    """nanoGPT's published CPU shape on the characters of a text, for as long."""
+    program = Path(__file__).with_name("peer.py")
+    command = [sys.executable, str(program), str(folder), str(text), str(60 * minutes), str(core)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=Path, required=True, help="folder that texts.py made")
+    parser.add_argument("--only", nargs="*", default=list(REPORT), help="texts")
+    parser.add_argument("--minutes", type=float, default=2.0, help="of the whole command")
+    parser.add_argument("--names", nargs="*", help=f"runs; default the grid, `{PLANNED}` and, with --peer, `{PEER}`")
+    parser.add_argument("--peer", type=Path, help="a checkout of nanoGPT")
+    parser.add_argument("--core", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=Path("grid.jsonl"), help="lines of JSON, added to")
+    arguments = parser.parse_args()
+    grid = {f"{shape}, rates x{rate:g}": flags(shape, rate) for shape in SHAPES for rate in RATES}
+    lines = (
+        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.is_file() else []
+    )
+    done = {(line["text"], line["minutes"], line["name"]) for line in lines}
+    names = arguments.names or [PLANNED, *grid, *([PEER] if arguments.peer else [])]
+    for text in arguments.only:
+        for name in names:
+            if (text, arguments.minutes, name) in done:
+                continue
+            path = arguments.texts / f"{text}.jsonl"
+            if name == PEER:
+                made = peer_run(arguments.peer, path, arguments.minutes, arguments.core)
+            else:
+                made = run(path, arguments.minutes, grid.get(name, []), arguments.core)
+            line = {"text": text, "minutes": arguments.minutes, "name": name, **made}
+            lines.append(line)
+            with arguments.results.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"{text}, {name}: {line['bits_per_byte']:.4f}", flush=True)
+    print(table(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Make the table behind the plan: train models of several sizes on several texts for several lengths, and fit the law to them.
+
+    python benchmarks/texts.py ... --output_dir texts
+    python benchmarks/scaling.py --texts texts [--results benchmarks/scaling.jsonl] [--core 1] [--write]
+
+Only texts to tune on are used (texts.py). Steps are given, so bits per byte do not depend on the machine; they are measured on
+the whole held-out part. Every run is a line of --results; those that are there are not done again. Then the law of
+tinygpt_hf/planning/scaling.py is fitted to the lines by least squares of relative errors, the exponents from a grid;
+`--write` puts it into scaling.json. Rates, decay and dropout were tried in runs that are in the same file and not in the fit.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tinygpt_hf.planning import scaling
+
+MILLION = 1_000_000
+RUNS = [  # text, vocabulary, layers, width, tokens
+    ("books", 2048, 3, 128, 0.3), ("books", 2048, 2, 64, 0.3), ("books", 2048, 4, 256, 0.3), ("code", 2048, 3, 128, 0.3),
+    ("toyland", 2048, 3, 128, 0.3), ("books", 1024, 2, 64, 0.8), ("books", 2048, 2, 64, 0.8), ("books", 4096, 3, 128, 0.8),
+    ("books", 2048, 3, 128, 0.8), ("code", 2048, 3, 128, 0.8), ("toyland", 2048, 3, 128, 0.8),
+    ("books", 2048, 2, 64, 2.4), ("books", 2048, 3, 128, 2.4),
+]  # fmt: skip
+HIGHEST_FLOOR = 0.9  # bits per byte of books that large models go below; short runs alone would put it anywhere
+TARGET = Path(scaling.__file__).with_name("scaling.json")
+
+
+def rows_of(text: str, vocabulary: int, texts: Path) -> Path:
+    """The folder of a text as rows, made now if it is not there yet."""
+    from tinygpt_hf.reading.corpus import Corpus
+    from tinygpt_hf.rows.preparation import tokenize
+    from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
+
+    made = texts / "rows" / f"{text}-{vocabulary}"
+    if not (made / "tokenizer").is_dir():
+        made.mkdir(parents=True, exist_ok=True)
+        data = DataArguments(train_file=[str(texts / f"{text}.jsonl")])
+        if text == "toyland":
+            data = DataArguments(dataset_name="toyland", max_train_samples=40_000)
+        data.validation_split_percentage, data.num_proc = 2.0, 1
+        tokenize(Corpus(data, seed=1), TokenizerArguments(vocab_size=vocabulary), made)
+    return made
+
+
+def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
+    """Train as the run says; what the law is fitted to."""
+    from transformers import AutoConfig
+
+    from tinygpt_hf.planning.machine import hidden_parameters
+    from tinygpt_hf.planning.text import survey
+    from tinygpt_hf.reading.corpus import Corpus
+    from tinygpt_hf.rows.build import open_rows
+    from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
+    from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
+    from tinygpt_hf.training.recipe import train
+
+    text, vocabulary, layers, width, millions = run
+    made, steps = rows_of(text, vocabulary, texts), max(1, round(millions * MILLION / 2048))
+    tokenizer = TokenizerArguments(tokenizer_name=str(made / "tokenizer"))
+    data = DataArguments(train_file=[str(texts / f"{text}.jsonl")])
+    if text == "toyland":
+        data = DataArguments(dataset_name="toyland", max_train_samples=40_000)
+    looked_at = survey(Corpus(data, 1), tokenizer, 10 * MILLION, load_tokenizer(tokenizer.tokenizer_name))
+    rows = open_rows(made / "rows")
+    with tempfile.TemporaryDirectory() as folder:
+        result = train(
+            ModelArguments(hidden_size=width, num_hidden_layers=layers),
+            DataArguments(rows=str(made)),
+            tokenizer,
+            TrainingArguments(
+                output_dir=f"{folder}/run", max_steps=steps, seed=seed, eval_steps=0, save_steps=0, sample_tokens=0
+            ),
+            quiet=True,
+        )
+        config = AutoConfig.from_pretrained(f"{folder}/run")
+    per_token = rows.train.num_bytes / rows.train.num_tokens
+    return {
+        "bits_per_byte": round(result.eval_bits_per_byte, 4),
+        "parameters": hidden_parameters(config),
+        "bytes": round(steps * 2048 * per_token),
+        "unique": rows.train.num_bytes,
+        "counting": round(looked_at.counting, 4),
+        "packing": round(looked_at.packing, 4),
+    }
+
+
+def fitted(lines: list[dict]) -> dict:
+    """The numbers of the law that these lines come closest to."""
+    law = json.loads(TARGET.read_text())
+    base = [line for line in lines if line["run"][0] == "books" and line["run"][1] == law["vocabulary"]["at"]]
+    losses = np.array([line["bits_per_byte"] for line in base])
+    best = (np.inf, None)
+    for alpha, beta in itertools.product(np.arange(0.2, 0.61, 0.05), np.arange(0.1, 0.41, 0.02)):
+        size = np.array([line["parameters"] ** -alpha for line in base])
+        words = np.array([line["bytes"] ** -beta for line in base])
+        columns = np.stack([np.ones(len(base)), size, words], axis=1) / losses[:, None]
+        found, *_ = np.linalg.lstsq(columns, np.ones(len(base)), rcond=None)
+        error = float(((columns @ found - 1) ** 2).sum())
+        if (found > 0).all() and found[0] <= HIGHEST_FLOOR and error < best[0]:
+            best = error, (alpha, beta, *found)
+    alpha, beta, floor, size, words = (round(float(value), 4) for value in best[1])
+    law |= {"floor": floor, "size": {"factor": size, "power": alpha}, "words": {"factor": words, "power": beta}}
+
+    def residual(line: dict, power: float = 0.0) -> float:
+        """The logarithm of what was measured over what the law says, without what is being fitted."""
+        said = law["floor"] + law["size"]["factor"] * line["parameters"] ** -law["size"]["power"]
+        said += law["words"]["factor"] * line["bytes"] ** -law["words"]["power"]
+        return float(np.log(line["bits_per_byte"] / said) + power * np.log(line["run"][1] / law["vocabulary"]["at"]))
+
+    others = [line for line in lines if line["run"][0] == "books" and line["run"][1] != law["vocabulary"]["at"]]
+    octaves = np.array([np.log(line["run"][1] / law["vocabulary"]["at"]) for line in others])
+    power = -float(octaves @ [residual(line) for line in others] / (octaves @ octaves))
+    law["vocabulary"]["power"] = round(power, 4)
+    texts = [line for line in lines if line["run"][0] != "books"]
+    counting, packing = base[0]["counting"], base[0]["packing"]
+    parts = np.log([[line["counting"] / counting, line["packing"] / packing] for line in texts])
+    powers, *_ = np.linalg.lstsq(parts, np.array([residual(line, power) for line in texts]), rcond=None)
+    law["counting"] = {"at": counting, "power": round(float(powers[0]), 4)}
+    law["packing"] = {"at": packing, "power": round(float(powers[1]), 4)}
+    left = [residual(line, power) for line in (*base, *others)]
+    left += list(np.array([residual(line, power) for line in texts]) - parts @ powers)
+    law["deviation"] = round(max(float(np.std(left)), law["least_deviation"]), 4)
+    return law
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=Path, required=True, help="folder that texts.py made")
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("scaling.jsonl"))
+    parser.add_argument("--core", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="put the law into the package")
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {arguments.core})
+    lines = (
+        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.is_file() else []
+    )
+    for run in RUNS:
+        if list(run) in [line["run"] for line in lines]:
+            continue
+        line = {"run": list(run), **measured(arguments.texts, run)}
+        lines.append(line)
+        with arguments.results.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+    law = fitted(lines)
+    print(json.dumps(law, indent=2))
+    if arguments.write:
+        TARGET.write_text(json.dumps(law, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Write the texts of scaling.py and grid.py as .jsonl files: some to tune on, others to report on.
+
+    python benchmarks/texts.py --books classics.jsonl.gz --dialogues dialogues.jsonl.gz --plays tinyshakespeare.txt \\
+        --output_dir texts
+
+To tune on: books by the authors below, source code of installed packages, toyland. To report on: books by all other authors,
+TinyShakespeare, the dialogues as plain text (every token a target), Python's standard library. No document is in both.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+TUNING_AUTHORS = (
+    "Anna Sewell", "Arthur Conan Doyle", "Howard Pyle", "J. M. Barrie", "Johanna Spyri", "L. Frank Baum", "Mark Twain",
+)  # fmt: skip
+TUNING, REPORT = ("books", "code", "toyland"), ("other_books", "plays", "dialogues", "stdlib")
+MEGABYTES = 16  # of source code
+
+
+def lines(path: Path) -> Iterator[dict]:
+    """The objects of a .jsonl.gz."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def source_files(folder: Path) -> Iterator[str]:
+    """Python files below `folder`, in the order of their hash, but no tests and nothing installed below it."""
+    paths = [
+        p for p in folder.rglob("*.py") if not {"test", "tests", "site-packages"} & set(p.relative_to(folder).parts)
+    ]
+    left = MEGABYTES * 1e6
+    for path in sorted(paths, key=lambda p: hashlib.sha256(str(p.relative_to(folder)).encode()).digest()):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if len(text) > 500 and left > 0:
+            left -= len(text.encode())
+            yield text
+
+
+def texts_of(name: str, books: Path, dialogues: Path, plays: Path) -> Iterator[str]:
+    """The documents of a text."""
+    if name in ("books", "other_books"):
+        is_tuned = name == "books"
+        yield from (book["text"] for book in lines(books) if (book["author"] in TUNING_AUTHORS) == is_tuned)
+    elif name == "plays":
+        yield plays.read_text(encoding="utf-8")
+    elif name == "dialogues":
+        for dialogue in lines(dialogues):
+            yield "\n".join(f"{message['role']}: {message['content']}" for message in dialogue["messages"])
+    else:
+        yield from source_files(Path(sysconfig.get_path("purelib" if name == "code" else "stdlib")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("books", "dialogues", "plays", "output_dir"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    for name in (*TUNING, *REPORT):
+        target = arguments.output_dir / f"{name}.jsonl"
+        if name == "toyland" or target.exists():
+            continue
+        with target.open("w", encoding="utf-8") as file:
+            for text in texts_of(name, arguments.books, arguments.dialogues, arguments.plays):
+                file.write(json.dumps({"text": text}) + "\n")
+        print(f"{target}: {target.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

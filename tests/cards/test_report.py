@@ -1,0 +1,211 @@
+"""The report of a run: its numbers are those of the files and of the model, it loads nothing, and it never costs a run."""
+
+import json
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments, load, train
+from tinygpt_hf.cards import report as reports
+from tinygpt_hf.cards.report import places_of
+from tinygpt_hf.cli import main
+from tinygpt_hf.hub.upload_set import collect_files
+from tinygpt_hf.inspection.loss_map import kind_of
+from tinygpt_hf.rows.store import IGNORED, Rows
+from tinygpt_hf.rows.view import RowView
+
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+HOSTILE = "<img src=x onerror=alert(1)></section>{{7*7}}"
+
+
+def run(folder, **training):
+    return train(
+        ModelArguments(**SHAPE),
+        DataArguments(dataset_name="toyland", max_train_samples=120, block_size=64, validation_split_percentage=10),
+        TokenizerArguments(tokenizer_type="byte"),
+        TrainingArguments(
+            str(folder), max_steps=6, logging_steps=1, eval_steps=3, sample_tokens=4, device="cpu", **training
+        ),
+        quiet=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs of one text: whole/ and slow/, whose rate differs."""
+    home = tmp_path_factory.mktemp("runs")
+    run(home / "whole", sample_prompts=[HOSTILE])
+    run(home / "slow", learning_rate=1e-4)
+    return home
+
+
+class Page(HTMLParser):
+    """What a page shows as text, and its tags."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.tags = "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_data(self, text):
+        self.text += f"{text} "
+
+
+def test_a_finished_run_has_its_report(runs):
+    source = (runs / "whole" / "report.html").read_text()
+    page, facts = Page(source), json.loads((runs / "whole" / "run.json").read_text())
+    result, lines = facts["result"], [json.loads(line) for line in (runs / "whole" / "log.jsonl").open()]
+    assert f"{result['eval_loss']:.4f} nats per token" in page.text and "step 6, finished" in page.text
+    assert f"{result['parameters']:,}" in page.text and facts["data"] in page.text and facts["tokenizer"] in page.text
+    assert HOSTILE in page.text and not {"img", "script", "link"} & set(page.tags)
+    assert not re.search(r"(?:src|href)=\"|url\(", source) and len(source) < 1_000_000
+    assert "training.sample_prompts" in page.text and "data.block_size" in page.text
+    pictures = re.findall(r"<svg .*?</svg>", source, re.S)
+    assert len(pictures) == source.count("<svg ") == 5
+    assert all(ElementTree.fromstring(picture) for picture in pictures)
+    shown = [line["samples"][0]["text"] for line in lines if line.get("samples")]
+    assert len(shown) == 2 and all(text.strip() in page.text for text in shown)
+
+
+def test_where_the_loss_lives_is_what_the_model_computes(runs):
+    found = places_of(runs / "whole")
+    model, _ = load(runs / "whole")
+    rows = Rows(runs / "whole" / "rows" / "validation")
+    view = RowView(rows, 64)
+    ids, labels = view.batch(range(len(view)))
+    with torch.no_grad():
+        logs = model(torch.from_numpy(ids)).logits.double().log_softmax(-1)
+    bits = -logs.gather(2, torch.from_numpy(labels).clamp_min(0)[..., None])[..., 0].numpy() / np.log(2)
+    counted = labels != IGNORED
+    assert found.tokens == counted.sum() == rows.num_targets
+    assert found.bits == pytest.approx(bits[counted].mean(), rel=1e-5)
+    assert [group.name for group in found.by_place] == [
+        "1",
+        "2 to 3",
+        "4 to 7",
+        "8 to 15",
+        "16 to 31",
+        "32 to 63",
+        "64",
+    ]
+    assert found.by_place[2].bits == pytest.approx(bits[:, 3:7][counted[:, 3:7]].mean(), rel=1e-5)
+    for groups in (found.by_place, found.by_kind):
+        assert sum(group.tokens for group in groups) == found.tokens
+        assert sum(group.tokens * group.bits for group in groups) == pytest.approx(bits[counted].sum(), rel=1e-5)
+    nats = sum(nats for nats, _ in found.documents.values())
+    assert len(found.documents) == rows.num_documents and nats == pytest.approx(
+        bits[counted].sum() * np.log(2), rel=1e-5
+    )
+    assert sum(size for _, size in found.documents.values()) == rows.num_bytes - 1  # the first of all follows nothing
+    assert found.hard_documents[0].bits >= found.hard_documents[-1].bits >= found.easy_documents[0].bits
+    hardest, expected = found.passages["surprising"][0], found.passages["expected"][0]
+    assert hardest.bits > found.bits > expected.bits and hardest.bits == pytest.approx(
+        np.mean([b for _, b in hardest.tokens])
+    )
+
+
+@pytest.mark.parametrize(
+    "known, shown, kind",
+    [
+        (b" dog", " dog", "words and their beginnings"), (b"ing", "ing", "inside words"), (b"", "<|x|>", "control tokens"),
+        (b"\xe2\x98", "", "parts of characters"), (b"\n\n", "", "white space"), (b" 1990", "", "numbers"),
+        (b'."', "", "punctuation"), (None, "▁the", "words and their beginnings"), ("雪".encode(), "雪", "inside words"),
+    ],
+)  # fmt: skip
+def test_every_token_is_of_a_sort(known, shown, kind):
+    assert kind_of(known, shown) == kind
+
+
+def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(runs / "whole"), str(runs / "slow"), "--output_file", "both.html"]) == 0
+    assert capsys.readouterr().out == "The report: both.html\n"
+    source = (tmp_path / "both.html").read_text()
+    page = Page(source)
+    assert "training.learning_rate" in page.text and "data.block_size" not in page.text
+    assert "whole: line training" in page.text and "slow" in page.text
+    assert source.count('stroke-dasharray="7 3"') == source.count("<svg ")
+
+
+def test_two_runs_are_compared_on_the_documents_that_both_read(runs, monkeypatch):
+    given = []
+
+    def paired(a, b, sizes):
+        given.extend([a, b, sizes])
+        return SimpleNamespace(difference=-0.5, low=-0.75, high=-0.25, verdict="A is better")
+
+    monkeypatch.setitem(sys.modules, "tinygpt_hf.evaluation.compare", SimpleNamespace(paired=paired))
+    text = " ".join(Page(reports.report([runs / "whole", runs / "slow"])).text.split())
+    assert "whole - slow -0.5000 -0.7500 to -0.2500 whole is better" in text
+    for name, nats in zip(("whole", "slow"), given, strict=False):
+        documents = places_of(runs / name).documents
+        assert nats == [cost for cost, _ in documents.values()] and given[2] == [size for _, size in documents.values()]
+
+
+def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):
+    died = tmp_path / "died"
+    shutil.copytree(runs / "slow", died)
+    facts = json.loads((died / "run.json").read_text())
+    (died / "run.json").write_text(json.dumps(facts | {"finished": False, "result": None}))
+    lines = (died / "log.jsonl").read_bytes().split(b"\n")
+    (died / "log.jsonl").write_bytes(b"\n".join(lines[:5]) + b'\n{"step": 5, "lo')  # torn
+    (died / "model.safetensors").unlink()
+    shutil.rmtree(died / "rows")
+    assert main(["report", str(died)]) == 0
+    text = Page((died / "report.html").read_text()).text
+    assert "not finished; this is as far as it went" in text and "Where the loss lives" not in text and "Loss" in text
+
+
+def test_the_plan_stands_beside_what_came_true(runs, tmp_path):
+    shutil.copytree(runs / "slow", tmp_path / "planned")
+    facts = json.loads((runs / "slow" / "run.json").read_text())
+    facts["plan"] = {"seconds": 60, "memory_bytes": 2**20, "bits_per_byte": 2.0, "low": 1.5, "high": 2.5}
+    facts["came_true"] = {"seconds": 71.2, "bits_per_byte": 2.25}
+    (tmp_path / "planned" / "run.json").write_text(json.dumps(facts))
+    text = " ".join(Page(reports.report([tmp_path / "planned"])).text.split())
+    for words in ("time 0:01:00 0:01:11", "memory 1.0 MiB", "bits per byte 2.000 (1.500 to 2.500) 2.250"):
+        assert words in text
+
+
+def test_a_report_that_fails_loses_no_run(tmp_path, monkeypatch, capsys):
+    def fails(folder):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(reports, "write_report", fails)
+    assert run(tmp_path / "r").steps == 6
+    assert (
+        json.loads((tmp_path / "r" / "run.json").read_text())["finished"]
+        and not (tmp_path / "r" / "report.html").exists()
+    )
+    monkeypatch.undo()
+    assert run(tmp_path / "r").already_finished and (tmp_path / "r" / "report.html").exists()
+
+
+def test_it_goes_to_the_hub_only_on_request(runs, tmp_path):
+    sent, _ = collect_files(runs / "whole", "a/b", [], {})
+    assert "report.html" in sent[0].left_out
+    sent, _ = collect_files(runs / "whole", "a/b", ["report"], {})
+    assert "report.html" in sent[0].files
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [([], "no RUN is given"), (["nowhere"], "nowhere does not exist"), (["."], "is no run folder"),
+     (["RUN", "--output_file", "."], "--output_file . is a folder"),
+     (["RUN", "--output_file", "no/x.html"], "does not exist")],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_writes_nothing(runs, tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *(str(runs / "slow") if word == "RUN" else word for word in words)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == 1 and not list(tmp_path.iterdir())

@@ -1,0 +1,28 @@
+"""The prompts of the samples begin held-out documents and end where a word does, whatever the script and the tokenizer."""
+
+import pytest
+
+from tinygpt_hf.rows.store import Rows, RowWriter
+from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
+from tinygpt_hf.training.measures import sample_prompts
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "prompt"),
+    [
+        ("byte", "Once a cat sat on a mat", "Once a cat"),
+        ("byte", "白雪公主與七個小矮人", "白雪公主"),
+        ("byte", "Über alle Gipfel", "Über alle"),
+        ("char", "Once a cat sat on a mat", "Once a cat"),
+        ("byte", "Donaudampfschifffahrt", "Donaudampfsc"),  # a single long word is cut
+        ("byte", "Hi", "H"),  # something must be left to say
+    ],
+)
+def test_a_prompt_ends_at_a_word(tmp_path, kind, text, prompt):
+    tokenizer = train_tokenizer([text] * 2, kind, vocab_size=300, max_length=64)
+    ids = tokenizer(text)["input_ids"]
+    with RowWriter(tmp_path / "rows", vocab_size=len(tokenizer)) as writer:
+        writer.add(ids if text != "Hi" else ids[:2])
+    found = sample_prompts(tokenizer, Rows(tmp_path / "rows"), TrainingArguments())
+    assert [tokenizer.decode(ids) for ids in found] == [prompt]

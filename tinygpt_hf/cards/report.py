@@ -1,0 +1,270 @@
+"""Write the report of a run, or of several side by side: one page that loads nothing, to keep.
+
+    write_report(Path("runs/mine"))                    # runs/mine/report.html, as a run does when it ends
+    html = report([Path("runs/a"), Path("runs/b")])
+
+It is made of the files of the run folder alone, as far as they go: a run that died has one too. Where the loss lives is measured
+on the last weights and the first held-out rows, for some seconds.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from markupsafe import Markup
+
+from tinygpt_hf import storage
+from tinygpt_hf.cards.facts import NUMBER, Run, fitted
+from tinygpt_hf.cards.loss_curve import COLORS, curve
+from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.inference.samples import check_output
+from tinygpt_hf.inspection.diagnoses import Diagnosis, diagnoses
+from tinygpt_hf.inspection.loss_map import LossMap, loss_map
+from tinygpt_hf.inspection.page import rendered
+from tinygpt_hf.rows.preparation import rows_folder
+from tinygpt_hf.rows.store import Rows
+from tinygpt_hf.rows.view import RowView
+from tinygpt_hf.settings.inference import ReportArguments
+from tinygpt_hf.storage import format_size
+
+NAME = "report.html"
+MOST_TOKENS = 20_000  # of the held-out rows that are read
+MOST_WORK = 4e11  # operations spent on that: ten seconds of one core
+MOST_SAMPLES, LONGEST_SAMPLE = 12, 600  # evaluations whose samples are shown, characters of one
+PLANNED = {  # of `plan` and `came_true` in run.json, where the run was planned: what it says, and how it is written
+    "seconds": ("time", lambda value: str(timedelta(seconds=round(value)))),
+    "memory_bytes": ("memory", format_size),
+    "parameters": ("parameters", lambda value: f"{value:,.0f}"),
+    "train_tokens": ("training tokens", lambda value: f"{value:,.0f}"),
+    "epochs": ("epochs", lambda value: f"{value:.2f}"),
+    "bits_per_byte": ("bits per byte", lambda value: f"{value:.3f}"),
+}
+
+
+@dataclass
+class Reported:
+    """Hold a run as a report shows it: its files, where its loss lives, and its color among others."""
+
+    folder: Path
+    run: Run
+    name: str
+    color: str
+    places: LossMap | None
+
+    @property
+    def last_step(self) -> int:
+        return int(max((line["step"] or 0 for line in self.run.lines), default=0))
+
+    @property
+    def is_finished(self) -> bool:
+        return self.run.record["result"]["steps"] is not None
+
+    @property
+    def speed(self) -> float | None:
+        """The mean of the tokens a second in the log."""
+        speeds = [line["tokens_per_second"] for line in self.run.lines if line["tokens_per_second"] is not None]
+        return sum(speeds) / len(speeds) if speeds else None
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What is said of a run at the top: (name, value)."""
+        run, result = self.run, self.run.record["result"]
+        state = "finished" if self.is_finished else "not finished; this is as far as it went"
+        rows = [("state", f"step {self.last_step:,}, {state}")]
+        rows += _shown("validation loss", run.loss, lambda loss: f"{loss:.4f} nats per token")
+        rows += _shown("bits per byte", run.bits_per_byte, "{:.4f}".format)
+        if run.loss is not None and run.baselines:
+            beaten = [name for name, baseline in run.baselines.items() if run.loss < baseline["loss"]]
+            rows.append(("better than", ", ".join(beaten) or "none of the counting models"))
+        best = (
+            f"{result['best_loss']:.4f} at step {result['best_step']:,.0f}" if result["best_loss"] is not None else None
+        )
+        rows += _shown("best loss on the way", best, str)
+        rows += _shown("parameters", run.parameters, "{:,.0f}".format)
+        rows += _shown("training tokens", result["tokens"], "{:,.0f}".format)
+        rows += _shown("time of training", run.seconds, lambda seconds: str(timedelta(seconds=round(seconds))))
+        rows += _shown("tokens a second, mean", self.speed, "{:,.0f}".format)
+        if self.speed and run.parameters:
+            rows.append(("computed, about", f"{6 * run.parameters * self.speed / 1e9:,.1f} GFLOP a second"))
+        hardware = run.record["hardware"]
+        precision = "float32" if hardware["mixed_precision"] == "no" else hardware["mixed_precision"]
+        words = [hardware["device"], hardware["processor"], precision]
+        rows += _shown("machine", ", ".join(word for word in words if word) or None, str)
+        rows += _shown("versions", ", ".join(f"{name} {v}" for name, v in run.record["versions"].items()) or None, str)
+        return rows
+
+    @property
+    def diagnoses(self) -> list[Diagnosis]:
+        """What went wrong in it, as the run was told when it showed."""
+        losses = {name: baseline["loss"] for name, baseline in self.run.baselines.items()}
+        last = self.last_step if self.is_finished else fitted(self.run.setting("training", "max_steps"), NUMBER)
+        return diagnoses(self.run.lines, losses, last)
+
+    @property
+    def hashes(self) -> list[tuple[str, str]]:
+        """What tells whether two runs are of the same text, tokenizer and weights."""
+        rows = [(name, self.run.record[name]) for name in ("data", "tokenizer") if self.run.record[name]]
+        weights = self.folder / "model.safetensors"
+        return rows + ([("weights", storage.file_hash(weights))] if weights.is_file() else [])
+
+    @property
+    def planned(self) -> list[tuple[str, str, str]]:
+        """What was planned beside what came true: (name, plan, truth)."""
+        facts = _facts(self.folder)
+        plan, truth = (
+            fitted(facts.get(name), dict.fromkeys((*PLANNED, "low", "high"), NUMBER)) for name in ("plan", "came_true")
+        )
+        rows: list[tuple[str, str, str]] = []
+        for name, (words, form) in PLANNED.items():
+            both = [form(values[name]) if values[name] is not None else "" for values in (plan, truth)]
+            if name == "bits_per_byte" and None not in (plan["low"], plan["high"]):
+                both[0] += f" ({form(plan['low'])} to {form(plan['high'])})"
+            rows += [(words, both[0], both[1])] if any(both) else []
+        return rows
+
+    @property
+    def copied(self) -> str | None:
+        """How much of the last samples stands in the training text, in words."""
+        copies = self.run.copies
+        if not copies["sequences"]:
+            return None
+        shares = [copies[f"{of}copied"] / max(copies[f"{of}sequences"], 1) for of in ("", "held_out_")]
+        return (
+            f"{shares[0]:.0%} of the sequences of {copies['length']} characters in the last samples stand in the training text; "
+            f"of held-out text {shares[1]:.0%} do."
+        )
+
+    @property
+    def samples(self) -> list[tuple[str, list[tuple[int, str]]]]:
+        """By prompt, what the model made of it: (prompt, [(step, text)])."""
+        spoken = [line for line in self.run.lines if line["samples"]]
+        spoken = spoken[:: -(-len(spoken) // MOST_SAMPLES) or 1] + spoken[-1:]
+        by_prompt: dict[str, dict[int, str]] = {}
+        for line in spoken:
+            for sample in line["samples"]:
+                texts = by_prompt.setdefault(sample["prompt"] or "", {})
+                texts[int(line["step"] or 0)] = (sample["text"] or "")[:LONGEST_SAMPLE]
+        return [(prompt, sorted(texts.items())) for prompt, texts in by_prompt.items()]
+
+
+def _shown(name: str, value, form) -> list[tuple[str, str]]:
+    """A row of a table, or none for a value nobody knows."""
+    return [] if value is None else [(name, form(value))]
+
+
+def _facts(folder: Path) -> dict:
+    try:
+        value = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_report(folder: Path) -> None:
+    """Write report.html of a run folder into it."""
+    storage.write_file(folder / NAME, report([folder]))
+
+
+def keep_report(folder: Path, say: Callable[[str], None], only_missing: bool = False) -> None:
+    """Write report.html of a run that is done, whose results are safe: whatever goes wrong here is only said."""
+    try:
+        if not only_missing or not (folder / NAME).is_file():
+            write_report(folder)
+    except Exception as error:
+        say(f"note: there is no {NAME} ({type(error).__name__}: {error}); tinygpt report {folder} makes it")
+
+
+def make_report(arguments: ReportArguments) -> Path:
+    """Write the report that `tinygpt report` is asked for; return where it is."""
+    if not arguments.runs:
+        raise UsageError("no RUN is given", "run folders", "try tinygpt report runs/quickstart")
+    folders = [Path(name) for name in arguments.runs]
+    for folder in folders:
+        if not any((folder / name).is_file() for name in ("run.yaml", "run.json")):
+            what = "is no run folder: it holds neither run.yaml nor run.json" if folder.is_dir() else "does not exist"
+            raise UsageError(f"{folder} {what}", "the --output_dir of a training run", "check the path")
+    output = check_output(Path(arguments.output_file or (folders[0] / NAME if len(folders) == 1 else NAME)))
+    storage.write_file(output, report(folders))
+    return output
+
+
+def report(folders: list[Path]) -> str:
+    """Make the page of these runs; what is not known of one is left out."""
+    names = [redacted(folder.resolve().name) for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
+    runs = [
+        Reported(folder, Run(folder), name, COLORS[number % len(COLORS)], places_of(folder))
+        for number, (folder, name) in enumerate(zip(folders, names, strict=True))
+    ]
+    values = {"runs": runs, "curves": _curves(runs), "settings": _settings(runs), "verdicts": _verdicts(runs)}
+    return rendered("report.html.jinja", Path(__file__).parent, **values)
+
+
+def places_of(folder: Path) -> LossMap | None:
+    """Measure where the loss of a run folder's weights lives; None where the weights or the rows are not there to read."""
+    from tinygpt_hf.model.loading import load_model
+
+    run = Run(folder)
+    block_size = run.setting("data", "block_size")
+    try:
+        rows = Rows(rows_folder(run.setting("data", "rows") or str(folder)) / "validation")
+        model, tokenizer = load_model(str(folder))
+        most = min(MOST_TOKENS, int(MOST_WORK / (2 * model.num_parameters())))
+        return loss_map(model, tokenizer, RowView(rows, block_size), most, run.setting("data", "document_mask") is True)
+    except (UsageError, RunError, OSError, ValueError, LookupError):
+        return None
+
+
+def _verdicts(runs: list[Reported]) -> list[tuple[str, str, str, str]]:
+    """Compare each run with the first, on the held-out documents that both read whole: (names, difference, interval, verdict)."""
+    from tinygpt_hf.evaluation.compare import paired
+
+    rows = []
+    for first, other in ((runs[0], each) for each in runs[1:]):
+        a, b = (each.places.documents if each.places else {} for each in (first, other))
+        both = [number for number in a if number in b]
+        if not both or any(a[number][1] != b[number][1] for number in both):
+            continue  # not the same text
+        try:
+            found = paired([a[n][0] for n in both], [b[n][0] for n in both], [a[n][1] for n in both])
+        except UsageError:  # too few documents to say anything
+            continue
+        who = found.verdict.replace("A is", f"{first.name} is").replace("B is", f"{other.name} is")
+        interval = f"{found.low:+.4f} to {found.high:+.4f}"
+        rows.append((f"{first.name} - {other.name}", f"{found.difference:+.4f}", interval, who))
+    return rows
+
+
+def _settings(runs: list[Reported]) -> list[tuple[str, str, list[str]]]:
+    """Of one run the settings that are not the default, of several those they do not share: (section, name, values)."""
+    sections = {
+        (section, name)
+        for each in runs
+        for section, given in each.run.settings_by(changed=True).items()
+        for name in given
+    }
+    rows = []
+    for section, name in sorted(sections):
+        values = [each.run.setting(section, name) for each in runs]
+        if len(runs) == 1 or any(value != values[0] for value in values):
+            rows.append((section, name, [json.dumps(value, ensure_ascii=False).strip('"') for value in values]))
+    return rows
+
+
+def _curves(runs: list[Reported]) -> list[tuple[str, Markup]]:
+    """Draw what the logs hold, every run in each picture: (title, SVG)."""
+    lines = {each.name if len(runs) > 1 else "": each.run.lines for each in runs}
+    levels = {name: baseline["loss"] for each in runs[:1] for name, baseline in each.run.baselines.items()}
+    wanted = (
+        ("Loss", "loss", "line training, dots validation (nats per token) over steps", "eval_loss", levels),
+        ("Bits per byte, held out", "eval_bits_per_byte", "over steps", "eval_bits_per_byte", None),
+        ("Learning rate", "learning_rate", "over steps", "", None),
+        ("Norm of the gradient", "grad_norm", "before it is clipped, over steps", "", None),
+        ("Speed", "tokens_per_second", "training tokens a second, over steps", "", None),
+    )
+    drawn = [(title, curve(lines, key, words, dots, levels)) for title, key, words, dots, levels in wanted]
+    begin = '<svg class="chart" role="img" '  # its looks are the page's
+    return [(title, Markup(picture.replace("<svg ", begin, 1))) for title, picture in drawn if picture]

@@ -1,0 +1,99 @@
+"""Bits per byte that a model will reach, by its size and what it reads, and the rates and regularization that go with them.
+
+The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556), in bytes: a floor, a term that falls with the
+parameters of the layers, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
+2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three; trigrams and xz tell it. The numbers are in
+scaling.json, which benchmarks/scaling.py makes.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+MOST_EPOCHS, HALVED = 16.0, 10.0  # of a small model; half as many at so many parameters a token of the text
+MANY_EPOCHS, DROPOUT = 4.0, 0.1
+DECAY, LARGEST_DECAY = 0.07, 0.8
+STEP_TOKENS, OF_TOKENS, BATCH_POWER = 2048, 1_000_000, 0.383  # a step of so many, of so many in all, and how it grows
+ADAMW_RATE, MUON_RATE, WIDEST = 8e-3, 0.02, 256
+LONG = 3000  # steps from which on a longer memory pays
+
+
+@cache
+def table() -> dict:
+    """The numbers of the law."""
+    return json.loads(Path(__file__).with_name("scaling.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Bits per byte on held-out text: what is expected, and the bounds it lies within nine times of ten."""
+
+    bits_per_byte: float
+    low: float
+    high: float
+
+
+def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float) -> Expected:
+    """What a model comes to with so many parameters in its layers, after so many bytes of a text of so many.
+
+    `ease`: how hard the text is to guess, beside the books the law was measured on (`difficulty`). A larger vocabulary helps as
+    long as the text shows each of its tokens often enough.
+    """
+    law = table()
+    size, words, tokens = law["size"], law["words"], law["vocabulary"]
+    loss = law["floor"] + size["factor"] * parameters ** -size["power"]
+    loss += words["factor"] * effective(num_bytes, unique_bytes) ** -words["power"]
+    useful = min(vocabulary, unique_bytes / tokens["bytes_each"])
+    loss *= ease * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
+    spread = math.exp(1.645 * law["deviation"])
+    return Expected(loss, loss / spread, loss * spread)
+
+
+def difficulty(counting: float, packing: float) -> float:
+    """How hard a text is to guess, 1 for the books of the table: by the bits per byte of trigrams and of xz."""
+    law = table()
+    parts = (counting, law["counting"]), (packing, law["packing"])
+    return math.prod((bits / known["at"]) ** known["power"] for bits, known in parts)
+
+
+def effective(read: float, unique: float) -> float:
+    """Fresh bytes that reading so many of a text of so many is worth."""
+    again = read / unique - 1
+    if again <= 0:
+        return read
+    repeats = table()["repeats"]
+    return unique * (1 + repeats * (1 - math.exp(-again / repeats)))
+
+
+def rows_per_step(tokens: float, block_size: int) -> int:
+    """Rows of a step in a run over so many tokens, a power of two: larger steps for longer runs (Bjorck et al. 2024,
+    https://arxiv.org/abs/2409.19913, find the exponent)."""
+    wanted = STEP_TOKENS * max(1.0, tokens / OF_TOKENS) ** BATCH_POWER / block_size
+    return 2 ** max(0, round(math.log2(wanted)))
+
+
+def rates(width: int, steps: int) -> dict[str, float]:
+    """Peak rates and momenta. Muon's update has the same size in every direction, so its rate stays as the model gets wider
+    (https://arxiv.org/abs/2310.17813 has why); AdamW's, of head and embeddings, falls with the width, as in muP."""
+    memory = {"adam_beta1": 0.8, "muon_momentum": 0.9} if steps < LONG else {"adam_beta1": 0.9, "muon_momentum": 0.95}
+    return {
+        "learning_rate": round(ADAMW_RATE * min(1.0, WIDEST / width), 6),
+        "muon_learning_rate": MUON_RATE,
+        **memory,
+    }
+
+
+def most_epochs(parameters_per_token: float) -> float:
+    """How often a text may be read before it is learned by heart rather than understood: the larger the model, the less often."""
+    return MOST_EPOCHS / (1 + parameters_per_token / HALVED)
+
+
+def regularization(epochs: float, parameters_per_token: float) -> dict[str, float]:
+    """Weight decay and dropout: none for what is read about once; more of both the more often, and the larger the model is beside
+    the text (Kim et al. 2025, https://arxiv.org/abs/2509.14786)."""
+    decay = 0.0
+    if epochs > 1.5:
+        decay = min(LARGEST_DECAY, DECAY * max(1.0, parameters_per_token) ** 0.5 * min(1.0, epochs / MANY_EPOCHS))
+    return {"weight_decay": round(decay, 3), "hidden_dropout": DROPOUT if epochs > MANY_EPOCHS else 0.0}

@@ -1,0 +1,156 @@
+"""What a text is to a plan: how much of it there is, how it falls into tokens, how hard it is to guess; from an even sample.
+
+text = survey(corpus, TokenizerArguments(), 10_000_000)
+text.tokens(2048)                    # of the training part, with a vocabulary of 2048
+"""
+
+import json
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygpt_hf.errors import UsageError
+from tinygpt_hf.evaluation.baselines import ngram_nats, xz_bits_per_byte
+from tinygpt_hf.evaluation.metrics import bits_per_byte
+from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.reading.sample import PIECE_CHARACTERS
+from tinygpt_hf.rows.build import Prepared
+from tinygpt_hf.settings.arguments import TokenizerArguments
+from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE, train_tokenizer
+
+VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabulary is learned from, and measured on
+LARGEST_TRIAL = 1 << 13  # more needs more text than the trial has
+PACKED, PACKED_POWER = 1_000_000, 0.066  # bytes that are compressed; of fewer, xz makes more bits of each
+COUNTED_TOKENS = 500_000
+ENDLESS, ENDLESS_BITS = 10**12, 8.0  # bytes of a stream whose end nobody knows; bits of a text that nobody can guess
+COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
+
+
+@dataclass(frozen=True)
+class Text:
+    """`num_bytes`: of the training part, UTF-8; `held_out`: of the rest; `repeated`: the share of the sample that is there twice;
+    `bytes_per_token`: by the size of the vocabulary; `counting`: bits per byte that trigrams reach on held-out text;
+    `packing`: those of xz on a piece of the text; `encoding`: seconds that a byte takes to tokenize; `in_pieces`: most texts are as
+    long as books."""
+
+    num_bytes: int
+    held_out: int
+    repeated: float
+    bytes_per_token: dict[int, float]
+    counting: float
+    packing: float
+    encoding: float
+    in_pieces: bool = False
+
+    def tokens(self, vocabulary: int) -> int:
+        """How many tokens the training part has."""
+        return max(1, round(self.num_bytes / self.bytes_per_token[vocabulary]))
+
+
+def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokenizer=None) -> Text:
+    """Look at a sample of the text, read once. `tokenizer`: the one that will be used, where it is there already."""
+    texts, held_out = corpus.sample(max_bytes)
+    sampled = sum(len(text.encode()) for text in texts)
+    if not sampled:
+        raise UsageError("the text is empty", "text to train on", "name files that hold some")
+    learned, rest = _parts(texts)
+    tested = _beginning(held_out or rest or learned, TESTED)
+    kind = settings.tokenizer_type or "bpe"
+    if tokenizer is None and kind == "bpe":
+        sizes = (settings.vocab_size,) if settings.vocab_size else VOCABULARIES
+        largest = min(max(sizes), LARGEST_TRIAL)
+        trial = train_tokenizer(learned, "bpe", largest, settings.min_frequency).backend_tokenizer
+    else:
+        tokenizer = tokenizer or train_tokenizer(learned, kind)
+        sizes, trial = (len(tokenizer),), tokenizer.backend_tokenizer
+    begun = time.perf_counter()
+    whole = trial.get_vocab_size()
+    per_token = {whole: _bytes_per_token(trial, tested)}
+    encoding = (time.perf_counter() - begun) / sum(len(text.encode()) for text in tested)
+    if len(sizes) > 1:
+        per_token |= {size: _bytes_per_token(_smaller(trial, size), tested) for size in sizes if size < whole}
+        per_token |= {
+            size: per_token[whole] * (1 + 0.12 * np.log2(size / whole)) for size in sizes if size > whole == largest
+        }  # of a vocabulary that the trial is too small for, as books have it
+    counted = _smaller(trial, COUNTED) if kind == "bpe" and len(sizes) > 1 and whole > COUNTED else trial
+    unique = len({hash(text) for text in texts})
+    size = max(corpus.training_bytes, corpus.size or ENDLESS) if corpus.data.streaming else corpus.training_bytes
+    return Text(
+        size,
+        sum(len(text.encode()) for text in held_out),
+        1 - unique / len(texts),
+        {size: float(value) for size, value in per_token.items()},
+        _counting(counted, learned, tested),
+        _packing("".join(learned)),
+        encoding,
+        sum(map(len, texts)) / len(texts) > PIECE_CHARACTERS / 2,
+    )
+
+
+def survey_rows(rows: Prepared, tokenizer) -> Text:
+    """The same of a text that is there as rows alone."""
+    train, validation = rows.train, rows.validation
+    learned, tested = train.between(0, min(train.num_tokens, COUNTED_TOKENS)), validation.tokens[: COUNTED_TOKENS // 10]
+    counting = ENDLESS_BITS
+    per_token = train.num_bytes / max(train.num_tokens, 1)
+    if len(tested) > 1:
+        _, trigram = ngram_nats(learned.astype(np.int64), tested.astype(np.int64), len(tokenizer))
+        counting = bits_per_byte(float(trigram.sum()), round(per_token * len(tested)))
+    sizes = {len(tokenizer): per_token}
+    packing = _packing(tokenizer.decode(learned.tolist()))
+    return Text(train.num_bytes, validation.num_bytes, 0.0, sizes, counting, packing, 0.0)
+
+
+def _packing(text: str) -> float:
+    """Bits per byte of a piece under xz, as a megabyte of the text would have it."""
+    piece = text.encode()[:PACKED]
+    return xz_bits_per_byte(piece) * (len(piece) / PACKED) ** PACKED_POWER
+
+
+def _parts(texts: list[str]) -> tuple[list[str], list[str]]:
+    """(texts worth about `LEARNED` bytes, taken evenly; others)."""
+    every = max(1, sum(map(len, texts)) // LEARNED)
+    return texts[::every], [text for number, text in enumerate(texts) if number % every]
+
+
+def _beginning(texts: list[str], size: int) -> list[str]:
+    """The first characters, so many in all."""
+    taken: list[str] = []
+    for text in texts:
+        if size <= 0:
+            break
+        taken.append(text[:size])
+        size -= len(text)
+    return taken
+
+
+def _bytes_per_token(trial, texts: list[str]) -> float:
+    encoded = trial.encode_batch_fast(texts, add_special_tokens=False)
+    return sum(len(text.encode()) for text in texts) / max(1, sum(map(len, encoded)))
+
+
+def _smaller(trial, size: int):
+    """The tokenizer with the first `size` tokens: merges are learned one by one, so the first ones are those of a smaller one."""
+    from tokenizers import Tokenizer
+
+    facts = json.loads(trial.to_str())
+    model = facts["model"]
+    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < size}
+    model["merges"] = model["merges"][: max(0, size - SMALLEST_BPE)]
+    return Tokenizer.from_str(json.dumps(facts))
+
+
+def _counting(trial, learned: list[str], tested: list[str]) -> float:
+    """Bits per byte of `tested` by trigrams counted in `learned`."""
+    train, validation = (
+        np.concatenate(
+            [np.asarray(part.ids, dtype=np.int64) for part in trial.encode_batch_fast(texts)] or [np.zeros(0, int)]
+        )
+        for texts in (learned, tested)
+    )
+    if len(train) < 3 or len(validation) < 2:
+        return ENDLESS_BITS
+    _, trigram = ngram_nats(train, validation, trial.get_vocab_size())
+    return bits_per_byte(float(trigram.sum()), sum(len(text.encode()) for text in tested))

@@ -1,0 +1,146 @@
+"""When a run with a time budget ends: the step at which its rate begins to fall, decided once, and an event from then on.
+
+It is the step at which the decay, the evaluations and savings among it, and what comes after just fill the time that is left. The
+event stands in run.json, synced before the first step it affects; with it the end of the run is fixed. So a machine that slows
+down shortens the plateau, never the decay, and a run that goes on after a kill finds the event and keeps to it.
+"""
+
+import time
+from collections import deque
+from dataclasses import replace
+
+from tinygpt_hf.settings.conversion import seconds_of
+from tinygpt_hf.training import run_folder
+from tinygpt_hf.training.probe import peak_memory
+
+RECENT = 64  # steps that say how fast the machine is now
+CLOSING = 3.5  # seconds: the last card and report, the end of the process
+DECAY = "decay"
+CHECKED, LONGEST = (
+    16,
+    0.8,
+)  # the step before which the length of the decay may still change, and its share of what is left
+ENDLESS = 1 << 60
+
+
+class Clock:
+    """Counts the seconds a run takes while a process of it is alive, and decides when its decay begins.
+
+    `total`: seconds the whole command may take; None: the length of the run is known. `before`: seconds that passed before this
+    was made.
+    """
+
+    def __init__(self, run, before: float):
+        self.run, budget = run, run.training.time_budget
+        self.total = seconds_of(budget) if budget else None
+        self._begun = time.monotonic() - before
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._trained: float | None = None
+        self.event: dict | None = None
+        self.decay_steps = run.training.decay_steps
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far, those of processes that are gone included."""
+        return time.monotonic() - self._begun
+
+    @property
+    def total_rows(self) -> int:
+        """How many rows the run shows; while nobody knows, more than it ever will."""
+        return self.run.plan.total_rows if self.total is None else ENDLESS
+
+    @property
+    def is_open(self) -> bool:
+        """Is the end of the run still to be decided?"""
+        return self.total is not None and self.event is None
+
+    def go_on_from(self, seconds: float) -> None:
+        """The run is `seconds` old, and keeps to the event it may have had."""
+        self._begun -= seconds
+        if self.total is not None:
+            self.decay_steps = self.run.training.decay_steps
+            for event in run_folder.read_facts(self.run.folder).get("events", []):
+                self._take(event)
+            self._settle()
+
+    def _take(self, event: dict) -> None:
+        """Keep to an event."""
+        self.decay_steps = event["decay_steps"]
+        if event["event"] == DECAY:
+            self.event = event
+
+    def _happens(self, name: str, **values) -> None:
+        """Record an event: it is on the disk before what it affects happens."""
+        event = {"event": name, "step": self.run.state.step, **values}
+        if self.run.is_main:
+            known = run_folder.read_facts(self.run.folder).get("events", [])
+            run_folder.update(self.run.folder, {"events": [*known, event | {"seconds": round(self.seconds, 1)}]})
+        self._take(event)
+
+    def _settle(self) -> None:
+        """End the run where the event says, or keep its end out of reach while there is none."""
+        run = self.run
+        steps = max(run.plan.max_steps, run.state.step + self.decay_steps + 1)
+        if self.event:
+            steps = self.event["max_steps"]
+        if steps != run.plan.max_steps:
+            run.plan = replace(run.plan, max_steps=steps, total_rows=steps * run.plan.rows_per_step)
+
+    def tick(self) -> None:
+        """Before a step: is it the first of the decay? The first process decides for all."""
+        if not self.is_open:
+            return
+        run, step = self.run, self.run.state.step
+        trained = run.meter.training_seconds
+        if self._trained is not None:
+            self._recent.append(trained - self._trained)
+        self._trained = trained
+        if step == CHECKED and (fitting := run.interruption.agreed(self._fitting() if run.is_main else 0)):
+            self._happens("shorter", decay_steps=fitting)
+        if run.interruption.agreed(int(run.is_main and self._is_due(step))):
+            self._happens(DECAY, decay_steps=self.decay_steps, max_steps=step + self.decay_steps)
+        self._settle()
+        run.meter.lengthen(run.plan.max_steps)
+
+    @property
+    def _each(self) -> float:
+        """Seconds that a step takes now."""
+        return sum(self._recent) / len(self._recent)
+
+    def _fitting(self) -> int:
+        """A length of the decay that fits the time, if the planned one does not, as real steps are slower than those that were
+        measured before; else 0."""
+        if not self._recent:
+            return 0
+        left = self.total - self.seconds
+        steps = (left - self._beside(self.decay_steps)) / self._each
+        return max(1, int(LONGEST * steps)) if self.decay_steps > LONGEST * steps else 0
+
+    def _is_due(self, step: int) -> bool:
+        planned = self.run.planned
+        if planned["is_enough"] and step + self.decay_steps >= planned["steps"]:
+            return True
+        if not self._recent or step < CHECKED:
+            return False
+        return self.total - self.seconds <= self.decay_steps * self._each + self._beside(self.decay_steps)
+
+    def _beside(self, steps: int) -> float:
+        """Seconds for what stands beside so many last steps and comes after them."""
+        run, meter = self.run, self.run.meter
+        evaluations = steps // run.plan.eval_steps + 1 if run.plan.eval_steps else 1
+        saves = steps // run.plan.save_steps + 1 if run.plan.save_steps else 1
+        whole = run.planned["evaluation_seconds"] * len(run.held_out_view) * run.data.block_size
+        return evaluations * meter.mean("evaluation") + (saves + 1) * meter.mean("saving") + whole + CLOSING
+
+    def came_true(self, result) -> dict:
+        """What the plan foretold, as it came."""
+        run = self.run
+        bits = result.eval_bits_per_byte
+        return {
+            "seconds": round(self.seconds, 1),
+            "memory_bytes": peak_memory(run.accelerator.device.type),
+            "parameters": result.parameters,
+            "train_tokens": result.tokens,
+            "epochs": round(run.plan.total_rows / max(run.plan.rows_per_epoch, 1), 3),
+            **dict.fromkeys(("bits_per_byte", "low", "high"), bits),
+        }
