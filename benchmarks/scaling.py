@@ -85,8 +85,8 @@ def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
         "parameters": hidden_parameters(config),
         "bytes": round(steps * 2048 * per_token),
         "unique": rows.train.num_bytes,
-        "counting": round(looked_at.counting, 4),
-        "packing": round(looked_at.packing, 4),
+        "trigram": round(looked_at.trigram, 4),
+        "xz": round(looked_at.xz, 4),
     }
 
 
@@ -119,11 +119,11 @@ def fitted(lines: list[dict]) -> dict:
     power = -float(octaves @ [residual(line) for line in others] / (octaves @ octaves))
     law["vocabulary"]["power"] = round(power, 4)
     texts = [line for line in lines if line["run"][0] != "books"]
-    counting, packing = base[0]["counting"], base[0]["packing"]
-    parts = np.log([[line["counting"] / counting, line["packing"] / packing] for line in texts])
+    trigram, xz = base[0]["trigram"], base[0]["xz"]
+    parts = np.log([[line["trigram"] / trigram, line["xz"] / xz] for line in texts])
     powers, *_ = np.linalg.lstsq(parts, np.array([residual(line, power) for line in texts]), rcond=None)
-    law["counting"] = {"at": counting, "power": round(float(powers[0]), 4)}
-    law["packing"] = {"at": packing, "power": round(float(powers[1]), 4)}
+    law["trigram"] = {"at": trigram, "power": round(float(powers[0]), 4)}
+    law["xz"] = {"at": xz, "power": round(float(powers[1]), 4)}
     left = [residual(line, power) for line in (*base, *others)]
     left += list(np.array([residual(line, power) for line in texts]) - parts @ powers)
     law["deviation"] = round(max(float(np.std(left)), law["least_deviation"]), 4)

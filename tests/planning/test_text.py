@@ -34,7 +34,7 @@ def test_sizes_and_tokens(corpus, stories):
         text.bytes_per_token[size] for size in sorted(text.bytes_per_token)
     ]
     assert text.tokens(512) == round(text.num_bytes / text.bytes_per_token[512])
-    assert 0.3 < text.counting < 2 and 0 < text.encoding < 1e-3
+    assert 0.3 < text.trigram < 2 and 0 < text.encoding < 1e-3
 
 
 def test_a_sample_says_about_the_same_as_all(corpus):
@@ -63,4 +63,4 @@ def test_other_tokenizers_have_one_size(corpus, kind, vocabulary):
 def test_other_scripts_and_code(tmp_path, words):
     (tmp_path / "t.txt").write_text(words)
     text = survey(Corpus(DataArguments(train_file=[str(tmp_path / "t.txt")]), 1), TokenizerArguments(), 1_000_000)
-    assert text.num_bytes + text.held_out == len(words.encode()) and text.counting < 1
+    assert text.num_bytes + text.held_out == len(words.encode()) and text.trigram < 1

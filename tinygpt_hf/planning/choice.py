@@ -219,7 +219,7 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
         parameters(config),
         vocabulary,
         scaling.expected(
-            scaling.difficulty(text.counting, text.packing),
+            scaling.difficulty(text.trigram, text.xz),
             hidden_parameters(config),
             vocabulary,
             steps * of_step * per_token,
@@ -242,7 +242,7 @@ def _lines(question: Question, best: Choice) -> list[tuple[str, str, str, tuple[
     low, high = best.expected.low, best.expected.high
     shape = "num_hidden_layers", "hidden_size"
     lines = [
-        ("text", f"{text.num_bytes / 1e6:.2f} MB", f"trigrams reach {text.counting:.2f} bits per byte{repeated}", ()),
+        ("text", f"{text.num_bytes / 1e6:.2f} MB", f"trigrams reach {text.trigram:.2f} bits per byte{repeated}", ()),
         ("vocabulary", f"{best.vocabulary}", f"{per_token:.2f} bytes a token", ("vocab_size",)),
         ("model", f"{model.num_hidden_layers} x {model.hidden_size}", f"{best.parameters / 1e6:.2f}M parameters", shape),
         ("context", f"{data.block_size} tokens", "longer ones pay in longer runs", ("block_size",)),

@@ -55,10 +55,10 @@ def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, un
     return Expected(loss, loss / spread, loss * spread)
 
 
-def difficulty(counting: float, packing: float) -> float:
+def difficulty(trigram: float, xz: float) -> float:
     """How hard a text is to guess, 1 for the books of the table: by the bits per byte of trigrams and of xz."""
     law = table()
-    parts = (counting, law["counting"]), (packing, law["packing"])
+    parts = (trigram, law["trigram"]), (xz, law["xz"])
     return math.prod((bits / known["at"]) ** known["power"] for bits, known in parts)
 
 

@@ -31,16 +31,16 @@ COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
 @dataclass(frozen=True)
 class Text:
     """`num_bytes`: of the training part, UTF-8; `held_out`: of the rest; `repeated`: the share of the sample that is there twice;
-    `bytes_per_token`: by the size of the vocabulary; `counting`: bits per byte that trigrams reach on held-out text;
-    `packing`: those of xz on a piece of the text; `encoding`: seconds that a byte takes to tokenize; `in_pieces`: most texts are as
+    `bytes_per_token`: by the size of the vocabulary; `trigram`: bits per byte that trigrams reach on held-out text;
+    `xz`: those of xz on a piece of the text; `encoding`: seconds that a byte takes to tokenize; `in_pieces`: most texts are as
     long as books."""
 
     num_bytes: int
     held_out: int
     repeated: float
     bytes_per_token: dict[int, float]
-    counting: float
-    packing: float
+    trigram: float
+    xz: float
     encoding: float
     in_pieces: bool = False
 
@@ -82,8 +82,8 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         sum(len(text.encode()) for text in held_out),
         1 - unique / len(texts),
         {size: float(value) for size, value in per_token.items()},
-        _counting(counted, learned, tested),
-        _packing("".join(learned)),
+        _trigram(counted, learned, tested),
+        _xz("".join(learned)),
         encoding,
         sum(map(len, texts)) / len(texts) > PIECE_CHARACTERS / 2,
     )
@@ -93,17 +93,17 @@ def survey_rows(rows: Prepared, tokenizer) -> Text:
     """The same of a text that is there as rows alone."""
     train, validation = rows.train, rows.validation
     learned, tested = train.between(0, min(train.num_tokens, COUNTED_TOKENS)), validation.tokens[: COUNTED_TOKENS // 10]
-    counting = ENDLESS_BITS
+    bits = ENDLESS_BITS
     per_token = train.num_bytes / max(train.num_tokens, 1)
     if len(tested) > 1:
-        _, trigram = ngram_nats(learned.astype(np.int64), tested.astype(np.int64), len(tokenizer))
-        counting = bits_per_byte(float(trigram.sum()), round(per_token * len(tested)))
+        _, nats = ngram_nats(learned.astype(np.int64), tested.astype(np.int64), len(tokenizer))
+        bits = bits_per_byte(float(nats.sum()), round(per_token * len(tested)))
     sizes = {len(tokenizer): per_token}
-    packing = _packing(tokenizer.decode(learned.tolist()))
-    return Text(train.num_bytes, validation.num_bytes, 0.0, sizes, counting, packing, 0.0)
+    xz = _xz(tokenizer.decode(learned.tolist()))
+    return Text(train.num_bytes, validation.num_bytes, 0.0, sizes, bits, xz, 0.0)
 
 
-def _packing(text: str) -> float:
+def _xz(text: str) -> float:
     """Bits per byte of a piece under xz, as a megabyte of the text would have it."""
     piece = text.encode()[:PACKED]
     return xz_bits_per_byte(piece) * (len(piece) / PACKED) ** PACKED_POWER
@@ -142,7 +142,7 @@ def _smaller(trial, size: int):
     return Tokenizer.from_str(json.dumps(facts))
 
 
-def _counting(trial, learned: list[str], tested: list[str]) -> float:
+def _trigram(trial, learned: list[str], tested: list[str]) -> float:
     """Bits per byte of `tested` by trigrams counted in `learned`."""
     train, validation = (
         np.concatenate(
@@ -152,5 +152,5 @@ def _counting(trial, learned: list[str], tested: list[str]) -> float:
     )
     if len(train) < 3 or len(validation) < 2:
         return ENDLESS_BITS
-    _, trigram = ngram_nats(train, validation, trial.get_vocab_size())
-    return bits_per_byte(float(trigram.sum()), sum(len(text.encode()) for text in tested))
+    _, nats = ngram_nats(train, validation, trial.get_vocab_size())
+    return bits_per_byte(float(nats.sum()), sum(len(text.encode()) for text in tested))
