@@ -119,6 +119,7 @@ def test_a_killed_run_goes_on_with_its_plan_its_clock_and_its_event(slow, tmp_pa
         assert facts(tmp_path / "r")["events"] == facts(tmp_path / "whole")["events"]
     assert result.steps == whole.steps and same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
     assert train(tmp_path / "r", time_budget="20m").already_finished
+    assert train(tmp_path / "r", max_steps=result.steps + 2).steps == result.steps + 2
 
 
 def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, tmp_path, monkeypatch):

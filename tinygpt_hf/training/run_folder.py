@@ -21,6 +21,7 @@ from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
+OF_THE_CLOCK = {"lr_scheduler_type", "warmup_steps", "decay_steps"}  # of a plan: no use where the run has a length
 DECIDED = ("plan", "events")  # of run.json: what depended on the clock
 PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
 
@@ -77,14 +78,16 @@ def complete(
 
 
 def as_planned(*groups) -> tuple[tuple, dict | None]:
-    """The settings of a run with what a plan of its folder chose, where they leave it open; and that plan, or None."""
+    """The settings of a run with what the plan in its folder chose, where they are open; and that plan, unless they have a length."""
     _, data, _, training = groups
     folder = training.output_dir or defaults.run_folder(data)
     plan = read_facts(Path(folder)).get("plan") if folder and not training.overwrite else None
-    if not plan or any(getattr(training, name) is not None for name in defaults.LENGTHS if name != "time_budget"):
+    if not plan:
         return groups, None
-    is_open = open_settings(*groups)
-    return chosen(groups, {name: value for name, value in plan["settings"].items() if name in is_open}), plan
+    has_length = any(getattr(training, name) is not None for name in defaults.LENGTHS if name != "time_budget")
+    wanted = open_settings(*groups) - (OF_THE_CLOCK if has_length else set())
+    settled = chosen(groups, {name: value for name, value in plan["settings"].items() if name in wanted})
+    return settled, None if has_length else plan
 
 
 def read_facts(folder: Path) -> dict:
