@@ -1,8 +1,7 @@
 """Does this machine compute right? `tinygpt selftest`: each row holds a figure against its bound, in under a minute.
 
-What must be equal is computed twice on a tiny model trained here: by micro-batches and at once, by one process and two, with and
-without a cache, saved and loaded, resumed and never stopped. Training runs on the CPU, the model's rows on the device that `auto`
-takes.
+What must be equal is computed twice, on a tiny model trained here: by micro-batches and at once, by one process and two, with a
+cache and without, and so on. Training runs on the CPU, the model's rows on the device `auto` takes.
 """
 
 import contextlib
@@ -70,14 +69,15 @@ class Bench:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def settings(self, name: str, **training) -> list:
+    def settings(self, name: str, **training) -> tuple:
         """Return the settings of a run in a folder of that name."""
-        return [MODEL, DATA, TOKENIZER, replace(TRAINING, output_dir=str(self.folder / name), **training)]
+        return MODEL, DATA, TOKENIZER, replace(TRAINING, output_dir=str(self.folder / name), **training)
 
     def run(self, name: str, **training) -> Path:
         """Train in a folder of that name."""
         model, data, tokenizer, settings = self.settings(name, **training)
-        train(model, data, tokenizer, settings, quiet=True)
+        with torch.enable_grad():
+            train(model, data, tokenizer, settings, quiet=True)
         return self.folder / name
 
     @cached_property
@@ -132,7 +132,7 @@ def accumulation(bench: Bench) -> tuple[float, float]:
 def processes(bench: Bench) -> tuple[float, float]:
     """two processes equal one"""
     config = bench.folder / "two.yaml"
-    config.write_text(to_yaml(bench.settings("two", per_device_train_batch_size=4)), encoding="utf-8")
+    config.write_text(to_yaml([*bench.settings("two", per_device_train_batch_size=4)]), encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
