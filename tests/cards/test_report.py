@@ -3,10 +3,8 @@
 import json
 import re
 import shutil
-import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, Traini
 from tinygpt_hf.cards import report as reports
 from tinygpt_hf.cards.report import places_of
 from tinygpt_hf.cli import main
+from tinygpt_hf.evaluation.compare import paired
 from tinygpt_hf.hub.upload_set import collect_files
 from tinygpt_hf.inspection.loss_map import kind_of
 from tinygpt_hf.rows.store import IGNORED, Rows
@@ -137,19 +136,13 @@ def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, m
     assert source.count('stroke-dasharray="7 3"') == source.count("<svg ")
 
 
-def test_two_runs_are_compared_on_the_documents_that_both_read(runs, monkeypatch):
-    given = []
-
-    def paired(a, b, sizes):
-        given.extend([a, b, sizes])
-        return SimpleNamespace(difference=-0.5, low=-0.75, high=-0.25, verdict="A is better")
-
-    monkeypatch.setitem(sys.modules, "tinygpt_hf.evaluation.compare", SimpleNamespace(paired=paired))
-    text = " ".join(Page(reports.report([runs / "whole", runs / "slow"])).text.split())
-    assert "whole - slow -0.5000 -0.7500 to -0.2500 whole is better" in text
-    for name, nats in zip(("whole", "slow"), given, strict=False):
-        documents = places_of(runs / name).documents
-        assert nats == [cost for cost, _ in documents.values()] and given[2] == [size for _, size in documents.values()]
+def test_two_runs_are_compared_on_the_documents_that_both_read(runs):
+    a, b = (places_of(runs / name).documents for name in ("whole", "slow"))
+    nats, sizes = [[cost for cost, _ in each.values()] for each in (a, b)], [size for _, size in a.values()]
+    found, text = paired(*nats, sizes), " ".join(Page(reports.report([runs / "whole", runs / "slow"])).text.split())
+    numbers = f"{found.difference:+.4f} {found.low:+.4f} to {found.high:+.4f}"
+    assert f"whole - slow {numbers} {found.verdict.replace('A', 'whole').replace('B', 'slow')}" in text
+    assert found.difference < 0  # the rate of slow/ is far too small
 
 
 def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):

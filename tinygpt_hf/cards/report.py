@@ -19,6 +19,7 @@ from tinygpt_hf import storage
 from tinygpt_hf.cards.facts import NUMBER, Run, fitted
 from tinygpt_hf.cards.loss_curve import COLORS, curve
 from tinygpt_hf.errors import RunError, UsageError, redacted
+from tinygpt_hf.evaluation.compare import paired
 from tinygpt_hf.inference.samples import check_output
 from tinygpt_hf.inspection.diagnoses import Diagnosis, diagnoses
 from tinygpt_hf.inspection.loss_map import LossMap, loss_map
@@ -220,8 +221,6 @@ def places_of(folder: Path) -> LossMap | None:
 
 def _verdicts(runs: list[Reported]) -> list[tuple[str, str, str, str]]:
     """Compare each run with the first, on the held-out documents that both read whole: (names, difference, interval, verdict)."""
-    from tinygpt_hf.evaluation.compare import paired
-
     rows = []
     for first, other in ((runs[0], each) for each in runs[1:]):
         a, b = (each.places.documents if each.places else {} for each in (first, other))

@@ -13,7 +13,7 @@ class Journal:
 
     def __init__(self, run):
         self._log = RunLog(run.folder / LOG, run.state.step)
-        self._say, self._max_steps = run.console.say, run.plan.max_steps
+        self._run, self._say = run, run.console.say
         self._baselines = {baseline.name: baseline.loss for baseline in run.beaten}
         self._told = set(self._found())
         name = run.training.report_to
@@ -36,4 +36,4 @@ class Journal:
             self._board.close()
 
     def _found(self) -> list[Diagnosis]:
-        return diagnoses(self._log.lines, self._baselines, self._max_steps)
+        return diagnoses(self._log.lines, self._baselines, self._run.plan.max_steps)

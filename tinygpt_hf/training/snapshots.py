@@ -20,7 +20,9 @@ def keep(run) -> None:
     """Write the weights as they are, loadable by `from_pretrained`."""
     run.meter.pause()
     weights = checkpoint.model_tensors(run.raw)  # every process: shards are gathered
-    if run.is_main:
+    kept = len(list((run.folder / FOLDER).glob("step-*")))
+    # by the clock the length of a run may change, and with it the choice
+    if run.is_main and kept < run.training.keep_snapshots:
         contents = run.files | {checkpoint.WEIGHTS: checkpoint.tensor_pieces(weights)}
         about = {"step": run.state.step, "tokens": run.state.tokens}
         checkpoint.write_complete(run.folder / FOLDER / f"step-{run.state.step}", contents, about)
