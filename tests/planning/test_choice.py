@@ -82,6 +82,8 @@ def test_few_words_are_read_at_most_sixteen_times():
     assert few.settings["hidden_dropout"] > 0 and few.settings["weight_decay"] > 0
     once = choose(question(megabytes=1000))
     assert not once.is_enough and once.settings["hidden_dropout"] == once.settings["weight_decay"] == 0
+    words = choose(question(megabytes=0.0001, seconds=1000))
+    assert words.steps > 3 and words.expected.bits_per_byte <= 8
     tiny = choose(question(megabytes=0.002, seconds=1000))
     assert tiny.settings["block_size"] < 256 and tiny.settings["vocab_size"] == 512
 
@@ -104,6 +106,8 @@ def test_a_model_that_does_not_fit_is_not_chosen():
     large = choose(question(megabytes=10_000, seconds=1e6))
     small = choose(question(megabytes=10_000, seconds=1e6, memory=large.memory // 2))
     assert small.memory <= large.memory // 2 and small.parameters < large.parameters
+    with pytest.raises(UsageError, match="a step takes .* the memory that is free"):
+        choose(question(memory=1000))
 
 
 def test_too_little_time_is_refused_with_what_is_enough():

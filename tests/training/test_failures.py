@@ -212,16 +212,17 @@ class FullDisk(storage.System):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(finished, tmp_path, monkeypatch, number):
+    plain = {"model": {"hidden_dropout": 0.0}, "keep_snapshots": 0}
     probe = FullDisk(10**6, number)
     monkeypatch.setattr(storage, "system", probe)
-    run(tmp_path / "probe", model={"hidden_dropout": 0.0})
+    run(tmp_path / "probe", **plain)
     calls = 10**6 - probe.left
     monkeypatch.setattr(storage, "system", FullDisk(calls * 3 // 5, number))
     with pytest.raises(RunError, match="a checkpoint needs .* are free; what was saved before is complete; make space"):
-        run(tmp_path / "r", model={"hidden_dropout": 0.0})
+        run(tmp_path / "r", **plain)
     monkeypatch.undo()
     saved = list((tmp_path / "r").glob("checkpoint-*"))
     assert saved and not any(map(storage.damage, saved))
     assert not list((tmp_path / "r").glob(f"{storage.TEMPORARY}*"))
-    run(tmp_path / "r", model={"hidden_dropout": 0.0})
+    run(tmp_path / "r", **plain)
     assert losses(tmp_path / "r") == losses(finished)

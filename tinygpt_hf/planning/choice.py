@@ -19,6 +19,7 @@ from tinygpt_hf.planning.plan import WARMUP, make_plan
 from tinygpt_hf.planning.text import Text
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import VOCABULARY, filled
+from tinygpt_hf.storage import format_size
 
 SHAPES = (  # (layers, width), each about twice the work of the one before
     (2, 64), (2, 96), (3, 128), (4, 192), (4, 256), (6, 320), (6, 384), (8, 512), (10, 640), (12, 768), (16, 1024),
@@ -104,6 +105,7 @@ def choose(question: Question) -> Choice:
             "raise --time_budget",
         )
     found.sort(key=lambda choice: choice.expected.bits_per_byte)
+    best = None
     for choice in found:
         model, data, _, training = choice.groups
         needs = question.needs(config_for(model, data, choice.vocabulary), training, data.block_size)
@@ -111,8 +113,13 @@ def choose(question: Question) -> Choice:
         total = work * choice.steps * question.machine.processes
         best = replace(choice, memory=needs.fixed + needs.activations, disk=needs.checkpoint, operations=total)
         if best.memory <= question.memory:
-            break
-    return replace(best, lines=_lines(question, best))
+            return replace(best, lines=_lines(question, best))
+    assert best is not None
+    raise UsageError(
+        f"a step takes {format_size(best.memory)}",
+        f"at most {format_size(question.memory)}, the memory that is free",
+        "use a smaller model (--hidden_size, --num_hidden_layers), --per_device_train_batch_size or --block_size",
+    )
 
 
 def _candidates(question: Question) -> list[dict[str, Any]]:
@@ -140,7 +147,7 @@ def _settled(question: Question, candidate: dict[str, Any], tokens: float) -> tu
     values = candidate | {"block_size": _context(tokens, unique), "lr_scheduler_type": "warmup_stable_decay"}
     if not question.model.model_name_or_path:
         block_size = values["block_size"] if "block_size" in question.open else question.data.block_size
-        rows = scaling.rows_per_step(tokens, block_size)
+        rows = scaling.rows_per_step(tokens, block_size, unique)
         micro = question.training.per_device_train_batch_size or max(1, min(MICRO_BATCH, rows // processes))
         values["per_device_train_batch_size"] = micro
         values["gradient_accumulation_steps"] = max(1, rows // (micro * processes))
@@ -175,7 +182,7 @@ def _step_seconds(question: Question, candidate: dict[str, Any]) -> float:
 
 
 def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
-    """What a candidate comes to; None if it takes fewer than the fewest steps."""
+    """What a candidate comes to; None if it takes fewer than the fewest steps, or is too large for its text."""
     vocabulary, machine = candidate["vocab_size"], question.machine
     unique, tokens, is_enough = question.text.tokens(vocabulary), 1e6, False
     for _ in range(3):  # the batch follows from the tokens, which follow from the batch
@@ -194,6 +201,9 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
         steps, is_enough = max(1, int(min(in_time, in_text))), in_text < in_time
         tokens = steps * of_step
     if question.seconds is not None and question.seconds / seconds < SMALLEST_RUN:
+        return None
+    is_smallest = candidate.get("hidden_size") in (None, SHAPES[0][1])
+    if parameters(config) > scaling.MOST_PARAMETERS * unique and not is_smallest:
         return None
     length = {"warmup_steps": min(WARMUP, steps // 10), "decay_steps": max(1, round(DECAY * steps))}
     if question.seconds is not None:

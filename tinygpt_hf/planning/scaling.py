@@ -13,10 +13,13 @@ from functools import cache
 from pathlib import Path
 
 MOST_EPOCHS, HALVED = 16.0, 10.0  # of a small model; half as many at so many parameters a token of the text
+MOST_PARAMETERS = 30  # for each token of the text
 MANY_EPOCHS, DROPOUT = 4.0, 0.1
 DECAY, LARGEST_DECAY = 0.07, 0.8
 STEP_TOKENS, OF_TOKENS, BATCH_POWER = 2048, 1_000_000, 0.383  # a step of so many, of so many in all, and how it grows
+STEPS_OF_AN_EPOCH = 10  # at least
 ADAMW_RATE, MUON_RATE, WIDEST = 8e-3, 0.02, 256
+WORST = 8.0  # bits per byte: all bytes alike
 LONG = 3000  # steps from which on a longer memory pays
 
 
@@ -45,8 +48,9 @@ def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, un
     size, words, tokens = law["size"], law["words"], law["vocabulary"]
     loss = law["floor"] + size["factor"] * parameters ** -size["power"]
     loss += words["factor"] * effective(num_bytes, unique_bytes) ** -words["power"]
-    useful = min(vocabulary, unique_bytes / tokens["bytes_each"])
+    useful = min(vocabulary, min(num_bytes, unique_bytes) / tokens["bytes_each"])
     loss *= ease * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
+    loss = min(loss, WORST)
     spread = math.exp(1.645 * law["deviation"])
     return Expected(loss, loss / spread, loss * spread)
 
@@ -67,11 +71,11 @@ def effective(read: float, unique: float) -> float:
     return unique * (1 + repeats * (1 - math.exp(-again / repeats)))
 
 
-def rows_per_step(tokens: float, block_size: int) -> int:
+def rows_per_step(tokens: float, block_size: int, unique: float = math.inf) -> int:
     """Rows of a step in a run over so many tokens, a power of two: larger steps for longer runs (Bjorck et al. 2024,
-    https://arxiv.org/abs/2409.19913, find the exponent)."""
-    wanted = STEP_TOKENS * max(1.0, tokens / OF_TOKENS) ** BATCH_POWER / block_size
-    return 2 ** max(0, round(math.log2(wanted)))
+    https://arxiv.org/abs/2409.19913, find the exponent), smaller ones for a text of few tokens."""
+    wanted = STEP_TOKENS * max(1.0, tokens / OF_TOKENS) ** BATCH_POWER
+    return 2 ** max(0, round(math.log2(min(wanted, unique / STEPS_OF_AN_EPOCH) / block_size)))
 
 
 def rates(width: int, steps: int) -> dict[str, float]:
@@ -87,7 +91,7 @@ def rates(width: int, steps: int) -> dict[str, float]:
 
 def most_epochs(parameters_per_token: float) -> float:
     """How often a text may be read before it is learned by heart rather than understood: the larger the model, the less often."""
-    return MOST_EPOCHS / (1 + parameters_per_token / HALVED)
+    return max(MANY_EPOCHS, MOST_EPOCHS / (1 + parameters_per_token / HALVED))
 
 
 def regularization(epochs: float, parameters_per_token: float) -> dict[str, float]:

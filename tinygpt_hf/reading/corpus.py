@@ -170,6 +170,7 @@ class Corpus:
                     while data := file.read(CHUNK):
                         hashing.read(path, len(data), data)
             self._hashes |= hashing.hashes()
+            self._hashes.setdefault(path, hashlib.sha256().hexdigest())  # of an empty file nothing was read
         return self._hashes[path]
 
     def _long_text(self, path: str, reporter: Reporter) -> LongText | None:
