@@ -1,5 +1,6 @@
 """The quickstart in small, and its grader: right answers pass, wrong ones do not, questions are held out."""
 
+import json
 import random
 
 from tinygpt_hf import quickstart
@@ -28,6 +29,11 @@ def test_the_whole_way_in_small(tmp_path, capsys, monkeypatch):
     )
     for words in (*measures, "> Who are you?", "tinygpt chat"):
         assert words in out
+    measures = json.loads((tmp_path / "q" / "run.json").read_text())["measures"]
+    assert [entry["name"].split(",")[0] for entry in measures][:2] == ["coherent stories", "grammar"]
+    assert all(0 <= entry["low"] <= entry["share"] <= entry["high"] <= 1 for entry in measures)
+    card = (tmp_path / "q" / "README.md").read_text()
+    assert f"{measures[1]['share']:.1%} ({measures[1]['low']:.1%} to {measures[1]['high']:.1%})" in card
     assert main(command) == 0  # measures again, trains nothing
     assert "already finished" in capsys.readouterr().err
 

@@ -52,20 +52,26 @@ def quickstart(
         say(f"    > {question}\n    {answer}")
     grammar = measure_grammar(model, tokenizer)
     answers = measure_answers(model, tokenizer, heard)
-    say("\nMeasured on what it was not trained on:\n")
-    say(
-        figure(
-            f"coherent stories, of {STORIES}", measures["coherent"], "hero, pronouns and thing stay the same to the end"
-        )
-    )
-    cut = (
-        f"; {measures['cut_off']} were cut off, and count up to their last full sentence" if measures["cut_off"] else ""
-    )
-    say(f"{'':49}({measures['copied']:.0%} of their sequences of 32 characters stand in the training text{cut})")
+    say("\nMeasured on what it was not trained on, each with its 95 % interval:\n")
     least = f"the right one is likelier than the same with one fault (least: {grammar['hardest']})"
-    say(figure(f"grammar, {grammar['pairs']} pairs of sentences", grammar["right"], least))
-    copied = f"({answers['heard']:.0%} of the answers were given in the training text too)"
-    say(figure(f"right answers to {answers['questions']} questions", answers["right"], copied))
+    lines = (
+        (f"coherent stories, of {STORIES}", measures["coherent"], "hero, pronouns and thing stay the same to the end"),
+        (f"grammar, {grammar['pairs']} pairs of sentences", grammar["right"], least),
+        (
+            f"right answers to {answers['questions']} questions",
+            answers["right"],
+            f"({answers['heard']:.0%} of the answers were given in the training text too)",
+        ),
+    )
+    for number, line in enumerate(lines):
+        say(figure(*line))
+        if number == 0:
+            cut = f"; {measures['cut_off']} were cut off, and count up to their last full sentence"
+            copied = f"{measures['copied']:.0%} of their sequences of 32 characters stand in the training text"
+            say(
+                f"{'':56}({copied}, at most {measures['longest']} characters on end{cut if measures['cut_off'] else ''})"
+            )
+    record_measures(Path(folder), [(name, *measured) for name, measured, _ in lines])
     say(
         f"\nThe model is {folder}: a Transformers model. Next:\n\n"
         f"    tinygpt chat {folder}\n"
@@ -74,16 +80,32 @@ def quickstart(
     )
 
 
-def figure(name: str, share: float, words: str) -> str:
-    """Lay out a line of the last screen."""
-    return f"    {name:<36}{share:6.1%}   {words}"
+def figure(name: str, measured: tuple[float, float, float], words: str) -> str:
+    """Lay out a line of the last screen; `measured`: a share and its interval."""
+    share, low, high = measured
+    between = f"{low:.0%} to {high:.0%}"
+    return f"    {name:<33}{share:6.1%}{between:>12}   {words}"
 
 
-def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict[str, float]]:
+def record_measures(folder: Path, measures: list[tuple[str, float, float, float]]) -> None:
+    """Write the measures into run.json, and the card anew, which shows them."""
+    from tinygpt_hf import storage
+    from tinygpt_hf.cards.render import write_card
+
+    kept = [dict(zip(("name", "share", "low", "high"), measured, strict=True)) for measured in measures]
+    path = folder / "run.json"
+    facts = storage.read_json(path)
+    if facts.get("measures") != kept:
+        storage.write_json(path, facts | {"measures": kept})
+        write_card(folder)
+
+
+def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:
     """Continue held-out openings; return (stories, measures), among them the share that stays coherent to the end.
 
     `rows`: the folder of the training rows, in which copies are looked for.
     """
+    from tinygpt_hf.evaluation.intervals import share
     from tinygpt_hf.evaluation.memorization import copies
     from tinygpt_hf.inference.generation import complete_all
     from tinygpt_hf.inference.sampling import Sampling
@@ -99,9 +121,10 @@ def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict[str, 
     coherent = [not incoherence(story, cut) for story, cut in zip(stories, cut_off, strict=True)]
     counts = copies(made, [], tokenizer, rows)
     return stories, {
-        "coherent": sum(coherent) / len(stories),
+        "coherent": share({"": coherent}),
         "cut_off": sum(cut_off),
         "copied": counts["copied"] / max(counts["sequences"], 1),
+        "longest": counts["longest"],
     }
 
 
@@ -113,16 +136,18 @@ def measure_grammar(model, tokenizer) -> dict:
     measured = minimal_pairs(model, tokenizer, pairs(4, PAIRS))
     name, share = min(measured["by_paradigm"].items(), key=lambda paradigm: paradigm[1])
     hardest = f"{name.replace('_', ' ')} {share:.1%}"
-    return {"right": measured["accuracy"], "pairs": measured["pairs"], "hardest": hardest}
+    right = measured["accuracy"], measured["low"], measured["high"]
+    return {"right": right, "pairs": measured["pairs"], "hardest": hardest}
 
 
-def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict[str, float]:
+def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict:
     """Measure the share of held-out questions answered rightly, by the likeliest answer, and of answers heard in training.
 
     Small tasks ("What is the opposite of big?") recur in any corpus: a question counts only if nobody asked it there.
     `heard`: (role, content) of every message of the training text.
     """
     from tinygpt_hf.evaluation.answers import is_right
+    from tinygpt_hf.evaluation.intervals import share
     from tinygpt_hf.inference.generation import complete_all
     from tinygpt_hf.inference.sampling import Sampling
     from tinygpt_hf.tokenizing.chat_template import encode_chat
@@ -138,7 +163,7 @@ def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict[str, 
         for answer, q in zip(answers, questions, strict=True)
     ]
     return {
-        "right": sum(right) / len(questions),
+        "right": share({"": right}),
         "questions": len(questions),
         "heard": sum(("assistant", answer) in heard for answer in answers) / len(questions),
     }

@@ -199,6 +199,10 @@ def test_the_run_counts_copies_of_its_last_samples(finished, copied):
     assert f"{copies / len(sequences):.1%} of the {len(sequences)} sequences of 32 characters" in card(finished)
     change(copied, copies={**counts, "searched_tokens": 4, "tokens": 16})
     assert "25% of the text was searched" in card(copied)
+    change(
+        copied, copies={**counts, "longest": 47, "longest_span": "a `span` <b>word</b> for word, 47 characters of it"}
+    )
+    assert "has 47 characters: ``a `span` <b>word</b> for" in card(copied)
 
 
 def test_a_number_is_shown_in_the_unit_it_rounds_to():

@@ -61,7 +61,9 @@ RECORD = _each(str, "data tokenizer") | {  # of run.json
     "text": {"sources": [SOURCE], "validation_source": SOURCE, "corpora": [CORPUS_PART]}
     | {"train": SIZES, "validation": SIZES, "split": {"percentage": NUMBER}},
     "copies": _each(NUMBER, "length tokens searched_tokens short short_copied sequences copied")
-    | _each(NUMBER, "held_out_sequences held_out_copied"),
+    | _each(NUMBER, "held_out_sequences held_out_copied longest")
+    | {"longest_span": str},
+    "measures": [{"name": str} | _each(NUMBER, "share low high")],
     "result": _each(NUMBER, "steps tokens parameters eval_loss eval_perplexity eval_bits_per_byte")
     | _each(NUMBER, "best_loss best_step seconds"),
 }

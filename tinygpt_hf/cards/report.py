@@ -134,7 +134,7 @@ class Reported:
         shares = [copies[f"{of}copied"] / max(copies[f"{of}sequences"], 1) for of in ("", "held_out_")]
         return (
             f"{shares[0]:.0%} of the sequences of {copies['length']} characters in the last samples stand in the training text; "
-            f"of held-out text {shares[1]:.0%} do."
+            f"of held-out text {shares[1]:.0%} do. The longest span that stands there has {copies['longest']} characters."
         )
 
     @property
