@@ -22,7 +22,8 @@ from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE, train_tokenizer
 VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabulary is learned from, and measured on
 LARGEST_TRIAL = 1 << 13  # more needs more text than the trial has
-PACKED, PACKED_POWER = 1_000_000, 0.066  # bytes that are compressed; of fewer, xz makes more bits of each
+LOOKED_AT = 500_000  # bytes that trigrams and xz learn from
+FEWER, FEWER_XZ = 0.145, 0.09  # of fewer, they make more bits each: by this power
 COUNTED_TOKENS = 500_000
 ENDLESS, ENDLESS_BITS = 10**12, 8.0  # bytes of a stream whose end nobody knows; bits of a text that nobody can guess
 COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
@@ -82,7 +83,7 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         sum(len(text.encode()) for text in held_out),
         1 - unique / len(texts),
         {size: float(value) for size, value in per_token.items()},
-        _trigram(counted, learned, tested),
+        _trigram(counted, _beginning(learned, LOOKED_AT), tested),
         _xz("".join(learned)),
         encoding,
         sum(map(len, texts)) / len(texts) > PIECE_CHARACTERS / 2,
@@ -104,9 +105,9 @@ def survey_rows(rows: Prepared, tokenizer) -> Text:
 
 
 def _xz(text: str) -> float:
-    """Bits per byte of a piece under xz, as a megabyte of the text would have it."""
-    piece = text.encode()[:PACKED]
-    return xz_bits_per_byte(piece) * (len(piece) / PACKED) ** PACKED_POWER
+    """Bits per byte of a piece under xz, as if it had `LOOKED_AT` bytes."""
+    piece = text.encode()[:LOOKED_AT]
+    return xz_bits_per_byte(piece) * (len(piece) / LOOKED_AT) ** FEWER_XZ
 
 
 def _parts(texts: list[str]) -> tuple[list[str], list[str]]:
@@ -143,7 +144,7 @@ def _smaller(trial, size: int):
 
 
 def _trigram(trial, learned: list[str], tested: list[str]) -> float:
-    """Bits per byte of `tested` by trigrams counted in `learned`."""
+    """Bits per byte of `tested` by trigrams counted in `learned`, as if that had `LOOKED_AT` bytes."""
     train, validation = (
         np.concatenate(
             [np.asarray(part.ids, dtype=np.int64) for part in trial.encode_batch_fast(texts)] or [np.zeros(0, int)]
@@ -153,4 +154,6 @@ def _trigram(trial, learned: list[str], tested: list[str]) -> float:
     if len(train) < 3 or len(validation) < 2:
         return ENDLESS_BITS
     _, nats = ngram_nats(train, validation, trial.get_vocab_size())
-    return bits_per_byte(float(nats.sum()), sum(len(text.encode()) for text in tested))
+    learned_bytes = sum(len(text.encode()) for text in learned)
+    bits = bits_per_byte(float(nats.sum()), sum(len(text.encode()) for text in tested))
+    return bits * min(1.0, learned_bytes / LOOKED_AT) ** FEWER

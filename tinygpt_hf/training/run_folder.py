@@ -78,7 +78,7 @@ def complete(
 
 
 def as_planned(*groups) -> tuple[tuple, dict | None]:
-    """The settings of a run with what the plan in its folder chose, where they are open; and that plan, unless a length is given."""
+    """The settings of a run with what the plan in its folder chose, where they are open; and that plan, without another length."""
     _, data, _, training = groups
     folder = training.output_dir or defaults.run_folder(data)
     plan = read_facts(Path(folder)).get("plan") if folder and not training.overwrite else None
