@@ -1,9 +1,8 @@
 """Write the texts of scaling.py and grid.py as .jsonl files: some to tune on, others to report on.
 
-    python benchmarks/texts.py --books classics.jsonl.gz --dialogues dialogues.jsonl.gz --plays tinyshakespeare.txt \\
-        --output_dir texts
+    python benchmarks/texts.py --books books.jsonl.gz --dialogues dialogues.jsonl.gz --plays tinyshakespeare.txt --output_dir texts
 
-To tune on: books by the authors below, source code of installed packages, toyland. To report on: books by all other authors,
+To tune on: books by the authors below, files of installed packages, toyland. To report on: books by all other authors,
 TinyShakespeare, the dialogues as plain text (every token a target), Python's standard library. No document is in both.
 """
 
@@ -11,6 +10,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import math
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +18,14 @@ from pathlib import Path
 TUNING_AUTHORS = (
     "Anna Sewell", "Arthur Conan Doyle", "Howard Pyle", "J. M. Barrie", "Johanna Spyri", "L. Frank Baum", "Mark Twain",
 )  # fmt: skip
-TUNING, REPORT = ("books", "code", "toyland"), ("other_books", "plays", "dialogues", "stdlib")
-MEGABYTES = 16  # of source code
+AUTHORS = {"twain": "Mark Twain", "doyle": "Arthur Conan Doyle", "baum": "L. Frank Baum"}
+FILES = {  # where, and which
+    "code": ("purelib", "*.py"), "headers": ("purelib", "torch/include/**/*.h"), "stubs": ("purelib", "*.pyi"),
+    "torch": ("purelib", "torch/**/*.py"), "stdlib": ("stdlib", "*.py"),
+}  # fmt: skip
+MEGABYTES = {"code": 16.0, "stdlib": 16.0, "twain": 3.0, "doyle": 3.0, "headers": 3.0, "stubs": 3.0, "torch": 1.0}
+TUNING = ("books", *AUTHORS, "code", "headers", "stubs", "torch", "toyland")
+REPORT = ("other_books", "plays", "dialogues", "stdlib")
 
 
 def lines(path: Path) -> Iterator[dict]:
@@ -29,22 +35,21 @@ def lines(path: Path) -> Iterator[dict]:
             yield json.loads(line)
 
 
-def source_files(folder: Path) -> Iterator[str]:
-    """Python files below `folder`, in the order of their hash, but no tests and nothing installed below it."""
-    paths = [
-        p for p in folder.rglob("*.py") if not {"test", "tests", "site-packages"} & set(p.relative_to(folder).parts)
-    ]
-    left = MEGABYTES * 1e6
-    for path in sorted(paths, key=lambda p: hashlib.sha256(str(p.relative_to(folder)).encode()).digest()):
+def source_files(folder: Path, pattern: str) -> Iterator[str]:
+    """Files below `folder`, in the order of their hash, but no tests and nothing installed below it."""
+    left_out = {"test", "tests", "site-packages"}
+    paths = [path for path in folder.rglob(pattern) if not left_out & set(path.relative_to(folder).parts)]
+    for path in sorted(paths, key=lambda path: hashlib.sha256(str(path.relative_to(folder)).encode()).digest()):
         text = path.read_text(encoding="utf-8", errors="replace")
-        if len(text) > 500 and left > 0:
-            left -= len(text.encode())
+        if len(text) > 500:
             yield text
 
 
 def texts_of(name: str, books: Path, dialogues: Path, plays: Path) -> Iterator[str]:
     """The documents of a text."""
-    if name in ("books", "other_books"):
+    if name in AUTHORS:
+        yield from (book["text"] for book in lines(books) if book["author"] == AUTHORS[name])
+    elif name in ("books", "other_books"):
         is_tuned = name == "books"
         yield from (book["text"] for book in lines(books) if (book["author"] in TUNING_AUTHORS) == is_tuned)
     elif name == "plays":
@@ -53,7 +58,8 @@ def texts_of(name: str, books: Path, dialogues: Path, plays: Path) -> Iterator[s
         for dialogue in lines(dialogues):
             yield "\n".join(f"{message['role']}: {message['content']}" for message in dialogue["messages"])
     else:
-        yield from source_files(Path(sysconfig.get_path("purelib" if name == "code" else "stdlib")))
+        where, pattern = FILES[name]
+        yield from source_files(Path(sysconfig.get_path(where)), pattern)
 
 
 def main() -> None:
@@ -66,9 +72,13 @@ def main() -> None:
         target = arguments.output_dir / f"{name}.jsonl"
         if name == "toyland" or target.exists():
             continue
+        left = MEGABYTES.get(name, math.inf) * 1e6
         with target.open("w", encoding="utf-8") as file:
             for text in texts_of(name, arguments.books, arguments.dialogues, arguments.plays):
+                if left <= 0:
+                    break
                 file.write(json.dumps({"text": text}) + "\n")
+                left -= len(text.encode())
         print(f"{target}: {target.stat().st_size:,} bytes")
 
 
