@@ -64,8 +64,10 @@ def texts_of(name: str, books: Path, dialogues: Path, plays: Path) -> Iterator[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("books", "dialogues", "plays", "output_dir"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--books", type=Path, required=True, help="a .jsonl.gz with whole books: text, author")
+    parser.add_argument("--dialogues", type=Path, required=True, help="a .jsonl.gz with messages")
+    parser.add_argument("--plays", type=Path, required=True, help="TinyShakespeare")
+    parser.add_argument("--output_dir", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     for name in (*TUNING, *REPORT):
