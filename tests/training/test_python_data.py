@@ -84,7 +84,8 @@ def test_evaluate_takes_documents_and_counts_the_answers_of_conversations(tmp_pa
     train(tmp_path / "run", CHATS)
     found = tinygpt_hf.evaluate(tmp_path / "run", CHATS[:5])
     rows = tinygpt_hf.evaluate(tmp_path / "run", Dataset.from_dict({"messages": CHATS[:5]}))
-    assert {**rows, "data": None} == {**found, "data": None} and found["data"] == "python:list of 5 conversations"
+    names = [measured.pop("data") for each in (rows, found) for measured in (each, *each["models"])]
+    assert rows == found and names[-2:] == ["python:list of 5 conversations"] * 2
     answers = sum(len(chat[1]["content"].encode()) for chat in CHATS[:5])
     assert found["bytes"] == answers and found["tokens"] == answers + 5  # each with the end of its turn
     texts = tinygpt_hf.evaluate(tmp_path / "run", TEXTS[:5])

@@ -45,7 +45,7 @@ class RunState:
     `micro_batch`: rows per micro-batch where memory allowed fewer than the settings ask for; `skipped`: steps whose loss was
     not finite; `sample_prompts`: token ids continued at every evaluation; `eval_rows`: how many validation rows an evaluation
     before the last takes, which `best_loss` is of (None: all); `unlogged`: losses and tokens since the last log line; `seconds`:
-    how long the processes of the run have been alive.
+    how long the processes of a run with a time budget have been alive.
     """
 
     step: int = 0

@@ -45,6 +45,11 @@ class Clock:
         return time.monotonic() - self._begun
 
     @property
+    def age(self) -> float:
+        """What a checkpoint keeps of the time: of a run without a budget nothing, so that equal runs have equal checkpoints."""
+        return 0.0 if self.total is None else self.seconds
+
+    @property
     def total_rows(self) -> int:
         """How many rows the run shows; while nobody knows, more than it ever will."""
         return self.run.plan.total_rows if self.total is None else ENDLESS

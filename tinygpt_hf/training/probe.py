@@ -1,6 +1,5 @@
 """Measure what a training step of a shape takes on this machine, with numbers in place of text: `Pace`, for the plan of a run."""
 
-import resource
 import sys
 import time
 
@@ -55,4 +54,10 @@ def peak_memory(device: str) -> int:
     """The most bytes this process has taken so far: of the GPU, or of this machine."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -364,7 +364,7 @@ class Run(contextlib.AbstractContextManager):
 
     def _save(self) -> None:
         state, self.saved = self.state, self.state.step
-        state.unlogged, state.seconds = self.meter.unlogged, self.clock.seconds
+        state.unlogged, state.seconds = self.meter.unlogged, self.clock.age
         # every process: shards are gathered
         weights = checkpoint.model_tensors(self.raw)
         memory = checkpoint.optimizer_tensors(self.optimizer.optimizer)
