@@ -27,10 +27,8 @@ TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
 BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among them
 HELD_OUT = 0.015  # of the budget, for the whole validation set once
-OPENING, CLOSING = (
-    2.0,
-    4.0,
-)  # seconds: processes that tokenize start, the model is made; the last weights are saved, and the end
+OPENING = 2.0  # seconds: processes that tokenize start, the model is made
+CLOSING = 5.0  # seconds: the last weights are saved, the report is written, the process ends
 RUNNING = 60 << 20  # bytes of memory beside what a step takes: rows, evaluations, samples
 
 

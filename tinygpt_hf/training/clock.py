@@ -16,10 +16,8 @@ from tinygpt_hf.training.probe import peak_memory
 RECENT = 64  # steps that say how fast the machine is now
 CLOSING = 3.5  # seconds: the last card and report, the end of the process
 DECAY = "decay"
-CHECKED, LONGEST = (
-    16,
-    0.8,
-)  # the step before which the length of the decay may still change, and its share of what is left
+CHECKED = 16  # the step before which the length of the decay may still change
+LONGEST = 0.8  # of the steps that are left then, for the decay
 ENDLESS = 1 << 60
 
 
