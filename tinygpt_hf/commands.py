@@ -159,7 +159,8 @@ def plan(settings: Settings) -> None:
     from tinygpt_hf.training.forecast import plan
 
     asked = settings[PlanArguments]
-    targets = [check_output(Path(name)) if name else None for name in (asked.write, asked.output_file)]
+    named = ("write", asked.write), ("output_file", asked.output_file)
+    targets = [check_output(Path(path), flag) if path else None for flag, path in named]
     model, data, tokenizer, training = (settings[group] for group in TRAINING)
     forecast = plan(model, data, tokenizer, training, asked.hardware)
     for line in (forecast.table, *forecast.choice.advice):

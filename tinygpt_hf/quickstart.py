@@ -27,6 +27,7 @@ def quickstart(
     data: DataArguments, training: TrainingArguments, train: Callable[[], None], say: Callable[[str], None]
 ) -> None:
     """Train by `train()` as the settings say, then measure the model and `say` what came out."""
+    from tinygpt_hf.evaluation.memorization import first_rows
     from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.reading.sources import training_sources
     from tinygpt_hf.rows.preparation import rows_folder
@@ -41,8 +42,7 @@ def quickstart(
         for document in toyland.documents(source.seed, source.max_samples)
         for message in document.get("messages", ())
     }
-    rows = rows_folder(data.rows or folder) / "train"
-    rows = min(rows.glob("window-*"), default=rows)  # windows: the text was streamed
+    rows = first_rows(rows_folder(data.rows or folder) / "train")
     stories, measures = measure_stories(model, tokenizer, rows)
     say("\nStories it goes on telling from beginnings it has never seen:\n")
     for story in stories[:3]:

@@ -7,12 +7,13 @@ import pytest
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.model.loading import config_for
 from tinygpt_hf.planning import scaling
-from tinygpt_hf.planning.choice import Question, advise, choose, chosen, open_settings
+from tinygpt_hf.planning.choice import Question, advise, choose
 from tinygpt_hf.planning.machine import Machine, NamedMachine, Pace, hardware, hidden_parameters, operations, parameters
 from tinygpt_hf.planning.memory import Needs
 from tinygpt_hf.planning.text import Text
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import filled
+from tinygpt_hf.settings.layering import chosen, open_settings
 
 PER_TOKEN = {512: 2.2, 1024: 2.7, 2048: 3.2, 4096: 3.6, 8192: 3.9}
 

@@ -52,6 +52,7 @@ SOURCE |= _each(NUMBER, "max_samples weight num_files size")
 SOURCE |= {"hub": bool, "files": [{"name": str, "size": NUMBER, "sha256": str}]}
 CORPUS_PART = _each(str, "name license preset") | _each(AMOUNT, "read kept")
 CORPUS_PART |= {"dropped": {str: AMOUNT}, "mended": {str: NUMBER}}
+PLAN = _each(NUMBER, "seconds memory_bytes parameters train_tokens epochs bits_per_byte low high")
 RECORD = _each(str, "data tokenizer") | {  # of run.json
     "chat": bool,
     "versions": {str: str},
@@ -63,6 +64,8 @@ RECORD = _each(str, "data tokenizer") | {  # of run.json
     "copies": _each(NUMBER, "length tokens searched_tokens short short_copied sequences copied")
     | _each(NUMBER, "held_out_sequences held_out_copied longest")
     | {"longest_span": str},
+    "plan": PLAN,
+    "came_true": PLAN,
     "measures": [{"name": str} | _each(NUMBER, "share low high")],
     "result": _each(NUMBER, "steps tokens parameters eval_loss eval_perplexity eval_bits_per_byte")
     | _each(NUMBER, "best_loss best_step seconds"),

@@ -113,10 +113,7 @@ class Reported:
     @property
     def planned(self) -> list[tuple[str, str, str]]:
         """What was planned beside what came true: (name, plan, truth)."""
-        facts = _facts(self.folder)
-        plan, truth = (
-            fitted(facts.get(name), dict.fromkeys((*PLANNED, "low", "high"), NUMBER)) for name in ("plan", "came_true")
-        )
+        plan, truth = self.run.record["plan"], self.run.record["came_true"]
         rows: list[tuple[str, str, str]] = []
         for name, (words, form) in PLANNED.items():
             both = [form(values[name]) if values[name] is not None else "" for values in (plan, truth)]
@@ -153,14 +150,6 @@ class Reported:
 def _shown(name: str, value, form) -> list[tuple[str, str]]:
     """A row of a table, or none for a value nobody knows."""
     return [] if value is None else [(name, form(value))]
-
-
-def _facts(folder: Path) -> dict:
-    try:
-        value = json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def write_report(folder: Path) -> None:

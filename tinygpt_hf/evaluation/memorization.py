@@ -58,7 +58,7 @@ def memorized(model, tokenizer, folder: Path) -> dict:
 
     The beginnings are not counted. Sampled at temperature 0.8 among the 50 likeliest, the same every time.
     """
-    train, held_out = (_first_rows(folder / "rows" / part) for part in ("train", "validation"))
+    train, held_out = (first_rows(folder / "rows" / part) for part in ("train", "validation"))
     openings, length = Rows(held_out), (context_length(model) or 1 << 30)
     prompts = [openings.opening(k).tolist() for k in range(min(SAMPLES, openings.num_documents))]
     made = complete_all(
@@ -67,7 +67,7 @@ def memorized(model, tokenizer, folder: Path) -> dict:
     return copies(made, opening_texts(tokenizer, held_out), tokenizer, train) | {"samples": len(made)}
 
 
-def _first_rows(rows: Path) -> Path:
+def first_rows(rows: Path) -> Path:
     """Find the rows in a folder; of a stream, in windows, the first that is kept."""
     return min(rows.glob("window-*"), default=rows)
 

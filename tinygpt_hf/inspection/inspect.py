@@ -84,6 +84,10 @@ def inspect(arguments: InspectArguments) -> Inspection:
     if not given:
         raise UsageError("there is nothing to read", "--text, --file or --prompt", "try --text 'One day, Mia'")
     text = read_prompt_file("file", arguments.file) if arguments.file is not None else getattr(arguments, given[0])
+    if not text:
+        raise UsageError(
+            "the prompt is empty, or the text", "something to look at", "give --text, --file or --prompt some"
+        )
     check_prompt(text)
     check_tokens(arguments.max_new_tokens)
     asked = {name: getattr(arguments, name) for name in ("html", "output_file") if getattr(arguments, name)}

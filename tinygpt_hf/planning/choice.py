@@ -7,7 +7,7 @@ choice.lines                         # the plan as a table: what, how much, why
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tinygpt_hf.errors import UsageError
@@ -19,6 +19,7 @@ from tinygpt_hf.planning.plan import WARMUP, make_plan
 from tinygpt_hf.planning.text import Text
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.defaults import VOCABULARY, filled
+from tinygpt_hf.settings.layering import chosen
 from tinygpt_hf.storage import format_size
 
 SHAPES = (  # (layers, width), each about twice the work of the one before
@@ -78,21 +79,6 @@ class Choice:
         return "\n".join(f"  {what:<11} {value:<22} {why}".rstrip() for what, value, why, _ in self.lines)
 
 
-def open_settings(*groups) -> frozenset[str]:
-    """The settings nobody gave: neither a file, nor a flag, nor Python."""
-    return frozenset(f.name for group in groups for f in fields(group) if f.name not in getattr(group, "given", ()))
-
-
-def chosen(groups: tuple, settings: dict[str, Any]) -> tuple:
-    """The groups with these values; they still know which settings somebody gave."""
-    changed = [
-        replace(group, **{f.name: settings[f.name] for f in fields(group) if f.name in settings}) for group in groups
-    ]
-    for new, old in zip(changed, groups, strict=True):
-        new.given = getattr(old, "given", frozenset())
-    return tuple(changed)
-
-
 def choose(question: Question) -> Choice:
     """The best candidate that fits the memory; raises UsageError where the time is too short for any."""
     candidates = _candidates(question)
@@ -108,9 +94,9 @@ def choose(question: Question) -> Choice:
     best = None
     for choice in found:
         model, data, _, training = choice.groups
-        needs = question.needs(config_for(model, data, choice.vocabulary), training, data.block_size)
-        work = operations(config_for(model, data, choice.vocabulary), training, data.block_size)
-        total = work * choice.steps * question.machine.processes
+        config = config_for(model, data, choice.vocabulary)
+        needs = question.needs(config, training, data.block_size)
+        total = operations(config, training, data.block_size) * choice.steps * question.machine.processes
         best = replace(choice, memory=needs.fixed + needs.activations, disk=needs.checkpoint, operations=total)
         if best.memory <= question.memory:
             return replace(best, lines=_lines(question, best))
@@ -137,10 +123,8 @@ def _candidates(question: Question) -> list[dict[str, Any]]:
 
 def _settled(question: Question, candidate: dict[str, Any], tokens: float) -> tuple[dict[str, Any], tuple]:
     """(values of what is open, the groups with them), for a run over about so many tokens."""
-    groups, processes = (
-        (question.model, question.data, question.tokenizer, question.training),
-        question.machine.processes,
-    )
+    groups = question.model, question.data, question.tokenizer, question.training
+    processes = question.machine.processes
     if question.seconds is None:
         return {}, _filled(groups)
     unique = question.text.tokens(candidate["vocab_size"])
@@ -153,7 +137,7 @@ def _settled(question: Question, candidate: dict[str, Any], tokens: float) -> tu
         values["gradient_accumulation_steps"] = max(1, rows // (micro * processes))
         model = _filled(chosen(groups, _open(question, values)))[0]
         size = parameters(config_for(model, question.data, candidate["vocab_size"]))
-        values |= scaling.rates(model.hidden_size, round(tokens / (rows * block_size)))
+        values |= scaling.memory(round(tokens / (rows * block_size)))
         values |= scaling.regularization(tokens / unique, size / unique)
     values = _open(question, values)
     return values, _filled(chosen(groups, values))

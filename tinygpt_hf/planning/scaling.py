@@ -1,9 +1,9 @@
-"""Bits per byte that a model will reach, by its size and what it reads, and the rates and regularization that go with them.
+"""Bits per byte that a model will reach, by its size and what it reads, and the batch and regularization that go with them.
 
 The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556), in bytes: a floor, a term that falls with the
 parameters of the layers, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
 2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three; trigrams and xz tell it. The numbers are in
-scaling.json, which benchmarks/scaling.py makes.
+scaling.json, which benchmarks/scaling.py makes. Rates follow from the width: settings/defaults.py.
 """
 
 import json
@@ -18,7 +18,6 @@ MANY_EPOCHS, DROPOUT = 4.0, 0.1
 DECAY, LARGEST_DECAY = 0.07, 0.8
 STEP_TOKENS, OF_TOKENS, BATCH_POWER = 2048, 1_000_000, 0.383  # a step of so many, of so many in all, and how it grows
 STEPS_OF_AN_EPOCH = 10  # at least
-ADAMW_RATE, MUON_RATE, WIDEST = 8e-3, 0.02, 256
 WORST = 8.0  # bits per byte: all bytes alike
 LONG = 3000  # steps from which on a longer memory pays
 
@@ -38,10 +37,10 @@ class Expected:
     high: float
 
 
-def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float) -> Expected:
+def expected(hardness: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float) -> Expected:
     """What a model comes to with so many parameters in its layers, after so many bytes of a text of so many.
 
-    `ease`: how hard the text is to guess, beside the books the law was measured on (`difficulty`). A larger vocabulary helps as
+    `hardness`: how hard the text is to guess, beside the books the law was measured on (`difficulty`). A larger vocabulary helps as
     long as the text shows each of its tokens often enough.
     """
     law = table()
@@ -49,7 +48,7 @@ def expected(ease: float, parameters: int, vocabulary: int, num_bytes: float, un
     loss = law["floor"] + size["factor"] * parameters ** -size["power"]
     loss += words["factor"] * effective(num_bytes, unique_bytes) ** -words["power"]
     useful = min(vocabulary, min(num_bytes, unique_bytes) / tokens["bytes_each"])
-    loss *= ease * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
+    loss *= hardness * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
     loss = min(loss, WORST)
     spread = math.exp(1.645 * law["deviation"])
     return Expected(loss, loss / spread, loss * spread)
@@ -78,15 +77,9 @@ def rows_per_step(tokens: float, block_size: int, unique: float = math.inf) -> i
     return 2 ** max(0, round(math.log2(min(wanted, unique / STEPS_OF_AN_EPOCH) / block_size)))
 
 
-def rates(width: int, steps: int) -> dict[str, float]:
-    """Peak rates and momenta. Muon's update has the same size in every direction, so its rate stays as the model gets wider
-    (https://arxiv.org/abs/2310.17813 has why); AdamW's, of head and embeddings, falls with the width, as in muP."""
-    memory = {"adam_beta1": 0.8, "muon_momentum": 0.9} if steps < LONG else {"adam_beta1": 0.9, "muon_momentum": 0.95}
-    return {
-        "learning_rate": round(ADAMW_RATE * min(1.0, WIDEST / width), 6),
-        "muon_learning_rate": MUON_RATE,
-        **memory,
-    }
+def memory(steps: int) -> dict[str, float]:
+    """Momenta of a long run; a short one has no time for a long memory, as settings/defaults.py has it."""
+    return {"adam_beta1": 0.9, "muon_momentum": 0.95} if steps >= LONG else {}
 
 
 def most_epochs(parameters_per_token: float) -> float:

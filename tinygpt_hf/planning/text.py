@@ -24,7 +24,6 @@ LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabul
 LARGEST_TRIAL = 1 << 13  # more needs more text than the trial has
 LOOKED_AT = 500_000  # bytes that trigrams and xz learn from
 FEWER, FEWER_XZ = 0.145, 0.09  # of fewer, they make more bits each: by this power
-COUNTED_TOKENS = 500_000
 ENDLESS, ENDLESS_BITS = 10**12, 8.0  # bytes of a stream whose end nobody knows; bits of a text that nobody can guess
 COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
 
@@ -75,7 +74,6 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         per_token |= {
             size: per_token[whole] * (1 + 0.12 * np.log2(size / whole)) for size in sizes if size > whole == largest
         }  # of a vocabulary that the trial is too small for, as books have it
-    counted = _smaller(trial, COUNTED) if kind == "bpe" and len(sizes) > 1 and whole > COUNTED else trial
     unique = len({hash(text) for text in texts})
     size = max(corpus.training_bytes, corpus.size or ENDLESS) if corpus.data.streaming else corpus.training_bytes
     return Text(
@@ -83,7 +81,7 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         sum(len(text.encode()) for text in held_out),
         1 - unique / len(texts),
         {size: float(value) for size, value in per_token.items()},
-        _trigram(counted, _beginning(learned, LOOKED_AT), tested),
+        _trigram(learned, tested),
         _xz("".join(learned)),
         encoding,
         sum(map(len, texts)) / len(texts) > PIECE_CHARACTERS / 2,
@@ -93,15 +91,20 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
 def survey_rows(rows: Prepared, tokenizer) -> Text:
     """The same of a text that is there as rows alone."""
     train, validation = rows.train, rows.validation
-    learned, tested = train.between(0, min(train.num_tokens, COUNTED_TOKENS)), validation.tokens[: COUNTED_TOKENS // 10]
-    bits = ENDLESS_BITS
-    per_token = train.num_bytes / max(train.num_tokens, 1)
-    if len(tested) > 1:
-        _, nats = ngram_nats(learned.astype(np.int64), tested.astype(np.int64), len(tokenizer))
-        bits = bits_per_byte(float(nats.sum()), round(per_token * len(tested)))
-    sizes = {len(tokenizer): per_token}
-    xz = _xz(tokenizer.decode(learned.tolist()))
-    return Text(train.num_bytes, validation.num_bytes, 0.0, sizes, bits, xz, 0.0)
+    per_token = max(train.num_bytes, 1) / train.num_tokens
+    learned, tested = (
+        tokenizer.decode(part.between(0, min(part.num_tokens, round(size / per_token))).tolist())
+        for part, size in ((train, LOOKED_AT), (validation, TESTED))
+    )
+    return Text(
+        train.num_bytes,
+        validation.num_bytes,
+        0.0,
+        {len(tokenizer): per_token},
+        _trigram([learned], [tested]),
+        _xz(learned),
+        0.0,
+    )
 
 
 def _xz(text: str) -> float:
@@ -143,11 +146,14 @@ def _smaller(trial, size: int):
     return Tokenizer.from_str(json.dumps(facts))
 
 
-def _trigram(trial, learned: list[str], tested: list[str]) -> float:
-    """Bits per byte of `tested` by trigrams counted in `learned`, as if that had `LOOKED_AT` bytes."""
+def _trigram(learned: list[str], tested: list[str]) -> float:
+    """Bits per byte of `tested` by trigrams counted in `learned`, as if that had `LOOKED_AT` bytes. The tokens are those of a small
+    vocabulary learned there, whatever the model's will be: the table of the law was made so."""
+    learned = _beginning(learned, LOOKED_AT)
+    trial = train_tokenizer(learned, "bpe", COUNTED).backend_tokenizer
     train, validation = (
-        np.concatenate(
-            [np.asarray(part.ids, dtype=np.int64) for part in trial.encode_batch_fast(texts)] or [np.zeros(0, int)]
+        np.concatenate([np.zeros(0, dtype=np.int64), *(part.ids for part in trial.encode_batch_fast(texts))]).astype(
+            np.int64
         )
         for texts in (learned, tested)
     )

@@ -81,3 +81,23 @@ def laid_over(earlier: dict, later: dict, flat: Fields) -> tuple[dict, dict[str,
             gone[name] = gone.get(lost, lost)
         values = {name: value for name, value in values.items() if name not in gone}
     return values, gone
+
+
+def open_settings(*groups) -> frozenset[str]:
+    """Name the settings nobody gave: neither a file, nor a flag, nor Python."""
+    return frozenset(
+        f.name for group in groups for f in dataclasses.fields(group) if f.name not in getattr(group, "given", ())
+    )
+
+
+def chosen(groups: tuple, settings: dict) -> tuple:
+    """Return the groups with these values; they still know which settings somebody gave."""
+    changed = [
+        dataclasses.replace(
+            group, **{f.name: settings[f.name] for f in dataclasses.fields(group) if f.name in settings}
+        )
+        for group in groups
+    ]
+    for new, old in zip(changed, groups, strict=True):
+        new.given = getattr(old, "given", frozenset())
+    return tuple(changed)

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from tinygpt_hf.model.loading import config_for
-from tinygpt_hf.planning.choice import Choice, Question, advise, choose, chosen, open_settings
+from tinygpt_hf.planning.choice import Choice, Question, advise, choose
 from tinygpt_hf.planning.machine import Machine, NamedMachine
 from tinygpt_hf.planning.memory import available_memory, needs_of_shape
 from tinygpt_hf.planning.text import Text, survey, survey_rows
@@ -16,6 +16,7 @@ from tinygpt_hf.rows.build import open_rows
 from tinygpt_hf.rows.preparation import find_tokenizer, rows_folder
 from tinygpt_hf.settings.arguments import ModelArguments
 from tinygpt_hf.settings.defaults import filled
+from tinygpt_hf.settings.layering import chosen, open_settings
 from tinygpt_hf.training import probe
 from tinygpt_hf.training.optimizer import parameter_groups
 from tinygpt_hf.training.probe import peak_memory
@@ -29,13 +30,15 @@ BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among 
 HELD_OUT = 0.015  # of the budget, for the whole validation set once
 OPENING = 2.0  # seconds: processes that tokenize start, the model is made
 CLOSING = 5.0  # seconds: the last weights are saved, the report is written, the process ends
+ROW_BYTES = 2  # of a token at rest
 RUNNING = 60 << 20  # bytes of memory beside what a step takes: rows, evaluations, samples
 
 
-def plan_run(run, groups: tuple, hardware: str | None = None) -> tuple[tuple, dict, Choice]:
+def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = False) -> tuple[tuple, dict, Choice]:
     """(the settings with what was open, the plan as run.json has it, the plan in words) of a run that is about to begin.
 
-    Every process calls it; the first one looks at the text and chooses, all measure.
+    `hardware`: a name of the table, for another machine than this one; `advised`: say what would help most, too. Every process
+    calls it; the first one looks at the text and chooses, all measure.
     """
     total, text, choice, has_tokenizer = run.clock.total, None, None, False
     groups, streamed = _streamed(run, groups)
@@ -57,12 +60,15 @@ def plan_run(run, groups: tuple, hardware: str | None = None) -> tuple[tuple, di
     else:
         machine = _measured(run, groups, text, PROBES * (total or 100))
     if run.is_main:
-        choice = _chosen(run, groups, text, machine, has_tokenizer)
+        question = _question(run, groups, text, machine, has_tokenizer)
+        choice = choose(question)
+        choice = replace(choice, advice=advise(question, choice) if advised else [])
+        choice.settings.update(_held_out(run, question, choice))
         if total is not None and not has_tokenizer:
             choice.settings["max_train_bytes"] = most
         choice.settings.update(streamed)
     choice = _shared(run, choice)
-    return chosen(groups, choice.settings), _facts(run, choice, before), choice
+    return chosen(groups, choice.settings), _facts(run, choice, before, hardware is None), choice
 
 
 def _streamed(run, groups: tuple) -> tuple[tuple, dict]:
@@ -100,9 +106,9 @@ def _measured(run, groups: tuple, text: Text, seconds: float) -> Machine:
     return Machine(paces, run.accelerator.num_processes)
 
 
-def _chosen(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: bool) -> Choice:
+def _question(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: bool) -> Question:
     model, data, tokenizer, training = groups
-    is_open, device, total = open_settings(*groups), run.accelerator.device.type, run.clock.total
+    is_open, total = open_settings(*groups), run.clock.total
     if has_tokenizer or tokenizer.tokenizer_type in ("char", "byte"):
         is_open -= {"vocab_size"}
     if model.model_name_or_path:
@@ -115,35 +121,41 @@ def _chosen(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: boo
     def needs(config, training, block_size: int):
         return needs_of_shape(config, training, block_size, lambda net: parameter_groups(net, training))
 
-    free = machine.memory or available_memory(device)[0]
-    question = Question(model, data, tokenizer, training, text, machine, left, is_open, needs, free)
-    choice = choose(question)
-    choice = replace(choice, advice=advise(question, choice))
-    if data.streaming:  # a few long documents may be all there is to begin with, and none of them held out
-        choice.settings.update({"validation_split": "tail"} if text.in_pieces and "validation_split" in is_open else {})
-        return choice
+    free = machine.memory or available_memory(run.accelerator.device.type)[0]
+    return Question(model, data, tokenizer, training, text, machine, left, is_open, needs, free)
+
+
+def _held_out(run, question: Question, choice: Choice) -> dict[str, Any]:
+    """What is held out, where that is open: so much that to evaluate it takes little of the time."""
+    text, total = question.text, run.clock.total
+    if total is None:
+        return {}
+    if question.data.streaming:  # a few long documents may be all there is to begin with, and none of them held out
+        return {"validation_split": "tail"} if text.in_pieces and "validation_split" in question.open else {}
     whole = choice.evaluation_seconds * text.held_out / text.bytes_per_token[choice.vocabulary]
-    if total is not None and "validation_split_percentage" in is_open and whole > HELD_OUT * total:
-        share = data.validation_split_percentage * HELD_OUT * total / whole
-        choice.settings["validation_split_percentage"] = float(f"{share:.2g}")
-    return choice
+    if "validation_split_percentage" not in question.open or whole <= HELD_OUT * total:
+        return {}
+    share = question.data.validation_split_percentage * HELD_OUT * total / whole
+    return {"validation_split_percentage": float(f"{share:.2g}")}
 
 
-def _facts(run, choice: Choice, memory_before: int) -> dict:
+def _facts(run, choice: Choice, memory_before: int, is_here: bool) -> dict:
     """The plan as run.json has it."""
     device, needed = run.accelerator.device.type, run.clock.seconds + choice.steps * choice.step_seconds * (1 + BESIDE)
-    memory = choice.memory if device == "cuda" else memory_before + choice.memory + RUNNING
+    memory = choice.memory
+    if is_here and device != "cuda":  # beside what the program takes
+        memory = max(memory_before + choice.memory + RUNNING, peak_memory(device))
     is_whole = run.clock.total is not None and not choice.is_enough
     limit = choice.groups[3].save_total_limit + 1
     return {
         "seconds": round(run.clock.total if is_whole else needed + OPENING + CLOSING, 1),
-        "memory_bytes": max(memory, peak_memory(device)),
+        "memory_bytes": memory,
         "parameters": choice.parameters,
         "train_tokens": choice.tokens,
         "epochs": round(choice.epochs, 3),
         **{name: round(value, 4) for name, value in asdict(choice.expected).items()},
         "operations": choice.operations,
-        "disk_bytes": limit * choice.disk + 4 * choice.tokens,
+        "disk_bytes": limit * choice.disk + ROW_BYTES * round(choice.tokens / choice.epochs),
         "steps": choice.steps,
         "step_seconds": choice.step_seconds,
         "evaluation_seconds": choice.evaluation_seconds,

@@ -85,7 +85,7 @@ def plan(
         elsewhere.output_dir = f"{folder}/run"
         run = Run((*groups[:3], elsewhere), quiet=True, is_here=hardware is None)
         run.corpus = Corpus(run.data, run.training.seed)
-        settled, facts, choice = plan_run(run, run.groups, hardware)
+        settled, facts, choice = plan_run(run, run.groups, hardware, advised=True)
         run.close()
     settled = *settled[:3], replace(settled[3], output_dir=training.output_dir)
     names = {f.name for f in fields(Forecast)}

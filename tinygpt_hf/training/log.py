@@ -260,8 +260,9 @@ def announcement(run) -> str:
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, {epochs}",
     ]
     if run.clock.is_open:
+        ends = "before" if run.planned["is_enough"] else "after"
         lines.append(
-            f"ends after {run.training.time_budget}; another time: --time_budget, --max_steps, --num_train_epochs"
+            f"ends {ends} {run.training.time_budget}; another time: --time_budget, --max_steps, --num_train_epochs"
         )
     return "\n".join(lines)
 

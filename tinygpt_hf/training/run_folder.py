@@ -12,9 +12,9 @@ from typing import Any
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
-from tinygpt_hf.planning.choice import chosen, open_settings
 from tinygpt_hf.settings import defaults
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
+from tinygpt_hf.settings.layering import chosen, open_settings
 from tinygpt_hf.settings.parsing import load_yaml, to_yaml
 from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 from tinygpt_hf.training import checkpoint
