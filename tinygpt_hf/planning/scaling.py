@@ -3,7 +3,8 @@
 The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556), in bytes: a floor, a term that falls with the
 parameters of the layers, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
 2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three: a small model's first steps on it, beside the
-same steps on books, tell it. What xz finds repeated in a text, more steps learn too. The numbers are in scaling.json, which benchmarks/scaling.py makes. Rates follow from the width: settings/defaults.py.
+same steps on books, tell it. What xz finds repeated in a text, more steps learn too. The numbers are in scaling.json, which
+benchmarks/scaling.py makes. Rates follow from the width: settings/defaults.py.
 """
 
 import json

@@ -149,11 +149,12 @@ def _excerpt(learned: list[str], tested: list[str]) -> Excerpt:
     )
     learned = [learned[place] for place in chosen.astype(int)]
     trial = train_tokenizer(learned, "bpe", EXCERPT_VOCABULARY).backend_tokenizer
-    parts = []
-    for texts in (learned, tested):
-        ids = [part.ids for part in trial.encode_batch_fast(texts)]
-        parts.append(np.array([token for part in ids for token in part], dtype=np.int64))
-    num_bytes = sum(len(text.encode()) for text in tested)
+
+    def ids(texts: list[str]) -> np.ndarray:
+        return np.array([token for part in trial.encode_batch_fast(texts) for token in part.ids], dtype=np.int64)
+
+    trained_on, tried_on = ids(learned), ids(tested)
+    per_token = sum(len(text.encode()) for text in tested) / max(1, len(tried_on))
     piece = "".join(learned).encode()
     xz = xz_bits_per_byte(piece) * min(1.0, len(piece) / EXCERPT) ** FEWER_XZ
-    return Excerpt(*parts, trial.get_vocab_size(), num_bytes / max(1, len(parts[1])), xz)
+    return Excerpt(trained_on, tried_on, trial.get_vocab_size(), per_token, xz)

@@ -24,7 +24,7 @@ from tinygpt_hf.training.probe import peak_memory
 
 PROBED = ((2, 64), (3, 128), (4, 256), (12, 768))  # shapes that are measured: the wider ones where that takes little
 WIDER = 8  # times longer, a wider one takes at most
-PROBES, EARLY = 0.03, 0.045  # of the budget for all of them, and for a small model's first steps on the text
+PROBES, EARLY = 0.025, 0.05  # of the budget for all of them, and for a small model's first steps on the text
 TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
 BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among them
