@@ -25,7 +25,7 @@ EARLY_ROWS, EARLY_BLOCK, EARLY_TESTED = (
     256,
     96,
 )  # rows of a step of the small model, their tokens, rows it is tested on
-EARLY_WARMUP, FEWEST_TOKENS = 5, 8
+EARLY_RATE, EARLY_WARMUP, FEWEST_TOKENS = 0.008, 5, 8  # the table of the law was made with this rate
 
 
 def measure(accelerator, config, training: TrainingArguments, block_size: int, seconds: float) -> Pace:
@@ -55,7 +55,8 @@ def early_losses(accelerator, excerpt: Excerpt, seconds: float) -> tuple[float, 
     width = min(EARLY_BLOCK, len(excerpt.learned) - 1, len(excerpt.tested) - 1)
     if width < FEWEST_TOKENS:
         return ()
-    model, training = filled(ModelArguments(num_hidden_layers=2, hidden_size=64), TrainingArguments(max_steps=1))
+    rate = TrainingArguments(max_steps=1, learning_rate=EARLY_RATE)
+    model, training = filled(ModelArguments(num_hidden_layers=2, hidden_size=64), rate)
     torch.manual_seed(0)
     trial = _Trial(accelerator, config_for(model, DataArguments(block_size=width), excerpt.vocab_size), training)
     draw, found, begun, last = np.random.default_rng(0), [], time.perf_counter(), EARLY_STEPS[0]
