@@ -411,7 +411,7 @@ class Terminal:
         self.process.wait()
         os.close(self._master)
 
-    def until(self, pattern: bytes, seconds: float = 100) -> None:
+    def until(self, pattern: bytes, seconds: float = 250) -> None:
         end = time.monotonic() + seconds
         while not re.search(pattern, self.seen, re.DOTALL):
             assert time.monotonic() < end, (pattern, self.seen)
@@ -448,7 +448,7 @@ def test_in_a_real_terminal(folder, tmp_path):
         terminal.until("user: 日本語, naïve\\?".encode())
         terminal.press("exit\r")
         terminal.until(rb"exit")
-        assert terminal.process.wait(100) == 0
+        assert terminal.process.wait(250) == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -473,5 +473,5 @@ def test_lines_edited_together(folder, tmp_path):
         terminal.until(rb"Ctrl-C again leaves.*>")
         terminal.press("\x04")
         terminal.until(rb"\n")
-        assert terminal.process.wait(100) == 0
+        assert terminal.process.wait(250) == 0
     assert list(tmp_path.iterdir()) == []

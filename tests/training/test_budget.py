@@ -131,7 +131,7 @@ def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, 
     result = train(tmp_path / "r", time_budget="20m")
     (quiet,), (slowed,) = (facts(tmp_path / name)["events"] for name in ("quiet", "r"))
     assert slowed["step"] < quiet["step"] and slowed["max_steps"] - slowed["step"] == quiet["max_steps"] - quiet["step"]
-    assert facts(tmp_path / "r")["came_true"]["seconds"] < 1.03 * 1200 and result.steps == slowed["max_steps"]
+    assert facts(tmp_path / "r")["came_true"]["seconds"] < 1200 + 3 * slow.each and result.steps == slowed["max_steps"]
 
 
 def test_a_machine_that_is_slower_than_measured_has_a_shorter_decay_decided_early(slow, tmp_path, monkeypatch):
