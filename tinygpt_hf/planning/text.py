@@ -16,7 +16,8 @@ from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.sample import PIECE_CHARACTERS
 from tinygpt_hf.rows.build import Prepared
 from tinygpt_hf.settings.arguments import TokenizerArguments
-from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE, train_tokenizer
+from tinygpt_hf.settings.checks import SMALLEST_BPE
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabulary is learned from, and measured on
