@@ -301,7 +301,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def test_a_killed_command_goes_on(tmp_path):
-    text = "".join(f"{k * k} balls\n" for k in range(20_000))
+    text = "".join(f"{k * k} balls\n" for k in range(50_000))
     (tmp_path / "t.txt").write_text(text)
     words = ["tokenize", "--train_file", str(tmp_path / "t.txt"), "--tokenizer_type", "char", "--num_proc", "2"]
     start, words = [sys.executable, "-c", START], [*words, "--output_dir", str(tmp_path / "cut")]
