@@ -51,6 +51,7 @@ def slow(monkeypatch):
         return Machine([Pace(run.shape, training, data.block_size, world.each, 0.0)])
 
     monkeypatch.setattr(budget, "_measured", measured)
+    monkeypatch.setattr(budget.probe, "early_losses", lambda *_: (3.0, 2.5))
     return world
 
 
