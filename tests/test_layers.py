@@ -1,6 +1,7 @@
 """The house keeps its shape: who may import whom, who may speak to the terminal, how long a file may be and what it is called."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ ON_EVERY_MACHINE = {"torch", "transformers", "huggingface_hub"} | set(sys.stdlib
 LIGHT = {"__init__.py", "__main__.py", "_moved.py", "_register.py", "cli.py", "commands.py", "errors.py", "storage.py"}
 
 
+@functools.cache
 def tree(name: str) -> ast.Module:
     return ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
 

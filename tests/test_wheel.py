@@ -54,7 +54,10 @@ def files_of(package: Path) -> set[str]:
 
 
 def test_every_file_is_installed(python, tmp_path):
-    where = run(python, "-c", "import tinygpt_hf; print(tinygpt_hf.__file__)", cwd=tmp_path).strip()
+    code = "import tinygpt_hf; print(tinygpt_hf.__file__)"
+    code += "; from tinygpt_hf.evaluation.metrics import METRICS, load_metric; print([load_metric(n).name for n in METRICS])"
+    where, metrics = run(python, "-c", code, cwd=tmp_path).splitlines()
+    assert "perplexity" in metrics  # their modules are found by path
     assert Path(where).is_relative_to(python.parents[1]), f"{where} is not the wheel's"
     configs = {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     assert files_of(Path(where).parent) == files_of(ROOT / "tinygpt_hf") | configs
@@ -64,5 +67,3 @@ def test_every_file_is_installed(python, tmp_path):
 def test_a_quickstart_runs_from_it(python, tmp_path):
     out = run(python.with_name("tinygpt"), "quickstart", "--output_dir", "q", *SHORT.split(), cwd=tmp_path)
     assert "Measured on what it was not trained on" in out
-    code = "from tinygpt_hf.evaluation.metrics import METRICS, load_metric; print([load_metric(name).name for name in METRICS])"
-    assert "perplexity" in run(python, "-c", code, cwd=tmp_path)

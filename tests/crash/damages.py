@@ -1,5 +1,6 @@
 """Damaged checkpoints: noticed whatever was done to whichever file, named, left where they are, the one before used."""
 
+import functools
 import os
 import pickle
 from collections.abc import Callable
@@ -40,8 +41,9 @@ HARMS: dict[str, Callable[[bytes, Path], bytes | None]] = {
 }
 
 
+@functools.cache
 def with_two_checkpoints(bench: Bench, mode: str) -> Path:
-    """A run killed after step 5: checkpoint-2 and checkpoint-4 are there."""
+    """A run killed after step 5: checkpoint-2 and checkpoint-4 are there. To be copied."""
     before = bench.new("two-checkpoints")
     ended = bench.run(words_of(mode, before), {"point": "step", "at": 6, "does": "kill"})
     assert ended.status == -9 and newest_step(before) == 4
@@ -52,7 +54,7 @@ def every_file(bench: Bench, mode: str, harm: str, few: bool = False) -> None:
     """Harm each file of the newest checkpoint in turn."""
     before = with_two_checkpoints(bench, mode)
     names = sorted(path.name for path in (before / "checkpoint-4").iterdir())
-    for name in names if not few else ("manifest.json", "model.safetensors"):
+    for name in names if not few else ["model.safetensors"]:
         folder = copied(bench, before)
         damage(bench, mode, folder, name, harm)
 
@@ -77,7 +79,7 @@ def damage(bench: Bench, mode: str, folder: Path, name: str, harm: str) -> None:
 
 def damaged_and_stopped(bench: Bench, mode: str) -> None:
     """The damaged one does not count among those that are kept: two sound ones stay."""
-    folder = with_two_checkpoints(bench, mode)
+    folder = copied(bench, with_two_checkpoints(bench, mode))
     weights = folder / "checkpoint-4" / "model.safetensors"
     weights.write_bytes(flipped(weights.read_bytes()))
     ended = bench.run(words_of(mode, folder), {"point": "step", "at": 1, "does": ["SIGTERM"]})
@@ -90,7 +92,7 @@ def damaged_and_stopped(bench: Bench, mode: str) -> None:
 
 def all_damaged(bench: Bench, mode: str) -> None:
     """Nothing sound is left: the run is not begun again over what could perhaps be saved."""
-    folder = half_way(bench, mode)
+    folder = copied(bench, half_way(bench, mode))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     weights = folder / "checkpoint-2" / "model.safetensors"
     before[weights] = flipped(before[weights])

@@ -1,5 +1,6 @@
 """SIGKILL: at a random time, at each system call of a run's start and of a save, and in fresh processes of the real command."""
 
+import functools
 import random
 import shutil
 import subprocess
@@ -56,8 +57,9 @@ def traced(bench: Bench, mode: str, folder: Path) -> list[str]:
     return trace.read_text(encoding="utf-8").splitlines()
 
 
+@functools.cache
 def half_way(bench: Bench, mode: str) -> Path:
-    """A run that was killed before its second save ended: checkpoint-2 is all it has to go on from, and D is a model."""
+    """A run that was killed before its second save ended: checkpoint-2 is all it has, and D is a model. To be copied."""
     folder = bench.new("half")
     calls = traced(bench, mode, folder)
     shutil.rmtree(folder)
@@ -75,6 +77,7 @@ def copied(bench: Bench, folder: Path | None) -> Path:
     return place
 
 
+@functools.cache
 def swept(bench: Bench, mode: str, begun: bool) -> tuple[Path | None, list[str]]:
     """Where a sweep begins, and its calls: a start and a first save, or, once `begun`, a resumption, two saves and the end."""
     before = half_way(bench, mode) if begun else None

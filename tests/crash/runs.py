@@ -134,7 +134,7 @@ class Figures:
         return counts
 
 
-@dataclass
+@dataclass(eq=False)
 class Bench:
     """Starts runs in forked processes below `folder`, and knows how every mode ends when nothing goes wrong."""
 

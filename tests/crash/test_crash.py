@@ -27,7 +27,8 @@ def test_a_kill_at_a_random_time(bench, mode, number):
     kills.at_a_random_time(bench, mode, number)
 
 
-@pytest.mark.parametrize("number", range(6 if FULL else 1))
+@pytest.mark.skipif(not FULL, reason="a fresh process takes ten seconds; rows/test_stream.py kills one")
+@pytest.mark.parametrize("number", range(6))
 def test_a_kill_of_the_real_command(bench, number):
     kills.fresh_process(bench, "plain", number)
 
@@ -69,7 +70,7 @@ def test_a_second_signal(bench, at):
 
 
 def test_a_reader_beside_a_run(bench):
-    readers.beside_a_run(bench, "plain", 60 if FULL else 30)
+    readers.beside_a_run(bench, "plain", 60 if FULL else 10)
 
 
 @pytest.mark.parametrize("mode", ["in halves", "in quarters"])

@@ -65,9 +65,10 @@ def seeded(model, ids: torch.Tensor, **options):
 # --- the modes of generate()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@both_dialects
-def test_tokens_are_those_of_the_stock_model(dialect, mode):
+@pytest.mark.parametrize(("number", "mode"), enumerate(MODES), ids=MODES)
+def test_tokens_are_those_of_the_stock_model(number, mode):
+    """Either dialect in turn: how a token is chosen does not depend on it."""
+    dialect = list(DIALECTS)[number % 2]
     ours = make_model(DIALECTS[dialect], "sdpa")
     stock = to_stock(ours)
     ids, mask = padded_prompts()
@@ -183,8 +184,9 @@ def paged(**options) -> ContinuousBatchingConfig:
     return ContinuousBatchingConfig(num_blocks=16, page_size=8, max_memory_percent=0.01, **options)
 
 
-@pytest.mark.parametrize("max_batch_tokens", [64, 7], ids=["roomy", "prompts in parts"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("attention", "max_batch_tokens"), [("sdpa", 7), ("eager", 64)], ids=["prompts in parts", "roomy"]
+)
 @both_dialects
 def test_continuous_batching_gives_each_request_what_it_gets_alone(dialect, attention, max_batch_tokens):
     model = make_model(DIALECTS[dialect], attention)
@@ -241,12 +243,7 @@ def test_a_step_is_one_graph_traced_once(dialect):
 
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler")
 def test_compiled_kernels_compute_the_same(tmp_path, monkeypatch):
-    """A step of generate(), and flex attention: half a minute of one core, nearly all of it the C++ compiler."""
+    """A step of generate(): nearly all of its time is the C++ compiler's."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # other processes race in the shared folder
-    fields, (ids, mask) = MODERN_DIALECT | {"num_hidden_layers": 1}, padded_prompts()
-    model, flex = make_model(fields, "sdpa"), make_model(fields, "flex_attention")
-    plain, compiled, _ = compiled_step(model, "inductor")
+    plain, compiled, _ = compiled_step(make_model(MODERN_DIALECT | {"num_hidden_layers": 1}, "sdpa"), "inductor")
     assert torch.equal(compiled, plain)
-    with torch.no_grad():
-        one, two = (m(ids, attention_mask=mask).logits[mask.bool()] for m in (model, flex))
-    assert differ(one, two) < 1e-5

@@ -300,8 +300,7 @@ def test_a_bound_holds_where_the_first_window_is_lost(tmp_path, tiny_tokenizer, 
     assert there[0] == 0 and 50 in there and len(there) <= 6
 
 
-@pytest.mark.parametrize("number", [0, 3])
-@pytest.mark.parametrize("text", [None, "[]", "{", '{"next": null}'])
+@pytest.mark.parametrize(("number", "text"), [(0, None), (3, "[]"), (3, "{"), (0, '{"next": null}')])
 def test_a_window_without_a_sound_manifest_is_made_again(tmp_path, tiny_tokenizer, corpus, made, number, text):
     before, manifest = bytes_of(made), shard_folder(made, number) / "manifest.json"
     manifest.unlink() if text is None else manifest.write_text(text)
@@ -623,11 +622,10 @@ def wait_until(found, process: subprocess.Popen) -> None:
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path, server, whole):
-    for step in (7, 33):
-        process = started(server, tmp_path / "run")
-        wait_until(lambda step=step: last_step(tmp_path / "run") >= step, process)
-        process.kill()
-        process.communicate()
+    process = started(server, tmp_path / "run")
+    wait_until(lambda: last_step(tmp_path / "run") >= 33, process)
+    process.kill()
+    process.communicate()
     status, said = train(server, tmp_path / "run")
     assert status == 0 and "from step" in said, said
     assert_same_run(tmp_path / "run", whole)

@@ -53,12 +53,12 @@ def test_the_rows_are_the_same_for_any_number_of_processes(corpus, tmp_path, tin
     foreign.chat_template = foreign.chat_template.replace("{%- endfor -%}", "{%- endfor -%}{#- ours, nearly -#}")
     for name, tokenizer in {"ours": tiny_tokenizer, "foreign": foreign}.items():
         found = []
-        for num_proc, here in ((1, 4), (2, 0), (3, 2)):
+        for num_proc, here in ((1, 4), (2, 1)):  # all here; one here, then in other processes
             monkeypatch.setattr(encoding, "BATCHES_HERE", here)
             folder = tmp_path / f"{name}-{num_proc}"
             prepare_rows(Corpus(replace(corpus, num_proc=num_proc)), tokenizer, folder)
             found.append(content(folder))
-        assert found[0] == found[1] == found[2] and len(found[0]) == 8
+        assert found[0] == found[1] and len(found[0]) == 8
         assert json.loads(found[0]["train/shard-000000/manifest.json"])["conversations"]["cut"] > 0
 
 

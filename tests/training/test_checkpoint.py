@@ -87,9 +87,10 @@ def test_retention_keeps_two_and_never_follows_links(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "manifest.json"]
-)
-@pytest.mark.parametrize("harm", ["delete", "empty", "halve", "flip"])
+    ("name", "harm"),
+    [("model.safetensors", "flip"), ("optimizer.safetensors", "halve"), ("state.json", "delete"), ("config.json", "empty"),
+     ("manifest.json", "flip"), ("manifest.json", "delete")]
+)  # fmt: skip
 def test_every_kind_of_damage_is_noticed(tmp_path, name, harm):
     model, optimizer = parts()
     save(tmp_path, model, optimizer, 1)
