@@ -57,7 +57,19 @@ def test_or_from_its_configuration(parent, tmp_path, text, asked):
     assert launcher.processes_asked() == asked
 
 
-NOT_USED = {"datasets", "pandas", "pyarrow", "evaluate", "peft", "trl", "onnx", "onnxruntime", "rich", "fastapi", "kernels"}
+NOT_USED = {
+    "datasets",
+    "pandas",
+    "pyarrow",
+    "evaluate",
+    "peft",
+    "trl",
+    "onnx",
+    "onnxruntime",
+    "rich",
+    "fastapi",
+    "kernels",
+}
 
 
 def test_a_run_that_got_fewer_processes_is_told_so_and_imports_nothing_it_does_not_use(tmp_path):

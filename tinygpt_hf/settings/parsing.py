@@ -185,8 +185,8 @@ class _Flags:
                 words.append(word)
             return words or None
         if kind is bool:
-            words = {*BOOLEANS, *choices_of(annotation)}
-            return self._words.pop(0) if self._words and self._words[0].lower() in words else "true"
+            known = {*BOOLEANS, *choices_of(annotation)}
+            return self._words.pop(0) if self._words and self._words[0].lower() in known else "true"
         return self._next_word()
 
     def _read_config(self, path: str | None) -> None:
