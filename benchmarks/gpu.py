@@ -1,6 +1,6 @@
 """Training on one GPU: tokens per second, the share of the card's dense bf16 peak, and memory, with and without compilation.
 
-    python benchmarks/gpu.py [--peer nanoGPT] [--seconds 15] [--fast]      # --fast: tiny shapes, on a CPU too
+    python benchmarks/gpu.py [--peer nanoGPT] [--seconds 8] [--fast]      # --fast: tiny shapes, on a CPU too
 
 30M and 124M parameters at context 1024 in bf16: ours with AdamW and with Muon, with its layers compiled and without, beside the
 library's GPT-2 and, with `--peer`, a checkout of nanoGPT, each compiled as a whole and not. A step is forward, backward, clipping
@@ -75,7 +75,7 @@ def contestant(side: str, shape, compiled: bool, peer: str | None, device: str):
     if side == "GPT-2":
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        none = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        none = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0) | {"bos_token_id": 0, "eos_token_id": 0}
         config = GPT2Config(n_layer=L, n_head=H, n_embd=C, n_positions=T, vocab_size=V, use_cache=False, **none)
         net = GPT2LMHeadModel(config).to(device).train()
         run = torch.compile(net) if compiled else net
@@ -168,7 +168,7 @@ def table(lines: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer", type=Path, help="a checkout of nanoGPT")
-    parser.add_argument("--seconds", type=float, default=15, help="that each is timed for")
+    parser.add_argument("--seconds", type=float, default=8, help="that each is timed for")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = arguments_of(parser, "gpu.jsonl", pinned=False)
     shapes = FAST if arguments.fast else SHAPES

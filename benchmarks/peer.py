@@ -63,7 +63,7 @@ def stock(vocabulary: int, context: int):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    none = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    none = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0) | {"bos_token_id": 0, "eos_token_id": 0}
     net = GPT2LMHeadModel(GPT2Config(**SHAPE, n_positions=context, vocab_size=vocabulary, use_cache=False, **none))
     net.train()
     groups = [

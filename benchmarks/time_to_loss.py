@@ -99,7 +99,15 @@ def stock(text: Path, seed: int, fast: bool) -> dict:
     data = torch.tensor([ids[c] for c in characters])
     border = int(0.9 * len(data))
     train, validation = data[:border], data[border:]
-    shape = {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": BLOCK, "vocab_size": len(ids)}
+    shape = {
+        "n_layer": 4,
+        "n_head": 4,
+        "n_embd": 128,
+        "n_positions": BLOCK,
+        "vocab_size": len(ids),
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     model = GPT2LMHeadModel(GPT2Config(**shape, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False))
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
