@@ -16,7 +16,14 @@ from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.settings.parsing import parse
 from tinygpt_hf.training import compilation, step
 
-RUN = {"max_steps": 12, "keep_snapshots": 0, "sample_tokens": 2, "torch_compile": "auto"}
+RUN = {
+    "max_steps": 12,
+    "eval_steps": 4,
+    "save_steps": 4,
+    "keep_snapshots": 0,
+    "sample_tokens": 2,
+    "torch_compile": "auto",
+}
 
 
 @pytest.fixture
