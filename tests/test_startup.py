@@ -70,19 +70,7 @@ def test_help_is_free_and_tells_every_setting(answers, door):
 
 
 # What only some commands use is imported where it is used: a training run that reads text files never pays for it.
-SELDOM = {
-    "datasets",
-    "pandas",
-    "pyarrow",
-    "evaluate",
-    "peft",
-    "onnx",
-    "fastapi",
-    "gradio",
-    "rich",
-    "torchao",
-    "kernels",
-}
+SELDOM = {"datasets", "pandas", "pyarrow", "evaluate", "peft", "onnx", "fastapi", "gradio", "torchao", "kernels"}
 
 
 def test_what_is_seldom_used_is_imported_where_it_is_used():
