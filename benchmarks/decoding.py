@@ -10,13 +10,13 @@ prompt of 512. llama.cpp's figures are its own: time of the clock, greedy, no to
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from measuring import Results, arguments_of
 from transformers import GenerationConfig
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
@@ -90,17 +90,14 @@ def llama_bench(program: str, model, tokenizer) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--core", type=int, help="pin to this core")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--llama_bench", help="llama.cpp's program of this name")
-    args = parser.parse_args()
-    if args.core is not None:
-        os.sched_setaffinity(0, {args.core})
+    args = arguments_of(parser, "decoding.jsonl")
     torch.set_num_threads(1)
 
     tokenizer = train_tokenizer(["the cat sat on the mat "], "bpe", vocab_size=300)
-    print("| model | case | ours, ms | `generate` on Qwen3, ms | ratio | llama.cpp, ms |\n|---|---|---|---|---|---|")
+    results = Results(args.results)
     for name, (layers, width, heads) in SHAPES.items():
         torch.manual_seed(0)
         shape = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads}
@@ -112,9 +109,16 @@ def main() -> None:
         sides = ours(model, tokenizer), librarys(to_stock(model).eval())
         others = llama_bench(args.llama_bench, model, tokenizer) if args.llama_bench else {}
         for case, (count, length, new) in CASES.items():
-            mine, stock = case_times(sides, (count, length), new, args.rounds)
-            other = f"{others[case]:.2f}" if case in others else "-"
-            print(f"| {name} | {case} | {mine:.2f} | {stock:.2f} | {mine / stock:.2f} | {other} |", flush=True)
+            if results.has(model=name, case=case):
+                continue
+            new = min(new, 4) if args.fast else new
+            mine, stock = case_times(sides, (count, length), new, 1 if args.fast else args.rounds)
+            results.add({"model": name, "case": case, "ours": mine, "library": stock, "llama.cpp": others.get(case)})
+    print("| model | case | ours, ms | `generate` on Qwen3, ms | ratio | llama.cpp, ms |\n|---|---|---|---|---|---|")
+    for line in results.lines:
+        mine, stock, other = line["ours"], line["library"], line["llama.cpp"]
+        figures = f"{mine:.2f} | {stock:.2f} | {mine / stock:.2f} | {f'{other:.2f}' if other else '-'}"
+        print(f"| {line['model']} | {line['case']} | {figures} |")
 
 
 if __name__ == "__main__":

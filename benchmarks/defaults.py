@@ -13,11 +13,11 @@ import argparse
 import gzip
 import hashlib
 import json
-import os
 import sysconfig
 import tempfile
 from pathlib import Path
 
+from measuring import Results, arguments_of
 from time_to_loss import timed_training
 
 OLD = {
@@ -121,32 +121,22 @@ def run(values: dict, data, tokenizer, seconds: float, seed: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--books", type=Path, required=True, help="a .jsonl.gz with whole books under `text`")
-    parser.add_argument("--results", type=Path, default=Path("defaults.jsonl"), help="lines of JSON, added to")
     parser.add_argument("--rows", type=Path, default=Path("defaults-rows"), help="folder for the texts as rows")
-    parser.add_argument("--core", type=int, default=0, help="the processor core it runs on")
-    parser.add_argument("--fast", action="store_true", help="a hundredth of the time, little text: does it run?")
-    arguments = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {arguments.core})
-    os.environ["OMP_NUM_THREADS"] = "1"
+    arguments = arguments_of(parser, "defaults.jsonl")
     import torch
 
     torch.set_num_threads(1)
-    lines = arguments.results.read_text().splitlines() if arguments.results.is_file() else []
-    done = {tuple(json.loads(line)["run"]) for line in lines}
+    results = Results(arguments.results)
     for wanted in RUNS:
         name, text, seconds, seed = wanted
         seconds = seconds / 100 if arguments.fast else seconds
-        key = (name, text, seconds, seed)
-        if key in done:
+        key = [name, text, seconds, seed]
+        if results.has(run=key):
             continue
         data, tokenizer = rows_of(text, arguments.books, arguments.rows, arguments.fast)
-        line = json.dumps({"run": key, **run(CANDIDATES[name], data, tokenizer, seconds, seed)})
-        with arguments.results.open("a") as file:
-            file.write(line + "\n")
-        print(line, flush=True)
+        results.add({"run": key, **run(CANDIDATES[name], data, tokenizer, seconds, seed)})
 
 
 if __name__ == "__main__":

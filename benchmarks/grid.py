@@ -1,7 +1,7 @@
 """Does the plan find what a search would? Bits per byte after the same time: twelve settings by hand, and `--time_budget` alone.
 
     python benchmarks/texts.py ... --output_dir texts
-    python benchmarks/grid.py --texts texts --minutes 2 [--core 1] [--only plays stdlib] [--peer nanoGPT] [--results grid.jsonl]
+    python benchmarks/grid.py --texts texts --minutes 2 [--core 1] [--only plays stdlib] [--peer nanoGPT] [--fast]
 
 Each run is a whole `tinygpt train` in a process of its own on one pinned core, from the text to the saved model, with a budget; it
 is judged by the bits per byte of its held-out text, the same documents for all. Grid: four shapes by three rates, the
@@ -10,14 +10,10 @@ the same text for the same time. Every run is a line of --results; those that ar
 """
 
 import argparse
-import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from measuring import Results, arguments_of, peer, trained
 from texts import REPORT
 
 SHAPES = {  # name: layers, width, vocabulary, rows of 256 in a step; the first two were added, as the winner lay on the edge
@@ -44,31 +40,18 @@ def flags(shape: str, rate: float) -> list[str]:
     return [word for name, value in values.items() for word in (f"--{name}", str(value))]
 
 
-def run(text: Path, minutes: float, words: list[str], core: int) -> dict:
+def run(text: Path, minutes: float, words: list[str]) -> dict:
     """Train in a process of its own; what came of it, with its processor and wall time."""
+    words = ["--train_file", str(text), "--time_budget", f"{round(60 * minutes)}s", *words]
+    if "--validation_split_percentage" not in words:
+        words += ["--validation_split_percentage", "2.0"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "tinygpt_hf",
-            "train",
-            "--train_file",
-            str(text),
-            "--output_dir",
-            f"{folder}/run",
-        ]
-        command += ["--time_budget", f"{round(60 * minutes)}s", *words]
-        if "--validation_split_percentage" not in words:
-            command += ["--validation_split_percentage", "2.0"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        pin = {"preexec_fn": lambda: os.sched_setaffinity(0, {core})} if hasattr(os, "sched_setaffinity") else {}
-        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pin)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        facts = json.loads(Path(folder, "run", "run.json").read_text())
+        made = trained(words, Path(folder, "run"))
+    facts = made.pop("facts")
     return {
         "bits_per_byte": facts["result"]["eval_bits_per_byte"],
         "steps": facts["result"]["steps"],
-        "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        **made,
         "plan": facts["plan"],
         "came_true": facts["came_true"],
     }
@@ -93,44 +76,36 @@ def table(lines: list[dict]) -> str:
     return "\n".join(words)
 
 
-def peer_run(folder: Path, text: Path, minutes: float, core: int) -> dict:
-    """nanoGPT's published CPU shape on the characters of a text, for as long."""
-    program = Path(__file__).with_name("peer.py")
-    command = [sys.executable, str(program), str(folder), str(text), str(60 * minutes), str(core)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=Path, required=True, help="folder that texts.py made")
     parser.add_argument("--only", nargs="*", default=list(REPORT), help="texts")
     parser.add_argument("--minutes", type=float, default=2.0, help="of the whole command")
     parser.add_argument("--names", nargs="*", help=f"runs; default the grid, `{PLANNED}` and, with --peer, `{PEER}`")
     parser.add_argument("--peer", type=Path, help="a checkout of nanoGPT")
-    parser.add_argument("--core", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=Path("grid.jsonl"), help="lines of JSON, added to")
-    arguments = parser.parse_args()
-    grid = {f"{shape}, rates x{rate:g}": flags(shape, rate) for shape in SHAPES for rate in RATES}
-    lines = (
-        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.is_file() else []
+    arguments = arguments_of(parser, "grid.jsonl")
+    results, grid = (
+        Results(arguments.results),
+        {f"{shape}, rates x{rate:g}": flags(shape, rate) for shape in SHAPES for rate in RATES},
     )
-    done = {(line["text"], line["minutes"], line["name"]) for line in lines}
-    names = arguments.names or [PLANNED, *grid, *([PEER] if arguments.peer else [])]
-    for text in arguments.only:
+    minutes = 0.5 if arguments.fast else arguments.minutes
+    names = arguments.names or [
+        PLANNED,
+        *list(grid)[: 1 if arguments.fast else None],
+        *([PEER] if arguments.peer else []),
+    ]
+    for text in arguments.only[: 1 if arguments.fast else None]:
         for name in names:
-            if (text, arguments.minutes, name) in done:
+            key = {"text": text, "minutes": minutes, "name": name}
+            if results.has(**key):
                 continue
             path = arguments.texts / f"{text}.jsonl"
             if name == PEER:
-                made = peer_run(arguments.peer, path, arguments.minutes, arguments.core)
+                made = peer(["--text", str(path), "--seconds", str(60 * minutes), "--checkout", str(arguments.peer)])
             else:
-                made = run(path, arguments.minutes, grid.get(name, []), arguments.core)
-            line = {"text": text, "minutes": arguments.minutes, "name": name, **made}
-            lines.append(line)
-            with arguments.results.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(f"{text}, {name}: {line['bits_per_byte']:.4f}", flush=True)
-    print(table(lines))
+                made = run(path, minutes, grid.get(name, []))
+            results.add({**key, **made})
+    print(table(results.lines))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ tinygpt_hf/planning/scaling.py is fitted to the lines by least squares of relati
 import argparse
 import itertools
 import json
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from measuring import Results, arguments_of
 from texts import TUNING
 
 from tinygpt_hf.planning import scaling
@@ -137,26 +137,16 @@ def fitted(lines: list[dict]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=Path, required=True, help="folder that texts.py made")
-    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("scaling.jsonl"))
-    parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="put the law into the package")
-    arguments = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {arguments.core})
-    lines = (
-        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.is_file() else []
-    )
+    arguments = arguments_of(parser, str(Path(__file__).with_name("scaling.jsonl")))
+    results = Results(arguments.results)
     for run in RUNS:
-        if list(run) in [line["run"] for line in lines]:
-            continue
-        line = {"run": list(run), **measured(arguments.texts, run)}
-        lines.append(line)
-        with arguments.results.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
-    law = fitted(lines)
+        wanted = [*run[:4], 0.003] if arguments.fast else list(run)
+        if not results.has(run=wanted):
+            results.add({"run": wanted, **measured(arguments.texts, tuple(wanted))})
+    law = fitted(results.lines)
     print(json.dumps(law, indent=2))
     if arguments.write:
         TARGET.write_text(json.dumps(law, indent=2) + "\n")

@@ -5,10 +5,10 @@
 
 All take turns on the same ids in one process, so that a busy machine disturbs all alike; the processor's time counts. Printed
 are medians in milliseconds, and the ratio of a step to stock GPT-2's. `evaluation`: forward, losses and hits of the same batch.
+Every shape is a line of --results; those that are there are not done again.
 """
 
 import argparse
-import os
 import resource
 import statistics
 import subprocess
@@ -16,6 +16,7 @@ import sys
 import time
 
 import torch
+from measuring import Results, arguments_of, origin
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from tinygpt_hf import ModelArguments, TinyGPTConfig, TinyGPTForCausalLM, TrainingArguments
@@ -32,23 +33,29 @@ SHAPES = {  # layers, heads, width, context, rows, vocabulary
 COLUMNS = ("forward", "backward", "clipping", "optimizer", "evaluation")
 
 
-def contestants(shape, bf16: bool) -> dict:
-    """(model, optimizer, loss of ids and labels) by name."""
+def own(shape, optim: str, bf16: bool):
+    """(model, optimizer, loss of ids and labels) of ours."""
     L, H, C, T, _, V = shape
-    precision, made = "bf16" if bf16 else "no", {}
-    own = TinyGPTConfig(
-        hidden_size=C, num_hidden_layers=L, num_attention_heads=H, vocab_size=V, max_position_embeddings=T
-    )
-    for name in ("adamw", "muon"):
-        model = TinyGPTForCausalLM(own).train()
-        model.set_attn_implementation(attention_for("cpu", precision))
-        _, training = filled(ModelArguments(), TrainingArguments(optim=name))
-        made[f"ours, {name}"] = model, make_optimizer(model, training, precision), own_loss
+    precision = "bf16" if bf16 else "no"
+    model = TinyGPTForCausalLM(
+        TinyGPTConfig(
+            hidden_size=C, num_hidden_layers=L, num_attention_heads=H, vocab_size=V, max_position_embeddings=T
+        )
+    ).train()
+    model.set_attn_implementation(attention_for("cpu", precision))
+    _, training = filled(ModelArguments(), TrainingArguments(optim=optim))
+    return model, make_optimizer(model, training, precision), own_loss
+
+
+def contestants(shape, bf16: bool) -> dict:
+    """The same of all, by name."""
+    L, H, C, T, _, V = shape
+    made = {f"ours, {optim}": own(shape, optim, bf16) for optim in ("adamw", "muon")}
     gpt2 = GPT2Config(n_embd=C, n_layer=L, n_head=H, vocab_size=V, n_positions=T, bos_token_id=0, eos_token_id=0)
     gpt2.resid_pdrop = gpt2.embd_pdrop = gpt2.attn_pdrop = 0.0
     qwen3 = Qwen3Config(
         hidden_size=C, num_hidden_layers=L, num_attention_heads=H, num_key_value_heads=H, head_dim=C // H, vocab_size=V,
-        intermediate_size=own.intermediate_size, tie_word_embeddings=True,
+        intermediate_size=made["ours, adamw"][0].config.intermediate_size, tie_word_embeddings=True,
     )  # fmt: skip
     for name, model in {"GPT-2": GPT2LMHeadModel(gpt2), "Qwen3": Qwen3ForCausalLM(qwen3)}.items():
         made[name] = model.train(), torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True), stock_loss
@@ -86,25 +93,29 @@ def step(model, optimizer, loss_of, ids, labels, bf16: bool) -> list[float]:
     return [1000 * (after - before) for before, after in zip(clock, clock[1:], strict=False)]
 
 
-def table(args) -> None:
-    """Print a line per shape and contestant."""
+def measured(shape, args) -> dict:
+    """Medians of COLUMNS by contestant."""
+    *_, T, B, V = shape
+    ids, labels = torch.randint(V, (2, B, T)).unbind()
+    models, times = contestants(shape, args.bf16), {}
+    for turn in range(args.rounds + 1):
+        for model, made in models.items():
+            parts = step(*made, ids, labels, args.bf16)
+            if turn:  # the first makes the optimizer's memory
+                times.setdefault(model, []).append(parts)
+    return {
+        model: [round(statistics.median(part), 2) for part in zip(*rows, strict=True)] for model, rows in times.items()
+    }
+
+
+def table(lines: list[dict]) -> None:
+    """Print a row per shape and contestant."""
     print(f"| shape | model | {' | '.join(COLUMNS)} | step | of GPT-2's |\n|{'---|' * (len(COLUMNS) + 4)}")
-    for name, shape in SHAPES.items():
-        *_, T, B, V = shape
-        ids, labels = torch.randint(V, (2, B, T)).unbind()
-        models, times = contestants(shape, args.bf16), {}
-        for turn in range(args.rounds + 1):
-            for model, made in models.items():
-                parts = step(*made, ids, labels, args.bf16)
-                if turn:  # the first makes the optimizer's memory
-                    times.setdefault(model, []).append(parts)
-        medians = {
-            model: [statistics.median(part) for part in zip(*rows, strict=True)] for model, rows in times.items()
-        }
-        whole = {model: sum(parts[:4]) for model, parts in medians.items()}
-        for model, parts in medians.items():
+    for line in lines:
+        whole = {model: sum(parts[:4]) for model, parts in line["milliseconds"].items()}
+        for model, parts in line["milliseconds"].items():
             columns = " | ".join(f"{part:.1f}" for part in [*parts, whole[model]])
-            print(f"| {name} | {model} | {columns} | {whole[model] / whole['GPT-2']:.2f} |", flush=True)
+            print(f"| {line['shape']} | {model} | {columns} | {whole[model] / whole['GPT-2']:.2f} |")
 
 
 def peak(vocabulary: int, which: str, bf16: bool) -> None:
@@ -120,20 +131,22 @@ def peak(vocabulary: int, which: str, bf16: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--core", type=int, help="pin to this core")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--memory", type=int, metavar="VOCABULARY", help="peak memory instead of time")
     parser.add_argument("--which", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments_of(parser, "step.jsonl")
     torch.set_num_threads(1)
-    if args.core is not None:
-        os.sched_setaffinity(0, {args.core})
     if args.which:
         return peak(args.memory, args.which, args.bf16)
     if not args.memory:
-        return table(args)
+        results, args.rounds = Results(args.results), 1 if args.fast else args.rounds
+        for name, shape in list(SHAPES.items())[: 1 if args.fast else None]:
+            key = {"shape": name, "bf16": args.bf16}
+            if not results.has(**key):
+                results.add({**key, "milliseconds": measured(shape, args), **origin()})
+        return table(results.lines)
     print("| model | MiB above what it had |\n|---|---|", flush=True)
     for which in ("ours, adamw", "GPT-2", "Qwen3"):
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--which", which], check=True)

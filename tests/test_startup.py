@@ -1,5 +1,6 @@
 """Asking for help is quick: neither torch nor transformers nor datasets are imported, by any door."""
 
+import ast
 import dataclasses
 import json
 import subprocess
@@ -66,6 +67,27 @@ def test_help_is_free_and_tells_every_setting(answers, door):
     assert ("--config" in words) == command.uses_config
     assert command.example in text and command.help in text
     assert max(map(len, text.splitlines())) < 160
+
+
+# What only some commands use is imported where it is used: a training run that reads text files never pays for it.
+SELDOM = {"datasets", "pandas", "pyarrow", "evaluate", "peft", "onnx", "fastapi", "gradio", "torchao", "kernels"}
+
+
+def test_what_is_seldom_used_is_imported_where_it_is_used():
+    def imported(file: Path) -> set[str]:
+        """The packages that are imported with the file itself."""
+        found = [
+            n for n in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(n, (ast.Import, ast.ImportFrom))
+        ]
+        names = [a.name for n in found if isinstance(n, ast.Import) for a in n.names]
+        names += [n.module or "" for n in found if isinstance(n, ast.ImportFrom) and not n.level]
+        return {name.partition(".")[0] for name in names}
+
+    files = [
+        file for file in (ROOT / "tinygpt_hf").rglob("*.py") if "metric_modules" not in file.parts
+    ]  # the library's
+    assert "torch" in imported(ROOT / "tinygpt_hf" / "training" / "run.py")
+    assert [str(file) for file in files if SELDOM & imported(file)] == []
 
 
 # ModelArguments repeats TinyGPTConfig, because help may not import transformers.

@@ -4,6 +4,7 @@ Not on a CPU: caches offloaded from a GPU. Contrastive search and DoLa are code 
 """
 
 import copy
+import functools
 import shutil
 
 import pytest
@@ -17,9 +18,10 @@ from transformers import (
     TextIteratorStreamer,
 )
 
-from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
+from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM, TrainingArguments
 from tinygpt_hf.model.conversion import to_stock
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
+from tinygpt_hf.training import adapters, compilation
 
 NEW = 12
 GREEDY = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
@@ -239,6 +241,37 @@ def test_a_step_is_one_graph_traced_once(dialect):
     plain, compiled, counts = compiled_step(make_model(DIALECTS[dialect], "sdpa"), "aot_eager")
     assert torch.equal(compiled, plain)
     assert counts["stats"]["unique_graphs"] == 1 and not counts.get("graph_break")
+
+
+@pytest.mark.parametrize("how", ["plain", "checkpointing", "document mask", "adapters"])
+def test_layers_that_train_share_one_graph(how, monkeypatch):
+    """As training compiles them: the gradient of layers that are traced is the same, and each evaluation is as written."""
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    model, ids = make_model(MODERN_DIALECT, "sdpa").train(), padded_prompts()[0]
+    if how == "checkpointing":
+        model.gradient_checkpointing_enable()
+    if how == "adapters":
+        adapters.attach(model, TrainingArguments(lora_r=2), "base", [])
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1]]).expand(3, -1) if how == "document mask" else None
+
+    def gradient(tokens: int) -> list[torch.Tensor]:
+        words = {"num_items_in_batch": tokens, "skip_logits": True, "use_cache": False}
+        model.zero_grad()
+        model(ids, position_ids=positions, shift_labels=ids, **words).loss.backward()
+        return [p.grad * tokens / ids.numel() for p in model.parameters() if p.grad is not None]
+
+    torch.compiler.reset()
+    counters.clear()
+    plain = gradient(18)
+    compilation.use(model.model.layers, compilation.compiled_layer(model.model.layers[0]))
+    for tokens in (18, 7):  # how many count differs from step to step
+        assert all(differ(one, two) < 1e-5 for one, two in zip(gradient(tokens), plain, strict=True))
+    model.eval()
+    model.generate(ids, **GREEDY)
+    graphs = 2 if how == "adapters" else 1  # nothing below the first layer learns, so it is a kind of its own
+    assert counters["stats"]["unique_graphs"] == graphs and not counters.get("graph_break")
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler")

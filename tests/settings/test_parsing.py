@@ -261,6 +261,8 @@ def values_for(annotation):
         return st.none() | values_for(inner[0])
     if typing.get_origin(annotation) is Literal:
         return st.sampled_from(typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Union:
+        return st.one_of(*map(values_for, typing.get_args(annotation)))
     if typing.get_origin(annotation) is list:
         entry = st.fixed_dictionaries({"text_column": printable, "weight": st.floats(0.1, 9)})
         return (

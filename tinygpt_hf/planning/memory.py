@@ -4,8 +4,8 @@
     check_memory(needs, training, "cuda")     # UsageError if it cannot fit; a note if it may not; else None
 
 Refused is what is certain not to fit: what every step holds at once (weights, gradients, the optimizer's memory, and of one row
-a third of the activations, as half precision and fused kernels keep less; when compiled, whole logits too) beside all
-the memory and swap that is free. Whatever might fit is left to try: micro-batches are halved when memory runs out.
+a third of the activations, as half precision and fused kernels keep less) beside all the memory and swap that is free.
+Whatever might fit is left to try: micro-batches are halved when memory runs out.
 """
 
 import copy
@@ -41,7 +41,7 @@ def estimate_needs(
 
     Muon keeps one number beside a weight, AdamW two. Frozen weights have neither these nor a gradient, but are there twice
     while they are saved with adapters merged in. Activations count what the backward pass reads again, per layer and
-    token: the inputs of its products, norms and activations; and at the end the logits, with softmax and gradient where whole.
+    token: the inputs of its products, norms and activations.
     """
     learned = sum(p.numel() for group in groups for p in group["params"]) * 4
     weights = learned + 4 * frozen
@@ -58,8 +58,6 @@ def _activations(config, training: TrainingArguments, block_size: int) -> tuple[
     layers, vocabulary = config.num_hidden_layers, config.vocab_size
     kept = layers * config.hidden_size + layer if training.gradient_checkpointing else layers * layer
     tokens = training.per_device_train_batch_size * block_size
-    if training.torch_compile:
-        return 4 * tokens * (kept + 3 * vocabulary), 4 * block_size * (kept // 3 + vocabulary)
     # in place of the logits, which never exist as a whole, a step keeps the gradients they give
     head = tokens * config.hidden_size + vocabulary * config.hidden_size
     return 4 * (tokens * kept + head), 4 * block_size * (kept // 3)

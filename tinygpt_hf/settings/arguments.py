@@ -298,8 +298,8 @@ class TrainingArguments(OutputArguments):
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "where to train", means={"gpu": "cuda"}, resume="free"
     )
-    torch_compile: bool = setting(
-        False, "compile the model (worth its minute of start-up on GPUs and long runs)", resume="free"
+    torch_compile: bool | Literal["auto"] = setting(
+        False, "compile a layer, for all layers; auto: where it pays, tried in a run that is long enough", resume="free"
     )
     gradient_checkpointing: bool = setting(False, "trade time for memory", resume="free")
     nonfinite: str = setting(

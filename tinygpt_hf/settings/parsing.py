@@ -156,7 +156,7 @@ class _Flags:
             while self._next_word() is not None:
                 pass  # its values are no words of their own
             return
-        value = text if has_value else self._value(base_type(self._flat[name][1].type)[0])
+        value = text if has_value else self._value(self._flat[name][1].type)
         if value is None:
             next_flag = self._words[0] if self._words else None
             action = f"if {next_flag} is meant, write --{flag}={next_flag}" if next_flag else "see --help"
@@ -176,15 +176,17 @@ class _Flags:
         """Take the next word unless it is a flag."""
         return self._words.pop(0) if self._words and not self._words[0].startswith("--") else None
 
-    def _value(self, kind: type) -> object:
+    def _value(self, annotation) -> object:
         """Take what belongs to a flag: several words of a list, perhaps one of a boolean, else one; None: nothing is there."""
+        kind = base_type(annotation)[0]
         if kind is list:
             words: list[str] = []
             while (word := self._next_word()) is not None:
                 words.append(word)
             return words or None
         if kind is bool:
-            return self._words.pop(0) if self._words and self._words[0].lower() in BOOLEANS else "true"
+            known = {*BOOLEANS, *choices_of(annotation)}
+            return self._words.pop(0) if self._words and self._words[0].lower() in known else "true"
         return self._next_word()
 
     def _read_config(self, path: str | None) -> None:

@@ -1,8 +1,7 @@
 """When a run with a time budget ends: the step at which its rate begins to fall, decided once, and an event from then on.
 
-It is the step at which the decay, the evaluations and savings among it, and what comes after just fill the time that is left. The
-event stands in run.json, synced before the first step it affects; with it the end of the run is fixed. So a machine that slows
-down shortens the plateau, never the decay, and a run that goes on after a kill finds the event and keeps to it.
+It is the step at which the decay, the evaluations and savings among it, and what comes after just fill the time that is left.
+With the event (events.py) the end of the run is fixed. So a machine that slows down shortens the plateau, never the decay.
 """
 
 import time
@@ -10,7 +9,7 @@ from collections import deque
 from dataclasses import replace
 
 from tinygpt_hf.settings.conversion import seconds_of
-from tinygpt_hf.training import run_folder
+from tinygpt_hf.training import events
 from tinygpt_hf.training.probe import peak_memory
 
 RECENT = 64  # steps that say how fast the machine is now
@@ -62,23 +61,15 @@ class Clock:
         self._begun -= seconds
         if self.total is not None:
             self.decay_steps = self.run.training.decay_steps
-            for event in run_folder.read_facts(self.run.folder).get("events", []):
+            for event in events.known(self.run):
                 self._take(event)
             self._settle()
 
     def _take(self, event: dict) -> None:
-        """Keep to an event."""
-        self.decay_steps = event["decay_steps"]
+        """Keep to an event, if it is one of the clock's."""
+        self.decay_steps = event.get("decay_steps", self.decay_steps)
         if event["event"] == DECAY:
             self.event = event
-
-    def _happens(self, name: str, **values) -> None:
-        """Record an event: it is on the disk before what it affects happens."""
-        event = {"event": name, "step": self.run.state.step, **values}
-        if self.run.is_main:
-            known = run_folder.read_facts(self.run.folder).get("events", [])
-            run_folder.update(self.run.folder, {"events": [*known, event | {"seconds": round(self.seconds, 1)}]})
-        self._take(event)
 
     def _settle(self) -> None:
         """End the run where the event says, or keep its end out of reach while there is none."""
@@ -90,25 +81,51 @@ class Clock:
             run.plan = replace(run.plan, max_steps=steps, total_rows=steps * run.plan.rows_per_step)
 
     def tick(self) -> None:
-        """Before a step: is it the first of the decay? The first process decides for all."""
-        if not self.is_open:
-            return
-        run, step = self.run, self.run.state.step
-        trained = run.meter.training_seconds
+        """Before a step: take the time of the one before."""
+        trained = self.run.meter.training_seconds
         if self._trained is not None:
             self._recent.append(trained - self._trained)
         self._trained = trained
-        if step == CHECKED and (fitting := run.interruption.agreed(self._fitting() if run.is_main else 0)):
-            self._happens("shorter", decay_steps=fitting)
-        if run.interruption.agreed(int(run.is_main and self._is_due(step))):
-            self._happens(DECAY, decay_steps=self.decay_steps, max_steps=step + self.decay_steps)
+
+    def forget_pace(self) -> None:
+        """Steps take another time from now on."""
+        self._recent.clear()
+
+    def proposals(self) -> tuple[int, int]:
+        """What the run should decide before this step: (another length of the decay, does it begin?), each 0 for no."""
+        step = self.run.state.step
+        fitting = self._fitting() if self.is_open and step == CHECKED else 0
+        return fitting, int(self.is_open and not fitting and self._is_due(step))
+
+    def decide(self, fitting: int, begins: int) -> None:
+        """Record what all processes decided, and keep to it."""
+        if not self.is_open:
+            return
+        run = self.run
+        if fitting:
+            self._take(events.record(run, "shorter", decay_steps=fitting))
+        if begins:
+            values = {"decay_steps": self.decay_steps, "max_steps": run.state.step + self.decay_steps}
+            self._take(events.record(run, DECAY, **values))
         self._settle()
         run.meter.lengthen(run.plan.max_steps)
 
     @property
-    def _each(self) -> float:
+    def steps_timed(self) -> int:
+        """How many steps the pace is known from."""
+        return len(self._recent)
+
+    @property
+    def each(self) -> float:
         """Seconds that a step takes now."""
         return sum(self._recent) / len(self._recent)
+
+    @property
+    def left(self) -> float:
+        """Seconds the run will still take, as far as the pace tells."""
+        if self.total is not None:
+            return self.total - self.seconds
+        return self.each * (self.run.plan.max_steps - self.run.state.step)
 
     def _fitting(self) -> int:
         """A length of the decay that fits the time, if the planned one does not, as real steps are slower than those that were
@@ -116,7 +133,7 @@ class Clock:
         if not self._recent:
             return 0
         left = self.total - self.seconds
-        steps = (left - self._beside(self.decay_steps)) / self._each
+        steps = (left - self._beside(self.decay_steps)) / self.each
         return max(1, int(LONGEST * steps)) if self.decay_steps > LONGEST * steps else 0
 
     def _is_due(self, step: int) -> bool:
@@ -125,7 +142,7 @@ class Clock:
             return True
         if not self._recent or step < CHECKED:
             return False
-        return self.total - self.seconds <= self.decay_steps * self._each + self._beside(self.decay_steps)
+        return self.total - self.seconds <= self.decay_steps * self.each + self._beside(self.decay_steps)
 
     def _beside(self, steps: int) -> float:
         """Seconds for what stands beside so many last steps and comes after them."""

@@ -73,9 +73,8 @@ def train(
             if run.is_due(run.plan.eval_steps):
                 run.evaluate()
             run.keep_snapshot()
-            if run.is_due(run.plan.save_steps) or run.signal:
+            if run.is_due(run.plan.save_steps):
                 run.save()
-            run.stop_if_asked()
         result = TrainResult(**run.results())
         run.finish(result)
     run.close()

@@ -35,6 +35,7 @@ from tinygpt_hf.training import adapters, checkpoint, explain, log, measures, pr
 from tinygpt_hf.training.budget import plan_run
 from tinygpt_hf.training.checkpoint import RunState
 from tinygpt_hf.training.clock import Clock
+from tinygpt_hf.training.compilation import Compilation
 from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoilt_step
 from tinygpt_hf.training.journal import Journal
 from tinygpt_hf.training.launcher import check_environment, processes_asked
@@ -47,8 +48,7 @@ NO_MORE_ROWS = 1 << 10  # told from the number of a signal
 
 
 class Run(contextlib.AbstractContextManager):
-    """One training, of a command that took `seconds_before`; `is_here`: on this machine. Inside `with` the folder is held;
-    `signal` is the one that asked for the end, if one did."""
+    """One training, of a command that took `seconds_before`; `is_here`: on this machine. Inside `with` the folder is held."""
 
     def __init__(self, groups: tuple, quiet: bool, seconds_before: float = 0.0, is_here: bool = True):
         check_settings(*groups)
@@ -69,7 +69,6 @@ class Run(contextlib.AbstractContextManager):
             self.console.say(kept)
         if is_here:
             self._check_fit()
-        self.signal: Signals | None = None
         self.log: Journal | None = None
 
     def _settle(self, model, data, tokenizer, training) -> str | None:
@@ -234,7 +233,6 @@ class Run(contextlib.AbstractContextManager):
             checkpoint.load_optimizer(self.resumed / checkpoint.OPTIMIZER, self.optimizer.optimizer)
             if self.accelerator.scaler and self.state.scaler:
                 self.accelerator.scaler.load_state_dict(self.state.scaler)
-        self.forward = torch.compile(self.net) if self.training.torch_compile else self.net
 
     def _begin_steps(self) -> None:
         """What the steps show, and what evaluations do."""
@@ -258,32 +256,38 @@ class Run(contextlib.AbstractContextManager):
         )
         self.fitting = Fitting(state, self.accelerator, self.console.say)
         self.modules: dict = {}  # what the last update did to each, where it was watched
+        self.compilation = Compilation(self)
         explain.begin(self)
 
     # The loop.
 
     def has_steps_left(self) -> bool:
         """Is there a step to take? Where its rows are still being read, they are waited for; if they will not come, or a signal
-        asks for the end, what was done is saved, and the run ends."""
-        self.clock.tick()
+        asks for the end, what was done is saved, and the run ends. What is decided on the way, all processes decide here."""
         if self.is_last:
             return False
-        if self.data.streaming and (ending := self._missing_rows()):
-            self.meter.close()
-            if self.state.step > self.saved:
-                self._save()
-            raise ending
+        asked, (first, count) = self.interruption.asked, self.steps.span(self.state.step)
+        failed = self.rows.train.lacking(first, count, lambda: asked() > 0) if self.data.streaming else None
+        self.clock.tick()
+        proposals = (*self.clock.proposals(), self.compilation.proposal()) if self.is_main else (0, 0, 0)
+        ending, *decay, compiling = self.interruption.agreed(NO_MORE_ROWS if failed else asked(), *proposals)
+        if ending:
+            self._end(ending, failed)
+        self.clock.decide(*decay)
+        self.compilation.decide(compiling)
         return True
 
-    def _missing_rows(self) -> BaseException | None:
-        """Wait for the rows of a step; None, or what every process ends with once all is saved."""
-        at, asked = self.state.step, self.interruption.asked
-        failed = self.rows.train.lacking(*self.steps.span(at), lambda: asked() > 0)
-        number = self.interruption.agreed(NO_MORE_ROWS if failed else 0 if self.steps.covered(at) else asked())
-        after = f"after step {at}, saved; the same command goes on"
+    def _end(self, number: int, failed: Exception | None) -> None:
+        """Save what was done, and end because a signal asked for it, or because there are no more rows."""
+        self.meter.close()
+        at = self.state.step
+        if at > self.saved:
+            self.save()
         if number == NO_MORE_ROWS:
-            return RunError(f"{failed or 'the first process got no more text'}; stopped {after}")
-        return Interrupted(f"stopped by {Signals(number).name} {after}", number) if number else None
+            why = failed or "the first process got no more text"
+            raise RunError(f"{why}; stopped after step {at}, saved; the same command goes on")
+        where = f"after step {at}, saved in {self.folder}; the same command goes on" if at else "before the first step"
+        raise Interrupted(f"stopped by {Signals(number).name} {where}", number)
 
     @property
     def is_last(self) -> bool:
@@ -314,7 +318,6 @@ class Run(contextlib.AbstractContextManager):
             check_skips(line, training.nonfinite)
         state.step += 1
         state.tokens += tokens
-        self.signal = self.interruption.wanted()
 
     def log_step(self) -> None:
         """A line of log.jsonl about the steps since the last one."""
@@ -330,7 +333,7 @@ class Run(contextlib.AbstractContextManager):
         """Measure the model, keep the best one, and let it speak."""
         state = self.state
         self.meter.pause()
-        metrics = measures.evaluate(self, self.forward, state.eval_rows)
+        metrics = measures.evaluate(self, self.net, state.eval_rows)
         if metrics["eval_loss"] < (state.best_loss if state.best_loss is not None else math.inf):
             state.best_loss, state.best_step = metrics["eval_loss"], state.step
             weights = checkpoint.model_tensors(self.raw)  # every process: shards are gathered
@@ -338,7 +341,7 @@ class Run(contextlib.AbstractContextManager):
                 checkpoint.publish(self.folder / "best", self.files, weights)
                 self.uploads.offer(self.folder / "best", f"Step {state.step}", "best")
         if self.is_last and state.eval_rows is not None:
-            metrics = measures.evaluate(self, self.forward)
+            metrics = measures.evaluate(self, self.net)
         state.last_evaluation = log.finite_or_none(metrics)
         samples = []
         if self.is_main or precision.is_sharded(self.accelerator):
@@ -346,7 +349,6 @@ class Run(contextlib.AbstractContextManager):
             samples = measures.sample(self.raw, self.tokenizer, state.sample_prompts, length)
         self.console.say(log.evaluation_line(state, metrics, samples, self.beaten))
         self._write({"step": state.step, **metrics, "samples": samples})
-        self.signal = self.signal or self.interruption.wanted()
         self.meter.go_on("final_evaluation" if self.is_last else "evaluation")
 
     def keep_snapshot(self) -> None:
@@ -359,7 +361,6 @@ class Run(contextlib.AbstractContextManager):
         self.meter.pause()
         self._save()
         self.uploads.offer(self.folder, f"Step {self.state.step}")
-        self.signal = self.signal or self.interruption.wanted()
         self.meter.go_on("saving")
 
     def _save(self) -> None:
@@ -393,16 +394,6 @@ class Run(contextlib.AbstractContextManager):
             checkpoint.publish_adapter(adapter, self.raw)
         elif self.training.lora_r and adapter.is_dir():  # from before the setting was given: out of date
             storage.remove_tree(adapter)
-
-    def stop_if_asked(self) -> None:
-        """End here where a signal asked for it; what was done is saved."""
-        if self.signal and not self.is_last:
-            self.meter.close()
-            raise Interrupted(
-                f"stopped by {self.signal.name} after step {self.state.step}, saved in {self.folder}; "
-                "the same command goes on",
-                self.signal,
-            )
 
     # After training.
 
@@ -445,6 +436,6 @@ class Run(contextlib.AbstractContextManager):
     def close(self) -> None:
         """Give everything back. DDP goes before its process group: going last it would hold the interpreter's lock while it waits
         for a thread that wants it."""
-        self.net = self.raw = self.forward = self.optimizer = None
+        self.net = self.raw = self.compilation = self.optimizer = None
         self.accelerator.free_memory()
         self.accelerator.end_training()

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import platform
 import sys
@@ -190,6 +191,7 @@ def write_settings(folder: Path, groups: list, say) -> None:
     storage.write_file(path, text)
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """What the run was made with."""
     found = {"python": platform.python_version()}

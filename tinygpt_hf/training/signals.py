@@ -16,7 +16,7 @@ ONE_SIGNAL = 2.0  # seconds: a launcher passes on the Ctrl-C that the terminal h
 
 
 class Interruption(contextlib.AbstractContextManager):
-    """Between `hold()` and the end a first signal only sets a flag, which `wanted()` reads; a second one leaves at once.
+    """Between `hold()` and the end a first signal only sets a flag, which `asked()` reads; a second one leaves at once.
 
     Before `hold()` there is nothing to save, so a signal leaves at once as well. A launcher that dies (kill -9) counts as
     SIGTERM, so that none of its workers trains on unseen.
@@ -59,16 +59,11 @@ class Interruption(contextlib.AbstractContextManager):
         gone = self._launcher is not None and os.getppid() != self._launcher
         return self._signal or (signal.SIGTERM if gone else 0)
 
-    def wanted(self) -> signal.Signals | None:
-        """The signal that asked for the end, agreed over all processes: if one was asked, all stop after the same step."""
-        number = self.agreed(self.asked())
-        return signal.Signals(number) if number else None
-
-    def agreed(self, number: int) -> int:
-        """The largest of the processes' numbers."""
+    def agreed(self, *numbers: int) -> tuple[int, ...]:
+        """The largest of the processes' numbers, each in its place: what one asks, all do after the same step."""
         if self._accelerator.num_processes > 1:
             import torch
 
-            flag = torch.tensor([number], device=self._accelerator.device)
-            number = int(self._accelerator.gather(flag).max())
-        return number
+            here = torch.tensor([numbers], device=self._accelerator.device)
+            numbers = tuple(self._accelerator.gather(here).amax(dim=0).tolist())
+        return numbers

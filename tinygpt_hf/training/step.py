@@ -24,7 +24,7 @@ def gradients(run, size: int, synced: bool) -> tuple[torch.Tensor, int]:
     loss = torch.zeros((), device=accelerator.device, dtype=exact_dtype(accelerator))
     for k, batch in enumerate(batches):
         with contextlib.nullcontext() if synced and k == len(batches) - 1 else accelerator.no_sync(run.net):
-            part = micro_batch_loss(run.forward, batch, tokens, accelerator.device)
+            part = micro_batch_loss(run.net, batch, tokens, accelerator.device)
             accelerator.backward(part * accelerator.num_processes)  # DDP takes the mean over processes; a sum is wanted
             loss += part.detach()
     return loss, tokens
