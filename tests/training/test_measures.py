@@ -13,6 +13,13 @@ from tinygpt_hf.training.measures import sample_prompts
     [
         ("byte", "Once a cat sat on a mat", "Once a cat"),
         ("byte", "白雪公主與七個小矮人", "白雪公主"),
+        ("char", "むかしむかしあるところに", "むかしむかしあるところ"),
+        ("char", "กาลครั้งหนึ่งนานมาแล้ว", "กาลครั้งหนึ่"),
+        ("char", "กาลกาลกาลกาเแล้ว", "กาลกาลกาลกา"),
+        ("char", "كان ياما مكان في", "كان ياما"),
+        ("char", "एक समय की बात है", "एक समय की"),
+        ("char", "옛날 옛적 호랑이가 살던", "옛날 옛적 호랑이가"),
+        ("char", "He said don't go", "He said"),
         ("byte", "Über alle Gipfel", "Über alle"),
         ("char", "Once a cat sat on a mat", "Once a cat"),
         ("byte", "Donaudampfschifffahrt", "Donaudampfsc"),  # a single long word is cut
