@@ -123,12 +123,15 @@ def scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ..
 
 def expectations(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return nats, predicted ids, and the entropy in nats of what the model expects, 0 where there is no target."""
-    nats, predicted = scores(logits, labels)
     logits = logits.float()
-    chosen = logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    # log(sum(exp)) is nats + chosen
-    entropy = nats + chosen - torch.linalg.vecdot(logits.softmax(-1), logits)
-    return nats, predicted, entropy.masked_fill(labels == IGNORED, 0.0)
+    highest, predicted = logits.max(-1, keepdim=True)
+    powers = (logits - highest).exp_()
+    total = powers.sum(-1)
+    whole = total.log() + highest[:, 0]  # as logsumexp has it, but the powers are of use again
+    nats = whole - logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    entropy = whole - torch.linalg.vecdot(powers, logits) / total
+    nothing = labels == IGNORED
+    return nats.masked_fill(nothing, 0.0), predicted[:, 0], entropy.masked_fill(nothing, 0.0)
 
 
 def judgments(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
