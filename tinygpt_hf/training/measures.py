@@ -94,7 +94,7 @@ def sample_prompts(tok, rows: Rows, training: TrainingArguments) -> list[list[in
 def _opening(tok, rows: Rows, number: int) -> list[int]:
     """How a document begins, up to the end of a word; of a conversation, everything before the assistant's first word."""
     ids = rows.opening(number).tolist()
-    if rows.is_masked:
+    if not rows.targets(number)[0]:
         return ids
     following = rows.document(number)[: len(ids) + LONGEST_SIGN].tolist()
     texts = [tok.decode(following[:count], skip_special_tokens=True) for count in range(len(following) + 1)]

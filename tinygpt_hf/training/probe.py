@@ -54,7 +54,8 @@ def measure(accelerator, config, training: TrainingArguments, block_size: int, s
 def peaks(accelerator, seconds: float) -> dict[str, float]:
     """What a run that took so many seconds had of its machine: the most bytes of memory, and what its speed is held against, 1e9
     operations a second in large products of its precision. Of a run that was over at once the latter is not worth the time."""
-    device, found = accelerator.device, {"peak_memory_bytes": peak_memory(accelerator.device.type)}
+    device = accelerator.device
+    found: dict[str, float] = {"peak_memory_bytes": peak_memory(device.type)}
     if seconds < WORTH_IT:
         return found
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
