@@ -124,6 +124,7 @@ def test_color_is_for_terminals_whose_owner_wants_it(monkeypatch, is_terminal, v
         ("short", 20, ["short"]),
         ("a line that is too long for it", 20, ["a line that is too", "long for it"]),
         ("/undo   take back the question", 20, ["/undo   take back", "        the question"]),
+        ("/set A  change a setting", 20, ["/set A  change a", "        setting"]),
         ("從前有一個小女孩住在山裡", 10, ["從前有一個", "小女孩住在", "山裡"]),  # two columns each
     ],
 )

@@ -74,7 +74,7 @@ def fitted(line: str, width: int) -> str:
 
     if cell_len(line) <= width:
         return line
-    first = re.match(r" *\S+ {2,}", line)
+    first = re.match(r".{1,24}? {2,}", line)
     indent = first.end() if first and first.end() <= width // 2 else 0
     return line[:indent] + f"\n{'':{indent}}".join(wrapped(line[indent:], width - indent))
 
