@@ -178,7 +178,8 @@ class Engine:
         """Nothing is read."""
         self._read: list[int] = []  # the ids in the cache, where it has one row
         self._length = 0
-        self._pads = self._hidden = self._turns = self._room = None
+        self._pads = self._hidden = self._turns = None
+        self._room: Room | None = None
         K, D = self._config.num_key_value_heads, self._config.head_dim
         self._cache = self._tokens.new_empty(len(self._layers), 0, K, 2, 0, D)
 
