@@ -5,6 +5,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.store import IGNORED, Rows
 from tinygpt_hf.rows.view import RowView
+from tinygpt_hf.training.probe import peaks
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 HOSTILE = "<img src=x onerror=alert(1)></section>{{7*7}}"
@@ -76,6 +78,10 @@ def test_a_finished_run_has_its_report(runs):
     assert all(ElementTree.fromstring(picture) for picture in pictures)
     shown = [line["samples"][0]["text"] for line in lines if line.get("samples")]
     assert len(shown) == 2 and all(text.strip() in page.text for text in shown)
+    assert (
+        f"{lines[-1]['eval_entropy']:.2f} bits per token" in page.text
+        and facts["hardware"]["peak_memory_bytes"] > 2**20
+    )
 
 
 def test_where_the_loss_lives_is_what_the_model_computes(runs):
@@ -188,6 +194,21 @@ def test_the_plan_stands_beside_what_came_true(runs, tmp_path):
     text = " ".join(Page(reports.report([tmp_path / "planned"])).text.split())
     for words in ("time 0:01:00 0:01:11", "memory 1.0 MiB", "bits per byte 2.000 (1.500 to 2.500) 2.250"):
         assert words in text
+
+
+def test_speed_stands_beside_what_the_machine_reaches(runs, tmp_path):
+    machine = SimpleNamespace(device=torch.device("cpu"), mixed_precision="no", num_processes=1)
+    found = peaks(machine, seconds=60)
+    assert found["peak_gflops"] > 0 and "peak_gflops" not in peaks(machine, seconds=1)
+    shutil.copytree(runs / "slow", tmp_path / "long")
+    facts = json.loads((runs / "slow" / "run.json").read_text())
+    facts["hardware"] |= found
+    (tmp_path / "long" / "run.json").write_text(json.dumps(facts))
+    text = Page(reports.report([tmp_path / "long"])).text
+    assert (
+        re.search(r"GFLOP a second, \d+% of what large products of matrices reach here", text)
+        and "memory at most" in text
+    )
 
 
 def test_a_report_that_fails_loses_no_run(tmp_path, monkeypatch, capsys):

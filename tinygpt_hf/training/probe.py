@@ -1,5 +1,6 @@
 """Measure what a training step of a shape takes on this machine, with numbers in place of text: `Pace`, for the plan of a run."""
 
+import contextlib
 import sys
 import time
 
@@ -60,12 +61,13 @@ def peaks(accelerator, seconds: float) -> dict[str, float]:
         return found
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
     width = 512 if device.type == "cpu" else 4096
-    matrix, times = torch.ones(width, width, dtype=dtype, device=device), []
-    for _ in range(PRODUCTS):
-        begun = time.perf_counter()
-        torch.stack([(matrix @ matrix)[0, 0] for _ in range(PRODUCTS)]).sum().item()  # waits for the device
-        times.append(time.perf_counter() - begun)
-    found["peak_gflops"] = round(accelerator.num_processes * PRODUCTS * 2 * width**3 / min(times) / 1e9, 1)
+    with contextlib.suppress(RuntimeError):  # there is no room left: it is not worth a run
+        matrix, times = torch.ones(width, width, dtype=dtype, device=device), []
+        for _ in range(PRODUCTS):
+            begun = time.perf_counter()
+            torch.stack([(matrix @ matrix)[0, 0] for _ in range(PRODUCTS)]).sum().item()  # waits for the device
+            times.append(time.perf_counter() - begun)
+        found["peak_gflops"] = round(accelerator.num_processes * PRODUCTS * 2 * width**3 / min(times) / 1e9, 1)
     return found
 
 
