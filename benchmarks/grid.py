@@ -20,7 +20,9 @@ from pathlib import Path
 
 from texts import REPORT
 
-SHAPES = {  # name: layers, width, vocabulary, rows of 256 in a step
+SHAPES = {  # name: layers, width, vocabulary, rows of 256 in a step; the first two were added, as the winner lay on the edge
+    "2 x 64": (2, 64, 2048, 8),
+    "2 x 64, 4096 tokens": (2, 64, 4096, 8),
     "3 x 128": (3, 128, 2048, 8),
     "4 x 192, the quickstart's": (4, 192, 2048, 8),
     "4 x 256": (4, 256, 4096, 8),

@@ -28,7 +28,9 @@ RUNS = [  # text, vocabulary, layers, width, tokens
     ("books", 2048, 3, 128, 0.8), ("code", 2048, 3, 128, 0.8), ("toyland", 2048, 3, 128, 0.8),
     ("books", 2048, 2, 64, 2.4), *((text, 1024, 2, 64, 0.3) for text in TUNING),
 ]  # fmt: skip
-SYNTHETIC = ("toyland",)  # no measure for what people write: a model guesses it far better than trigrams and xz say
+SYNTHETIC = ("toyland",)  # no measure for what people write: larger models guess it far better than smaller ones
+EARLY_BYTES = 266_000  # of the books, in the 48 steps of the small model
+DEVIATIONS = [0.3, 0.05, 0.03]  # at least, where no step of the small model could be taken, 16 or 48
 HIGHEST_FLOOR = 0.9  # bits per byte of books that large models go below; short runs alone would put it anywhere
 TARGET = Path(scaling.__file__).with_name("scaling.json")
 
@@ -52,6 +54,7 @@ def rows_of(text: str, vocabulary: int, texts: Path) -> Path:
 
 def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
     """Train as the run says; what the law is fitted to."""
+    from accelerate import Accelerator
     from transformers import AutoConfig
 
     from tinygpt_hf.planning.machine import hidden_parameters
@@ -59,7 +62,7 @@ def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
     from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.build import open_rows
     from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
-    from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
+    from tinygpt_hf.training.probe import early_losses
     from tinygpt_hf.training.recipe import train
 
     text, vocabulary, layers, width, millions = run
@@ -68,7 +71,8 @@ def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
     data = DataArguments(train_file=[str(texts / f"{text}.jsonl")])
     if text == "toyland":
         data = DataArguments(dataset_name="toyland", max_train_samples=40_000)
-    looked_at = survey(Corpus(data, 1), tokenizer, 10 * MILLION, load_tokenizer(tokenizer.tokenizer_name))
+    _, excerpt = survey(Corpus(data, 1), TokenizerArguments(), 2_400_000)
+    early = early_losses(Accelerator(cpu=True), excerpt, seconds=1e9)
     rows = open_rows(made / "rows")
     with tempfile.TemporaryDirectory() as folder:
         result = train(
@@ -87,8 +91,8 @@ def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
         "parameters": hidden_parameters(config),
         "bytes": round(steps * 2048 * per_token),
         "unique": rows.train.num_bytes,
-        "trigram": round(looked_at.trigram, 4),
-        "xz": round(looked_at.xz, 4),
+        "early": [round(bits, 4) for bits in early],
+        "xz": round(excerpt.xz, 4),
     }
 
 
@@ -120,15 +124,15 @@ def fitted(lines: list[dict]) -> dict:
     octaves = np.array([np.log(line["run"][1] / law["vocabulary"]["at"]) for line in others])
     power = -float(octaves @ [residual(line) for line in others] / (octaves @ octaves))
     law["vocabulary"]["power"] = round(power, 4)
+    law["early"] = {"bits": base[0]["early"], "bytes": EARLY_BYTES}
     texts = [line for line in lines if line["run"][0] not in ("books", *SYNTHETIC)]
-    trigram, xz = base[0]["trigram"], base[0]["xz"]
-    parts = np.log([[line["trigram"] / trigram, line["xz"] / xz] for line in texts])
-    powers, *_ = np.linalg.lstsq(parts, np.array([residual(line, power) for line in texts]), rcond=None)
-    law["trigram"] = {"at": trigram, "power": round(float(powers[0]), 4)}
-    law["xz"] = {"at": xz, "power": round(float(powers[1]), 4)}
-    left = [residual(line, power) for line in (*base, *others)]
-    left += list(np.array([residual(line, power) for line in texts]) - parts @ powers)
-    law["deviation"] = round(max(float(np.std(left)), law["least_deviation"]), 4)
+    levels = np.log([line["early"][-1] / base[0]["early"][-1] for line in texts])
+    repetition = np.array([np.log(line["xz"] / base[0]["xz"]) * np.log(line["bytes"] / EARLY_BYTES) for line in texts])
+    left = np.array([residual(line, power) for line in texts]) - levels
+    pace = float(repetition @ left / (repetition @ repetition))
+    law["xz"] = {"at": base[0]["xz"], "power": round(pace, 4)}
+    deviation = float(np.std([*(residual(line, power) for line in (*base, *others)), *(left - pace * repetition)]))
+    law["deviations"] = [round(max(deviation, least), 4) for least in DEVIATIONS]
     return law
 
 

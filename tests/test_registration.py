@@ -17,10 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 IMPORT_ORDERS = [
     "import tinygpt_hf; from transformers import AutoConfig, AutoModelForCausalLM",
-    "from transformers import AutoConfig, AutoModelForCausalLM; import tinygpt_hf",
-    "import transformers; from transformers import AutoModelForCausalLM; import tinygpt_hf",
+    "import transformers; from transformers import AutoConfig, AutoModelForCausalLM; import tinygpt_hf",
     "from transformers import AutoConfig; import tinygpt_hf",
-    "from tinygpt_hf import TinyGPTForCausalLM",
     "import tinygpt_hf.model.modeling_tinygpt",
     "import tinygpt_hf.model.configuration_tinygpt",
 ]

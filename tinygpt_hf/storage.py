@@ -222,7 +222,7 @@ def open_to_umask(folder: Path) -> None:
             path.chmod(0o666 & ~umask)
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Path | str) -> str:
     """Compute the sha256 of a file, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

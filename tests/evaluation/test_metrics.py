@@ -110,7 +110,7 @@ def test_every_token_but_the_first_is_predicted_once_in_any_windows(model, lengt
 @pytest.mark.parametrize("text", ["the cat", "日本", "é", "🙂 unseen", " cat", "\n\n"])
 def test_bytes_are_those_of_the_predicted_text(kind, text):
     tokenizer = train_tokenizer(["the cat sat on the mat\n\n"], kind, vocab_size=270)
-    ids = metrics.encode_text(tokenizer, text)
+    ids, _ = metrics.encode_with_ends(tokenizer, text)
     rest = sum(_bytes_of_token(tokenizer, id) for id in ids[1:])
     assert metrics.predicted_bytes(tokenizer, text, ids) == rest
 
@@ -126,8 +126,8 @@ def _bytes_of_token(tokenizer, id):
 def test_long_texts_are_encoded_in_pieces_without_a_difference(tokenizer):
     text = "the cat sat.\n\nthe dog ran\n on the mat, 日本語\nnaïve café\n" * 40
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert metrics.encode_text(tokenizer, text, piece=50).tolist() == ids
-    assert metrics.encode_text(tokenizer, "x" * 500, piece=50).tolist() == tokenizer("x" * 500)["input_ids"]
+    assert metrics.encode_with_ends(tokenizer, text, piece=50)[0].tolist() == ids
+    assert metrics.encode_with_ends(tokenizer, "x" * 500, piece=50)[0].tolist() == tokenizer("x" * 500)["input_ids"]
 
 
 def test_the_modules_give_hand_computed_numbers():

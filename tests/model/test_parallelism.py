@@ -16,8 +16,10 @@ from transformers import AutoModelForCausalLM
 WAYS = ["tp_size", "pp_size", "fsdp_size"]
 TRAINED_WAYS = ["tp_size", "fsdp_size"]
 LAYERS, WORLD, STEPS = 3, 2, 3  # three layers on two stages: an uneven split
-UNTIED = MODERN_DIALECT | {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}
-MODELS = DIALECTS | {"untied": UNTIED}
+# one with all that can be split, untied; and one with tied embeddings
+MODELS = DIALECTS | {
+    "modern": MODERN_DIALECT | {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}
+}
 SHAPE = {"num_hidden_layers": LAYERS, "vocab_size": 58}  # tensor parallel halves the vocabulary
 
 

@@ -128,7 +128,7 @@ ATTACKS = {  # folder -> what is done to it -> (how, words of the error)
         "no JSON": (write("config.json", '{"model_type": "tinygpt"'), "is damaged"),
         "no UTF-8": (write("config.json", b'{"model_type": "\xff"}'), "is damaged"),
         "10^5000": (write("config.json", '{"model_type": "tinygpt", "vocab_size": 1' + "0" * 5000 + "}"), "is damaged"),
-        "a name twice": (write("config.json", '{"model_type": "tinygpt", "model_type": "llama"}'), "given twice"),
+        "a name twice": (write("config.json", '{"model_type": "tinygpt", "model_type": "llama"}'), "there twice"),
         "a list": (write("config.json", "[]"), "holds no JSON object"),
         "no type": (write("config.json", "{}"), "has no model_type"),
         "NaN": (config(hidden_size=float("nan")), "no possible model"),
@@ -286,9 +286,3 @@ def test_code_in_a_folder_of_ours_is_not_run(attacked):
     assert type(load_model(str(folder), "cpu")[0]) is TinyGPTForCausalLM
     to_train(folder)
     assert fingerprint(folder) == before and not Path("sprung").exists()
-
-
-def test_weights_larger_than_the_memory_are_refused(valid, monkeypatch):
-    monkeypatch.setattr("tinygpt_hf.model.validation.machine_memory", lambda: 300)
-    with pytest.raises(UsageError, match="this machine's memory"):
-        check_folder(valid / "one")

@@ -34,7 +34,7 @@ def machine(flops: float = 2e10) -> Machine:
 
 def question(megabytes=10.0, seconds=100.0, memory=1 << 34, groups=None, at=None) -> Question:
     groups = groups or (ModelArguments(), DataArguments(), TokenizerArguments(), TrainingArguments(time_budget="2m"))
-    text = Text(round(megabytes * 1e6), 100_000, 0.0, PER_TOKEN, 1.9, 2.3, 1e-6)
+    text = Text(round(megabytes * 1e6), 100_000, 0.0, PER_TOKEN, 1e-6, xz=2.6, early=(3.0, 2.5))
 
     def needs(config, training, block_size):
         return Needs(*[4 * parameters(config)] * 2, 1 << 20, 1 << 20, 1 << 10)

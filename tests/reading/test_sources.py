@@ -21,13 +21,13 @@ from recorded import Recorded
 
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import decoding, discovery
+from tinygpt_hf.reading.discovery import skipped_endings
 from tinygpt_hf.reading.sources import (
     Source,
     documents,
     fingerprint,
     remarks,
     settled,
-    skipped,
     training_sources,
     validation_source,
 )
@@ -181,8 +181,8 @@ def test_source_code_and_archives_of_any_case_are_read_and_the_others_counted(tm
     for name in ("in", "in/*", "**/*"):
         assert read(tmp_path / name) == [*code, *packed]
         others = {".jpg": 2, ".tar.xz": 1, "none": 1, ".png": 1}
-        assert skipped([Source(files=(str(tmp_path / name),))]) == others
-    assert skipped([Source(files=(str(tmp_path / "in/a.dart"),))]) == {}
+        assert skipped_endings([str(tmp_path / name)]) == others
+    assert skipped_endings([str(tmp_path / "in/a.dart")]) == {}
 
 
 def test_of_a_prepared_corpus_a_glob_finds_the_data_only(tmp_path):

@@ -7,7 +7,6 @@ from tinygpt_hf.settings import checks
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.corpus import CorpusArguments
-from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE
 
 FINE = (ModelArguments(), DataArguments(), TokenizerArguments(vocab_size=300), TrainingArguments())
 
@@ -90,8 +89,7 @@ def test_wrong_types_and_impossible_values_are_reported_together():
     ]  # fmt: skip
 
 
-def test_tables_are_those_of_the_tokenizer_and_the_library():
+def test_the_table_of_rotary_positions_is_that_of_the_library():
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    assert checks.SMALLEST_BPE == SMALLEST_BPE
     assert set(checks.ROPE_TYPES) == {"default", *ROPE_INIT_FUNCTIONS}

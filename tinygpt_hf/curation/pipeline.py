@@ -24,6 +24,7 @@ from tinygpt_hf.curation.shards import CorpusFiles, Draft
 from tinygpt_hf.curation.statistics import Facts, unknown_characters
 from tinygpt_hf.errors import UsageError, redacted
 from tinygpt_hf.reading import sources
+from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.discovery import CORPUS, FORMAT
 from tinygpt_hf.reading.split import FEW_DOCUMENTS, content_hash, is_held_out, repetitions
 from tinygpt_hf.reading.turns import document_texts
@@ -49,14 +50,9 @@ def prepare_corpus(
     settings = _checked(data, corpus)
     target = Path(corpus.output_dir)
     storage.sweep(target)  # before files are searched: what a killed run left is not text
-    named = sources.training_sources(data, corpus.seed)
-    origin_facts = {
-        "sources": [sources.fingerprint(source) for source in named],
-        "source_remarks": [redacted(remark) for remark in sources.remarks(sources.all_sources(data, corpus.seed))],
-    }
+    text = Corpus(data, corpus.seed)
     # files are searched before the new folder exists, which may lie among them
-    origins = [sources.settled(source) for source in named]
-    validation = sources.settled(sources.validation_source(data))
+    origin_facts = {"sources": text.source_facts, "source_remarks": list(map(redacted, text.remarks))}
     tokenizer = load_tokenizer(corpus.tokenizer_name) if corpus.tokenizer_name else None
     with storage.new_folder(target) as folder:
         scratch = folder / "scratch"
@@ -64,9 +60,9 @@ def prepare_corpus(
         facts = Facts()
         output = Output(settings, folder, scratch, tokenizer, facts, data.validation_split_percentage)
         with contextlib.closing(Deduplicator(settings, scratch, data.validation_split_percentage)) as deduplicator:
-            if data.validation_file:
-                deduplicator.hold_out(sources.documents(validation))
-            documents = clean_documents(_weighted(origins, facts, tokenizer), settings, data.num_proc)
+            if text.validation:
+                deduplicator.hold_out(sources.documents(text.validation))
+            documents = clean_documents(_weighted(text.sources, facts, tokenizer), settings, data.num_proc)
             for number, cleaned in enumerate(documents):
                 rejection = cleaned.rejection or deduplicator.compare(cleaned)
                 if rejection:

@@ -322,11 +322,6 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def encode_text(tokenizer, text: str, piece: int = 1 << 22) -> np.ndarray:
-    """Encode a text as ids (N,), nothing added."""
-    return encode_with_ends(tokenizer, text, piece)[0]
-
-
 def encode_with_ends(tokenizer, text: str, piece: int = 1 << 22) -> tuple[np.ndarray, np.ndarray]:
     """Encode a text as ids (N,), nothing added, and tell of each token with how many bytes of the text it ends.
 

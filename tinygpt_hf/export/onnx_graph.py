@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.reading.decoding import first_words
 
 # angles that depend on the longest position seen: a graph has no place to remember it
 GROWING_ROPE = ("dynamic", "longrope")
@@ -91,9 +92,8 @@ def _traced(model):
         try:
             return OnnxExporter().export(model, inputs, config=OnnxConfig(dynamic=True))
         except Exception as error:  # torch.export and onnxscript raise classes of their own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise RunError(
-                f"Transformers' ONNX exporter failed ({reason}); try the versions of constraints.txt"
+                f"Transformers' ONNX exporter failed ({first_words(error)}); try the versions of constraints.txt"
             ) from error
 
 

@@ -17,6 +17,7 @@ import torch
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.model.memory import check_fits
 from tinygpt_hf.model.validation import checked_folder
+from tinygpt_hf.reading.decoding import first_words
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments
 from tinygpt_hf.tokenizing.tokenizer import TOKENIZER_FILES, open_tokenizer
 
@@ -225,8 +226,7 @@ def _hub_unreachable(name: str) -> bool:
     except Exception as error:  # offline mode, no network, a refusing server: each client version has errors of its own
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return True
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        problem = f"{name} is no folder here and the Hub cannot be reached ({reason})"
+        problem = f"{name} is no folder here and the Hub cannot be reached ({first_words(error)})"
         raise UsageError(problem, expected, "check the path, or the network") from None
 
 
@@ -239,8 +239,7 @@ def _loading_errors(name: str):
         known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
         if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason, action = lines[0][:200].rstrip("."), "check the name, or get the folder again"
+        reason, action = first_words(error).rstrip("."), "check the name, or get the folder again"
         raise UsageError(f"{name} cannot be loaded ({reason})", "a causal LM of Transformers", action) from error
 
 

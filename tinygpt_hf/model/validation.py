@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.reading.decoding import machine_memory
+from tinygpt_hf.reading.json_list import one_of_each
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 NO_WEIGHTS_HERE = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".npz", ".onnx", ".gguf")
@@ -112,16 +112,9 @@ def _read_header(path: Path) -> dict[str, tuple[str, list[int]]]:
 
 def read_json(path: Path) -> dict:
     """Read a JSON object of bounded size and depth, in UTF-8, without a name given twice."""
-
-    def unique(pairs: list) -> dict:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise ValueError("a name is given twice")
-        return result
-
     _check_size(path)
     try:
-        value = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique)
+        value = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=one_of_each)
     except RecursionError:
         raise _damaged(path, "is nested too deeply") from None
     except ValueError as error:
@@ -180,13 +173,6 @@ def _check_weights(folder: Path, config: dict, tensors: dict[str, tuple[str, lis
                 raise _damaged(folder, f"has {name[:80]} as {dtype}, which is no floating-point type")
     if described > 2 * there:  # if only a few are missing, loading names them
         raise UsageError(f"config.json of {folder} describes {described} weights", f"about the {there} beside it", HINT)
-    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else folder.glob("model-*.safetensors")
-    size, memory = sum(path.stat().st_size for path in files), machine_memory()
-    if size > memory:
-        expected = f"at most {memory / 1e9:.1f} GB, this machine's memory"
-        raise UsageError(
-            f"the weights of {folder} are {size / 1e9:.1f} GB", expected, "use a larger machine or a smaller model"
-        )
     return getattr(model.config.get_text_config(), "vocab_size", 2**17)
 
 

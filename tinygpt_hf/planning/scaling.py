@@ -2,8 +2,9 @@
 
 The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556), in bytes: a floor, a term that falls with the
 parameters of the layers, one that falls with the bytes read. Bytes read again count less each time, as in Muennighoff et al.
-2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three; trigrams and xz tell it. The numbers are in
-scaling.json, which benchmarks/scaling.py makes. Rates follow from the width: settings/defaults.py.
+2023 (https://arxiv.org/abs/2305.16264). How hard a text is to guess scales all three: a small model's first steps on it, beside the
+same steps on books, tell it. What xz finds repeated in a text, more steps learn too. The numbers are in scaling.json, which
+benchmarks/scaling.py makes. Rates follow from the width: settings/defaults.py.
 """
 
 import json
@@ -19,6 +20,8 @@ DECAY, LARGEST_DECAY = 0.07, 0.8
 STEP_TOKENS, OF_TOKENS, BATCH_POWER = 2048, 1_000_000, 0.383  # a step of so many, of so many in all, and how it grows
 STEPS_OF_AN_EPOCH = 10  # at least
 WORST = 8.0  # bits per byte: all bytes alike
+EARLY_STEPS = (16, 48)  # of the small model that tries a text: as far as time allows
+FARTHEST = 40  # times the bytes of those steps: until then a text that xz makes small keeps its faster pace
 LONG = 3000  # steps from which on a longer memory pays
 
 
@@ -37,28 +40,33 @@ class Expected:
     high: float
 
 
-def expected(hardness: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float) -> Expected:
+def expected(
+    early: tuple[float, ...], xz: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float
+) -> Expected:
     """What a model comes to with so many parameters in its layers, after so many bytes of a text of so many.
 
-    `hardness`: how hard the text is to guess, beside the books the law was measured on (`difficulty`). A larger vocabulary helps as
-    long as the text shows each of its tokens often enough.
+    `early`: bits per byte of a small model after `EARLY_STEPS` on the text, as far as it came; `xz`: those of xz. A larger
+    vocabulary helps as long as the text shows each of its tokens often enough.
     """
-    law = table()
+    law, fresh = table(), effective(num_bytes, unique_bytes)
     size, words, tokens = law["size"], law["words"], law["vocabulary"]
-    loss = law["floor"] + size["factor"] * parameters ** -size["power"]
-    loss += words["factor"] * effective(num_bytes, unique_bytes) ** -words["power"]
+    loss = law["floor"] + size["factor"] * parameters ** -size["power"] + words["factor"] * fresh ** -words["power"]
     useful = min(vocabulary, min(num_bytes, unique_bytes) / tokens["bytes_each"])
-    loss *= hardness * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
+    loss *= hardness(early, xz, fresh) * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
     loss = min(loss, WORST)
-    spread = math.exp(1.645 * law["deviation"])
+    spread = math.exp(1.645 * law["deviations"][len(early)])
     return Expected(loss, loss / spread, loss * spread)
 
 
-def difficulty(trigram: float, xz: float) -> float:
-    """How hard a text is to guess, 1 for the books of the table: by the bits per byte of trigrams and of xz."""
+def hardness(early: tuple[float, ...], xz: float, num_bytes: float) -> float:
+    """How hard a text is to guess for a model that read so many bytes of it, 1 for the books of the table."""
+    if not early:
+        return 1.0
     law = table()
-    parts = (trigram, law["trigram"]), (xz, law["xz"])
-    return math.prod((bits / known["at"]) ** known["power"] for bits, known in parts)
+    books, repetition = law["early"], law["xz"]
+    level = early[-1] / books["bits"][len(early) - 1]
+    read = min(FARTHEST, max(1.0, num_bytes / books["bytes"]))
+    return level * read ** (repetition["power"] * math.log(xz / repetition["at"]))
 
 
 def effective(read: float, unique: float) -> float:

@@ -11,45 +11,56 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.evaluation.baselines import ngram_nats, xz_bits_per_byte
-from tinygpt_hf.evaluation.metrics import bits_per_byte
+from tinygpt_hf.evaluation.baselines import xz_bits_per_byte
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.sample import PIECE_CHARACTERS
 from tinygpt_hf.rows.build import Prepared
 from tinygpt_hf.settings.arguments import TokenizerArguments
-from tinygpt_hf.tokenizing.tokenizer import SMALLEST_BPE, train_tokenizer
+from tinygpt_hf.settings.checks import SMALLEST_BPE
+from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabulary is learned from, and measured on
 LARGEST_TRIAL = 1 << 13  # more needs more text than the trial has
-LOOKED_AT = 500_000  # bytes that trigrams and xz learn from
-FEWER, FEWER_XZ = 0.145, 0.09  # of fewer, they make more bits each: by this power
-ENDLESS, ENDLESS_BITS = 10**12, 8.0  # bytes of a stream whose end nobody knows; bits of a text that nobody can guess
-COUNTED = 1024  # the vocabulary whose trigrams say how hard a text is to guess
+EXCERPT, EXCERPT_VOCABULARY = 600_000, 1024  # bytes of the excerpt, and the tokens it is made of
+FEWER_XZ = 0.09  # of fewer bytes, xz makes more bits each: by this power
+ENDLESS = 10**12  # bytes of a stream whose end nobody knows
 
 
 @dataclass(frozen=True)
 class Text:
     """`num_bytes`: of the training part, UTF-8; `held_out`: of the rest; `repeated`: the share of the sample that is there twice;
-    `bytes_per_token`: by the size of the vocabulary; `trigram`: bits per byte that trigrams reach on held-out text;
-    `xz`: those of xz on a piece of the text; `encoding`: seconds that a byte takes to tokenize; `in_pieces`: most texts are as
-    long as books."""
+    `bytes_per_token`: by the size of the vocabulary; `encoding`: seconds that a byte takes to tokenize; `in_pieces`: most texts
+    are as long as books; `xz`: bits per byte of an excerpt under xz; `early`: those that a small model reaches in its first steps
+    on the excerpt, as far as it came."""
 
     num_bytes: int
     held_out: int
     repeated: float
     bytes_per_token: dict[int, float]
-    trigram: float
-    xz: float
     encoding: float
     in_pieces: bool = False
+    xz: float = 0.0
+    early: tuple[float, ...] = ()
 
     def tokens(self, vocabulary: int) -> int:
         """How many tokens the training part has."""
         return max(1, round(self.num_bytes / self.bytes_per_token[vocabulary]))
 
 
-def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokenizer=None) -> Text:
+@dataclass(frozen=True)
+class Excerpt:
+    """A part of a text as token ids, whatever tokenizer it gets, to learn and to be tested on; `bytes_per_token`: of the latter;
+    `xz`: bits per byte under xz, as if it had `EXCERPT` bytes."""
+
+    learned: np.ndarray
+    tested: np.ndarray
+    vocab_size: int
+    bytes_per_token: float
+    xz: float
+
+
+def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokenizer=None) -> tuple[Text, Excerpt]:
     """Look at a sample of the text, read once. `tokenizer`: the one that will be used, where it is there already."""
     texts, held_out = corpus.sample(max_bytes)
     sampled = sum(len(text.encode()) for text in texts)
@@ -76,41 +87,27 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         }  # of a vocabulary that the trial is too small for, as books have it
     unique = len({hash(text) for text in texts})
     size = max(corpus.training_bytes, corpus.size or ENDLESS) if corpus.data.streaming else corpus.training_bytes
-    return Text(
+    text = Text(
         size,
         sum(len(text.encode()) for text in held_out),
         1 - unique / len(texts),
         {size: float(value) for size, value in per_token.items()},
-        _trigram(learned, tested),
-        _xz("".join(learned)),
         encoding,
         sum(map(len, texts)) / len(texts) > PIECE_CHARACTERS / 2,
     )
+    return text, _excerpt(learned, held_out or tested)
 
 
-def survey_rows(rows: Prepared, tokenizer) -> Text:
+def survey_rows(rows: Prepared, tokenizer) -> tuple[Text, Excerpt]:
     """The same of a text that is there as rows alone."""
     train, validation = rows.train, rows.validation
     per_token = max(train.num_bytes, 1) / train.num_tokens
     learned, tested = (
         tokenizer.decode(part.between(0, min(part.num_tokens, round(size / per_token))).tolist())
-        for part, size in ((train, LOOKED_AT), (validation, TESTED))
+        for part, size in ((train, EXCERPT), (validation, TESTED))
     )
-    return Text(
-        train.num_bytes,
-        validation.num_bytes,
-        0.0,
-        {len(tokenizer): per_token},
-        _trigram([learned], [tested]),
-        _xz(learned),
-        0.0,
-    )
-
-
-def _xz(text: str) -> float:
-    """Bits per byte of a piece under xz, as if it had `LOOKED_AT` bytes."""
-    piece = text.encode()[:LOOKED_AT]
-    return xz_bits_per_byte(piece) * (len(piece) / LOOKED_AT) ** FEWER_XZ
+    text = Text(train.num_bytes, validation.num_bytes, 0.0, {len(tokenizer): per_token}, 0.0)
+    return text, _excerpt([learned], [tested])
 
 
 def _parts(texts: list[str]) -> tuple[list[str], list[str]]:
@@ -146,20 +143,19 @@ def _smaller(trial, size: int):
     return Tokenizer.from_str(json.dumps(facts))
 
 
-def _trigram(learned: list[str], tested: list[str]) -> float:
-    """Bits per byte of `tested` by trigrams counted in `learned`, as if that had `LOOKED_AT` bytes. The tokens are those of a small
-    vocabulary learned there, whatever the model's will be: the table of the law was made so."""
-    learned = _beginning(learned, LOOKED_AT)
-    trial = train_tokenizer(learned, "bpe", COUNTED).backend_tokenizer
-    train, validation = (
-        np.concatenate([np.zeros(0, dtype=np.int64), *(part.ids for part in trial.encode_batch_fast(texts))]).astype(
-            np.int64
-        )
-        for texts in (learned, tested)
+def _excerpt(learned: list[str], tested: list[str]) -> Excerpt:
+    """Take texts evenly, and cut them into tokens of their own: the same ones whatever the model's will be."""
+    chosen = np.linspace(
+        0, len(learned) - 1, max(1, min(len(learned), len(learned) * EXCERPT // sum(map(len, learned))))
     )
-    if len(train) < 3 or len(validation) < 2:
-        return ENDLESS_BITS
-    _, nats = ngram_nats(train, validation, trial.get_vocab_size())
-    learned_bytes = sum(len(text.encode()) for text in learned)
-    bits = bits_per_byte(float(nats.sum()), sum(len(text.encode()) for text in tested))
-    return bits * min(1.0, learned_bytes / LOOKED_AT) ** FEWER
+    learned = [learned[place] for place in chosen.astype(int)]
+    trial = train_tokenizer(learned, "bpe", EXCERPT_VOCABULARY).backend_tokenizer
+
+    def ids(texts: list[str]) -> np.ndarray:
+        return np.array([token for part in trial.encode_batch_fast(texts) for token in part.ids], dtype=np.int64)
+
+    trained_on, tried_on = ids(learned), ids(tested)
+    per_token = sum(len(text.encode()) for text in tested) / max(1, len(tried_on))
+    piece = "".join(learned).encode()
+    xz = xz_bits_per_byte(piece) * min(1.0, len(piece) / EXCERPT) ** FEWER_XZ
+    return Excerpt(trained_on, tried_on, trial.get_vocab_size(), per_token, xz)

@@ -27,18 +27,12 @@ import psutil
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.reporter import SILENT, Reporter
 
-
-def machine_memory() -> int:
-    """Bytes of memory this machine has."""
-    return psutil.virtual_memory().total
-
-
 ARCHIVES = (".gz", ".bz2", ".xz", ".zst")
 NEWLINE = b"\n"
 CHUNK = 1 << 20  # bytes read at once
 LONG = 1 << 24  # bytes; a longer text file is read in pieces where that is asked for
 # What is read in one piece (a text, a line, a cell, a packed table) may take an eighth of this machine's memory.
-LARGEST = machine_memory() // 8
+LARGEST = psutil.virtual_memory().total // 8
 # No archive of text unpacks to 200 times its size; what does, and is large, is a bomb.
 MOST_EXPANSION, SMALL_ENOUGH = 200, 1 << 28
 TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 OLD > NEW, or read it with --encoding_errors replace"

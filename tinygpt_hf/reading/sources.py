@@ -125,30 +125,22 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
         raise UsageError("--train_file and --dataset_name are both given", "one of them", "use data.sources for a mix")
     if not data.train_file and not data.dataset_name:
         raise UsageError("there is no text to read", "--train_file or --dataset_name", "try --dataset_name toyland")
-    return [
-        Source(
-            **(_located(data.train_file) if data.train_file else {"dataset_name": data.dataset_name}),
-            dataset_config_name=data.dataset_config_name,
-            dataset_split=data.dataset_split,
-            dataset_revision=data.dataset_revision,
-            text_column=data.text_column,
-            document_separator=data.document_separator,
-            streaming=data.streaming,
-            max_samples=data.max_train_samples,
-            seed=seed if data.dataset_name == "toyland" else 0,  # other documents do not depend on it
-            encoding_errors=data.encoding_errors,
-        )
-    ]
+    located = _located(data.train_file) if data.train_file else {"dataset_name": data.dataset_name}
+    same = {
+        name: getattr(data, name) for name in ("dataset_config_name", "dataset_split", "dataset_revision", "streaming")
+    }
+    seed = seed if data.dataset_name == "toyland" else 0  # other documents do not depend on it
+    return [Source(**located, **same, **_how(data), max_samples=data.max_train_samples, seed=seed)]
 
 
 def validation_source(data: DataArguments) -> Source:
     """The source behind --validation_file."""
-    return Source(
-        **_located(data.validation_file),
-        text_column=data.text_column,
-        document_separator=data.document_separator,
-        encoding_errors=data.encoding_errors,
-    )
+    return Source(**_located(data.validation_file), **_how(data))
+
+
+def _how(data: DataArguments) -> dict:
+    """How files are read."""
+    return {name: getattr(data, name) for name in ("text_column", "document_separator", "encoding_errors")}
 
 
 def _located(names: list[str]) -> dict:
@@ -172,17 +164,12 @@ def _is_saved(name: str) -> bool:
     )
 
 
-def all_sources(data: DataArguments, seed: int = 0) -> list[Source]:
-    """Those of the training text, and the validation files if there are any."""
-    return [*training_sources(data, seed), *([validation_source(data)] if data.validation_file else [])]
-
-
 def settled(source: Source) -> Source:
     """The source with its files looked for now: what appears later is none of them."""
     return source if source.dataset_name or source.remote else replace(source, found=tuple(files_of(source)))
 
 
-def fingerprint(source: Source, hash_of: Callable[[str], str] = lambda path: storage.file_hash(Path(path))) -> dict:
+def fingerprint(source: Source, hash_of: Callable[[str], str] = storage.file_hash) -> dict:
     """What decides the documents, as JSON: for files, and those of a local dataset, their names, sizes and sha256; for other
     datasets their full name. Of what is streamed, and so read when it is used, not before, only names and sizes. No secrets.
     """
@@ -223,8 +210,7 @@ def remarks(found: list[Source]) -> list[str]:
     """What was not read, or not as it should be, in words."""
     lines = [file.note for source in found for file in files_of(source) if file.note]
     lines += [note for source in found if (note := _splits_left(source))]
-    others = skipped(found)
-    if others:
+    if others := skipped_endings(name for source in found if not source.dataset_name for name in source.files):
         words = ", ".join(f"{ending} ({number})" for ending, number in others.items())
         lines.append(f"files not read for their endings: {words}")
     return lines
@@ -239,11 +225,6 @@ def _splits_left(source: Source) -> str | None:
         others = [split for split in storage.read_json(Path(name) / SPLITS)["splits"] if split != source.dataset_split]
         return f"splits not read: {', '.join(others)} (--validation_file {name}/SPLIT reads one)" if others else None
     return None
-
-
-def skipped(found: list[Source]) -> dict[str, int]:
-    """How many files in the folders and behind the globs of these sources are not read, by their ending."""
-    return skipped_endings(name for source in found if not source.dataset_name for name in source.files)
 
 
 def files_of(source: Source) -> Iterable[File]:

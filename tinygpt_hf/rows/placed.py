@@ -13,6 +13,7 @@ from tinygpt_hf.reading.decoding import LongText
 from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.reading.turns import document_texts
 from tinygpt_hf.tokenizing.encode import cut_long
+from tinygpt_hf.tokenizing.process_map import grouped
 
 BATCH_CHARACTERS = 1 << 20  # per call of the tokenizer, or per message to a process
 BEGINNING: dict = {"rows": 0, "state": None, "documents": 0, "items": 0, "skip": 0}
@@ -124,14 +125,4 @@ def _pieces(document: dict, tokenizer) -> Iterator[dict]:
 
 def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:
     """The same (part, document, ...) tuples in lists that are worth a call of the tokenizer."""
-    batch: list[tuple] = []
-    characters = 0
-    for item in items:
-        batch.append(item)
-        document = item[1]
-        characters += sum(map(len, document_texts(document))) + 64
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+    return grouped(items, lambda item: sum(map(len, document_texts(item[1]))) + 64, BATCH_CHARACTERS)

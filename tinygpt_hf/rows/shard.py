@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +44,28 @@ class RowWriter:
         self._pending_mask = np.zeros(0, dtype=bool)  # fewer than 8 bits, waiting for a full byte
 
     def __enter__(self) -> "RowWriter":
-        self._transaction: contextlib.AbstractContextManager = storage.new_folder(self.folder)
-        self._tmp = self._transaction.__enter__()
-        self._tokens = open(self._tmp / "tokens.bin", "wb")
-        self._starts = open(self._tmp / "documents.bin", "wb")
-        self._mask = open(self._tmp / "mask.bin", "wb")
-        return self
+        self._transaction = self._writing()
+        return self._transaction.__enter__()
+
+    def __exit__(self, *error) -> None:
+        self._transaction.__exit__(*error)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator["RowWriter"]:
+        with (
+            storage.new_folder(self.folder) as folder,
+            open(folder / "tokens.bin", "wb") as self._tokens,
+            open(folder / "documents.bin", "wb") as self._starts,
+            open(folder / "mask.bin", "wb") as self._mask,
+        ):
+            yield self
+            self._starts.write(np.uint64(self.num_tokens).tobytes())
+            self._mask.write(np.packbits(self._pending_mask).tobytes())
+            for file in (self._tokens, self._starts, self._mask):
+                file.close()
+            if self.num_masked == 0:
+                os.unlink(folder / "mask.bin")
+            storage.write_manifest(folder, self.manifest)
 
     def add(
         self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | np.ndarray | None = None, begins: bool = True
@@ -86,27 +102,6 @@ class RowWriter:
             "num_target_tokens": self.num_tokens - self.num_masked,
             **self.facts,
         }
-
-    def __exit__(self, kind, error, trace) -> None:
-        files = (self._tokens, self._starts, self._mask)
-        if kind is not None:
-            for file in files:
-                with contextlib.suppress(OSError):  # there may be no room for what it still holds
-                    file.close()
-            self._transaction.__exit__(kind, error, trace)
-            return
-        try:
-            self._starts.write(np.uint64(self.num_tokens).tobytes())
-            self._mask.write(np.packbits(self._pending_mask).tobytes())
-            for file in files:
-                file.close()
-            if self.num_masked == 0:
-                os.unlink(self._tmp / "mask.bin")
-            storage.write_manifest(self._tmp, self.manifest)
-        except BaseException as failure:
-            self.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._transaction.__exit__(None, None, None)
 
 
 class Shard:

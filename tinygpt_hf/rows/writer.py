@@ -10,6 +10,7 @@ the manifest stays.
 Text, tokenizer and sizes decide a shard, to the byte.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,8 +204,9 @@ class ShardWriter:
     def abandon(self) -> None:
         """Leave nothing of the shard that is being filled."""
         if self._writer is not None:
-            self._writer.__exit__(RunError, RunError("not finished"), None)
-            self._writer = None
+            writer, self._writer = self._writer, None
+            with contextlib.suppress(OSError):  # there may be no room for what its files still hold
+                writer.__exit__(RunError, RunError("not finished"), None)
 
 
 def count_document(facts: dict, document: dict, encoded: Encoded) -> None:

@@ -237,7 +237,7 @@ class TrainingArguments(OutputArguments):
     )  # fmt: skip
     learning_rate: float | None = setting(
         None,
-        "peak learning rate of AdamW; default 0.008, times 256/width if wider; 0.003 with model_name_or_path or optim adamw",
+        "peak learning rate of AdamW; default 2.048/width, at most 0.032; 0.003 with model_name_or_path or optim adamw",
         at_least=0,
     )
     muon_learning_rate: float = setting(0.02, "peak learning rate of Muon", at_least=0)

@@ -1,7 +1,7 @@
 """Fill in what the settings of a run leave open, by rules from the other settings, each a line of arithmetic.
 
     model, training = filled(ModelArguments(hidden_size=512), TrainingArguments())
-    training.learning_rate                    # 0.004: half of what a model up to 256 wide takes
+    training.learning_rate                    # 0.004: half of what a model of 256 takes
 
 A model from scratch is small and shallow and trains fast: in minutes on one core that reaches fewer bits per byte than a larger
 one that reads less text (benchmarks/README.md has the figures). Existing weights are treated gently. Whatever is given wins.
@@ -16,7 +16,9 @@ from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, Trainin
 VOCABULARY = 2048
 WIDTH, LAYERS, HEAD = 128, 3, 64  # heads of 64 tell tokens apart sharply from the start
 EMBEDDINGS = 0.3  # untied, the input embeddings may be large: the model learns faster
-RATE, WIDEST = 8e-3, 256  # of AdamW beside Muon; beyond this width it falls, as the head's inputs add up
+# Of AdamW beside Muon at a width of 256. It falls with the width, as the head's inputs add up (Yang et al. 2022,
+# https://arxiv.org/abs/2203.03466); Muon's updates have the same size at any width. Nothing narrower than 64 was measured.
+RATE, AT, NARROWEST = 8e-3, 256, 64
 GENTLE_RATE = 3e-3  # of AdamW alone, and of existing weights
 LENGTHS = ("max_steps", "num_train_epochs", "max_train_tokens", "time_budget")
 TIME_BUDGET = "8m"  # of a run without a length
@@ -82,7 +84,7 @@ def filled(
     continued = model.model_name_or_path is not None
     rate = GENTLE_RATE
     if not continued and training.optim == "muon":
-        rate = round(RATE * min(1.0, WIDEST / model.hidden_size), 6)
+        rate = round(RATE * AT / max(NARROWEST, model.hidden_size), 6)
     return model, _with(training, {"learning_rate": rate, **(CONTINUED if continued else FROM_SCRATCH)})
 
 

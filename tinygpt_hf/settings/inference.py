@@ -6,8 +6,25 @@ from typing import Literal
 from tinygpt_hf.settings.arguments import PathText, setting
 
 
+@dataclass(kw_only=True)
+class OnDevice:
+    """Where a model runs; the base of all settings that load one."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
+
+
+@dataclass(kw_only=True)
+class Measuring(OnDevice):
+    """How a text is measured, and where the numbers go."""
+
+    block_size: int | None = setting(None, "tokens per window; default each model's context, at most 2048")
+    per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
+    output_file: PathText | None = setting(None, "also write the numbers to this JSON file")
+
+
 @dataclass
-class GenerateArguments:
+class GenerateArguments(OnDevice):
     """Continue a prompt."""
 
     model: PathText | None = setting(None, "model folder or Hub id", positional=True)
@@ -33,12 +50,10 @@ class GenerateArguments:
         False, "color the text by surprisal, with the bits of each token from 1 bit on", excludes=("show_steps",)
     )
     show_candidates: int = setting(5, "how many tokens --show_steps shows at each step")
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
 
 @dataclass
-class InspectArguments:
+class InspectArguments(OnDevice):
     """See how a model reads a text."""
 
     model: PathText | None = setting(None, "model folder or Hub id", positional=True)
@@ -53,8 +68,6 @@ class InspectArguments:
     )
     html: PathText | None = setting(None, "also write a page to explore, one file that works offline")
     output_file: PathText | None = setting(None, "also write all numbers to this JSON file")
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
 
 @dataclass
@@ -68,7 +81,7 @@ class ReportArguments:
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(Measuring):
     """Measure models on a text and on tasks."""
 
     model: list[PathText] = setting([], "model folders or Hub ids; several make one table", positional=True)
@@ -81,19 +94,14 @@ class EvaluateArguments:
         None, "folder with the tasks' data: TASK.jsonl or TASK/*.jsonl; of lm_eval the YAML of the task"
     )
     memorization: bool = setting(False, "also count what samples copy from the run's training rows")
-    block_size: int | None = setting(None, "tokens per window; default the model's context, at most 2048")
     stride: int | None = setting(None, "tokens between windows; default the window; a smaller one gives more context")
-    per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
     quantization: Literal["int8", "int4"] | None = setting(
         None, "also measure the model with its matrices as small integers (torchao), beside the full one"
     )
-    output_file: PathText | None = setting(None, "also write the numbers to this JSON file")
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
 
 @dataclass
-class CompareArguments:
+class CompareArguments(Measuring):
     """Is A better than B on a text?"""
 
     model: list[PathText] = setting([], "A and B: two model folders or Hub ids", positional=True)
@@ -101,11 +109,6 @@ class CompareArguments:
         None, "a text, or documents (.jsonl, .csv, .parquet, a folder), as `train` reads them"
     )
     text_column: str | None = setting(None, "column with the text; default as in training")
-    block_size: int | None = setting(None, "tokens per window; default each model's context, at most 2048")
-    per_device_eval_batch_size: int = setting(8, "windows per batch (fewer where the vocabulary is large)")
-    output_file: PathText | None = setting(None, "also write difference, low, high and verdict to this JSON file")
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
 
 @dataclass
@@ -116,7 +119,7 @@ class SelftestArguments:
 
 
 @dataclass
-class ChatArguments:
+class ChatArguments(OnDevice):
     """Talk to a model: one --prompt, lines from standard input, or a conversation in the terminal."""
 
     model: PathText | None = setting(
@@ -133,8 +136,6 @@ class ChatArguments:
     stop: list[str] = setting([], "end the answer before any of these texts appears")
     seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")
     explain: bool = setting(False, "color answers by surprisal, with the bits of each token from 1 bit on")
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
 
 @dataclass
@@ -149,23 +150,19 @@ class ExportArguments:
 
 
 @dataclass
-class ServeArguments:
+class ServeArguments(OnDevice):
     """Answer clients of OpenAI's interface."""
 
     model: PathText | None = setting(None, "model folder or Hub id", positional=True)
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in, and nothing asks for a key")
     port: int = setting(8000, "port to listen on; 0 takes a free one")
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")
 
 
 @dataclass
-class DemoArguments:
+class DemoArguments(OnDevice):
     """Talk to a model in the browser."""
 
     model: PathText | None = setting(None, "model folder or Hub id", positional=True)
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in, and nothing asks for a key")
     port: int = setting(7860, "port to listen on; 0 takes a free one")
     seed: int | None = setting(None, "the same seed and messages give the same answers; default: chance")
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to run")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto", "auto: float32 on CPU, else as saved")

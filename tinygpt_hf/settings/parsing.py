@@ -366,7 +366,7 @@ def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: b
         section = f"  [{group.section}:]" if uses_config and hasattr(group, "section") else ""
         lines += ["", f"{title}{section}"]
         other = {new: old for old, new in getattr(group, "aliases", {}).items()}
-        for field in dataclasses.fields(group):
+        for field in sorted(dataclasses.fields(group), key=lambda field: not field.metadata.get("positional")):
             lines += _help_lines(field, other.get(field.name))
     return "\n".join(lines)
 

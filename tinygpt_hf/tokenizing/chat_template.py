@@ -10,6 +10,7 @@ without:
 
 import contextlib
 import hashlib
+from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.turns import as_json
@@ -28,33 +29,8 @@ TOOLS_END = (
     ' XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
 )
 # ChatML, with Qwen's form of tools and reasoning; what stands between the generation marks is what the assistant learns to say.
-CHAT_TEMPLATE = (
-    "{%- macro text(content) -%}{%- if content is string -%}{{ content }}{%- else -%}{%- for part in content or [] -%}"
-    "{{ part.text if part.type == 'text' else raise_exception('no place for a part of the type ' ~ part.type) }}"
-    "{%- endfor -%}{%- endif -%}{%- endmacro -%}"
-    "{%- if tools -%}"
-    "{{ '<|im_start|>system\\n' + (text(messages[0].content) + '\\n\\n' if messages[0].role == 'system' else '') }}"
-    "{{ '" + TOOLS_BEGIN.replace("\n", "\\n") + "' }}{%- for tool in tools -%}{{ '\\n' + tool | tojson }}{%- endfor -%}"
-    "{{ '" + TOOLS_END.replace("\n", "\\n") + "<|im_end|>\\n' }}"
-    "{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{%- if message.role == 'assistant' -%}{{ '<|im_start|>assistant\\n' }}{% generation %}"
-    "{{ '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' if message.reasoning_content else '' }}"
-    "{{ text(message.content) }}"
-    "{%- for call in message.tool_calls or [] -%}{%- set call = call.function or call -%}"
-    "{{ '\\n' if text(message.content) or not loop.first else '' }}"
-    "{{ '<tool_call>\\n{\"name\": ' + call.name | tojson + ', \"arguments\": ' }}"
-    "{{ call.arguments if call.arguments is string else call.arguments | tojson }}{{ '}\\n</tool_call>' }}"
-    "{%- endfor -%}{{ '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}"
-    "{%- elif message.role == 'tool' -%}"
-    "{{ '<|im_start|>user' if loop.first or messages[loop.index0 - 1].role != 'tool' else '' }}"
-    "{{ '\\n<tool_response>\\n' + text(message.content) + '\\n</tool_response>' }}"
-    "{{ '<|im_end|>\\n' if loop.last or messages[loop.index0 + 1].role != 'tool' else '' }}"
-    "{%- elif not (tools and loop.first and message.role == 'system') -%}"
-    "{{ '<|im_start|>' + message.role + '\\n' + text(message.content) + '<|im_end|>\\n' }}"
-    "{%- endif -%}{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
-)
+# Its lines are joined, without the white space around them.
+CHAT_TEMPLATE = "".join(map(str.strip, Path(__file__).with_suffix(".jinja").read_text(encoding="utf-8").splitlines()))
 # The sha256 of our template in versions that knew contents alone: with those it writes the same.
 FIRST_TEMPLATE = "c1a9d45368e3e05c445d56e5b2bf33bb22c9dca06c2a12da92f3b32298c53dff"
 

@@ -17,7 +17,7 @@ import numpy as np
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, pieces_of
 from tinygpt_hf.tokenizing.chat_template import chat_pieces, encode_texts
-from tinygpt_hf.tokenizing.process_map import ordered_map
+from tinygpt_hf.tokenizing.process_map import grouped, ordered_map
 from tinygpt_hf.tokenizing.rendering import is_learned
 
 PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
@@ -60,23 +60,23 @@ class PlainTokenizer:
         return self.backend_tokenizer.get_added_tokens_decoder()
 
 
-def plain_facts(tokenizer) -> dict:
-    """A tokenizer as JSON, for `PlainTokenizer(**facts)`."""
-    return {
-        "core": tokenizer.backend_tokenizer.to_str(),
-        "chat_template": tokenizer.chat_template,
-        "name_or_path": str(tokenizer.name_or_path),
-        "special_tokens_map": json.loads(json.dumps(tokenizer.special_tokens_map, default=str)),
-        "all_special_tokens": list(map(str, tokenizer.all_special_tokens)),
-        "eos_token_id": tokenizer.eos_token_id,
-    }
+def plain(tokenizer) -> PlainTokenizer:
+    """Return what is sent of a tokenizer."""
+    return PlainTokenizer(
+        core=tokenizer.backend_tokenizer.to_str(),
+        chat_template=tokenizer.chat_template,
+        name_or_path=str(tokenizer.name_or_path),
+        special_tokens_map=json.loads(json.dumps(tokenizer.special_tokens_map, default=str)),
+        all_special_tokens=list(map(str, tokenizer.all_special_tokens)),
+        eos_token_id=tokenizer.eos_token_id,
+    )
 
 
 def encode_all(
     batches: Iterable, documents_of: Callable, tokenizer, longest: int, num_proc: int | None
 ) -> Generator[tuple]:
     """Yield (batch, its encoded documents) for every batch, in order, whatever the number of processes."""
-    work = functools.partial(encode, tokenizer=PlainTokenizer(**plain_facts(tokenizer)), longest=longest)
+    work = functools.partial(encode, tokenizer=plain(tokenizer), longest=longest)
     return ordered_map(work, batches, num_proc, here=BATCHES_HERE, argument=documents_of)
 
 
@@ -95,7 +95,8 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
     known: dict[tuple[str, bool], np.ndarray] = {}
     for typed in (True, False):
         texts = list(dict.fromkeys(piece for pieces in prepared for piece, _, t in pieces if t == typed))
-        for group in _groups(texts):
+        # what the tokenizer gives back takes a hundred times the room of the ids in it
+        for group in grouped(texts, len, GROUP_CHARACTERS):
             found = encode_texts(tokenizer, group, typed)
             known |= {(text, typed): np.array(ids, dtype=np.uint32) for text, ids in zip(group, found, strict=True)}
     made = []
@@ -105,19 +106,6 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
             encoded = _cut_conversation(document, tokenizer, longest, encoded)
         made.append(encoded)
     return made
-
-
-def _groups(texts: list[str]) -> Iterator[list[str]]:
-    """Some megabytes at a time: what the tokenizer gives back takes a hundred times the room of the ids in it."""
-    group, size = [], 0
-    for text in texts:
-        group.append(text)
-        size += len(text)
-        if size >= GROUP_CHARACTERS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _chat_pieces(tokenizer, document: dict) -> list[tuple[str, bool, bool]]:

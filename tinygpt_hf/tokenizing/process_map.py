@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tinygpt_hf.errors import RunError, UsageError
@@ -32,6 +32,19 @@ ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1", "O
 def all_cores() -> int:
     """Count the cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def grouped(items: Iterable, size_of: Callable, most: int, count: int | None = None) -> Iterator[list]:
+    """Yield the items in lists: each ends where the sizes in it come to `most`, or it has `count` items."""
+    group, size = [], 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if size >= most or len(group) == count:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def ordered_map(
@@ -71,13 +84,7 @@ class _Workers:
 
     @staticmethod
     def _start(function: Callable) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, json.dumps(sys.path)],  # -P: no modules from the current folder
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **ONE_THREAD},
-            start_new_session=True,  # Ctrl-C is for us
-        )
+        process = start_python(PROGRAM, sys.path, env={**os.environ, **ONE_THREAD})
         with contextlib.suppress(BrokenPipeError):  # the first call reports a process that has ended
             pickle.dump(function, process.stdin)
         return process
@@ -115,10 +122,23 @@ class _Workers:
             process.wait()
 
 
+def start_python(program: str, argument, **options) -> subprocess.Popen:
+    """Start an interpreter that gets `argument` as JSON, answers through a pipe, and takes no module from the current folder."""
+    words = [sys.executable, "-P", "-c", program, json.dumps(argument)]
+    # a session of its own: Ctrl-C is for us
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options)
+
+
+def answer_stream():
+    """Take the standard output for answers: what a library prints is none."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return answers
+
+
 def serve() -> None:
     """Read a function, then batches, from standard input; write each result to standard output."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    answers = answer_stream()
     requests = open(0, "rb")
     with contextlib.suppress(EOFError, BrokenPipeError):  # the caller is done, or gone
         function = pickle.load(requests)

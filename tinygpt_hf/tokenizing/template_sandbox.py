@@ -10,13 +10,13 @@ time (Windows), a thread ends the process after the same seconds of waiting, and
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 
 from tinygpt_hf.errors import RunError, UsageError
+from tinygpt_hf.tokenizing.process_map import answer_stream, start_python
 
 SECONDS = 5  # of computing time per conversation; real templates take a thousandth of one
 MEGABYTES = 256  # more than the process has when it begins; held on Linux
@@ -84,14 +84,8 @@ def _ask(request: bytes) -> dict | int | str:
     global _process
     with _lock:
         if _process is None:
-            _process = subprocess.Popen(
-                # -P: no modules from the current folder
-                [sys.executable, "-P", "-c", PROGRAM, json.dumps([sys.path, [SECONDS, MEGABYTES, LONGEST]])],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us
-            )
+            limits = [SECONDS, MEGABYTES, LONGEST]
+            _process = start_python(PROGRAM, [sys.path, limits], stderr=subprocess.DEVNULL)
         process, _process, line = _process, None, b""
         watch = None if TIMER else threading.Timer(SECONDS, process.kill)
         try:
@@ -120,8 +114,7 @@ def serve(seconds: float, megabytes: int, longest: int) -> None:
     """Answer requests on standard input, a line of JSON each, until it ends."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    answers = answer_stream()
     _limit_memory(megabytes)
     for request in open(0, "rb"):
         if TIMER:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.reading.decoding import first_words
+from tinygpt_hf.settings.checks import SMALLEST_BPE
 from tinygpt_hf.tokenizing.chat_template import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
@@ -26,7 +28,6 @@ from tinygpt_hf.tokenizing.chat_template import (
 )
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-SMALLEST_BPE = 256 + len(SPECIAL_TOKENS)
 
 
 def train_tokenizer(
@@ -82,12 +83,6 @@ def _char_core(texts: Iterable[str]):
 def _byte_core(texts: Iterator[str], tokenizer_type: str, vocab_size: int, min_frequency: int):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if tokenizer_type == "bpe" and vocab_size < SMALLEST_BPE:
-        raise UsageError(
-            f"--vocab_size is {vocab_size}",
-            f"at least {SMALLEST_BPE}: 256 bytes and {len(SPECIAL_TOKENS)} special tokens come before the first merge",
-            f"use at least {SMALLEST_BPE}, or --tokenizer_type byte",
-        )
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     core.decoder = decoders.ByteLevel()
@@ -118,7 +113,7 @@ def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
     except BaseException as error:  # the Rust side raises bare Exceptions, and a broken JSON panics there
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = first_words(error)
         raise UsageError(
             f"no tokenizer could be loaded from {name_or_path!r} ({reason})",
             "a folder with tokenizer.json or a Hub id",

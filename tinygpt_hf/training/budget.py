@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, replace
 from typing import Any
 
+from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS
 from tinygpt_hf.model.loading import config_for
 from tinygpt_hf.planning.choice import Choice, Question, advise, choose
 from tinygpt_hf.planning.machine import Machine, NamedMachine
@@ -23,7 +24,7 @@ from tinygpt_hf.training.probe import peak_memory
 
 PROBED = ((2, 64), (3, 128), (4, 256), (12, 768))  # shapes that are measured: the wider ones where that takes little
 WIDER = 8  # times longer, a wider one takes at most
-PROBES = 0.05  # of the budget for all of them
+PROBES, EARLY = 0.025, 0.05  # of the budget for all of them, and for a small model's first steps on the text
 TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
 BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among them
@@ -31,6 +32,7 @@ HELD_OUT = 0.015  # of the budget, for the whole validation set once
 OPENING = 2.0  # seconds: processes that tokenize start, the model is made
 CLOSING = 5.0  # seconds: the last weights are saved, the report is written, the process ends
 ROW_BYTES = 2  # of a token at rest
+COUNTING = 30  # bytes of memory for each token of the text, while trigrams are counted
 RUNNING = 60 << 20  # bytes of memory beside what a step takes: rows, evaluations, samples
 
 
@@ -50,9 +52,11 @@ def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = Fa
         if total is not None and "max_train_bytes" in open_settings(tokenizer):
             most = min(most, int(SAMPLED * total))
         if run.data.rows and found is not None:
-            text = survey_rows(open_rows(rows_folder(run.data.rows)), found)
+            text, excerpt = survey_rows(open_rows(rows_folder(run.data.rows)), found)
         else:
-            text = survey(run.corpus, tokenizer, most, found)
+            text, excerpt = survey(run.corpus, tokenizer, most, found)
+        early = probe.early_losses(run.accelerator, excerpt, EARLY * (total or 100))
+        text = replace(text, early=early, xz=excerpt.xz)
     text = _shared(run, text)
     before = peak_memory(run.accelerator.device.type)
     if hardware:
@@ -144,7 +148,8 @@ def _facts(run, choice: Choice, memory_before: int, is_here: bool) -> dict:
     device, needed = run.accelerator.device.type, run.clock.seconds + choice.steps * choice.step_seconds * (1 + BESIDE)
     memory = choice.memory
     if is_here and device != "cuda":  # beside what the program takes
-        memory = max(memory_before + choice.memory + RUNNING, peak_memory(device))
+        counted = COUNTING * min(choice.tokens / choice.epochs, MOST_TRAIN_TOKENS)
+        memory = max(memory_before + max(choice.memory + RUNNING, round(counted)), peak_memory(device))
     is_whole = run.clock.total is not None and not choice.is_enough
     limit = choice.groups[3].save_total_limit + 1
     return {

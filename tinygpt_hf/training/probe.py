@@ -1,52 +1,49 @@
-"""Measure what a training step of a shape takes on this machine, with numbers in place of text: `Pace`, for the plan of a run."""
+"""Measure, for the plan of a run, what a training step of a shape takes on this machine (`Pace`), and how well a small model
+guesses a text after its first steps."""
 
 import contextlib
+import math
 import sys
 import time
 
+import numpy as np
 import torch
 
-from tinygpt_hf.evaluation.metrics import batch_sums
+from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums
+from tinygpt_hf.model.loading import config_for
 from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 from tinygpt_hf.planning.machine import Pace
-from tinygpt_hf.settings.arguments import TrainingArguments
+from tinygpt_hf.planning.scaling import EARLY_STEPS
+from tinygpt_hf.planning.text import Excerpt
+from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
+from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.training import precision, step
 from tinygpt_hf.training.optimizer import make_optimizer, set_learning_rate
 
 FEWEST, MOST = 3, 20  # steps that are timed, after one that is not
 WORTH_IT, PRODUCTS = 10, 6  # seconds of a run, and products that are timed together, as often
+EARLY_ROWS, EARLY_BLOCK, EARLY_TESTED = (
+    8,
+    256,
+    96,
+)  # rows of a step of the small model, their tokens, rows it is tested on
+EARLY_RATE, EARLY_WARMUP, FEWEST_TOKENS = 0.008, 5, 8  # the table of the law was made with this rate
 
 
 def measure(accelerator, config, training: TrainingArguments, block_size: int, seconds: float) -> Pace:
     """Time steps of a model of this configuration for about `seconds`, on every process at once; the slowest counts."""
-    net = TinyGPTForCausalLM(config).to(accelerator.device).train()
-    net.set_attn_implementation(precision.attention_for(accelerator.device.type, accelerator.mixed_precision))
-    if training.gradient_checkpointing:
-        net.gradient_checkpointing_enable()
-    optimizer = make_optimizer(net, training, accelerator.mixed_precision)
-    set_learning_rate(optimizer, 0.0)
+    trial = _Trial(accelerator, config, training)
     shape = training.per_device_train_batch_size, block_size
     batch = torch.randint(config.vocab_size, shape), torch.randint(config.vocab_size, shape)
-
-    def take_step() -> None:
-        for _ in range(training.gradient_accumulation_steps):
-            with accelerator.autocast():
-                loss = step.micro_batch_loss(net, batch, shape[0] * shape[1], accelerator.device)
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        loss.detach().item()  # waits for the device
-
-    take_step()
+    trial.step(batch, rate=0.0)
     begun, taken = time.perf_counter(), 0
     while taken < FEWEST or (taken < MOST and time.perf_counter() - begun < seconds):
-        take_step()
+        trial.step(batch, rate=0.0)
         taken += 1
     each = (time.perf_counter() - begun) / taken
     begun = time.perf_counter()
     with torch.no_grad(), accelerator.autocast():
-        batch_sums(net.eval(), *batch)
+        batch_sums(trial.net.eval(), *batch)
     times = torch.tensor([each, (time.perf_counter() - begun) / batch[0].numel()], device=accelerator.device)
     slowest = accelerator.gather(times[None]).amax(dim=0).tolist()
     return Pace(config, training, block_size, *slowest)
@@ -69,6 +66,70 @@ def peaks(accelerator, seconds: float) -> dict[str, float]:
             times.append(time.perf_counter() - begun)
         found["peak_gflops"] = round(accelerator.num_processes * PRODUCTS * 2 * width**3 / min(times) / 1e9, 1)
     return found
+
+
+def early_losses(accelerator, excerpt: Excerpt, seconds: float) -> tuple[float, ...]:
+    """Train a small model on an excerpt: bits per byte of its tested part after each of `EARLY_STEPS`, as far as time allows.
+
+    The rate rises over the first steps and stays. Rows are drawn anew for each step, as a function of its number.
+    """
+    width = min(EARLY_BLOCK, len(excerpt.learned) - 1, len(excerpt.tested) - 1)
+    if width < FEWEST_TOKENS:
+        return ()
+    rate = TrainingArguments(max_steps=1, learning_rate=EARLY_RATE)
+    model, training = filled(ModelArguments(num_hidden_layers=2, hidden_size=64), rate)
+    torch.manual_seed(0)
+    trial = _Trial(accelerator, config_for(model, DataArguments(block_size=width), excerpt.vocab_size), training)
+    draw, found, begun, last = np.random.default_rng(0), [], time.perf_counter(), EARLY_STEPS[0]
+    tested = _cut(excerpt.tested, np.linspace(0, len(excerpt.tested) - width - 1, EARLY_TESTED).astype(int), width)
+    for number in range(1, EARLY_STEPS[-1] + 1):
+        starts = draw.integers(0, len(excerpt.learned) - width, EARLY_ROWS)
+        trial.step(_cut(excerpt.learned, starts, width), min(1.0, number / EARLY_WARMUP))
+        if number in EARLY_STEPS:
+            found.append(trial.loss(tested) / math.log(2) / excerpt.bytes_per_token)
+            last, after = number, [step for step in EARLY_STEPS if step > number]
+            if after and (time.perf_counter() - begun) * after[0] / last > seconds:
+                break
+    return tuple(found)
+
+
+def _cut(ids: np.ndarray, starts: np.ndarray, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(input ids, labels) (rows, width) of the rows that begin at `starts`."""
+    rows = torch.from_numpy(np.stack([ids[start : start + width + 1] for start in starts]))
+    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+
+class _Trial:
+    """A model that is trained for a few steps and let go."""
+
+    def __init__(self, accelerator, config, training: TrainingArguments):
+        self.accelerator, self.training = accelerator, training
+        self.net = TinyGPTForCausalLM(config).to(accelerator.device).train()
+        self.net.set_attn_implementation(precision.attention_for(accelerator.device.type, accelerator.mixed_precision))
+        if training.gradient_checkpointing:
+            self.net.gradient_checkpointing_enable()
+        self.optimizer = make_optimizer(self.net, training, accelerator.mixed_precision)
+
+    def step(self, batch: tuple[torch.Tensor, torch.Tensor], rate: float) -> None:
+        """Take a step at a share `rate` of the peak learning rates, and wait for it."""
+        set_learning_rate(self.optimizer, rate)
+        for _ in range(self.training.gradient_accumulation_steps):
+            with self.accelerator.autocast():
+                loss = step.micro_batch_loss(self.net, batch, batch[1].numel(), self.accelerator.device)
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        loss.detach().item()
+
+    def loss(self, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
+        """Compute the mean loss of rows, in nats per token."""
+        self.net.eval()
+        parts = zip(*(side.to(self.accelerator.device).split(EARLY_ROWS) for side in batch), strict=True)
+        with torch.no_grad(), self.accelerator.autocast():
+            sums = sum((batch_sums(self.net, *part) for part in parts), MetricSums())
+        self.net.train()
+        return sums.loss
 
 
 def peak_memory(device: str) -> int:
