@@ -6,6 +6,7 @@ nothing. What it needs is imported when it runs, so that asking for help costs n
 
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -329,8 +330,13 @@ def write(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print lines to the standard output, at once, whatever names and model outputs they were made of."""
-    print(presentable(text), flush=True)
+    """Print lines to the standard output, at once, whatever names and model outputs they were made of; on a terminal they are
+    broken between words, but for commands, which are to be copied."""
+    from tinygpt_hf.inference.terminal import fitted
+
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
+    lines = presentable(text).split("\n")
+    print("\n".join(line if line.startswith("tinygpt ") else fitted(line, columns) for line in lines), flush=True)
 
 
 def name_output(settings: Settings, group: type, inside: str = "") -> None:

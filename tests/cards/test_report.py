@@ -5,6 +5,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from tinygpt_hf.cards.report import places_of
 from tinygpt_hf.cli import main
 from tinygpt_hf.evaluation.compare import paired
 from tinygpt_hf.hub.upload_set import collect_files
-from tinygpt_hf.inspection.loss_map import kind_of
+from tinygpt_hf.inspection.loss_map import kind_of, loss_map
+from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.store import IGNORED, Rows
 from tinygpt_hf.rows.view import RowView
+from tinygpt_hf.training.probe import peaks
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 HOSTILE = "<img src=x onerror=alert(1)></section>{{7*7}}"
@@ -70,10 +74,14 @@ def test_a_finished_run_has_its_report(runs):
     assert not re.search(r"(?:src|href)=\"|url\(", source) and len(source) < 1_000_000
     assert "training.sample_prompts" in page.text and "data.block_size" in page.text
     pictures = re.findall(r"<svg .*?</svg>", source, re.S)
-    assert len(pictures) == source.count("<svg ") == 5
+    assert len(pictures) == source.count("<svg ") == 6
     assert all(ElementTree.fromstring(picture) for picture in pictures)
     shown = [line["samples"][0]["text"] for line in lines if line.get("samples")]
     assert len(shown) == 2 and all(text.strip() in page.text for text in shown)
+    assert (
+        f"{lines[-1]['eval_entropy']:.2f} bits per token" in page.text
+        and facts["hardware"]["peak_memory_bytes"] > 2**20
+    )
 
 
 def test_where_the_loss_lives_is_what_the_model_computes(runs):
@@ -111,6 +119,24 @@ def test_where_the_loss_lives_is_what_the_model_computes(runs):
     assert hardest.bits > found.bits > expected.bits and hardest.bits == pytest.approx(
         np.mean([b for _, b in hardest.tokens])
     )
+
+
+def test_of_a_mixture_the_first_rows_of_each_source_are_read(tiny_folder, tmp_path):
+    model, tokenizer = load(tiny_folder)
+    for name, count in (("one", 900), ("two", 300)):
+        texts = [{"text": f"{name} story of Pip {k}"} for k in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    sources = [{"train_file": str(tmp_path / f"{name}.jsonl")} for name in ("one", "two")]
+    data = DataArguments(sources=sources, block_size=16, validation_split_percentage=30)
+    rows = prepare_rows(Corpus(data), tokenizer, tmp_path / "rows").validation
+    second = rows.sources[1][0]
+    lengths = [len(rows.document(number)) for number in range(rows.num_documents)]
+    whole = loss_map(model, tokenizer, RowView(rows, 16), 10**6).by_source
+    assert [(group.name, group.tokens) for group in whole] == [
+        ("one.jsonl", sum(lengths[:second]) - 1), ("two.jsonl", sum(lengths[second:]))
+    ]  # fmt: skip
+    part = loss_map(model, tokenizer, RowView(rows, 16), 320).by_source
+    assert [group.name for group in part] == ["one.jsonl", "two.jsonl"] and all(130 < g.tokens < 190 for g in part)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +194,21 @@ def test_the_plan_stands_beside_what_came_true(runs, tmp_path):
     text = " ".join(Page(reports.report([tmp_path / "planned"])).text.split())
     for words in ("time 0:01:00 0:01:11", "memory 1.0 MiB", "bits per byte 2.000 (1.500 to 2.500) 2.250"):
         assert words in text
+
+
+def test_speed_stands_beside_what_the_machine_reaches(runs, tmp_path):
+    machine = SimpleNamespace(device=torch.device("cpu"), mixed_precision="no", num_processes=1)
+    found = peaks(machine, seconds=60)
+    assert found["peak_gflops"] > 0 and "peak_gflops" not in peaks(machine, seconds=1)
+    shutil.copytree(runs / "slow", tmp_path / "long")
+    facts = json.loads((runs / "slow" / "run.json").read_text())
+    facts["hardware"] |= found
+    (tmp_path / "long" / "run.json").write_text(json.dumps(facts))
+    text = Page(reports.report([tmp_path / "long"])).text
+    assert (
+        re.search(r"GFLOP a second, \d+% of what large products of matrices reach here", text)
+        and "memory at most" in text
+    )
 
 
 def test_a_report_that_fails_loses_no_run(tmp_path, monkeypatch, capsys):

@@ -59,11 +59,13 @@ def test_hand_computed_numbers():
     assert sums.perplexity == pytest.approx((4 * 4 / 3 * 8 * 2 * 4 * 2) ** (1 / 6))
     assert sums.bits_per_byte == pytest.approx((2 + math.log2(4 / 3) + 3 + 1 + 2 + 1) / 12)
     assert sums.accuracy == pytest.approx(0.5)
+    # of rows 0 and 2 one and a half bits, of row 1 a quarter of three bits and three quarters of log2(4 / 3)
+    assert sums.entropy == pytest.approx((4 * 1.5 + 2 * (0.75 + 0.75 * math.log2(4 / 3))) / 6)
 
 
 def test_batch_sums_leave_out_what_is_no_target():
     sums = batch_sums(Bigram(TABLE), np.array([[0, 1], [2, 0]]), np.array([[1, -100], [-100, -100]]))
-    assert sums == MetricSums(pytest.approx(math.log(4)), 1, 0, 0)
+    assert sums == MetricSums(pytest.approx(math.log(4)), 1, 0, 0, pytest.approx(1.5 * math.log(2)))
     nothing = batch_sums(Bigram(TABLE), [[0]], [[-100]])
     assert (nothing.tokens, nothing.nats) == (0, 0)
     assert math.isnan(nothing.loss) and math.isnan(nothing.accuracy) and math.isnan(nothing.bits_per_byte)

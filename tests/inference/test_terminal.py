@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygpt_hf.inference.terminal import Explainer, explained, safe_text, takes_color
+from tinygpt_hf.inference.terminal import Explainer, explained, fitted, safe_text, takes_color
 
 ATTACKS = {
     "color": "\x1b[31mred\x1b[0m",
@@ -116,3 +116,17 @@ def test_color_is_for_terminals_whose_owner_wants_it(monkeypatch, is_terminal, v
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert takes_color(SimpleNamespace(isatty=lambda: is_terminal)) == answer
+
+
+@pytest.mark.parametrize(
+    "line, width, shown",
+    [
+        ("short", 20, ["short"]),
+        ("a line that is too long for it", 20, ["a line that is too", "long for it"]),
+        ("/undo   take back the question", 20, ["/undo   take back", "        the question"]),
+        ("/set A  change a setting", 20, ["/set A  change a", "        setting"]),
+        ("從前有一個小女孩住在山裡", 10, ["從前有一個", "小女孩住在", "山裡"]),  # two columns each
+    ],
+)
+def test_a_line_that_is_too_long_is_broken_between_words_and_keeps_its_second_column(line, width, shown):
+    assert fitted(line, width).split("\n") == shown

@@ -31,6 +31,9 @@ CASES = {
     ),
     "diverges": ([*LEARNS, *({"step": 110 + k, "loss": loss} for k, loss in enumerate((3.0, 5.0, 7.0, 9.0)))], [("diverges", 111)]),
     "a single spike is no divergence": ([*LEARNS, {"step": 110, "loss": 4.0}, {"step": 120, "loss": 2.6}], []),
+    "collapses": (
+        [*LEARNS, evaluated(50, 2.9) | {"eval_entropy": 2.2}, evaluated(100, 2.95) | {"eval_entropy": 2.1}], [("collapses", 100)]
+    ),
     "repeats": ([*LEARNS, evaluated(60, 2.8, "the cat sat. " * 9, "on and on " * 9)], [("repeats", 60)]),
     "one sample that does not": ([*LEARNS, evaluated(60, 2.8, "the cat sat. " * 9, STORY)], []),
     "values that are not there": ([{"step": None}, {"step": 1, "loss": None, "eval_loss": None, "samples": None}, {}], []),

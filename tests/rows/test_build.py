@@ -231,6 +231,8 @@ def test_a_weighted_mix_repeats_training_documents_only(tiny_tokenizer, texts, t
     assert len(stories) == 2 * len(set(stories)) and len(others) == len(set(others))
     assert 150 < len(others) < 240
     held_out = times(prepared.validation, "Story")
+    assert prepared.train.sources == [(0, "texts.jsonl"), (len(stories), "other.jsonl")]
+    assert prepared.validation.sources == [(0, "texts.jsonl"), (len(held_out), "other.jsonl")]
     assert len(held_out) == len(set(held_out)) == len(TEXTS) - len(set(stories)) > 0
 
 

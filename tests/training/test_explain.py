@@ -91,7 +91,8 @@ SAMPLE = "    Once there was | a cat that sat on a mat"
         ("step 40: validation loss 4.1", "step 40    validation loss 4.1"),
         (SAMPLE, "    │ Once there was | a cat that sat on\n    │ a mat"),
         ("  self_attn      2  33,024", "  self_attn      2  33,024"),
-        ("done: 60 steps", "done: 60 steps"),
+        ("done: 60 steps", "done       60 steps"),
+        ("ends after 8m; another time: --time_budget, --x", "ends after 8m; another time:\n--time_budget, --x"),
     ],
 )  # fmt: skip
 def test_before_a_person_lines_are_rows(line, shown):

@@ -56,7 +56,8 @@ PLAN = _each(NUMBER, "seconds memory_bytes parameters train_tokens epochs bits_p
 RECORD = _each(str, "data tokenizer") | {  # of run.json
     "chat": bool,
     "versions": {str: str},
-    "hardware": _each(str, "device processor mixed_precision") | _each(NUMBER, "threads processes"),
+    "hardware": _each(str, "device processor mixed_precision")
+    | _each(NUMBER, "threads processes peak_memory_bytes peak_gflops"),
     "baselines": [{"name": str, "loss": NUMBER, "bits_per_byte": NUMBER}],
     "base_model": {"name": str, "hub": bool},
     "text": {"sources": [SOURCE], "validation_source": SOURCE, "corpora": [CORPUS_PART]}
@@ -72,6 +73,7 @@ RECORD = _each(str, "data tokenizer") | {  # of run.json
 }
 # Of log.jsonl.
 LINE = _each(NUMBER, "step loss tokens tokens_per_second eval_loss eval_bits_per_byte eval_accuracy eval_rows")
+LINE |= _each(NUMBER, "eval_entropy")
 LINE |= _each(NUMBER, "learning_rate grad_norm")
 LINE |= {"samples": [{"prompt": str, "text": str}]}
 CONFIG = _each(NUMBER, "num_hidden_layers hidden_size num_attention_heads num_key_value_heads head_dim vocab_size")

@@ -76,6 +76,7 @@ class Reported:
         rows = [("state", f"step {self.last_step:,}, {state}")]
         rows += _shown("validation loss", run.loss, lambda loss: f"{loss:.4f} nats per token")
         rows += _shown("bits per byte", run.bits_per_byte, "{:.4f}".format)
+        rows += _shown("entropy of its guesses", run.evaluation["eval_entropy"], "{:.2f} bits per token".format)
         if run.loss is not None and run.baselines:
             beaten = [name for name, baseline in run.baselines.items() if run.loss < baseline["loss"]]
             rows.append(("better than", ", ".join(beaten) or "none of the counting models"))
@@ -87,14 +88,24 @@ class Reported:
         rows += _shown("training tokens", result["tokens"], "{:,.0f}".format)
         rows += _shown("time of training", run.seconds, lambda seconds: str(timedelta(seconds=round(seconds))))
         rows += _shown("tokens a second, mean", self.speed, "{:,.0f}".format)
-        if self.speed and run.parameters:
-            rows.append(("computed, about", f"{6 * run.parameters * self.speed / 1e9:,.1f} GFLOP a second"))
         hardware = run.record["hardware"]
+        if self.speed and run.parameters:
+            rate, peak = 6 * (run.parameters - self._looked_up) * self.speed / 1e9, hardware["peak_gflops"]
+            share = f", {rate / peak:.0%} of what large products of matrices reach here" if peak else ""
+            rows.append(("computed, about", f"{rate:,.1f} GFLOP a second{share}"))
+        rows += _shown("memory at most", hardware["peak_memory_bytes"], format_size)
         precision = "float32" if hardware["mixed_precision"] == "no" else hardware["mixed_precision"]
         words = [hardware["device"], hardware["processor"], precision]
         rows += _shown("machine", ", ".join(word for word in words if word) or None, str)
         rows += _shown("versions", ", ".join(f"{name} {v}" for name, v in run.record["versions"].items()) or None, str)
         return rows
+
+    @property
+    def _looked_up(self) -> float:
+        """The parameters that no product takes: embeddings that are not the head too."""
+        config = self.run.config
+        sizes = config["vocab_size"], config["hidden_size"]
+        return sizes[0] * sizes[1] if config["tie_word_embeddings"] is False and None not in sizes else 0
 
     @property
     def diagnoses(self) -> list[Diagnosis]:
@@ -249,6 +260,7 @@ def _curves(runs: list[Reported]) -> list[tuple[str, Markup]]:
     wanted = (
         ("Loss", "loss", "line training, dots validation (nats per token) over steps", "eval_loss", levels),
         ("Bits per byte, held out", "eval_bits_per_byte", "over steps", "eval_bits_per_byte", None),
+        ("Entropy of its guesses", "eval_entropy", "bits per token of held-out text, over steps", "eval_entropy", None),
         ("Learning rate", "learning_rate", "over steps", "", None),
         ("Norm of the gradient", "grad_norm", "before it is clipped, over steps", "", None),
         ("Speed", "tokens_per_second", "training tokens a second, over steps", "", None),

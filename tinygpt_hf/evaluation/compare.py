@@ -132,5 +132,5 @@ def comparison_lines(names: list[str], result: Comparison) -> list[str]:
         f"A - B: {result.difference:+.4f}, 95 % interval {result.low:+.4f} to {result.high:+.4f}"
         f" ({result.units} blocks, {result.bytes:,} bytes)",
         result.verdict,
-        "The interval is over texts like this one. Another training seed can move A or B by more.",
+        "The interval is over texts like this one. Another seed can move A or B by more.",
     ]

@@ -4,9 +4,9 @@
     for input_ids, labels in batches:                 # (B, T) each, labels already shifted, -100 where no target
         sums += batch_sums(model, input_ids, labels)
     sums.bytes = size_of_the_text
-    sums.loss, sums.perplexity, sums.bits_per_byte, sums.accuracy
+    sums.loss, sums.perplexity, sums.bits_per_byte, sums.accuracy, sums.entropy
 
-Only sums are kept (nats, tokens, correct, bytes), so batches of any size and shards of any length add up to the same
+Only sums are kept (nats, tokens, correct, bytes, expected), so batches of any size and shards of any length add up to the same
 numbers, and processes add theirs by one reduction of `to_list()`. The same arithmetic ships as three modules of the
 Hugging Face `evaluate` library, loaded without a network by `load_metric(name)`.
 
@@ -76,6 +76,7 @@ class MetricSums:
     tokens: int = 0
     correct: int = 0
     bytes: int = 0
+    expected: float = 0.0  # nats: what the model itself expects each token to cost, its entropy
 
     def __add__(self, other: "MetricSums") -> "MetricSums":
         return MetricSums(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
@@ -87,8 +88,8 @@ class MetricSums:
     @classmethod
     def from_list(cls, sums) -> "MetricSums":
         """Invert `to_list`, also from a tensor."""
-        nats, tokens, correct, num_bytes = (float(x) for x in sums)
-        return cls(nats, int(tokens), int(correct), int(num_bytes))
+        nats, tokens, correct, num_bytes, expected = (float(x) for x in sums)
+        return cls(nats, int(tokens), int(correct), int(num_bytes), expected)
 
     @property
     def loss(self) -> float:
@@ -106,6 +107,11 @@ class MetricSums:
     def accuracy(self) -> float:
         return accuracy(self.correct, self.tokens)
 
+    @property
+    def entropy(self) -> float:
+        """The mean entropy of what the model expects, in bits per token: its loss, were it as right as it is sure."""
+        return mean_loss(self.expected, self.tokens) / math.log(2)
+
 
 def scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return nats and predicted ids (N,) of logits (N, V)."""
@@ -113,6 +119,19 @@ def scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ..
     chosen = logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
     # F.cross_entropy would write the log-probabilities of the whole vocabulary once more
     return (logits.logsumexp(-1) - chosen).masked_fill(labels == IGNORED, 0.0), logits.argmax(-1)
+
+
+def expectations(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return nats, predicted ids, and the entropy in nats of what the model expects, 0 where there is no target."""
+    logits = logits.float()
+    highest, predicted = logits.max(-1, keepdim=True)
+    powers = (logits - highest).exp_()
+    total = powers.sum(-1)
+    whole = total.log() + highest[:, 0]  # as logsumexp has it, but the powers are of use again
+    nats = whole - logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    entropy = whole - torch.linalg.vecdot(powers, logits) / total
+    nothing = labels == IGNORED
+    return nats.masked_fill(nothing, 0.0), predicted[:, 0], entropy.masked_fill(nothing, 0.0)
 
 
 def judgments(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -151,10 +170,15 @@ def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
 
     `position_ids` (B, T) that restart at each document confine attention to it.
     """
-    nats, predicted, labels = token_scores(model, input_ids, labels, position_ids)
-    # one transfer instead of three: a GPU is waited for once
-    sums = torch.stack([nats.sum(dtype=torch.float64), (labels != IGNORED).sum(), (predicted == labels).sum()])
-    return MetricSums.from_list([*sums.tolist(), 0])
+    nats, predicted, entropy, labels = token_scores(model, input_ids, labels, position_ids, measure=expectations)
+    # one transfer instead of four: a GPU is waited for once
+    counts = (labels != IGNORED).sum(), (predicted == labels).sum()
+    nats, tokens, correct, expected = torch.stack([_sum(nats), *counts, _sum(entropy)]).tolist()
+    return MetricSums(nats, int(tokens), int(correct), expected=expected)
+
+
+def _sum(values: torch.Tensor) -> torch.Tensor:
+    return values.sum(dtype=torch.float64)
 
 
 def evaluate_tokens(

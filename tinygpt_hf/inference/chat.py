@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Generator
@@ -29,7 +30,7 @@ from tinygpt_hf.inference.generation import (
     steps_table,
 )
 from tinygpt_hf.inference.session import SETTABLE, Session, exchanges, knows_turns
-from tinygpt_hf.inference.terminal import NOTE, Explainer, safe_text, takes_color
+from tinygpt_hf.inference.terminal import NOTE, Explainer, fitted, safe_text, takes_color
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.reading.turns import message_texts
 from tinygpt_hf.settings.inference import ChatArguments
@@ -233,7 +234,7 @@ class Conversation:
             if not is_number or not 1 <= int(rest) <= len(steps):
                 raise UsageError(f"/top is given {rest}", f"a token of the answer, 1 to {len(steps)}", "try /top alone")
             return self._note(step_table(int(rest), steps[int(rest) - 1]).rstrip("\n"))
-        self._note(steps_table(steps))
+        self._note(steps_table(steps, self._columns))
         mean = sum(step.bits for step in steps) / len(steps)
         self._note(f"[{len(steps)} tokens, {mean:.2f} bits of surprisal each on average; /top N shows token N]")
 
@@ -297,9 +298,16 @@ class Conversation:
         # what a script reads is the plain text: only a terminal needs guarding
         _put(self._stdout, safe_text(text) if self._stdout.isatty() else text)
 
+    @property
+    def _columns(self) -> int | None:
+        """Columns of the terminal; None where nobody looks at one."""
+        return shutil.get_terminal_size().columns if self.interactive and self._stderr.isatty() else None
+
     def _note(self, text: str) -> None:
         self._stdout.flush()
         text = safe_text(redacted(text))
+        if columns := self._columns:
+            text = "\n".join(fitted(line, columns) for line in text.split("\n"))
         _put(self._stderr, (f"\x1b[2m{text}\x1b[0m" if self._color and text else text) + "\n")
 
 

@@ -47,38 +47,64 @@ def _is_plainly_ours(model) -> bool:
 
 
 class Norm:
-    """A norm over the last dimension. Given float32 weights of (heads, D), it norms heads, and stays in float32."""
+    """A norm over the last dimension. In float32 an RMS norm leaves its weights, `gain`, to the products behind it."""
 
-    def __init__(self, module: nn.Module, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None):
-        self._shape, self._by_head = module.weight.shape, weight is not None
+    def __init__(self, module: nn.Module):
+        self._shape, self._weight, self.gain = module.weight.shape, module.weight, None
         self._layered = isinstance(module, nn.LayerNorm)
-        self._casts = module.weight.dtype != torch.float and not self._by_head  # asking `to` costs as much as a kernel
-        self._weight = weight if self._by_head else module.weight
-        self._bias = bias if self._by_head or not self._layered else module.bias
-        self._eps = module.eps if self._layered else module.variance_epsilon
+        self._bias, self._eps = (module.bias, module.eps) if self._layered else (None, module.variance_epsilon)
         if not self._layered:  # sqrt(mean(x^2) + eps) is hypot(|x|, sqrt(width * eps)) / sqrt(width)
             width = self._shape[0]
             self._weight = self._weight.float() * width**0.5
             self._eps = torch.tensor((width * self._eps) ** 0.5, device=self._weight.device)
+            self.gain = self._weight if module.weight.dtype == torch.float else None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if not self._layered:
-            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float)
-            normed = x / torch.hypot(length, self._eps) * self._weight
-            return normed.to(x.dtype) if self._casts else normed
-        if not self._by_head:
+        if self._layered:
             return F.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
-        return torch.addcmul(self._bias, F.layer_norm(x.float(), self._shape, eps=self._eps), self._weight)
+        normed = x / self._length(x)
+        return normed if self.gain is not None else (normed * self._weight).to(x.dtype)
+
+    def _length(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float).hypot_(self._eps)
+
+
+class HeadNorm(Norm):
+    """The norms of queries and keys, in place, in float32: `heads` (..., G + 1, D), the numbers of one in this `order`."""
+
+    def __init__(self, queries: nn.Module, keys: nn.Module, groups: int, order: torch.Tensor):
+        super().__init__(queries)
+        both = [queries] * groups + [keys]
+        self._weight = torch.stack([norm.weight.float() for norm in both])[:, order]
+        self._weight[:-1] *= len(order) ** -0.5  # of a query, for the scores
+        if self._layered:
+            self._bias = torch.stack([norm.bias.float() for norm in both])[:, order]
+            self._bias[:-1] *= len(order) ** -0.5
+        else:
+            self._weight *= len(order) ** 0.5
+
+    def __call__(self, heads: torch.Tensor) -> torch.Tensor:
+        if self._layered:
+            return torch.addcmul(self._bias, F.layer_norm(heads, self._shape, eps=self._eps), self._weight, out=heads)
+        return heads.div_(self._length(heads)).mul_(self._weight)
 
 
 class Product:
-    """A linear layer. One row is multiplied fastest by a matrix that lies as (inputs, outputs)."""
+    """Linear layers that share an input as one. One row is multiplied fastest by a matrix that lies as (inputs, outputs).
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
-        self._matrix, self._bias = weight.t().contiguous(), bias
+    `gain`: what the norm before it has left to it; `places`: the order of the outputs.
+    """
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.mm(x, self._matrix) if self._bias is None else torch.addmm(self._bias, x, self._matrix)
+    def __init__(self, *modules: nn.Linear, gain: torch.Tensor | None = None, places: torch.Tensor | None = None):
+        places = slice(None) if places is None else places
+        weight = torch.cat([module.weight for module in modules])[places]
+        self._matrix = (weight if gain is None else weight * gain).t().contiguous()
+        self._bias = None if modules[0].bias is None else torch.cat([module.bias for module in modules])[places]
+
+    def __call__(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        if self._bias is None:
+            return torch.mm(x, self._matrix, out=out)
+        return torch.addmm(self._bias, x, self._matrix, out=out)
 
     def add_to(self, total: torch.Tensor, x: torch.Tensor) -> None:
         """Add the product to what the layers pass on."""
@@ -87,42 +113,52 @@ class Product:
             total.add_(self._bias)
 
 
-def _beside(*modules: nn.Linear, places: torch.Tensor | None = None) -> Product:
-    """Linear layers that share an input as one. `places`: the order of the outputs."""
-    places = slice(None) if places is None else places
-    weight = torch.cat([module.weight for module in modules])[places]
-    return Product(weight, None if modules[0].bias is None else torch.cat([m.bias for m in modules])[places])
-
-
 class Layer:
-    """One layer with its matrices fused. With rope, the two numbers of a head that turn together lie side by side."""
+    """One layer with its matrices fused. A key head stands behind the queries that share it, its values behind it; with rope,
+    the two numbers of a head that turn together lie side by side."""
 
     def __init__(self, layer: nn.Module, config):
         attention, mlp = layer.self_attn, layer.mlp
         H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        places = torch.arange((H + 2 * K) * D, device=attention.q_proj.weight.device).view(-1, D)
+        device = attention.q_proj.weight.device
+        order = torch.arange(D, device=device)
         if config.position_embedding_type == "rope":
-            places[: H + K] = places[: H + K].view(-1, 2, D // 2).transpose(1, 2).reshape(-1, D)
+            order = order.view(2, D // 2).t().flatten()
+        heads = torch.arange(H + 2 * K, device=device)
+        heads = torch.cat([part.view(K, -1) for part in heads.split_with_sizes((H, K, K))], 1)  # (K, H/K + 2)
+        places = heads[..., None] * D + order
+        places[:, -1] = heads[:, -1:] * D + torch.arange(D, device=device)
         self.input_norm, self.mlp_norm = Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)
-        self.qkv = _beside(attention.q_proj, attention.k_proj, attention.v_proj, places=places.flatten())
-        self.output, self.down = _beside(attention.o_proj), _beside(mlp.down_proj)
-        self.up = _beside(mlp.gate_proj, mlp.up_proj) if config.mlp_type == "gated" else _beside(mlp.up_proj)
-        self.head_norm = None
-        if config.qk_norm:
-            queries, keys = attention.q_norm, attention.k_norm
-            scale = torch.ones(H + K, 1, device=places.device).index_fill_(0, places.new_tensor(range(H)), D**-0.5)
+        qkv = attention.q_proj, attention.k_proj, attention.v_proj
+        self.qkv = Product(*qkv, gain=self.input_norm.gain, places=places.flatten())
+        up = (mlp.gate_proj, mlp.up_proj) if config.mlp_type == "gated" else (mlp.up_proj,)
+        self.up = Product(*up, gain=self.mlp_norm.gain)
+        self.output, self.down = Product(attention.o_proj), Product(mlp.down_proj)
+        self.head_norm = HeadNorm(attention.q_norm, attention.k_norm, H // K, order) if config.qk_norm else None
 
-            def rows(name: str) -> torch.Tensor:
-                both = [getattr(queries, name).float().expand(H, D), getattr(keys, name).float().expand(K, D)]
-                return torch.cat(both)[:, places[0]] * scale
 
-            self.head_norm = Norm(queries, rows("weight"), rows("bias") if isinstance(queries, nn.LayerNorm) else None)
+class Room:
+    """Where the heads and the MLP of B rows of T tokens are computed, with every view of it that is asked for."""
+
+    def __init__(self, rows: tuple[int, int], config, like: torch.Tensor):
+        (B, T), K, D = rows, config.num_key_value_heads, config.head_dim
+        G = config.num_attention_heads // K
+        self.rows, self.qkv = rows, like.new_empty(B * T, K * (G + 2) * D)
+        has_rope = config.position_embedding_type == "rope"
+        # norms and turns of heads are computed in float32
+        self.wide = self.qkv.float() if like.dtype != torch.float and (has_rope or config.qk_norm) else None
+        every = (self.qkv if self.wide is None else self.wide).view(B, T, K, G + 2, D)
+        self.q, self.heads = every[..., :G, :], every[..., :-1, :]
+        self.kv = every[..., G:, :].permute(0, 2, 3, 1, 4)  # (B, K, 2, T, D)
+        self.turning = torch.view_as_complex(self.heads.unflatten(-1, (D // 2, 2))) if has_rope else None
+        inner = config.intermediate_size
+        self.up = like.new_empty(B * T, inner * (2 if config.mlp_type == "gated" else 1))
+        self.gate, self.beside = self.up[:, :inner], self.up[:, inner:]
 
 
 class Engine:
-    """Our own models, in batches. Shapes as in modeling_tinygpt.py; the rows of a batch end at the same column.
-
-    A row shorter than the longest begins with padding, which nothing looks at.
+    """Our own models, in batches. Shapes as in modeling_tinygpt.py, G queries to a key head; the rows of a batch end at the same
+    column. A row shorter than the longest begins with padding, which nothing looks at.
     """
 
     most_rows = 32
@@ -130,22 +166,22 @@ class Engine:
     @torch.inference_mode()
     def __init__(self, model: TinyGPTForCausalLM):
         config, core = model.config, model.model
-        self._shape = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        self._gated, self._halves = config.mlp_type == "gated", [config.intermediate_size] * 2
+        self._config, self._is_gated, self._scale = config, config.mlp_type == "gated", config.head_dim**-0.5
         self._act = ACTIVATIONS.get(config.hidden_act) or ACT2FN[config.hidden_act]
-        self._half = model.dtype != torch.float
         self._tokens, self._positions, self._angles = core.embed_tokens.weight, core.embed_positions, core.rotary_emb
         self._layers = [Layer(layer, config) for layer in core.layers[: config.num_hidden_layers]]
-        self._last_norm, self._head = Norm(core.norm), _beside(model.lm_head)
+        self._last_norm = Norm(core.norm)
+        self._head = Product(model.lm_head, gain=self._last_norm.gain)
         self._forget()
 
     def _forget(self) -> None:
         """Nothing is read."""
-        _, K, D = self._shape
         self._read: list[int] = []  # the ids in the cache, where it has one row
         self._length = 0
         self._pads = self._hidden = self._turns = None
-        self._cache = self._tokens.new_empty(len(self._layers), 2, 0, K, 0, D)
+        self._room: Room | None = None
+        K, D = self._config.num_key_value_heads, self._config.head_dim
+        self._cache = self._tokens.new_empty(len(self._layers), 0, K, 2, 0, D)
 
     @torch.inference_mode()
     def begin(self, prompts: list[list[int]]) -> torch.Tensor:
@@ -168,7 +204,7 @@ class Engine:
         logits = self._forward(torch.tensor([prompt[same:]], device=self._tokens.device))
         self._read = list(prompt)
         if rows > 1:
-            self._read, self._cache = [], self._cache.repeat(1, 1, rows, 1, 1, 1)
+            self._read, self._cache = [], self._cache.repeat(1, rows, 1, 1, 1, 1)
         return logits.expand(rows, -1)
 
     @torch.inference_mode()
@@ -183,10 +219,10 @@ class Engine:
     def drop(self, row: int) -> None:
         """Let go of one row of the batch; the last row takes its place."""
         self._read = []
-        last = self._cache.shape[2] - 1
+        last = self._cache.shape[1] - 1
         if row != last:
-            self._cache[:, :, row, :, : self._length] = self._cache[:, :, last, :, : self._length]
-        self._cache = self._cache.narrow(2, 0, last)
+            self._cache[:, row, ..., : self._length, :] = self._cache[:, last, ..., : self._length, :]
+        self._cache = self._cache.narrow(1, 0, last)
         if self._pads is not None:
             self._pads[row] = self._pads[last]
             self._pads = self._pads[:last]
@@ -195,63 +231,62 @@ class Engine:
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Read (B, T) ids behind what was read."""
         B, T = ids.shape
-        H, K, D = self._shape
         end = self._length + T
         self._reserve(B, end)
         x, turns = self._embed(ids)  # (B*T, C)
-        mask = self._mask(T, end) if T > 1 else self._hidden
-        attend = self._attend if T > 1 else self._attend_one
-        for layer, keys, values, key_slot, value_slot in zip(self._layers, *self._views(T, end), strict=True):
-            qk, v = layer.qkv(layer.input_norm(x)).view(B, T, H + 2 * K, D).split_with_sizes((H + K, K), 2)
+        room, mask = self._room_of(B, T), self._mask(T, end) if T > 1 else None
+        for layer, keys, values, slot in zip(self._layers, *self._views(T, end), strict=True):
+            layer.qkv(layer.input_norm(x), room.qkv)
+            if room.wide is not None:
+                room.wide.copy_(room.qkv)
             if layer.head_norm is not None:
-                qk = layer.head_norm(qk)
-            if turns is not None:
-                pairs = torch.view_as_complex(qk.float().view(B, T, H + K, D // 2, 2))
-                qk = torch.view_as_real(pairs * turns).view(B, T, H + K, D)
-            q, k = qk.split_with_sizes((H, K), 2)
-            key_slot.copy_(k)
-            value_slot.copy_(v)
-            if T > 1 and layer is self._layers[-1]:  # of what follows, only the last position is asked for
-                x, q, T = x.view(B, T, -1)[:, -1].contiguous(), q[:, -1:], 1
-                keys, values, mask, attend = keys.flatten(0, 1), values.flatten(0, 1), self._hidden, self._attend_one
-            if layer.head_norm is None:
-                q = q * D**-0.5
-            if self._half:
+                layer.head_norm(room.heads)
+            if room.turning is not None:
+                room.turning.mul_(turns)
+            slot.copy_(room.kv)
+            q = room.q if layer.head_norm is not None else room.q * self._scale  # (B, T, K, G, D)
+            if room.wide is not None:
                 q = q.to(x.dtype)
-            layer.output.add_to(x, attend(q, keys, values, mask).reshape(B * T, H * D))
-            up = layer.up(layer.mlp_norm(x))
-            if self._gated:
-                gate, up = up.split_with_sizes(self._halves, 1)
-                up = self._act(gate) * up
-            else:
-                up = self._act(up)
-            layer.down.add_to(x, up)
+            if T > 1 and layer is self._layers[-1]:  # of what follows, only the last position is asked for
+                x, q, T, room = x.view(B, T, -1)[:, -1].contiguous(), q[:, -1:], 1, self._room_of(B, 1)
+            mixed = self._attend_one(q, keys, values) if T == 1 else self._attend(q, keys, values, mask)
+            layer.output.add_to(x, mixed.view(B * T, -1))
+            layer.up(layer.mlp_norm(x), room.up)
+            inner = self._act(room.gate)
+            layer.down.add_to(x, inner.mul_(room.beside) if self._is_gated else inner)
         self._length = end
         return self._head(self._last_norm(x.view(B, T, -1)[:, -1]))
 
-    def _views(self, T: int, end: int) -> list[tuple]:
-        """Of all layers the keys to look at, the values, and where the T new ones of each go."""
-        looks = self._cache.narrow(4, 0, end)  # (L, 2, B, K, S, D)
-        slots = self._cache.narrow(4, end - T, T).transpose(3, 4)
-        if T == 1:
-            looks = looks.flatten(2, 3)  # one batch of products
-        return [part.unbind() for both in (looks, slots) for part in both.unbind(1)]
+    def _room_of(self, B: int, T: int) -> Room:
+        """Room for so many tokens; that for one token of each row is kept."""
+        if T > 1:
+            return Room((B, T), self._config, self._tokens)
+        if self._room is None or self._room.rows[0] != B:
+            self._room = Room((B, 1), self._config, self._tokens)
+        return self._room
 
-    def _attend_one(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask) -> torch.Tensor:
-        """Attention of one query a row, (B, 1, H, D); those that share a key head are rows of one product."""
-        scores = torch.bmm(q.reshape(len(keys), -1, q.shape[3]), keys.transpose(1, 2))  # (B*K, H/K, S)
-        if mask is not None:
-            scores += mask[:, :, : keys.shape[1]]
+    def _views(self, T: int, end: int) -> list[tuple]:
+        """Of all layers the keys to look at, (B*K, D, S), the values, (B*K, S, D), and where the T new ones of both go."""
+        keys, values = self._cache.narrow(4, 0, end).flatten(1, 2).unbind(2)  # (L, B*K, S, D)
+        return [part.unbind() for part in (keys.transpose(2, 3), values, self._cache.narrow(4, end - T, T))]
+
+    def _attend_one(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Attention of one query a row; those that share a key head are rows of one product."""
+        scores = torch.bmm(q.flatten(0, 2), keys)  # (B*K, G, S)
+        if self._hidden is not None:
+            scores += self._hidden[..., : keys.shape[2]]
         return torch.bmm(scores.softmax(-1), values)
 
     def _attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask) -> torch.Tensor:
-        """Attention of many queries a row, (B, T, H, D)."""
-        grouped, causal = q.shape[2] != keys.shape[1], mask is None
-        options = {"attn_mask": mask, "is_causal": causal, "scale": 1.0, "enable_gqa": grouped}
-        return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, **options).transpose(1, 2)
+        """Attention of many queries a row."""
+        B, T, K, G, D = q.shape
+        keys, values = keys.transpose(1, 2).view(B, K, -1, D), values.view(B, K, -1, D)
+        options = {"attn_mask": mask, "is_causal": mask is None, "scale": 1.0, "enable_gqa": G > 1}
+        mixed = F.scaled_dot_product_attention(q.flatten(2, 3).transpose(1, 2), keys, values, **options)  # (B, H, T, D)
+        return mixed.transpose(1, 2).flatten(2)
 
     def _embed(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the first layer is given, (B*T, C), and how far the heads turn, (1 or B, T, 1, D/2)."""
+        """What the first layer is given, (B*T, C), and how far the heads turn, (1 or B, T, 1, 1, D/2)."""
         (B, T), start = ids.shape, self._length
         x = self._tokens.index_select(0, ids.view(-1))
         places = slice(start, start + T)
@@ -259,7 +294,7 @@ class Engine:
             places = (torch.arange(start, start + T, device=ids.device) - self._pads[:, None]).clamp_min(0)  # (B, T)
         if self._positions is not None:
             x.view(B, T, -1).add_(self._positions.weight[places])
-        return x, None if self._turns is None else self._turns[places].view(-1, T, 1, self._shape[2] // 2)
+        return x, None if self._turns is None else self._turns[places].view(-1, T, 1, 1, self._turns.shape[1])
 
     def _mask(self, T: int, end: int) -> torch.Tensor | None:
         """What each of T queries may look at, (B, 1, T, S); None: all before it, and there is nothing before the first."""
@@ -274,10 +309,10 @@ class Engine:
 
     def _reserve(self, rows: int, length: int) -> None:
         """Make room for so many positions."""
-        L, _, held, K, capacity, D = self._cache.shape
+        L, held, K, _, capacity, D = self._cache.shape
         if held != rows or length > capacity:
             capacity = -(-length // STEP) * STEP
-            grown = self._cache.new_empty(L, 2, rows, K, capacity, D)
+            grown = self._cache.new_empty(L, rows, K, 2, capacity, D)
             if self._length:
                 grown[..., : self._length, :] = self._cache[..., : self._length, :]
             self._cache = grown
@@ -288,9 +323,9 @@ class Engine:
             self._hide()
 
     def _hide(self) -> None:
-        """Prepare what padding adds to the scores of one query a row, (B*K, H/K, S)."""
+        """Prepare what padding adds to the scores of one query a row, (B*K, G, S)."""
         if self._pads is not None:
-            H, K, _ = self._shape
+            H, K = self._config.num_attention_heads, self._config.num_key_value_heads
             padding = torch.arange(self._cache.shape[4], device=self._pads.device) < self._pads[:, None]
             hidden = torch.zeros_like(padding, dtype=self._tokens.dtype).masked_fill_(padding, float("-inf"))
             self._hidden = hidden.repeat_interleave(K, 0)[:, None].expand(-1, H // K, -1)

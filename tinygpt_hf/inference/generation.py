@@ -26,6 +26,7 @@ from tinygpt_hf.model.loading import load_model
 __all__ = ["Candidate", "Sampling", "Step", "encode_prompt", "generate_steps", "load_model", "sample_text"]
 
 WIDEST_BAR, MOST_BITS = 10, 12  # signs of a bar in a table, and the bits that fill it
+MANY = 64  # columns of a terminal in which a table has room for bars
 FINISH = {  # Step.finish -> words
     "eos": "the model ended its text",
     "stop": "a stop string came",
@@ -283,7 +284,7 @@ def step_table(position: int, step: Step) -> str:
     """What `--show_steps` shows of one step: the candidates as they could be drawn, the one taken marked."""
     head = f"step {position}: surprise {step.surprise:.2f} bits, entropy {step.entropy:.2f} bits"
     if step.finish:
-        head += f"; last step: {FINISH[step.finish]}"
+        head += f"; last: {FINISH[step.finish]}"
     lines = [head, f"    chance   model alone   {'':{WIDEST_BAR}} token"]
     for c in step.candidates:
         taken = "  <- taken" if c.id == step.id else ""
@@ -292,18 +293,24 @@ def step_table(position: int, step: Step) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def steps_table(steps: list[Step]) -> str:
-    """Lay out a line for each token of an answer: what it cost the model, and what else it thought of."""
+def steps_table(steps: list[Step], columns: int | None = None) -> str:
+    """Lay out a line for each token of an answer: what it cost the model, and what else it thought of, as far as there are
+    `columns` in the terminal."""
+    from rich.cells import cell_len, set_cell_size
+
     names = [quoted(next((c.text for c in step.candidates if c.id == step.id), step.text)) for step in steps]
-    width = min(max(map(len, names)), 16)
-    lines = [f"   #   bits  {'':{WIDEST_BAR}} model alone  {'token':{width}}  instead"]
+    width, most = min(max(map(cell_len, names)), 16), WIDEST_BAR if (columns or MANY) >= MANY else 0
+    lines = [f"   #   bits  {'':{most}} model alone  {'token':{width}}  instead"]
     for number, (step, name) in enumerate(zip(steps, names, strict=True), 1):
-        others = [f"{quoted(c.text)} {c.model_probability:.0%}" for c in step.candidates if c.id != step.id]
         numbers = (
-            f"{number:4}  {step.bits:5.2f}  {bar(step.bits / MOST_BITS):{WIDEST_BAR}}     {step.model_probability:7.2%}"
+            f"{number:4}  {step.bits:5.2f}  {bar(step.bits / MOST_BITS, most):{most}}     {step.model_probability:7.2%}"
         )
-        lines.append(f"{numbers}  {name:{width}}  {' '.join(others[:3])}".rstrip())
-    return "\n".join(lines)
+        lines.append(f"{numbers}  {set_cell_size(name, width) if cell_len(name) < width else name} ")
+        others = [c for c in step.candidates if c.id != step.id and c.model_probability > 0.005]
+        for words in (f" {quoted(c.text)} {c.model_probability:.0%}" for c in others[:3]):
+            if cell_len(lines[-1] + words) <= (columns or 1000):
+                lines[-1] += words
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def bar(share: float, longest: int = WIDEST_BAR) -> str:

@@ -6,6 +6,8 @@
 The steps and their order are those of the library's `generate`: repetition penalty, temperature, top-k, top-p, min-p.
 """
 
+import bisect
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ import torch
 from tinygpt_hf.errors import RunError, UsageError, UsageErrors
 
 NEVER = float("-inf")  # the score of what cannot be drawn
+TINY = 1e-6  # a temperature below which scores may be more than float32 holds
+NARROW = 256  # numbers of a row that are heaped one by one sooner than by a tensor
 
 
 @dataclass
@@ -55,10 +59,15 @@ def next_token_distribution(
     scores = _penalized(logits.detach().float(), sampling.repetition_penalty, seen)
     if sampling.temperature == 0:
         return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
-    # the largest at 0, which no temperature moves but one that is 0 in float32
-    scores = (scores - scores.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-30)
-    if 0 < sampling.top_k < scores.shape[-1]:
-        scores = torch.where(scores < scores.topk(sampling.top_k).values[..., -1:], NEVER, scores)
+    return _distribution(scores, sampling, sampling.top_k)
+
+
+def _distribution(scores: torch.Tensor, sampling: Sampling, top_k: int) -> torch.Tensor:
+    if sampling.temperature < TINY:  # the largest at 0, which no temperature moves
+        scores = scores - scores.amax(-1, keepdim=True)
+    scores = scores / max(sampling.temperature, 1e-30)
+    if 0 < top_k < scores.shape[-1]:
+        scores = torch.where(scores < scores.topk(top_k).values[..., -1:], NEVER, scores)
     if sampling.top_p < 1:
         ordered, order = scores.sort()  # rising
         outside = ordered.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
@@ -85,25 +94,39 @@ def draw(
     logits: torch.Tensor, sampling: Sampling, chances: list[Iterator[float]], seen: torch.Tensor | None = None
 ) -> list[int]:
     """A token for each row of the logits (B, V), by its own random numbers: the rows of a batch know nothing of each other."""
+    scores = _penalized(logits.float(), sampling.repetition_penalty, seen)
     if sampling.temperature == 0:
-        best = _penalized(logits.float(), sampling.repetition_penalty, seen).max(-1)
-        _check_numbers(best.values)
+        best = scores.max(-1)
+        _check_number(best.values.sum().item())
         return best.indices.tolist()
-    return choose(next_token_distribution(logits, sampling, seen), [next(own) for own in chances])
+    numbers, k = [next(own) for own in chances], sampling.top_k
+    if 0 < k < scores.shape[-1]:
+        top = scores.topk(k + 1)
+        if all(last > out for last, out in top.values[:, k - 1 :].tolist()):  # no other is as likely as the last one
+            ids = top.indices[:, :k].sort(-1).values  # as they stand in the vocabulary, so that a number means the same
+            found = choose(_distribution(scores.gather(-1, ids), sampling, 0), numbers)
+            return [row[place] for row, place in zip(ids.tolist(), found, strict=True)]
+    return choose(_distribution(scores, sampling, k), numbers)
 
 
 def choose(probabilities: torch.Tensor, chances: list[float]) -> list[int]:
     """A token of each row (B, V) by a number in [0, 1) each: on the CPU, in float64, so a seed means the same on every device."""
-    heaped = probabilities.cpu().double().cumsum(-1)
-    points = torch.tensor(chances, dtype=torch.float64)[:, None] * heaped[:, -1:]
-    _check_numbers(points)
-    found = torch.searchsorted(heaped, points, right=True)[:, 0].tolist()
-    # rounding may lift a point to the very end
-    return [k if k < heaped.shape[1] else int(row.nonzero()[-1]) for k, row in zip(found, probabilities, strict=True)]
+    if probabilities.shape[1] > NARROW:
+        heaps = probabilities.cpu().double().cumsum(-1).numpy()
+    else:
+        heaps = [list(itertools.accumulate(row)) for row in probabilities.tolist()]
+    found = []
+    for row, (heap, chance) in enumerate(zip(heaps, chances, strict=True)):
+        point = chance * float(heap[-1])
+        _check_number(point)
+        place = bisect.bisect_right(heap, point)
+        # rounding may lift a point to the very end
+        found.append(place if place < len(heap) else int(probabilities[row].nonzero()[-1]))
+    return found
 
 
-def _check_numbers(values: torch.Tensor) -> None:
-    if any(map(math.isnan, values.flatten().tolist())):
+def _check_number(value: float) -> None:
+    if math.isnan(value):
         raise RunError("the model's logits are no numbers (NaN): its weights are damaged or its training diverged")
 
 

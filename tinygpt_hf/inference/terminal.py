@@ -11,7 +11,9 @@ make text read otherwise than it is stored, do not.
 """
 
 import bisect
+import io
 import os
+import re
 
 _PICTURES = 0x2400  # U+2400.. are pictures of the control characters 0..31
 
@@ -55,6 +57,26 @@ class Explainer:
             return ""
         shown, self._bits = explained(text, self._bits, self._color), 0.0
         return shown
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Break a text into lines of at most so many columns of a terminal, between words where there are any."""
+    from rich.console import Console
+    from rich.text import Text
+
+    lines = Text(text).wrap(Console(file=io.StringIO(), width=width, _environ={}), width)
+    return [line.plain.rstrip() for line in lines] or [""]
+
+
+def fitted(line: str, width: int) -> str:
+    """Break a line that is too long for a terminal; what stands in its second column goes on in that column."""
+    from rich.cells import cell_len
+
+    if cell_len(line) <= width:
+        return line
+    first = re.match(r".{1,24}? {2,}", line)
+    indent = first.end() if first and first.end() <= width // 2 else 0
+    return line[:indent] + f"\n{'':{indent}}".join(wrapped(line[indent:], width - indent))
 
 
 def takes_color(stream) -> bool:

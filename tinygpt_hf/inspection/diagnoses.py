@@ -6,16 +6,18 @@
 Pure: the same lines say the same, so a resumed run knows what was told, and a report says it again.
 """
 
+import math
 from dataclasses import dataclass
 
 WORSE = 1.03  # so much above its best is a validation loss that rises, and not only moves
 DIVERGED_BY, DIVERGED_TIMES = 0.7, 1.3  # nats, and as a factor, above the best loss of training
 RECENT = 3  # lines of the log whose mean is compared
+SURE = 0.5  # of its loss: so low an entropy, which of a model that is as right as it is sure is its loss
 WINDOW, REPEATED, SHORTEST = (
     8,
     0.6,
     40,
-)  # characters: of a sequence, share that stood before in the sample, of a sample that counts
+)  # characters of a sequence, share of those that stood before, of a sample that counts
 WORDS = {  # name -> (what is the case, likely cause, what to do)
     "behind": (
         "the model is behind the trigrams, which only count",
@@ -31,6 +33,11 @@ WORDS = {  # name -> (what is the case, likely cause, what to do)
         "the training loss climbs: the run diverges",
         "the learning rate is too high, or its warmup too short",
         "begin again with half the --learning_rate and --muon_learning_rate, or more --warmup_steps",
+    ),
+    "collapses": (
+        "the entropy collapses: on held-out text the model is far surer than it is right",
+        "it has seen the same text too often, its text is too uniform, or the learning rate is too high",
+        "use best/, fewer epochs, more or more varied text, half the --learning_rate, or sample at a higher --temperature",
     ),
     "repeats": (
         "the samples repeat themselves: the model is sure of too few tokens",
@@ -59,7 +66,7 @@ def diagnoses(lines: list[dict], baselines: dict[str, float], max_steps: int | N
     best_loss, trained_then = float("inf"), float("inf")  # the best validation loss, and the training loss at that time
     best_trained = float("inf")
     for line in lines:
-        step, loss, held_out = line.get("step"), line.get("loss"), line.get("eval_loss")
+        step, loss, held_out, entropy = (line.get(name) for name in ("step", "loss", "eval_loss", "eval_entropy"))
         if step is None:
             continue
         if loss is not None:
@@ -75,6 +82,8 @@ def diagnoses(lines: list[dict], baselines: dict[str, float], max_steps: int | N
                 best_loss, trained_then = held_out, recent
             elif held_out > WORSE * best_loss and recent < trained_then:
                 found.setdefault("overfits", int(step))
+            if entropy is not None and entropy * math.log(2) < SURE * held_out:
+                found.setdefault("collapses", int(step))
             if is_late and held_out > baselines.get("trigram", float("inf")):
                 found.setdefault("behind", int(step))
         texts = [sample.get("text") or "" for sample in line.get("samples") or ()]

@@ -1,11 +1,12 @@
-"""Find where the loss of a model lives in held-out rows: by place in the row, by kind of token, by document, in which passages.
+"""Find where the loss of a model lives in held-out rows: by place in the row, kind of token, source, document, passage.
 
     found = loss_map(model, tokenizer, view, most_tokens=20_000)
     found.by_place[0].bits, found.by_kind[0].name, found.passages["surprising"][0].text
 
-Of a long text the first rows are read. Bits are per token, and of a group the mean over its tokens.
+Of a long text the first rows are read, of a mixture those of each source. Bits are per token, of a group the mean over its tokens.
 """
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,7 @@ class LossMap:
     bits: float
     by_place: list[Group]
     by_kind: list[Group]
+    by_source: list[Group]
     hard_documents: list[Group]
     easy_documents: list[Group]
     passages: dict[str, list[Passage]]
@@ -58,12 +60,12 @@ class LossMap:
 
 
 def loss_map(model, tokenizer, view: RowView, most_tokens: int, document_mask: bool = False) -> LossMap | None:
-    """Read as many rows as hold `most_tokens`, four at least, and sort what they cost; None where they hold no target."""
+    """Read rows that hold `most_tokens`, four at least, and sort what they cost; None where they hold no target."""
     T = view.block_size
-    count = min(len(view), max(FEWEST_ROWS, most_tokens // T))
+    chosen = _chosen(view, max(FEWEST_ROWS, most_tokens // T))
     inputs, labels, bits = [], [], []
-    for start in range(0, count, LARGEST_BATCH):
-        ids = range(start, min(start + LARGEST_BATCH, count))
+    for start in range(0, len(chosen), LARGEST_BATCH):
+        ids = chosen[start : start + LARGEST_BATCH]
         shown, targets = view.batch(ids)
         positions = torch.from_numpy(view.position_ids(ids)) if document_mask else None
         nats, *_ = token_scores(model, torch.from_numpy(shown), torch.from_numpy(targets), positions)
@@ -74,7 +76,7 @@ def loss_map(model, tokenizer, view: RowView, most_tokens: int, document_mask: b
     counted = targets != IGNORED
     if not counted.any():
         return None
-    places = view.rows.places(range(count), T) + 1  # (R, T) where each target lies in the text; 0: padding
+    places = view.rows.places(chosen, T) + 1  # (R, T) where each target lies in the text; 0: padding
     decoder = TextDecoder(tokenizer)
     by_document = _by_document(view.rows, places, counted, cost)
     whole = {
@@ -93,11 +95,20 @@ def loss_map(model, tokenizer, view: RowView, most_tokens: int, document_mask: b
         float(cost[counted].mean()),
         _by_place(counted, cost),
         _by_kind(targets, counted, cost, decoder),
+        _by_source(view.rows, by_document),
         groups(ranked[::-1][:DOCUMENTS]),
         groups(ranked[:DOCUMENTS]),
         _passages(ids, targets, counted, cost, decoder),
         whole,
     )
+
+
+def _chosen(view: RowView, count: int) -> list[int]:
+    """Choose the first rows, or as many behind the beginning of each source."""
+    firsts = {name: document for document, name in reversed(view.rows.sources)}
+    begins = [int(view.rows.first_inputs(k, k + 1)[0]) // view.block_size for k in firsts.values()] or [0]
+    each = -(-count // len(begins))
+    return sorted({row for begin in begins for row in range(begin, min(begin + each, len(view)))})
 
 
 def _by_place(counted: np.ndarray, cost: np.ndarray) -> list[Group]:
@@ -147,6 +158,16 @@ def _by_document(rows, places: np.ndarray, counted: np.ndarray, cost: np.ndarray
     order = np.argsort(numbers, kind="stable")
     found, firsts = np.unique(numbers[order], return_index=True)
     return dict(zip(found.tolist(), np.split(cost[counted][order], firsts[1:]), strict=True))
+
+
+def _by_source(rows, by_document: dict[int, np.ndarray]) -> list[Group]:
+    """Group targets by the source of their document, where there are several."""
+    firsts, names = [first for first, _ in rows.sources], [name for _, name in rows.sources]
+    costs: dict[str, list[np.ndarray]] = {}
+    for number, mine in by_document.items() if len(set(names)) > 1 else ():
+        costs.setdefault(names[bisect.bisect_right(firsts, number) - 1], []).append(mine)
+    parts = {name: np.concatenate(own) for name, own in costs.items()}
+    return [Group(name, len(own), float(own.mean())) for name, own in parts.items()]
 
 
 def _bytes(rows, number: int, decoder: TextDecoder) -> int:

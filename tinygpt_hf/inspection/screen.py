@@ -5,6 +5,7 @@ text = screen(seen, color=True, width=80)          # one string; without color e
 
 import io
 import shutil
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -46,7 +47,7 @@ def screen(seen: Inspection, color: bool = False, width: int | None = None) -> s
     if seen.lens:
         console.print(_lens_table(seen, places, width))
     if seen.maps is not None:
-        console.print(_attention_table(seen))
+        console.print(_attention_table(seen, width))
     if seen.moments:
         console.print(_history_table(seen))
         for moment in seen.moments if len(seen.measured) <= ALL_TOKENS else ():
@@ -63,10 +64,14 @@ def colored_text(seen: Inspection, color: bool, bits: list[float] | None = None)
     return Text.from_ansi("".join(explained(token.text, cost, color) for token, cost in pairs))
 
 
-def _table(title: str, *columns: tuple[str, Any]) -> Table:
+def _table(title: str, columns: Sequence[tuple], rows: Iterable[Sequence[str]], width: int = WIDEST) -> Table:
+    """Lay out a table. `columns`: (name, "left" or "right", columns of the terminal from which on it is shown)."""
+    shown = [number for number, (_, _, least) in enumerate(columns) if width >= least]
     table = Table(title=title, title_justify="left", title_style="italic", box=None, pad_edge=False, padding=(0, 1))
-    for name, justify in columns:
+    for name, justify, _ in (columns[number] for number in shown):
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(row[number] for number in shown))
     return table
 
 
@@ -79,19 +84,24 @@ def _fitting(text: str, width: int = WORD) -> str:
 
 def _token_table(seen: Inspection, places: list[int], words: str, width: int) -> Table:
     right, left = "right", "left"
-    table = _table(
-        f"Tokens: {words}", ("#", right), ("token", left), ("id", right), ("bytes", right), ("bits", right),
-        ("", left), ("rank", right), ("chance", right), ("instead", left)
+    columns = (
+        ("#", right, 0), ("token", left, 0), ("id", right, 76), ("bytes", right, 76), ("bits", right, 0), ("", left, 64),
+        ("rank", right, 48), ("chance", right, 0), ("instead", left, 56),
     )  # fmt: skip
-    for place in places:
+    hidden = (13 if width < 76 else 0) + (
+        8 if width < 64 else 0
+    )  # columns of the terminal that ids, bytes and bars leave
+
+    def row(place: int) -> Sequence[str]:
         token = seen.tokens[place]
         others = [
             f"{quoted(text)} {chance:.0%}" for text, chance in token.candidates if text != token.text and chance > 0.005
         ]
         numbers = f"{token.bits:.2f}", bar(token.bits / MOST_BITS, BAR), str(token.rank), f"{token.probability:.1%}"
-        name, rest = _fitting(quoted(token.text)), _fitting(" ".join(others), width - REST)
-        table.add_row(str(place), name, str(token.id), str(token.bytes), *numbers, rest)
-    return table
+        name, rest = _fitting(quoted(token.text)), _fitting(" ".join(others), max(width - REST + hidden, 1))
+        return str(place), name, str(token.id), str(token.bytes), *numbers, rest
+
+    return _table(f"Tokens: {words}", columns, map(row, places), width)
 
 
 def _lens_table(seen: Inspection, places: list[int], width: int) -> Table:
@@ -101,40 +111,44 @@ def _lens_table(seen: Inspection, places: list[int], width: int) -> Table:
     layers = sorted({round(k * last / (columns - 1)) for k in range(columns)})
     names = ["start" if layer == 0 else f"layer {layer}" for layer in layers]
     title = "\nWhat each layer would have said (* is right)"
-    table = _table(title, ("token", "left"), *((name, "left") for name in names), ("right from", "right"))
-    since = right_from(seen.lens)
+    since, rows = right_from(seen.lens), []
     for place in places:
         k = place - 1
         words = {n: quoted(seen.words[int(seen.lens[n].ids[k, 0])]) for n in layers}
         said = [_fitting("*" * int(seen.lens[n].ranks[k] == 1) + word) for n, word in words.items()]
         first = "-" if since[k] is None else "start" if since[k] == 0 else str(since[k])
-        table.add_row(_fitting(quoted(seen.tokens[place].text)), *said, first)
-    return table
+        rows.append((_fitting(quoted(seen.tokens[place].text)), *said, first))
+    return _table(
+        title, [("token", "left", 0), *((name, "left", 0) for name in names), ("right from", "right", 0)], rows
+    )
 
 
-def _attention_table(seen: Inspection) -> Table:
+def _attention_table(seen: Inspection, width: int) -> Table:
     """A row for each head: its habits, and what the last token looks at most."""
     title = "\nWhere the heads look, on average over the text (maps: --html)"
-    names = ("layer", "head", "itself", "one before", "the first", "tokens back", "the last token looks at")
-    table = _table(title, *((name, "right") for name in names[:-1]), (names[-1], "left"))
+    right = [("layer", 0), ("head", 0), ("itself", 0), ("one before", 0), ("the first", 48), ("tokens back", 80)]
+    columns = [*((name, "right", least) for name, least in right), ("the last token looks at", "left", 56)]
+    rows = []
     for layer, heads in enumerate(head_habits(seen.maps), 1):
         for head, habit in enumerate(heads, 1):
             weight, place = seen.maps[layer - 1, head - 1, -1].max(0)
             looked = f"{quoted(seen.tokens[int(place)].text)} {float(weight):.0%}"
             shares = (f"{habit[name]:.0%}" for name in ("itself", "previous", "first"))
-            table.add_row(str(layer), str(head), *shares, f"{habit['back']:.1f}", looked)
-    return table
+            rows.append((str(layer), str(head), *shares, f"{habit['back']:.1f}", looked))
+    return _table(title, columns, rows, width)
 
 
 def _history_table(seen: Inspection) -> Table:
     """A row for each kept step: what the text cost, and the tokens that are the first choice from there on."""
     title = "\nBits per token over the run"
-    table = _table(title, ("step", "right"), ("bits", "right"), ("", "left"), ("first choice from here on", "left"))
     highest = max(moment.mean for moment in seen.moments)
     since = learned_at(seen.moments)
-    table.columns[-1].no_wrap = False
+    rows = []
     for moment in seen.moments:
         learned = [quoted(token.text) for token, step in zip(seen.measured, since, strict=True) if step == moment.step]
         signs = bar(moment.mean / highest, BAR)
-        table.add_row(str(moment.step), f"{moment.mean:.2f}", signs, " ".join(learned))
+        rows.append((str(moment.step), f"{moment.mean:.2f}", signs, " ".join(learned)))
+    columns = ("step", "right", 0), ("bits", "right", 0), ("", "left", 0), ("first choice from here on", "left", 0)
+    table = _table(title, columns, rows)
+    table.columns[-1].no_wrap = False
     return table

@@ -47,6 +47,8 @@ class PlacedDocuments:
                 place = places[0] if len(places) == 1 else {"sources": places, "turn": self._turn}
                 again, self._again = self._again, None
                 place |= {"items": 0, "skip": 0, **({"from": again} if again else {})}
+                if not self._turns and len(places) > 1:  # in turns every document would be of another source
+                    document["of_source"] = self._turn
                 for part in self.corpus.parts_of(document, reading.how, reading.source):
                     yield part, place
             else:
@@ -114,7 +116,8 @@ def _pieces(document: dict, tokenizer) -> Iterator[dict]:
     for begins in itertools.chain([True], itertools.repeat(False)):
         following = next(pieces, None)
         item = {"text": piece, "origin": document["origin"], "begins": begins, "ends": following is None}
-        yield item | ({"replaced": document["replaced"]} if begins and "replaced" in document else {})
+        more = {name: document[name] for name in ("of_source", "replaced") if begins and name in document}
+        yield item | more
         if following is None:
             break
         piece = following

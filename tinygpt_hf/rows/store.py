@@ -84,6 +84,16 @@ class Rows:
         self.num_tokens = int(self.firsts[-1] + tokens[-1])
         self.num_documents = int(self._documents[-1] + documents[-1])
 
+    @property
+    def sources(self) -> list[tuple[int, str]]:
+        """(number of the first document, name) of each source of a mixture that was read one after the other, shard by shard."""
+        names = [_name(source) for source in self.manifest.get("sources", ())]
+        return sorted(
+            (int(first) + number, names[int(source)])
+            for first, manifest in zip(self._documents, self.manifests, strict=True)
+            for source, number in manifest.get("first_documents", {}).items()
+        )
+
     def shard(self, number: int) -> Shard:
         """A shard, which stays open for a while."""
         found = self._open.pop(number, None) or Shard(self.shards[number])
@@ -264,3 +274,9 @@ class Rows:
         for folder in self.shards:
             if damage := storage.damage(folder):
                 raise RunError(f"the rows in {folder} are damaged: {damage}; make them again")
+
+
+def _name(source: dict) -> str:
+    """What a source of the manifest is called."""
+    files = [str(file["name"]) for file in source.get("files", ())] or ["text"]
+    return str(source.get("dataset_name") or files[0] + (f" and {len(files) - 1} more" if files[1:] else ""))

@@ -123,6 +123,9 @@ class ShardWriter:
 
     def _count(self, document: dict, encoded: Encoded, writer: RowWriter, begins: bool) -> None:
         count_document(writer.facts, document, encoded)
+        if begins and "of_source" in document:
+            firsts = writer.facts.setdefault("first_documents", {})  # of each source, for the report
+            firsts.setdefault(str(document["of_source"]), writer.num_documents)
         if self._packed and begins:
             learned = encoded.mask is None or bool(encoded.mask[0])
             self._inputs.append(max(0, writer.num_tokens - learned))

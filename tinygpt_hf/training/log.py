@@ -248,7 +248,9 @@ def announcement(run) -> str:
     """What is about to be trained, on what, for how long."""
     net, plan, state, accelerator, block_size = run.raw, run.plan, run.state, run.accelerator, run.data.block_size
     tokens = plan.rows_per_step * block_size
-    where = f"{accelerator.device.type}, {accelerator.mixed_precision}, {accelerator.num_processes} process(es)"
+    several = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    precision = accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32"
+    where = f"{accelerator.device.type}, {precision}{several}"
     begin = f"from step {state.step} " if state.step else ""
     size, learned = net.num_parameters(), net.num_parameters(only_trainable=True)
     learned = f", {learned / 1e6:.2f}M of them trained," if learned < size else ""

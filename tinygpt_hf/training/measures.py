@@ -14,12 +14,15 @@ from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.training.precision import exact_dtype
 
 EVALUATION = -1  # stands where an epoch does: the rows of a part are drawn as no epoch's are
+SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR")  # scripts, as names begin
+LEADING = "\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u0ec4"  # vowels of Thai and Lao
+LONGEST_SIGN = 4  # tokens: bytes of a character
 
 
 @torch.no_grad()
 def evaluate(run, network, part: int | None = None) -> dict[str, float | int | None]:
-    """Loss, perplexity, bits per byte and accuracy of `network` over the whole validation set of a run, each token once, the
-    same every time.
+    """Loss, perplexity, bits per byte, accuracy and entropy (bits per token) of `network` over the whole validation set of a run,
+    each token once, the same every time.
 
     `part`: over so many of its rows, drawn by the seed. They have `eval_rows` beside them, and the bytes that fall to them.
     A part without a target says nothing: then all rows are taken.
@@ -57,6 +60,7 @@ def evaluate(run, network, part: int | None = None) -> dict[str, float | int | N
         "eval_perplexity": sums.perplexity,
         "eval_bits_per_byte": sums.bits_per_byte if sums.bytes else None,
         "eval_accuracy": sums.accuracy,
+        "eval_entropy": sums.entropy,
         **({} if part is None else {"eval_rows": part}),
     }
 
@@ -90,20 +94,32 @@ def sample_prompts(tok, rows: Rows, training: TrainingArguments) -> list[list[in
 def _opening(tok, rows: Rows, number: int) -> list[int]:
     """How a document begins, up to the end of a word; of a conversation, everything before the assistant's first word."""
     ids = rows.opening(number).tolist()
-    if rows.is_masked:
+    if not rows.targets(number)[0]:
         return ids
-    following = rows.document(number)[: len(ids) + 1].tolist()
+    following = rows.document(number)[: len(ids) + LONGEST_SIGN].tolist()
     texts = [tok.decode(following[:count], skip_special_tokens=True) for count in range(len(following) + 1)]
     whole = [k for k in range(len(ids), 0, -1) if not texts[k].endswith("\ufffd")]
-    return ids[: next((k for k in whole if _ends_a_word(texts[k], texts[k + 1 :][:1])), (whole or [len(ids)])[0])]
+    return ids[: next((k for k in whole if _ends_a_word(texts[k], texts[-1])), (whole or [len(ids)])[0])]
 
 
-def _ends_a_word(text: str, longer: list[str]) -> bool:
-    """Does a text, not empty, end where a word does? `longer`: the same with one token more, if there is one."""
+def _ends_a_word(text: str, longer: str) -> bool:
+    """Does a text, not empty, end where a word does? `longer`: the same as it goes on."""
     if not text or text[-1].isspace():
         return False
-    after = longer[0].removeprefix(text)[:1] if longer else ""
-    return any(not (c.isalnum() or c == "\ufffd") or unicodedata.category(c) == "Lo" for c in (text[-1], after or " "))
+    last, after = text[-1], longer.removeprefix(text)[:1] or " "
+    if unicodedata.category(after)[0] == "M" or "\u200d" in (
+        last,
+        after,
+    ):  # of one sign: a vowel, an accent, a joined emoji
+        return False
+    if not (_is_of_a_word(last) and _is_of_a_word(after)):
+        return True
+    # where no space parts words, a reader takes any whole sign; a leading vowel belongs to what follows
+    return any(unicodedata.name(c, "").startswith(SPACELESS) for c in (last, after)) and last not in LEADING
+
+
+def _is_of_a_word(c: str) -> bool:
+    return c.isalnum() or c in "\ufffd'\u2019" or unicodedata.category(c)[0] == "M"
 
 
 def sample(net, tok, prompts: list[list[int]], length: int) -> list[dict[str, str]]:

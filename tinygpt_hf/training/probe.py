@@ -1,6 +1,7 @@
 """Measure, for the plan of a run, what a training step of a shape takes on this machine (`Pace`), and how well a small model
 guesses a text after its first steps."""
 
+import contextlib
 import math
 import sys
 import time
@@ -20,6 +21,7 @@ from tinygpt_hf.training import precision, step
 from tinygpt_hf.training.optimizer import make_optimizer, set_learning_rate
 
 FEWEST, MOST = 3, 20  # steps that are timed, after one that is not
+WORTH_IT, PRODUCTS = 10, 6  # seconds of a run, and products that are timed together, as often
 EARLY_ROWS, EARLY_BLOCK, EARLY_TESTED = (
     8,
     256,
@@ -45,6 +47,25 @@ def measure(accelerator, config, training: TrainingArguments, block_size: int, s
     times = torch.tensor([each, (time.perf_counter() - begun) / batch[0].numel()], device=accelerator.device)
     slowest = accelerator.gather(times[None]).amax(dim=0).tolist()
     return Pace(config, training, block_size, *slowest)
+
+
+def peaks(accelerator, seconds: float) -> dict[str, float]:
+    """What a run that took so many seconds had of its machine: the most bytes of memory, and what its speed is held against, 1e9
+    operations a second in large products of its precision. Of a run that was over at once the latter is not worth the time."""
+    device = accelerator.device
+    found: dict[str, float] = {"peak_memory_bytes": peak_memory(device.type)}
+    if seconds < WORTH_IT:
+        return found
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
+    width = 512 if device.type == "cpu" else 4096
+    with contextlib.suppress(RuntimeError):  # there is no room left: it is not worth a run
+        matrix, times = torch.ones(width, width, dtype=dtype, device=device), []
+        for _ in range(PRODUCTS):
+            begun = time.perf_counter()
+            torch.stack([(matrix @ matrix)[0, 0] for _ in range(PRODUCTS)]).sum().item()  # waits for the device
+            times.append(time.perf_counter() - begun)
+        found["peak_gflops"] = round(accelerator.num_processes * PRODUCTS * 2 * width**3 / min(times) / 1e9, 1)
+    return found
 
 
 def early_losses(accelerator, excerpt: Excerpt, seconds: float) -> tuple[float, ...]:

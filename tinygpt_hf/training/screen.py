@@ -6,7 +6,8 @@ Only a terminal is given this; in a file or a pipe the lines stay as they are sa
 """
 
 import re
-import textwrap
+
+from tinygpt_hf.inference.terminal import fitted, wrapped
 
 SAMPLE = "    "  # before a sample of the model
 LABELS = {  # how a line begins -> what stands in the first column
@@ -16,6 +17,7 @@ LABELS = {  # how a line begins -> what stands in the first column
     "training: ": "plan",
     "to beat, in nats per token: ": "to beat",
     "memory: ": "memory",
+    "done: ": "done",
     "note: ": "note",
 }
 COLUMN, NARROWEST, WIDEST = 11, 40, 120
@@ -31,14 +33,13 @@ def _row(line: str, width: int, color: bool) -> str:
     bold, dim, end = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
     if line.startswith(SAMPLE) and " | " in line:
         prompt, bar, said = line.removeprefix(SAMPLE).partition(" | ")
-        wrapped = textwrap.wrap(f"{prompt}{bar}{said}", width - 6) or [""]
-        shown = "\n".join(f"    \u2502 {part}" for part in wrapped)  # a line beside them
+        parts = wrapped(f"{prompt}{bar}{said}", width - 6)
+        shown = "\n".join(f"    \u2502 {part}" for part in parts)  # a line beside them
         return shown.replace(f"{prompt} | ", f"{dim}{prompt}{end} {bold}|{end} ", 1)
     label = next((label for label in LABELS if line.startswith(label)), None)
     name, words = (LABELS[label], line.removeprefix(label)) if label else ("", line)
     if step := STEP.match(line):
         name, words = step[0].strip(" :"), line[step.end() :]
     if not name:
-        return line
-    parts = textwrap.wrap(words, width - COLUMN, break_on_hyphens=False) or [""]
-    return f"{bold}{name:<{COLUMN}}{end}" + f"\n{'':{COLUMN}}".join(parts)
+        return fitted(line, width)
+    return f"{bold}{name:<{COLUMN}}{end}" + f"\n{'':{COLUMN}}".join(wrapped(words, width - COLUMN))
