@@ -107,10 +107,8 @@ def _ends_a_word(text: str, longer: str) -> bool:
     if not text or text[-1].isspace():
         return False
     last, after = text[-1], longer.removeprefix(text)[:1] or " "
-    if unicodedata.category(after)[0] == "M" or "\u200d" in (
-        last,
-        after,
-    ):  # of one sign: a vowel, an accent, a joined emoji
+    is_joined = unicodedata.category(after)[0] == "M" or "\u200d" in (last, after)
+    if is_joined:  # signs of one letter: a vowel, an accent, a joined emoji
         return False
     if not (_is_of_a_word(last) and _is_of_a_word(after)):
         return True
