@@ -8,7 +8,6 @@ line of --results; those that are there are not done again.
 """
 
 import argparse
-import math
 import tempfile
 from pathlib import Path
 
@@ -50,13 +49,13 @@ def main() -> None:
                 results.add({**line, **origin()})
     sweeps = {
         f"{width} wide": [
-            {"step": math.log2(line["multiple"]), "bits": line["bits_per_byte"]}
+            {"step": round(100 * line["multiple"]), "bits": line["bits_per_byte"]}
             for line in sorted(results.lines, key=lambda line: line["multiple"])
             if line["width"] == width
         ]
         for width in WIDTHS
     }
-    title = "bits per byte over the binary logarithm of the multiple of the rule's rate"
+    title = "bits per byte over percent of the rule's rate"
     arguments.picture.write_text(curve(sweeps, "bits", title, "bits per byte") or "")
 
 
