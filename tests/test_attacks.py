@@ -185,7 +185,7 @@ def test_no_secret_reaches_a_run_folder_or_the_terminal(training, capsys, monkey
     words, run = training
     monkeypatch.setattr("sys.argv", ["tinygpt", *words])
     longer = ["--max_steps", "3", "--learning_rate", "1e-3"]
-    for more, told in (([], None), (longer, {"learning_rate 0.008 -> 0.001", "max_steps 2 -> 3"}), (longer, None)):
+    for more, told in (([], None), (longer, {"learning_rate 0.032 -> 0.001", "max_steps 2 -> 3"}), (longer, None)):
         assert cli.main([*words, *more]) == 0
         out, err = capsys.readouterr()
         assert not leaks((out + err).encode())

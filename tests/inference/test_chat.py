@@ -434,7 +434,7 @@ class Terminal:
 def test_in_a_real_terminal(folder, tmp_path):
     """Typing, multi-byte characters, Ctrl-C at the prompt, leaving; and nothing typed is written to disk."""
     with Terminal(folder, tmp_path, "input") as terminal:
-        terminal.until(rb"/help lists the commands\][^\n]*\n.*>")
+        terminal.until(rb"/help\s+lists\s+the\s+commands\][^\n]*\n.*>")
         terminal.press("日本語, naïve?\r")
         terminal.until(rb"tokens/s\].*>")
         assert "日本語".encode() in terminal.seen  # the echo
@@ -456,7 +456,7 @@ def test_lines_edited_together(folder, tmp_path):
     """prompt_toolkit: a new line with Alt-Enter, pasted lines as one message, Tab, the history, Ctrl-C as a key, Ctrl-D."""
     pytest.importorskip("prompt_toolkit")
     with Terminal(folder, tmp_path, "prompt_toolkit") as terminal:
-        terminal.until(rb"/help lists the commands\][^\n]*\n.*>")
+        terminal.until(rb"/help\s+lists\s+the\s+commands\][^\n]*\n.*>")
         terminal.press("/set max_new_tokens 3\r")
         terminal.until(rb"max_new_tokens 3\x1b.*>")
         terminal.press("the café\x1b\rsat\r")

@@ -136,10 +136,11 @@ def peak_memory(device: str) -> int:
     """The most bytes this process has taken so far: of the GPU, or of this machine."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows; elsewhere psutil knows what is taken now
         import psutil
 
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
+        taken = psutil.Process().memory_info()
+        return getattr(taken, "peak_wset", taken.rss)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
