@@ -84,7 +84,7 @@ def filled(
     continued = model.model_name_or_path is not None
     rate = GENTLE_RATE
     if not continued and training.optim == "muon":
-        rate = round(RATE * AT / max(NARROWEST, model.hidden_size), 6)
+        rate = float(f"{RATE * AT / max(NARROWEST, model.hidden_size):.3g}")
     return model, _with(training, {"learning_rate": rate, **(CONTINUED if continued else FROM_SCRATCH)})
 
 
