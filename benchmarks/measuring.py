@@ -53,7 +53,7 @@ def arguments_of(
         arguments.results = arguments.results.with_suffix(".fast.jsonl")
     if pinned:
         os.environ["OMP_NUM_THREADS"] = "1"
-        if "torch" in sys.modules:  # it was imported with as many threads as there are cores, which would wait for each other
+        if "torch" in sys.modules:  # imported before, with threads that would wait for each other
             sys.modules["torch"].set_num_threads(1)
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {arguments.core})
