@@ -1,5 +1,6 @@
 """What is chosen for a text, a machine and a time, on machines that are made of numbers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -146,3 +147,10 @@ def test_bytes_read_again_count_less_each_time():
 def test_the_batch_grows_with_the_length_of_the_run():
     assert scaling.rows_per_step(1e5, 256) == scaling.rows_per_step(1e6, 256) == 8
     assert scaling.rows_per_step(1e9, 256) * 256 == pytest.approx(2048 * 1000**0.383, rel=0.42)  # the next power of two
+
+
+def test_a_text_of_a_few_words_is_planned_without_a_trial():
+    tried = question(megabytes=0.02)
+    choice, other = choose(replace(tried, text=replace(tried.text, early=()))), choose(tried)
+    assert "too few words to try" in choice.table and "too few" not in other.table
+    assert choice.expected.high / choice.expected.low > 2 * other.expected.high / other.expected.low

@@ -225,12 +225,12 @@ def _lines(question: Question, best: Choice) -> list[tuple[str, str, str, tuple[
     if question.seconds is None:
         enough = "as given"
     low, high = best.expected.low, best.expected.high
-    tried = (
-        f"a small model's first {scaling.EARLY_STEPS[len(text.early) - 1]} steps: {text.early[-1]:.2f} bits per byte"
-    )
+    tried = "too few words to try"
+    if text.early:
+        tried = f"a small model's first {scaling.EARLY_STEPS[len(text.early) - 1]} steps: {text.early[-1]:.2f} bits per byte"
     shape = "num_hidden_layers", "hidden_size"
     lines = [
-        ("text", f"{text.num_bytes / 1e6:.2f} MB", f"{tried if text.early else 'too few words to try'}{repeated}", ()),
+        ("text", f"{text.num_bytes / 1e6:.2f} MB", f"{tried}{repeated}", ()),
         ("vocabulary", f"{best.vocabulary}", f"{per_token:.2f} bytes a token", ("vocab_size",)),
         ("model", f"{model.num_hidden_layers} x {model.hidden_size}", f"{best.parameters / 1e6:.2f}M parameters", shape),
         ("context", f"{data.block_size} tokens", "longer ones pay in longer runs", ("block_size",)),

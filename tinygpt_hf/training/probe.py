@@ -22,11 +22,8 @@ from tinygpt_hf.training.optimizer import make_optimizer, set_learning_rate
 
 FEWEST, MOST = 3, 20  # steps that are timed, after one that is not
 WORTH_IT, PRODUCTS = 10, 6  # seconds of a run, and products that are timed together, as often
-EARLY_ROWS, EARLY_BLOCK, EARLY_TESTED = (
-    8,
-    256,
-    96,
-)  # rows of a step of the small model, their tokens, rows it is tested on
+EARLY_ROWS, EARLY_BLOCK = 8, 256  # of a step of the small model, and their tokens
+EARLY_TESTED = 96  # rows it is tested on
 EARLY_RATE, EARLY_WARMUP, FEWEST_TOKENS = 0.008, 5, 8  # the table of the law was made with this rate
 
 
