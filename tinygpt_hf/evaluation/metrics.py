@@ -173,12 +173,9 @@ def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
     nats, predicted, entropy, labels = token_scores(model, input_ids, labels, position_ids, measure=expectations)
     # one transfer instead of four: a GPU is waited for once
     counts = (labels != IGNORED).sum(), (predicted == labels).sum()
-    nats, tokens, correct, expected = torch.stack([_sum(nats), *counts, _sum(entropy)]).tolist()
+    sums = torch.stack([nats.sum(dtype=torch.float64), *counts, entropy.sum(dtype=torch.float64)])
+    nats, tokens, correct, expected = sums.tolist()
     return MetricSums(nats, int(tokens), int(correct), expected=expected)
-
-
-def _sum(values: torch.Tensor) -> torch.Tensor:
-    return values.sum(dtype=torch.float64)
 
 
 def evaluate_tokens(

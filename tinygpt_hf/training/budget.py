@@ -28,6 +28,7 @@ PROBES, EARLY = 0.025, 0.05  # of the budget for all of them, and for a small mo
 TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
 BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among them
+UNBOUNDED = 100  # seconds: what trials take as the budget where the length is given otherwise
 HELD_OUT = 0.015  # of the budget, for the whole validation set once
 OPENING = 2.0  # seconds: processes that tokenize start, the model is made
 CLOSING = 5.0  # seconds: the last weights are saved, the report is written, the process ends
@@ -55,14 +56,14 @@ def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = Fa
             text, excerpt = survey_rows(open_rows(rows_folder(run.data.rows)), found)
         else:
             text, excerpt = survey(run.corpus, tokenizer, most, found)
-        early = probe.early_losses(run.accelerator, excerpt, EARLY * (total or 100))
+        early = probe.early_losses(run.accelerator, excerpt, EARLY * (total or UNBOUNDED))
         text = replace(text, early=early, xz=excerpt.xz)
     text = _shared(run, text)
     before = peak_memory(run.accelerator.device.type)
     if hardware:
         machine: Machine = NamedMachine(hardware)
     else:
-        machine = _measured(run, groups, text, PROBES * (total or 100))
+        machine = _measured(run, groups, text, PROBES * (total or UNBOUNDED))
     if run.is_main:
         question = _question(run, groups, text, machine, has_tokenizer)
         choice = choose(question)

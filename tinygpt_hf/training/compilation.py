@@ -20,8 +20,8 @@ from tinygpt_hf.training import events, precision, step
 COMPILE = "compile"  # the event
 DECIDED = 8  # steps; the clock of a budget looks at the pace later
 FEWEST = 3  # steps whose time is known
-# Seconds that must be left, where a layer was compiled here before, and where it was not: it takes 30 to 40 seconds of a core, 4
-# from the cache, and saves between a tenth (float32, AVX2) and a third (bfloat16) of a gradient.
+# Seconds that must be left, where a layer was compiled here before, and where it was not: measured (float32, AVX2) it takes 28 to
+# 41 seconds of a core, 4 from the cache, and saves a tenth of a gradient.
 LONG = {True: 240, False: 1800}
 ROUNDS = 3  # gradients that are timed each way
 WORTH = 0.95  # of a plain gradient's time, that a compiled one may take

@@ -40,6 +40,7 @@ from tinygpt_hf.training.failures import DiskErrors, Fitting, check_skips, spoil
 from tinygpt_hf.training.journal import Journal
 from tinygpt_hf.training.launcher import check_environment, processes_asked
 from tinygpt_hf.training.optimizer import make_optimizer, parameter_groups, scheduled_factor, set_learning_rate
+from tinygpt_hf.training.probe import peaks
 from tinygpt_hf.training.signals import Interruption
 from tinygpt_hf.training.text import prepare_text
 
@@ -424,7 +425,8 @@ class Run(contextlib.AbstractContextManager):
             )
             beaten = [log.finite_or_none(dataclasses.asdict(baseline)) for baseline in self.beaten]
             facts = {**self.facts, "chat": self.chats, "baselines": beaten, **origin}
-            run_folder.write_facts(self, facts, result=dataclasses.asdict(result))
+            most = peaks(self.accelerator, result.seconds)
+            run_folder.write_facts(self, facts, result=dataclasses.asdict(result), peaks=most)
             if self.planned:
                 run_folder.update(self.folder, {"came_true": self.clock.came_true(result)})
             write_card(self.folder)

@@ -20,7 +20,6 @@ from tinygpt_hf.settings.parsing import load_yaml, to_yaml
 from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
-from tinygpt_hf.training.probe import peaks
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
 OF_THE_CLOCK = {"lr_scheduler_type", "warmup_steps", "decay_steps"}  # of a plan: no use where the run has a length
@@ -210,8 +209,8 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_facts(run, facts: dict, result: dict | None) -> None:
-    """run.json: versions, hardware, hashes, and, once finished, the results."""
+def write_facts(run, facts: dict, result: dict | None, peaks: dict[str, float] | None = None) -> None:
+    """run.json: versions, hardware, hashes, and, once finished, the results and what the hardware gave at most."""
     import torch
 
     path, device, known = run.folder / FACTS, run.accelerator.device.type, read_facts(run.folder)
@@ -231,7 +230,7 @@ def write_facts(run, facts: dict, result: dict | None) -> None:
                     "threads": torch.get_num_threads(),
                     "processes": int(os.environ.get("WORLD_SIZE", 1)),
                     "mixed_precision": run.accelerator.mixed_precision,
-                    **({} if result is None else peaks(run.accelerator, result["seconds"])),
+                    **(peaks or {}),
                 },
                 **facts,
                 **{name: known[name] for name in DECIDED if name in known},
