@@ -1,11 +1,11 @@
-"""Milliseconds of processor time per token: ours beside the library's `generate` on the equal Qwen3 and, if it is there, llama.cpp.
+"""Measure milliseconds of processor time per token: ours, the library's `generate` on the equal Qwen3, and llama.cpp if installed.
 
     python benchmarks/decoding.py --core 0 --rounds 3
-    python benchmarks/decoding.py --core 0 --llama_bench path/to/llama-bench
+    python benchmarks/decoding.py --core 0 --llama_cpp path/to/python     # one that has `pip install xllamacpp`
 
 Random weights, one pinned core and one thread, sampling at temperature 0.8 among the 50 likeliest tokens, texts decoded on
 our side. Both sides take turns; the least time of each counts, for another program can only add to it. `first token`: after a
-prompt of 512. llama.cpp's figures are its own: time of the clock, greedy, no tokenizer, the exported GGUF in float32.
+prompt of 512. llama.cpp's figures are those its server reports: wall time, one text at a time, the exported GGUF in float32.
 """
 
 import argparse
@@ -33,6 +33,17 @@ CASES = {  # prompts, their length, new tokens
     "first token after 512": (1, 512, 1),
 }
 V = 4096
+LLAMA_CPP = """
+import json, sys, urllib.request, xllamacpp
+settings = xllamacpp.CommonParams()
+settings.model.path, settings.n_ctx, settings.n_parallel, settings.cpuparams.n_threads = sys.argv[1], 1024, 1, 1
+settings.cpuparams_batch.n_threads = 1
+server = xllamacpp.Server(settings)
+for question in json.load(sys.stdin):
+    request = urllib.request.Request(server.listening_address + "/completion", json.dumps(question).encode(),
+                                     {"Content-Type": "application/json"})
+    print(json.dumps(json.load(urllib.request.urlopen(request))["timings"]))
+"""
 
 
 def spent(work) -> float:
@@ -72,27 +83,35 @@ def librarys(stock):
     return write
 
 
-def llama_bench(program: str, model, tokenizer) -> dict[str, float]:
-    """Milliseconds per token of the same model as GGUF."""
+def llama_cpp(python: str, model, tokenizer, rounds: int) -> dict[str, float]:
+    """Measure the same model as GGUF in llama.cpp's server, run by a `python` that has xllamacpp: least milliseconds."""
     from tinygpt_hf.export.export import export
-    from tinygpt_hf.settings.inference import ExportArguments
 
     with tempfile.TemporaryDirectory() as tmp:
         model.save_pretrained(f"{tmp}/model")
         tokenizer.save_pretrained(f"{tmp}/model")
-        export(ExportArguments(model=f"{tmp}/model", to="gguf", output_dir=f"{tmp}/gguf"))
+        export(model, tokenizer, f"{tmp}/model", "gguf", f"{tmp}/gguf")
         file = next(Path(tmp, "gguf").glob("*.gguf"))
-        command = [program, "-m", str(file), "-t", "1", "-p", "512", "-n", "256", "-o", "json"]
-        tests = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    written = next(test for test in tests if test["n_gen"])
-    read = next(test for test in tests if test["n_prompt"])
-    return {"one text, per token": 1e3 / written["avg_ts"], "first token after 512": 512e3 / read["avg_ts"]}
+        questions = [
+            {"prompt": torch.randint(300, V, (length,)).tolist(), "n_predict": new, "ignore_eos": True, "temperature": 0.8,
+             "top_k": 50, "cache_prompt": False}
+            for _ in range(rounds) for length, new in ((8, 256), (512, 1))
+        ]  # fmt: skip
+        command = [python, "-c", LLAMA_CPP, str(file)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, input=json.dumps(questions))
+    times = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    written, read = times[::2], times[1::2]
+    assert all(time["predicted_n"] == 256 for time in written) and all(time["prompt_n"] == 512 for time in read)
+    return {
+        "one text, per token": min(time["predicted_per_token_ms"] for time in written),
+        "first token after 512": min(time["prompt_ms"] for time in read),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--llama_bench", help="llama.cpp's program of this name")
+    parser.add_argument("--llama_cpp", help="a Python that has xllamacpp")
     args = arguments_of(parser, "decoding.jsonl")
     torch.set_num_threads(1)
 
@@ -107,7 +126,7 @@ def main() -> None:
         with torch.no_grad():
             model.lm_head.weight[: len(tokenizer)] = model.lm_head.weight[:1] * 0
         sides = ours(model, tokenizer), librarys(to_stock(model).eval())
-        others = llama_bench(args.llama_bench, model, tokenizer) if args.llama_bench else {}
+        others = llama_cpp(args.llama_cpp, model, tokenizer, args.rounds) if args.llama_cpp else {}
         for case, (count, length, new) in CASES.items():
             if results.has(model=name, case=case):
                 continue

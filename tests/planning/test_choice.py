@@ -60,8 +60,27 @@ def test_a_step_of_a_shape_that_was_measured_takes_what_was_measured():
     wide, wide_training = shape_and_rates(hidden_size=512, num_hidden_layers=3)
     slow, fast = Pace(config(), training, 256, 1.0, 1e-4), Pace(config(hidden_size=512), wide_training, 256, 2.0, 1e-4)
     both = Machine([fast, slow])
-    assert both.rate(128) == slow.rate and both.rate(512) == fast.rate == both.rate(4096)
-    assert both.rate(256) == pytest.approx((slow.rate + fast.rate) / 2)  # halfway, in octaves
+    low, high = slow.operations / 1.0, fast.operations / 2.0
+    assert both.rate(128) == low and both.rate(512) == high == both.rate(4096)
+    assert both.rate(256) == pytest.approx((low + high) / 2)  # halfway, in octaves
+
+
+def test_a_logit_has_a_time_of_its_own():
+    model, training = shape_and_rates(hidden_size=64, num_hidden_layers=2)
+
+    def pace(vocabulary, seconds):
+        return Pace(config_for(model, DataArguments(), vocabulary), training, 256, seconds, 1e-4)
+
+    def taken(vocabulary):  # 1e10 operations and 2e8 logits a second
+        shape = pace(vocabulary, 0.0)
+        return shape.operations / 1e10 + shape.logits / 2e8
+
+    here = Machine([pace(2048, taken(2048))], larger=pace(8192, taken(8192)))
+    assert here.seconds(pace(4096, 0).config, training, 256) == pytest.approx(taken(4096))
+    assert here.rate(64) == pytest.approx(1e10)
+    without = Machine([pace(2048, taken(2048))], larger=pace(8192, taken(2048)))  # noise: no slower
+    assert without.seconds(pace(2048, 0).config, training, 256) == pytest.approx(taken(2048))
+    assert without.rate(64) == pytest.approx(pace(2048, 0).operations / taken(2048))
 
 
 def test_more_time_makes_a_larger_model_that_reads_more_and_is_expected_to_be_better():

@@ -1,4 +1,4 @@
-"""Choose what the settings of a run leave open, for a text, a machine and a time: the candidate that the law expects most of.
+"""Choose the settings of a run that the user left open: the candidate with the lowest expected bits per byte for the time.
 
 choice = choose(Question(model, data, tokenizer, training, text, machine, seconds=400))
 choice.settings                      # {"vocab_size": 2048, "hidden_size": 128, ...}: only what was open
@@ -22,22 +22,22 @@ from tinygpt_hf.settings.defaults import VOCABULARY, filled
 from tinygpt_hf.settings.layering import chosen
 from tinygpt_hf.storage import format_size
 
-SHAPES = (  # (layers, width), each about twice the work of the one before
+SHAPES = (  # (layers, width), each about twice the work of the previous one
     (2, 64), (2, 96), (3, 128), (4, 192), (4, 256), (6, 320), (6, 384), (8, 512), (10, 640), (12, 768), (16, 1024),
     (20, 1280), (24, 1536),
 )  # fmt: skip
-CONTEXTS = ((0, 256), (100e6, 512), (1e9, 1024))  # tokens to be read from which on a context pays
-SMALLEST_CONTEXT, FEWEST_ROWS = 32, 16  # of a text of few words
+CONTEXTS = ((0, 256), (100e6, 512), (1e9, 1024))  # (least training tokens, context)
+SMALLEST_CONTEXT, FEWEST_ROWS = 32, 16  # for a very short text
 SMALLEST_RUN = 50  # steps
-DECAY = 0.6  # of the steps: the rate falls over them
-MICRO_BATCH = 32  # rows; more at once are no faster
-FEW_TOKENS = 20_000  # of a text: fewer make no vocabulary of their own
+DECAY = 0.6  # share of the steps over which the rate decays
+MICRO_BATCH = 32  # rows; larger ones are no faster
+FEW_TOKENS = 20_000  # a vocabulary is a candidate if the text has at least so many of its tokens
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is known when a run is planned. `seconds`: for its steps; None: the settings have a length. `needs`: of memory, by
-    configuration, settings and context; `memory`: bytes that are free."""
+    """The input of the planner. `seconds`: time for the steps; None: the settings give the length. `open`: settings the user did
+    not give. `needs`: estimates the memory of a configuration, settings and context; `memory`: free bytes."""
 
     model: ModelArguments
     data: DataArguments
@@ -46,15 +46,16 @@ class Question:
     text: Text
     machine: Machine
     seconds: float | None
-    open: frozenset[str]  # settings nobody gave
+    open: frozenset[str]
     needs: Callable[[Any, TrainingArguments, int], Needs]
     memory: int
 
 
 @dataclass(frozen=True)
 class Choice:
-    """`settings`: values for what was open. `steps` of `step_seconds` each; `memory`: bytes that they take; `expected`: bits per
-    byte, with bounds; `groups`: all settings."""
+    """A planned run. `settings`: values for the open settings; `steps` of `step_seconds` each; `expected`: bits per byte with an
+    interval; `groups`: all settings; `is_enough`: the text, not the time, limits the run; `memory`, `disk`: bytes of the run
+    and of a checkpoint; `lines`: the plan as a table, (what, value, reason, settings)."""
 
     settings: dict[str, Any]
     steps: int
@@ -66,21 +67,21 @@ class Choice:
     vocabulary: int
     expected: scaling.Expected
     groups: tuple
-    is_enough: bool  # does the text end before the time?
+    is_enough: bool
     memory: int = 0
-    disk: int = 0  # bytes of a checkpoint
+    disk: int = 0
     operations: float = 0.0
     lines: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list, compare=False)
     advice: list[str] = field(default_factory=list, compare=False)
 
     @property
     def table(self) -> str:
-        """The plan, a line for each thing."""
+        """Format the plan, one line per choice."""
         return "\n".join(f"  {what:<11} {value:<22} {why}".rstrip() for what, value, why, _ in self.lines)
 
 
 def choose(question: Question) -> Choice:
-    """The best candidate that fits the memory; raises UsageError where the time is too short for any."""
+    """Return the best candidate that fits the memory. Raises UsageError if the time or the memory is too small for any."""
     candidates = _candidates(question)
     found = [choice for candidate in candidates if (choice := _tried(question, candidate))]
     if not found:
@@ -108,13 +109,18 @@ def choose(question: Question) -> Choice:
     )
 
 
+def candidate_vocabularies(text: Text) -> list[int]:
+    """List the vocabulary sizes that the text has enough tokens for, at least the smallest."""
+    sizes = text.bytes_per_token
+    return [size for size in sizes if text.tokens(size) >= FEW_TOKENS] or [min(sizes)]
+
+
 def _candidates(question: Question) -> list[dict[str, Any]]:
-    """Vocabularies and shapes, as far as they are open."""
+    """List the candidates: every vocabulary with every shape, as far as they are open."""
     sizes = question.text.bytes_per_token
-    many = [size for size in sizes if question.text.tokens(size) >= FEW_TOKENS] or [min(sizes)]
-    if question.seconds is None:  # what the rules of settings/defaults.py say
+    if question.seconds is None:  # the defaults of settings/defaults.py
         return [{"vocab_size": VOCABULARY if VOCABULARY in sizes else next(iter(sizes))}]
-    vocabularies: list[dict] = [{"vocab_size": size} for size in many]
+    vocabularies: list[dict] = [{"vocab_size": size} for size in candidate_vocabularies(question.text)]
     shapes: list[dict] = [{"num_hidden_layers": layers, "hidden_size": width} for layers, width in SHAPES]
     if not {"num_hidden_layers", "hidden_size"} & question.open:
         shapes = [{}]
@@ -122,7 +128,7 @@ def _candidates(question: Question) -> list[dict[str, Any]]:
 
 
 def _settled(question: Question, candidate: dict[str, Any], tokens: float) -> tuple[dict[str, Any], tuple]:
-    """(values of what is open, the groups with them), for a run over about so many tokens."""
+    """Return (values of the open settings, all settings) of a candidate for a run over about `tokens` tokens."""
     groups = question.model, question.data, question.tokenizer, question.training
     processes = question.machine.processes
     if question.seconds is None:
@@ -153,7 +159,7 @@ def _filled(groups: tuple) -> tuple:
 
 
 def _context(tokens: float, unique: int) -> int:
-    """Tokens of a row: longer ones for longer runs, shorter ones for a text of few words."""
+    """Choose the context: longer for longer runs, shorter for a very short text."""
     block_size = max(size for least, size in CONTEXTS if tokens >= least)
     while block_size > SMALLEST_CONTEXT and block_size * FEWEST_ROWS > unique:
         block_size //= 2
@@ -166,10 +172,10 @@ def _step_seconds(question: Question, candidate: dict[str, Any]) -> float:
 
 
 def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
-    """What a candidate comes to; None if it takes fewer than the fewest steps, or is too large for its text."""
+    """Plan a run with a candidate; None if fewer than `SMALLEST_RUN` steps fit, or if it is too large for the text."""
     vocabulary, machine = candidate["vocab_size"], question.machine
     unique, tokens, is_enough = question.text.tokens(vocabulary), 1e6, False
-    for _ in range(3):  # the batch follows from the tokens, which follow from the batch
+    for _ in range(3):  # the batch depends on the tokens, which depend on the batch
         values, groups = _settled(question, candidate, tokens)
         model, data, _, training = groups
         config = config_for(model, data, vocabulary)
@@ -216,7 +222,7 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
 
 
 def _lines(question: Question, best: Choice) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    """The plan as a table: what, how much, why, and the settings that say so."""
+    """Build the plan as a table: (what, value, reason, settings)."""
     model, data, _, training = best.groups
     text, machine, per_token = question.text, question.machine, question.text.bytes_per_token[best.vocabulary]
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * machine.processes
@@ -250,7 +256,7 @@ def _lines(question: Question, best: Choice) -> list[tuple[str, str, str, tuple[
 
 
 def advise(question: Question, best: Choice) -> list[str]:
-    """What would help most next."""
+    """Say what would help most next: more time, more text, or a pretrained model."""
     if question.seconds is None:
         return []
     more_time = choose(replace(question, seconds=2 * question.seconds)).expected.bits_per_byte

@@ -1,4 +1,4 @@
-"""What a step costs: floating-point operations by arithmetic, seconds by what was measured here, or from a table of hardware.
+"""Predict the cost of a training step: operations by arithmetic, seconds from steps measured here or from a hardware table.
 
 machine = Machine([pace_of_128, pace_of_256])
 machine.seconds(config, training, block_size=256)    # of a step of another shape
@@ -18,19 +18,19 @@ ROUNDS = 5  # of Newton-Schulz, in Muon
 
 
 def hidden_parameters(config) -> int:
-    """The numbers in the matrices of all layers."""
+    """Count the parameters in the matrices of all layers (without embeddings)."""
     attention = 2 * config.hidden_size * config.head_dim * (config.num_attention_heads + config.num_key_value_heads)
     mlp = (3 if config.mlp_type == "gated" else 2) * config.hidden_size * config.intermediate_size
     return config.num_hidden_layers * (attention + mlp)
 
 
 def parameters(config) -> int:
-    """The numbers a model learns, norms and biases, a thousandth of them, aside."""
+    """Count the parameters of a model, without norms and biases (a thousandth of them)."""
     return hidden_parameters(config) + (1 if config.tie_word_embeddings else 2) * config.vocab_size * config.hidden_size
 
 
 def operations(config, training: TrainingArguments, block_size: int) -> float:
-    """Floating-point operations of a step of one process: products forward and backward, attention, and Muon's rounds."""
+    """Count the floating-point operations of a step of one process: products forward and backward, attention, Muon's rounds."""
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
     width, heads = config.hidden_size, config.num_attention_heads * config.head_dim
     products = 6 * (hidden_parameters(config) + config.vocab_size * width)
@@ -45,9 +45,15 @@ def operations(config, training: TrainingArguments, block_size: int) -> float:
     return total
 
 
+def logits(config, training: TrainingArguments, block_size: int) -> int:
+    """Count the logits of a step of one process: one for each token and each entry of the vocabulary."""
+    rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    return rows * block_size * config.vocab_size
+
+
 @dataclass(frozen=True)
 class Pace:
-    """What a step of one shape takes here: seconds, and of an evaluation seconds per token."""
+    """The measured time of a shape: seconds of a training step, and seconds per token of an evaluation."""
 
     config: Any
     training: TrainingArguments
@@ -56,26 +62,40 @@ class Pace:
     evaluation_seconds: float
 
     @property
-    def rate(self) -> float:
-        """Operations per second."""
-        return operations(self.config, self.training, self.block_size) / self.step_seconds
+    def operations(self) -> float:
+        """Return the floating-point operations of the step."""
+        return operations(self.config, self.training, self.block_size)
+
+    @property
+    def logits(self) -> int:
+        """Return the number of logits of the step."""
+        return logits(self.config, self.training, self.block_size)
 
 
 class Machine:
-    """Predicts the seconds of a step: operations over a rate, which rises with the width of the model as far as it was measured."""
+    """Predict the seconds of a step: operations over a rate, which is interpolated between the measured widths, plus a time for
+    each logit.
 
-    memory: int | None = None  # bytes, where it is another machine than this one
+    `larger`: the first shape with a larger vocabulary. The two times give the time of a logit, whose softmax costs more than its
+    operations say when the model is narrow.
+    """
 
-    def __init__(self, paces: list[Pace], processes: int = 1):
+    memory: int | None = None  # bytes; None: this machine's
+
+    def __init__(self, paces: list[Pace], processes: int = 1, larger: Pace | None = None):
         self.processes = processes
-        self._points = sorted((math.log(pace.config.hidden_size), pace.rate) for pace in paces)
+        self._logit = _seconds_per_logit(paces[0], larger) if larger else 0.0
+        self._points = sorted(
+            (math.log(pace.config.hidden_size), pace.operations / (pace.step_seconds - self._logit * pace.logits))
+            for pace in paces
+        )
         whole = sum(pace.evaluation_seconds * pace.block_size for pace in paces)
         rows = [pace.training.per_device_train_batch_size * pace.training.gradient_accumulation_steps for pace in paces]
         steps = sum(pace.step_seconds / size for pace, size in zip(paces, rows, strict=True))
-        self._evaluation = whole / steps  # of a token, as a share of what training takes for it
+        self._evaluation = whole / steps  # time per token, as a share of the training time per token
 
     def rate(self, width: int) -> float:
-        """Operations per second of a process at this width."""
+        """Interpolate the operations per second of a process at this width."""
         place = math.log(width)
         low = max((point for point in self._points if point[0] <= place), default=self._points[0])
         high = min((point for point in self._points if point[0] >= place), default=self._points[-1])
@@ -83,18 +103,26 @@ class Machine:
         return low[1] + share * (high[1] - low[1])
 
     def seconds(self, config, training: TrainingArguments, block_size: int) -> float:
-        """What a step takes."""
-        return operations(config, training, block_size) / self.rate(config.hidden_size)
+        """Predict the seconds of a step."""
+        products = operations(config, training, block_size) / self.rate(config.hidden_size)
+        return products + self._logit * logits(config, training, block_size)
 
     def evaluation_seconds(self, config, training: TrainingArguments, block_size: int) -> float:
-        """What a token takes to evaluate, over all processes."""
+        """Predict the seconds per token of an evaluation over all processes."""
         rows = training.per_device_train_batch_size * training.gradient_accumulation_steps
         of_step = self.seconds(config, training, block_size) / (rows * block_size)
         return self._evaluation * of_step / self.processes
 
 
+def _seconds_per_logit(small: Pace, large: Pace) -> float:
+    """Solve seconds = operations / rate + logits * x of two vocabularies for x, at least 0 and at most half of the step."""
+    determinant = small.operations * large.logits - large.operations * small.logits
+    seconds = (small.operations * large.step_seconds - large.operations * small.step_seconds) / determinant
+    return min(max(seconds, 0.0), small.step_seconds / small.logits / 2)
+
+
 class NamedMachine(Machine):
-    """Hardware from a table: so many FLOP/s at its best, of which a model as narrow as `width` gets a part."""
+    """Hardware from the table: its FLOP/s at its measured utilization, less for models narrower than 768."""
 
     def __init__(self, name: str):
         known, parts = hardware(), re.fullmatch(r"([a-z]+[0-9]+)(?:x([1-9][0-9]*))?", name.lower())
@@ -105,12 +133,12 @@ class NamedMachine(Machine):
             )
         facts = known[kind]
         self.processes, self.memory = int(count or 1), int(facts["memory"])
-        self._flops, self._evaluation = facts["flops"] * facts["utilization"], 1 / 3
+        self._flops, self._evaluation, self._logit = facts["flops"] * facts["utilization"], 1 / 3, 0.0
 
     def rate(self, width: int) -> float:
         return self._flops * min(1.0, width / 768)
 
 
 def hardware() -> dict:
-    """The table of named hardware: FLOP/s, the share of them that training reaches, memory, and where the figures are from."""
+    """Load the table of named hardware: FLOP/s, utilization in training, memory, and the source of the figures."""
     return json.loads(Path(__file__).with_name("hardware.json").read_text(encoding="utf-8"))

@@ -1,11 +1,11 @@
-"""What a run needs of memory and disk, from its configuration alone, beside what there is.
+"""Estimate the memory and disk that a run needs, from its configuration alone, and compare them with what is free.
 
     needs = needs_of_shape(config, training, 256, lambda net: parameter_groups(net, training))
     check_memory(needs, training, "cuda")     # UsageError if it cannot fit; a note if it may not; else None
 
-Refused is what is certain not to fit: what every step holds at once (weights, gradients, the optimizer's memory, and of one row
-a third of the activations, as half precision and fused kernels keep less) beside all the memory and swap that is free.
-Whatever might fit is left to try: micro-batches are halved when memory runs out.
+A run is refused only when it cannot fit: when the weights, the gradients, the optimizer state and a third of one row's
+activations (half precision and fused kernels keep less than all) exceed the free memory and swap. A run that might fit is
+tried: the micro-batch is halved when memory runs out.
 """
 
 import copy
@@ -24,8 +24,8 @@ LEVERS = "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size)
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes, in float32. `fixed`: weights, gradients and the optimizer's memory, of one process; `activations`: an estimate for
-    a micro-batch; `checkpoint`: weights and the optimizer's memory, whole; `row`: what one row surely takes."""
+    """The memory a run needs, in bytes. `fixed`: weights, gradients and optimizer state of one process; `activations`: an
+    estimate for a micro-batch; `checkpoint`: weights and optimizer state, not sharded; `row`: the least that one row takes."""
 
     weights: int
     fixed: int
@@ -37,11 +37,11 @@ class Needs:
 def estimate_needs(
     config, groups: list[dict], training: TrainingArguments, block_size: int, shards: int = 1, frozen: int = 0
 ) -> Needs:
-    """What a process needs for a model of `config` whose parameters stand in the optimizer's `groups`, but for `frozen` numbers.
+    """Estimate what a process needs for a model of `config`: `groups` are the optimizer's, `frozen` counts the other parameters.
 
-    Muon keeps one number beside a weight, AdamW two. Frozen weights have neither these nor a gradient, but are there twice
-    while they are saved with adapters merged in. Activations count what the backward pass reads again, per layer and
-    token: the inputs of its products, norms and activations.
+    Muon keeps one value per weight, AdamW two. Frozen weights have no optimizer state and no gradient, but exist twice while
+    they are saved with the adapters merged in. Activations are what the backward pass reads again, per layer and token: the
+    inputs of the matrix products, norms and activation functions.
     """
     learned = sum(p.numel() for group in groups for p in group["params"]) * 4
     weights = learned + 4 * frozen
@@ -51,14 +51,14 @@ def estimate_needs(
 
 
 def _activations(config, training: TrainingArguments, block_size: int) -> tuple[int, int]:
-    """Estimate the bytes that a step keeps of a micro-batch, and at least of a row."""
+    """Return (estimated bytes of activations of a micro-batch, lower bound for one row)."""
     heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     attention = 4 * heads + 4 * keys if config.qk_norm else 2 * heads + 2 * keys
     layer = 4 * config.hidden_size + attention + (4 if config.mlp_type == "gated" else 2) * config.intermediate_size
     layers, vocabulary = config.num_hidden_layers, config.vocab_size
     kept = layers * config.hidden_size + layer if training.gradient_checkpointing else layers * layer
     tokens = training.per_device_train_batch_size * block_size
-    # in place of the logits, which never exist as a whole, a step keeps the gradients they give
+    # the logits never exist as a whole: a step keeps the gradients of the head's input and weight instead
     head = tokens * config.hidden_size + vocabulary * config.hidden_size
     return 4 * (tokens * kept + head), 4 * block_size * (kept // 3)
 
@@ -66,9 +66,10 @@ def _activations(config, training: TrainingArguments, block_size: int) -> tuple[
 def needs_of_shape(
     config, training: TrainingArguments, block_size: int, groups_of: Callable[..., list[dict]], shards: int = 1
 ) -> Needs:
-    """What a model of this shape needs, before there is one: of one layer, and as much more for each further one as a second.
+    """Estimate the needs of a model that does not exist yet, by counting it with one layer and with two.
 
-    `groups_of` sorts the parameters as the optimizer does. With adapters the weights are frozen; adapters are too small to count.
+    `groups_of` returns the optimizer's parameter groups of a model. With LoRA the weights are frozen; the adapters are too
+    small to count.
     """
     import torch
 
@@ -79,9 +80,9 @@ def needs_of_shape(
         shallow = copy.deepcopy(config)
         shallow.num_hidden_layers = layers
         try:
-            with torch.device("meta"):  # no memory is taken
+            with torch.device("meta"):  # allocates nothing
                 net = TinyGPTForCausalLM(shallow)
-        except RuntimeError:  # more bytes than a number holds
+        except RuntimeError:  # the number of bytes overflows
             raise UsageError(
                 "a matrix of this model alone takes more than 2**63 bytes", "a smaller model", LEVERS
             ) from None
@@ -95,7 +96,7 @@ def needs_of_shape(
 
 
 def check_memory(needs: Needs, training: TrainingArguments, device: str, processes: int = 1) -> str | None:
-    """Refuse a run that surely cannot fit; say so of one that may not. `processes` share this machine's memory."""
+    """Raise UsageError for a run that cannot fit; return a note for one that may not. `processes` share the machine's memory."""
     free, swap = available_memory(device)
     where = "GPU memory" if device == "cuda" else "memory and swap" if swap else "memory"
     fixed, row = processes * needs.fixed, processes * needs.row
@@ -114,11 +115,11 @@ def check_memory(needs: Needs, training: TrainingArguments, device: str, process
 
 
 def check_disk(needs: Needs, folder: Path, checkpoints: int, snapshots: int = 0) -> None:
-    """Refuse a run whose checkpoints, so many at a time, snapshots, and the last and the best weights have no room on the disk."""
+    """Raise UsageError when the disk has no room for `checkpoints`, `snapshots`, and the last and the best weights."""
     places = ("", "best/", "checkpoint-*/", "snapshots/step-*/")
     kept = (folder.glob(f"{place}*.safetensors") for place in places)
     have = sum(path.stat().st_size for found in kept for path in found if path.is_file())
-    # with several, weights are replaced: the old ones go last
+    # with several checkpoints the old weights are deleted after the new ones are written
     wanted = checkpoints * needs.checkpoint + (snapshots + (2 if checkpoints == 1 else 3)) * needs.weights
     room = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
     if wanted - have > room:

@@ -1,4 +1,4 @@
-"""The length of a run as arithmetic: how many steps, when to evaluate and save. What a time allows: choice.py."""
+"""Compute the length of a run: its steps, and when it evaluates and saves. choice.py plans for a time budget."""
 
 from dataclasses import dataclass, replace
 
@@ -6,15 +6,16 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
 
 WARMUP = 20
-BESIDE = 0.07  # of the time of training, for evaluations and samples before the last; a tenth with what saving takes
-SAMPLES = 0.2  # of that, for samples whose length nobody set
-TRAINED, SAMPLED = 3, 30  # what a token costs, where one of an evaluation, which has no backward pass, costs 1
+BESIDE = 0.07  # share of the training time for all evaluations and samples but the last; with saving about a tenth
+SAMPLES = 0.2  # share of that for samples, when their length is not set
+TRAINED, SAMPLED = 3, 30  # cost of a trained and of a sampled token, in evaluated tokens (no backward pass)
 SAMPLE_TOKENS = 48
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`rows_per_step` is the effective batch: micro-batch x accumulation x processes. 0 for a cadence: at the end only."""
+    """The length of a run. `rows_per_step`: the effective batch, micro-batch x accumulation x processes. `eval_steps` and
+    `save_steps` of 0: only at the end."""
 
     rows_per_epoch: int
     rows_per_step: int
@@ -25,12 +26,12 @@ class Plan:
 
 
 def effective_batch(training: TrainingArguments, processes: int) -> int:
-    """Rows in a step."""
+    """Return the rows of a step."""
     return training.per_device_train_batch_size * training.gradient_accumulation_steps * processes
 
 
 def make_plan(training: TrainingArguments, rows_per_epoch: int, block_size: int, processes: int) -> Plan:
-    """The steps that max_steps, num_train_epochs or max_train_tokens come to. The last step may be short."""
+    """Convert `max_steps`, `num_train_epochs` or `max_train_tokens` to steps. The last step may have fewer rows."""
     per_step = effective_batch(training, processes)
     if training.max_steps is not None:
         total = training.max_steps * per_step
@@ -58,7 +59,7 @@ def settled(
     processes: int,
     steps: int | None = None,
 ) -> tuple[TrainingArguments, Plan]:
-    """The settings with a warm-up, where they leave it open, and the plan they come to; `steps`: about as many as a budget has."""
+    """Return (the settings with a warm-up, the plan). `steps`: the steps a time budget is expected to allow."""
     plan = make_plan(
         replace(training, max_steps=steps or training.max_steps), rows_per_epoch, data.block_size, processes
     )
@@ -69,8 +70,8 @@ def settled(
 
 @dataclass(frozen=True)
 class Share:
-    """What an evaluation before the last takes: `rows` of the validation set, None for all, and samples of `tokens`; the last
-    one has samples of `last_tokens`."""
+    """The size of an evaluation before the last: `rows` of the validation set (None: all) and samples of `tokens`. The last
+    evaluation has samples of `last_tokens`."""
 
     rows: int | None
     tokens: int
@@ -78,8 +79,8 @@ class Share:
 
 
 def evaluation_share(plan: Plan, training: TrainingArguments, validation, block_size: int, prompts: int) -> Share:
-    """How many rows of `validation` are evaluated, and how long `prompts` samples are, so that all evaluations before the
-    last take about `BESIDE` of the time of training. Settings that say it win."""
+    """Choose how many validation rows are evaluated and how long the samples of `prompts` are, so that all evaluations before
+    the last take about `BESIDE` of the training time. Explicit settings win."""
     times = (plan.max_steps - 1) // plan.eval_steps if plan.eval_steps else 0
     held_out = validation.count(block_size)
     last = tokens = SAMPLE_TOKENS if training.sample_tokens is None else training.sample_tokens
@@ -90,11 +91,11 @@ def evaluation_share(plan: Plan, training: TrainingArguments, validation, block_
         tokens = min(tokens, int(SAMPLES * each / SAMPLED / prompts))
     rows = training.eval_rows
     if rows is None:
-        left = max(each - tokens * prompts * SAMPLED, each / 2)  # samples that somebody wants do not take all
+        left = max(each - tokens * prompts * SAMPLED, each / 2)  # samples of a given length leave at least half
         rows = max(1, int(left / block_size))
     return Share(rows if 0 < rows < held_out else None, tokens, last)
 
 
 def is_due(step: int, every: int, last: bool) -> bool:
-    """Is something done every `every` steps due after step `step`? At the last step always."""
+    """Return whether something done every `every` steps is due after step `step`. The last step always is."""
     return last or (every > 0 and step % every == 0)

@@ -1,4 +1,4 @@
-"""What a text is to a plan: how much of it there is, how it falls into tokens, how hard it is to guess; from an even sample.
+"""Describe a text for the planner, from an even sample: its size, its tokens at several vocabularies, how hard it is to predict.
 
 text = survey(corpus, TokenizerArguments(), 10_000_000)
 text.tokens(2048)                    # of the training part, with a vocabulary of 2048
@@ -20,19 +20,22 @@ from tinygpt_hf.settings.checks import SMALLEST_BPE
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
-LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial vocabulary is learned from, and measured on
-LARGEST_TRIAL = 1 << 13  # more needs more text than the trial has
-EXCERPT, EXCERPT_VOCABULARY = 600_000, 1024  # bytes of the excerpt, and the tokens it is made of
-FEWER_XZ = 0.09  # of fewer bytes, xz makes more bits each: by this power
-ENDLESS = 10**12  # bytes of a stream whose end nobody knows
+LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial tokenizer is trained and measured on
+LARGEST_TRIAL = 1 << 13  # a larger vocabulary needs more text than the trial has
+EXCERPT, EXCERPT_VOCABULARY = 600_000, 1024  # bytes of the excerpt, and its vocabulary
+FEWER_XZ = 0.09  # xz needs more bits per byte for a shorter text: exponent of the length
+ENDLESS = 10**12  # bytes of a stream of unknown length
 
 
 @dataclass(frozen=True)
 class Text:
-    """`num_bytes`: of the training part, UTF-8; `held_out`: of the rest; `repeated`: the share of the sample that is there twice;
-    `bytes_per_token`: by the size of the vocabulary; `encoding`: seconds that a byte takes to tokenize; `in_pieces`: most texts
-    are as long as books; `xz`: bits per byte of an excerpt under xz; `early`: those that a small model reaches in its first steps
-    on the excerpt, as far as it came."""
+    """A text as the planner sees it.
+
+    `num_bytes`: of the training part, UTF-8; `held_out`: bytes of the validation part; `repeated`: share of duplicates in the
+    sample; `bytes_per_token`: by vocabulary size; `encoding`: seconds to tokenize a byte; `in_pieces`: documents are mostly as
+    long as books; `xz`: bits per byte of an excerpt under xz; `early`: bits per byte of a small model after each of
+    `scaling.EARLY_STEPS` that it reached in time.
+    """
 
     num_bytes: int
     held_out: int
@@ -44,14 +47,14 @@ class Text:
     early: tuple[float, ...] = ()
 
     def tokens(self, vocabulary: int) -> int:
-        """How many tokens the training part has."""
+        """Return the tokens of the training part."""
         return max(1, round(self.num_bytes / self.bytes_per_token[vocabulary]))
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A part of a text as token ids, whatever tokenizer it gets, to learn and to be tested on; `bytes_per_token`: of the latter;
-    `xz`: bits per byte under xz, as if it had `EXCERPT` bytes."""
+    """An excerpt of a text as token ids of a tokenizer of its own, to train and to test a small model. `bytes_per_token`: of the
+    tested part; `xz`: bits per byte under xz, scaled to a length of `EXCERPT` bytes."""
 
     learned: np.ndarray
     tested: np.ndarray
@@ -61,7 +64,7 @@ class Excerpt:
 
 
 def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokenizer=None) -> tuple[Text, Excerpt]:
-    """Look at a sample of the text, read once. `tokenizer`: the one that will be used, where it is there already."""
+    """Read a sample of at most `max_bytes` once and describe it. `tokenizer`: the run's, if it exists already."""
     texts, held_out = corpus.sample(max_bytes)
     sampled = sum(len(text.encode()) for text in texts)
     if not sampled:
@@ -84,7 +87,7 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
         per_token |= {size: _bytes_per_token(_smaller(trial, size), tested) for size in sizes if size < whole}
         per_token |= {
             size: per_token[whole] * (1 + 0.12 * np.log2(size / whole)) for size in sizes if size > whole == largest
-        }  # of a vocabulary that the trial is too small for, as books have it
+        }  # vocabularies too large for the trial: extrapolated as measured on books
     unique = len({hash(text) for text in texts})
     size = max(corpus.training_bytes, corpus.size or ENDLESS) if corpus.data.streaming else corpus.training_bytes
     text = Text(
@@ -99,7 +102,7 @@ def survey(corpus: Corpus, settings: TokenizerArguments, max_bytes: int, tokeniz
 
 
 def survey_rows(rows: Prepared, tokenizer) -> tuple[Text, Excerpt]:
-    """The same of a text that is there as rows alone."""
+    """Describe a text of which only tokenized rows exist."""
     train, validation = rows.train, rows.validation
     per_token = max(train.num_bytes, 1) / train.num_tokens
     learned, tested = (
@@ -111,13 +114,13 @@ def survey_rows(rows: Prepared, tokenizer) -> tuple[Text, Excerpt]:
 
 
 def _parts(texts: list[str]) -> tuple[list[str], list[str]]:
-    """(texts worth about `LEARNED` bytes, taken evenly; others)."""
+    """Split into (an even selection of about `LEARNED` bytes, the rest)."""
     every = max(1, sum(map(len, texts)) // LEARNED)
     return texts[::every], [text for number, text in enumerate(texts) if number % every]
 
 
 def _beginning(texts: list[str], size: int) -> list[str]:
-    """The first characters, so many in all."""
+    """Return the first `size` characters of all texts together."""
     taken: list[str] = []
     for text in texts:
         if size <= 0:
@@ -133,7 +136,7 @@ def _bytes_per_token(trial, texts: list[str]) -> float:
 
 
 def _smaller(trial, size: int):
-    """The tokenizer with the first `size` tokens: merges are learned one by one, so the first ones are those of a smaller one."""
+    """Return the tokenizer cut to its first `size` tokens, which is what training a smaller one would give: merges are ordered."""
     from tokenizers import Tokenizer
 
     facts = json.loads(trial.to_str())
@@ -144,7 +147,7 @@ def _smaller(trial, size: int):
 
 
 def _excerpt(learned: list[str], tested: list[str]) -> Excerpt:
-    """Take texts evenly, and cut them into tokens of their own: the same ones whatever the model's will be."""
+    """Make an excerpt: texts taken evenly, tokenized by a tokenizer of their own, so it does not depend on the run's."""
     chosen = np.linspace(
         0, len(learned) - 1, max(1, min(len(learned), len(learned) * EXCERPT // sum(map(len, learned))))
     )

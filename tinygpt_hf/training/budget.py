@@ -9,7 +9,7 @@ from typing import Any
 
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS
 from tinygpt_hf.model.loading import config_for
-from tinygpt_hf.planning.choice import Choice, Question, advise, choose
+from tinygpt_hf.planning.choice import Choice, Question, advise, candidate_vocabularies, choose
 from tinygpt_hf.planning.machine import Machine, NamedMachine
 from tinygpt_hf.planning.memory import available_memory, needs_of_shape
 from tinygpt_hf.planning.text import Text, survey, survey_rows
@@ -24,6 +24,7 @@ from tinygpt_hf.training.probe import peak_memory
 
 PROBED = ((2, 64), (3, 128), (4, 256), (12, 768))  # shapes that are measured: the wider ones where that takes little
 WIDER = 8  # times longer, a wider one takes at most
+LARGER = 8192  # vocabulary that the first shape is measured with a second time
 PROBES, EARLY = 0.025, 0.05  # of the budget for all of them, and for a small model's first steps on the text
 TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
@@ -108,7 +109,12 @@ def _measured(run, groups: tuple, text: Text, seconds: float) -> Machine:
         paces.append(probe.measure(run.accelerator, config, settled, data.block_size, seconds / 4))
         if paces[-1].step_seconds * WIDER * probe.FEWEST > seconds / 2:
             break
-    return Machine(paces, run.accelerator.num_processes)
+    larger, most = None, min(LARGER, max(candidate_vocabularies(text)))
+    if is_open and most > vocabulary:
+        shape, settled = filled(shapes[0], training)
+        config = config_for(shape, data, most)
+        larger = probe.measure(run.accelerator, config, settled, data.block_size, seconds / 4)
+    return Machine(paces, run.accelerator.num_processes, larger)
 
 
 def _question(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: bool) -> Question:
