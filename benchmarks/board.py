@@ -29,7 +29,7 @@ STOCK, NANOGPT = "stock GPT-2, AdamW", "nanoGPT"
 
 
 def write_texts(books: Path, folder: Path, fast: bool) -> tuple[Path, Path]:
-    """(the text to train on, the text held out)."""
+    """Return (training text, held-out text)."""
     megabytes, tail = (0.4, 20_000) if fast else (MEGABYTES, TAIL)
     text = ""
     for book in texts_of("other_books", books, Path(), Path()):
@@ -45,7 +45,7 @@ def write_texts(books: Path, folder: Path, fast: bool) -> tuple[Path, Path]:
 
 
 def entry(name: str, texts: tuple[Path, Path], seed: int, arguments) -> dict:
-    """Train as an entry says."""
+    """Train one entry of the board."""
     seconds = 30 if arguments.fast else SECONDS
     train, tail = map(str, texts)
     if name in OURS:
@@ -67,7 +67,7 @@ def entry(name: str, texts: tuple[Path, Path], seed: int, arguments) -> dict:
 
 
 def board(lines: list[dict], seconds: float) -> str:
-    """The entries from the best on."""
+    """Format the entries as a table, best first."""
     found: dict[str, list[dict]] = {}
     for line in lines:
         if line["processor_seconds"] <= LATE * seconds:
@@ -90,7 +90,7 @@ def board(lines: list[dict], seconds: float) -> str:
 
 
 def is_better(one: list[float], other: list[float]) -> bool:
-    """Does the rule of the board find a difference? With three seeds on each side chance alone does so once in twenty times."""
+    """Return whether two entries differ by the rule of the board. With three seeds each, chance alone does so once in 20 times."""
     is_apart = min(len(one), len(other)) >= 3 and max(one) < min(other)
     return is_apart and statistics.median(other) - statistics.median(one) >= SMALLEST
 

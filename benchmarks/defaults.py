@@ -1,4 +1,4 @@
-"""Which defaults? Bits per byte after the same processor time, for the settings before, those now, and their neighbors.
+"""Compare default settings: bits per byte after the same processor time, for the settings before, those now, and their neighbors.
 
     python benchmarks/defaults.py --books classics.jsonl.gz [--results defaults.jsonl] [--core 0] [--fast]
 
@@ -56,7 +56,7 @@ MEGABYTES = {"books": 16, "code": 16, "few": 0.1}
 
 
 def write_text(name: str, books: Path, megabytes: float, target: Path) -> None:
-    """A .jsonl of whole documents, `megabytes` in all: books in their order, or source files in the order of their hash."""
+    """Write a .jsonl of `megabytes` of whole documents: books in order, or source files in the order of their hash."""
     if name == "books":
         with gzip.open(books, "rt", encoding="utf-8") as file:
             texts = [json.loads(line)["text"] for line in file]
@@ -76,7 +76,7 @@ def write_text(name: str, books: Path, megabytes: float, target: Path) -> None:
 
 
 def rows_of(name: str, books: Path, folder: Path, fast: bool):
-    """DataArguments and TokenizerArguments of a text that lies as rows in `folder`, made now if it is not there yet."""
+    """Return DataArguments and TokenizerArguments of a text as rows in `folder`, made now if they do not exist."""
     from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
@@ -97,7 +97,7 @@ def rows_of(name: str, books: Path, folder: Path, fast: bool):
 
 
 def run(values: dict, data, tokenizer, seconds: float, seed: int) -> dict:
-    """Train with `values` for as many steps as take `seconds` of processor time here."""
+    """Train with `values` for as many steps as fit into `seconds` of processor time on this machine."""
     from tinygpt_hf.settings.arguments import ModelArguments, TrainingArguments
 
     def trained(steps: int):

@@ -1,4 +1,4 @@
-"""What --packing bestfit and --document_mask cost: the plan's documents per second, a step's time, on a GPU its memory.
+"""Measure the cost of --packing bestfit and --document_mask: the plan's documents per second, a step's time, on a GPU its memory.
 
     python benchmarks/document_mask.py --documents 1000000 --block_size 512
 
@@ -32,7 +32,7 @@ def lengths(count: int, block_size: int) -> np.ndarray:
 
 
 def step_time(model, rows: Rows, step: int, mask: bool, args) -> tuple[float, int]:
-    """Seconds and peak bytes (0 without a GPU) of one forward and backward."""
+    """Return seconds and peak bytes (0 without a GPU) of one forward and backward pass."""
     on_gpu = model.device.type == "cuda"
     clock = time.perf_counter if on_gpu else time.process_time
     if on_gpu:

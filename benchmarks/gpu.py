@@ -1,4 +1,4 @@
-"""Training on one GPU: tokens per second, the share of the card's dense bf16 peak, and memory, with and without compilation.
+"""Measure training on one GPU: tokens per second, share of the card's dense bf16 peak, memory; with and without compilation.
 
     python benchmarks/gpu.py [--peer nanoGPT] [--seconds 8] [--fast]      # --fast: tiny shapes, on a CPU too
 
@@ -53,7 +53,7 @@ def training_of(side: str, rows: int):
 
 
 def contestant(side: str, shape, compiled: bool, peer: str | None, device: str):
-    """(model, optimizer, loss of ids and labels)."""
+    """Return (model, optimizer, loss function of ids and labels)."""
     import torch
 
     L, H, C, V, T, B = shape
@@ -98,7 +98,7 @@ def contestant(side: str, shape, compiled: bool, peer: str | None, device: str):
 
 
 def measured(side: str, shape, compiled: bool, peer: str | None, seconds: float) -> dict:
-    """Train on random ids for about so many seconds."""
+    """Train on random ids for about `seconds` seconds."""
     import torch
 
     from tinygpt_hf.planning.machine import hardware, operations

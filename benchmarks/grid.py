@@ -1,4 +1,4 @@
-"""Does the plan find what a search would? Bits per byte after the same time: twelve settings by hand, and `--time_budget` alone.
+"""Compare the plan with a search: bits per byte after the same time, of a grid of settings and of `--time_budget` alone.
 
     python benchmarks/texts.py ... --output_dir texts
     python benchmarks/grid.py --texts texts --minutes 2 [--core 1] [--only plays stdlib] [--peer nanoGPT] [--fast]
@@ -30,7 +30,7 @@ PLANNED, PEER = "planned", "nanoGPT"
 
 
 def flags(shape: str, rate: float) -> list[str]:
-    """The settings of a point of the grid."""
+    """Return the command-line flags of a point of the grid."""
     layers, width, vocabulary, rows = SHAPES[shape]
     values = {
         "num_hidden_layers": layers, "hidden_size": width, "vocab_size": vocabulary, "per_device_train_batch_size": rows,
@@ -41,7 +41,7 @@ def flags(shape: str, rate: float) -> list[str]:
 
 
 def run(text: Path, minutes: float, words: list[str]) -> dict:
-    """Train in a process of its own; what came of it, with its processor and wall time."""
+    """Train in a process of its own; return the result, the plan, and processor and wall time."""
     words = ["--train_file", str(text), "--time_budget", f"{round(60 * minutes)}s", *words]
     if "--validation_split_percentage" not in words:
         words += ["--validation_split_percentage", "2.0"]
@@ -58,7 +58,7 @@ def run(text: Path, minutes: float, words: list[str]) -> dict:
 
 
 def table(lines: list[dict]) -> str:
-    """The best of the grid, the plan and the peer on each text, and how the predictions came true."""
+    """Format the best of the grid, the plan and the peer for each text, and the predictions beside what was measured."""
     words = ["text, minutes: best of the grid | planned, over it | nanoGPT"]
     for text, minutes in dict.fromkeys((line["text"], line["minutes"]) for line in lines):
         here = {line["name"]: line for line in lines if (line["text"], line["minutes"]) == (text, minutes)}

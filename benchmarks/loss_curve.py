@@ -1,4 +1,4 @@
-"""The loss curve of one or more runs as an SVG picture, from their log.jsonl.
+"""Draw the loss curve of one or more runs as an SVG picture, from their log.jsonl.
 
 python benchmarks/loss_curve.py runs/shakespeare-char > benchmarks/loss_curve.svg
 """

@@ -1,4 +1,4 @@
-"""What the benchmark programs share: one pinned core, lines of JSON that are added to, and what a whole command takes.
+"""Share code between the benchmark programs: a pinned core, results as lines of JSON, the time of a whole command.
 
 arguments = arguments_of(parser, results="board.jsonl")     # also --core, --fast; pinned to the core
 results = Results(arguments.results)
@@ -17,14 +17,14 @@ from pathlib import Path
 
 
 class Results:
-    """Lines of JSON in a file that is added to: what is there is not done again."""
+    """A file of JSON lines that is appended to, so that a restarted program skips what it has measured."""
 
     def __init__(self, path: Path):
         self.path = path
         self.lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
     def has(self, **values) -> bool:
-        """Is there a line with these values?"""
+        """Return whether a line has these values."""
         return any(values.items() <= line.items() for line in self.lines)
 
     def add(self, line: dict) -> dict:
@@ -87,7 +87,7 @@ def peer(words: list[str]) -> dict:
 
 
 def origin() -> dict:
-    """The commit that is measured, the processor and the version of torch."""
+    """Return the measured commit, the processor and the version of torch."""
     from importlib.metadata import version
 
     from tinygpt_hf.training.run_folder import processor

@@ -1,4 +1,4 @@
-"""A peer trained on a text for so many processor seconds of the whole program, imports included; its last line is JSON.
+"""Train a peer on a text for a given processor time of the whole program, imports included; the last line is JSON.
 
     python benchmarks/peer.py --text train.txt --held_out tail.txt --seconds 300 --checkout nanoGPT
     python benchmarks/peer.py --text train.txt --held_out tail.txt --seconds 300         # stock GPT-2
@@ -29,7 +29,7 @@ def read(path: Path) -> str:
 
 
 def characters(text: str, held_out: str):
-    """(ids of the text, of what is held out, how many there are), one for each character."""
+    """Return (training ids, held-out ids, vocabulary size) with one id per character."""
     import numpy as np
     import torch
 
@@ -39,7 +39,7 @@ def characters(text: str, held_out: str):
 
 
 def pieces(text: str, held_out: str):
-    """The same for a byte-level BPE of 2048, trained on the first 4 MB."""
+    """Return the same with a byte-level BPE of 2048, trained on the first 4 MB."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
 
@@ -50,7 +50,7 @@ def pieces(text: str, held_out: str):
 
 
 def nanogpt(checkout: str, vocabulary: int, context: int):
-    """(model, its optimizer, the loss of inputs and targets)."""
+    """Return (model, optimizer, loss function of inputs and targets) of nanoGPT."""
     sys.path.insert(0, checkout)
     from model import GPT, GPTConfig
 
@@ -59,7 +59,7 @@ def nanogpt(checkout: str, vocabulary: int, context: int):
 
 
 def stock(vocabulary: int, context: int):
-    """The same of the library's GPT-2, in a plain loop."""
+    """Return the same of Transformers' GPT-2 with a plain AdamW."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 

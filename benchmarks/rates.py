@@ -1,4 +1,4 @@
-"""Does AdamW's rate carry over from one width to another? Bits per byte at multiples of the rule's rate, as an SVG picture.
+"""Test whether AdamW's rate transfers across widths: bits per byte at multiples of the rule's rate, as an SVG picture.
 
     python benchmarks/rates.py --texts texts [--core 0] [--fast] --picture benchmarks/rates.svg
 
@@ -23,7 +23,7 @@ LAYERS, VOCABULARY, STEPS = 2, 2048, 98
 
 
 def bits_per_byte(made: Path, width: int, multiple: float, steps: int) -> tuple[float, float]:
-    """(the rate, what it leads to) for a width, at a multiple of the rule's rate."""
+    """Train a width at a multiple of the rule's rate; return (rate, result)."""
     model = ModelArguments(num_hidden_layers=LAYERS, hidden_size=width)
     with tempfile.TemporaryDirectory() as folder:
         training = TrainingArguments(

@@ -1,4 +1,4 @@
-"""What a safe checkpoint costs: ours, hashed and synced, beside a plain write and fsync of the same bytes.
+"""Measure the cost of a safe checkpoint: ours, hashed and synced, beside a plain write and fsync of the same bytes.
 
     python benchmarks/save_speed.py [--folder DIR] [--rounds 5]
 
@@ -55,7 +55,7 @@ def main() -> None:
             checkpoint.save_checkpoint(folder, files, parts, RunState(step=step), {})
 
         def plain(step: int) -> None:
-            """The same files by plain writes, each synced."""
+            """Write the same files plainly and sync each."""
             for part, tensors in (("a", weights), ("b", memory)):
                 with open(folder / f"plain-{step}-{part}", "wb") as file:
                     for piece in checkpoint.tensor_pieces(tensors):
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def read_all(folder: Path) -> None:
-    """All bytes of a folder's files, a piece at a time."""
+    """Yield the bytes of all files of a folder in chunks."""
     for path in folder.iterdir():
         with open(path, "rb") as file:
             while file.read(1 << 23):

@@ -1,4 +1,4 @@
-"""Make the table behind the plan: train models of several sizes on several texts for several lengths, and fit the law to them.
+"""Fit the scaling law of the planner: train models of several sizes on several texts for several lengths, and fit the law to them.
 
     python benchmarks/texts.py ... --output_dir texts
     python benchmarks/scaling.py --texts texts [--results benchmarks/scaling.jsonl] [--core 1] [--write]
@@ -38,7 +38,7 @@ TARGET = Path(scaling.__file__).with_name("scaling.json")
 
 
 def rows_of(text: str, vocabulary: int, texts: Path) -> Path:
-    """The folder of a text as rows, made now if it is not there yet."""
+    """Return the folder of a text as rows, made now if it does not exist."""
     from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
@@ -55,7 +55,7 @@ def rows_of(text: str, vocabulary: int, texts: Path) -> Path:
 
 
 def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
-    """Train as the run says; what the law is fitted to."""
+    """Train one run; return the values that the law is fitted to."""
     from accelerate import Accelerator
     from transformers import AutoConfig
 
@@ -99,7 +99,7 @@ def measured(texts: Path, run: tuple, seed: int = 1) -> dict:
 
 
 def fitted(lines: list[dict]) -> dict:
-    """The numbers of the law that these lines come closest to."""
+    """Fit the coefficients of the law to the measured lines."""
     law = json.loads(TARGET.read_text())
 
     def fresh(line: dict) -> float:
@@ -121,7 +121,7 @@ def fitted(lines: list[dict]) -> dict:
     law |= {"floor": floor, "size": {"factor": size, "power": alpha}, "words": {"factor": words, "power": beta}}
 
     def residual(line: dict, power: float = 0.0) -> float:
-        """The logarithm of what was measured over what the law says, without what is being fitted."""
+        """Return the logarithm of the measured over the predicted loss, without the difficulty of the text."""
         said = law["floor"] + law["size"]["factor"] * line["parameters"] ** -law["size"]["power"]
         said += law["words"]["factor"] * fresh(line) ** -law["words"]["power"]
         return float(np.log(line["bits_per_byte"] / said) + power * np.log(line["run"][1] / law["vocabulary"]["at"]))

@@ -1,4 +1,4 @@
-"""What a training step takes, part by part: ours with AdamW and with Muon beside stock GPT-2 and Qwen3 with AdamW.
+"""Measure a training step part by part: ours with AdamW and with Muon beside stock GPT-2 and Qwen3 with AdamW.
 
     python benchmarks/step.py --core 1                        # three shapes, in float32; --bf16 where the processor has it
     python benchmarks/step.py --memory 50257                  # peak memory of one step with that vocabulary
@@ -34,7 +34,7 @@ COLUMNS = ("forward", "backward", "clipping", "optimizer", "evaluation")
 
 
 def own(shape, optim: str, bf16: bool):
-    """(model, optimizer, loss of ids and labels) of ours."""
+    """Return our (model, optimizer, loss function of ids and labels)."""
     L, H, C, T, _, V = shape
     precision = "bf16" if bf16 else "no"
     model = TinyGPTForCausalLM(
@@ -48,7 +48,7 @@ def own(shape, optim: str, bf16: bool):
 
 
 def contestants(shape, bf16: bool) -> dict:
-    """The same of all, by name."""
+    """Return the same for every contestant, by name."""
     L, H, C, T, _, V = shape
     made = {f"ours, {optim}": own(shape, optim, bf16) for optim in ("adamw", "muon")}
     gpt2 = GPT2Config(n_embd=C, n_layer=L, n_head=H, vocab_size=V, n_positions=T, bos_token_id=0, eos_token_id=0)
@@ -73,7 +73,7 @@ def stock_loss(model, ids, labels):
 
 
 def step(model, optimizer, loss_of, ids, labels, bf16: bool) -> list[float]:
-    """Milliseconds of the processor for each of COLUMNS."""
+    """Return the processor milliseconds of each of COLUMNS."""
     clock = [time.process_time()]
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         loss = loss_of(model, ids, labels)
@@ -94,7 +94,7 @@ def step(model, optimizer, loss_of, ids, labels, bf16: bool) -> list[float]:
 
 
 def measured(shape, args) -> dict:
-    """Medians of COLUMNS by contestant."""
+    """Return the medians of COLUMNS by contestant."""
     *_, T, B, V = shape
     ids, labels = torch.randint(V, (2, B, T)).unbind()
     models, times = contestants(shape, args.bf16), {}

@@ -1,4 +1,4 @@
-"""How much sooner a run takes its first step with --streaming, what reading beside it costs, and how much memory it takes.
+"""Measure --streaming: the time to the first step, the cost of reading while training, and the memory.
 
     python benchmarks/streaming.py --texts classics.jsonl.gz --megabytes 64 256 1024
 
@@ -26,7 +26,7 @@ SETTINGS = (
 
 
 def make_corpus(texts: list[str], megabytes: int, path: Path) -> None:
-    """A parquet of about so many megabytes of text."""
+    """Write a parquet file of about `megabytes` of text."""
     with parquet.ParquetWriter(path, pyarrow.schema([("text", pyarrow.string())])) as writer:
         size = number = 0
         while size < megabytes * 1e6:
@@ -36,7 +36,7 @@ def make_corpus(texts: list[str], megabytes: int, path: Path) -> None:
 
 
 def memory_of(process: int) -> int:
-    """Bytes of a process and its children, shared pages divided among those that share them; 0 where they have ended."""
+    """Return the PSS of a process and its children in bytes; 0 once they have ended."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
@@ -50,7 +50,7 @@ def memory_of(process: int) -> int:
 
 
 def measure(corpus: Path, tokenizer: Path, folder: Path, *more: str) -> tuple[float, float, int]:
-    """(seconds until the first step, seconds of the others, peak bytes)."""
+    """Run once; return (seconds to the first step, seconds of the other steps, peak bytes)."""
     command = [
         sys.executable,
         "-m",

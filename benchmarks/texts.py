@@ -29,14 +29,14 @@ REPORT = ("other_books", "plays", "dialogues", "stdlib")
 
 
 def lines(path: Path) -> Iterator[dict]:
-    """The objects of a .jsonl.gz."""
+    """Yield the objects of a .jsonl.gz."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 
 
 def source_files(folder: Path, pattern: str) -> Iterator[str]:
-    """Files below `folder`, in the order of their hash, but no tests and nothing installed below it."""
+    """Yield the files below `folder` in the order of their hash, without tests and site-packages."""
     left_out = {"test", "tests", "site-packages"}
     paths = [path for path in folder.rglob(pattern) if not left_out & set(path.relative_to(folder).parts)]
     for path in sorted(paths, key=lambda path: hashlib.sha256(str(path.relative_to(folder)).encode()).digest()):
@@ -46,7 +46,7 @@ def source_files(folder: Path, pattern: str) -> Iterator[str]:
 
 
 def texts_of(name: str, books: Path, dialogues: Path, plays: Path) -> Iterator[str]:
-    """The documents of a text."""
+    """Yield the documents of a text."""
     if name in AUTHORS:
         yield from (book["text"] for book in lines(books) if book["author"] == AUTHORS[name])
     elif name in ("books", "other_books"):

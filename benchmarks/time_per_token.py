@@ -1,4 +1,4 @@
-"""Processor microseconds for a token that is trained on, against width, context, rows of a step and processes, as an SVG picture.
+"""Measure processor microseconds per training token against width, context, rows of a step and processes, as an SVG picture.
 
     python benchmarks/time_per_token.py [--core 0] [--fast] --picture benchmarks/time_per_token.svg
 
@@ -33,7 +33,7 @@ V, ROUNDS = 2048, 5
 
 
 def in_process(values: dict, rounds: int) -> float:
-    """Microseconds of the processor per token."""
+    """Return the processor microseconds per token."""
     width, context, rows = values["width"], values["context"], values["rows"]
     made = own((4, max(1, width // 64), width, context, rows, V), "muon", bf16=False)
     ids, labels = torch.randint(V, (2, rows, context)).unbind()
@@ -42,7 +42,7 @@ def in_process(values: dict, rounds: int) -> float:
 
 
 def in_processes(count: int, cores: set[int], steps: int) -> float:
-    """Microseconds of the clock per token of a run on so many processes."""
+    """Return the wall microseconds per token of a run on several processes."""
     with tempfile.TemporaryDirectory() as folder:
         words = (
             f"--dataset_name toyland --max_train_samples 3000 --vocab_size {V} --num_hidden_layers 4 --hidden_size {BASE['width']} "
@@ -59,7 +59,7 @@ def in_processes(count: int, cores: set[int], steps: int) -> float:
 
 
 def picture(lines: list[dict]) -> str:
-    """A panel for each sweep, one below the other."""
+    """Draw one panel per sweep."""
     panels = []
     for number, name in enumerate(SWEEPS):
         points = sorted(

@@ -1,4 +1,4 @@
-"""Processor time to a validation loss of 1.88 nats per character: our recipe against a stock GPT-2 in a plain AdamW loop.
+"""Measure processor time to a validation loss of 1.88 nats per character: our recipe against stock GPT-2 in a plain AdamW loop.
 
     python benchmarks/time_to_loss.py --train_file tinyshakespeare.txt [--seeds 3] [--core 0] [--fast]
 
@@ -27,7 +27,7 @@ HORIZON, WARMUP, PEAK, LOWEST = 2400, 100, 1e-3, 1e-4  # nanoGPT's config for a 
 
 
 class Clock:
-    """Processor seconds and wall seconds of what happens between start and stop, added up."""
+    """Add up the processor and wall seconds between each start and stop."""
 
     def __init__(self):
         self.cpu = self.wall = 0.0
@@ -41,7 +41,7 @@ class Clock:
 
 
 def timed_training(model, data, tokenizer, training):
-    """(result, processor and wall time of its micro-batches and updates) of a training."""
+    """Train; return (result, processor and wall time of its steps)."""
     from tinygpt_hf.training import optimizer as optim
     from tinygpt_hf.training import recipe, step
 
@@ -66,7 +66,7 @@ def timed_training(model, data, tokenizer, training):
 
 
 def ours(text: Path, seed: int, fast: bool) -> dict:
-    """What the project's recipe reaches, and takes: its steps, and the whole command."""
+    """Measure our recipe: its loss, the time of its steps and of the whole command."""
     from tinygpt_hf.commands import TRAINING
     from tinygpt_hf.settings.parsing import parse
 
@@ -89,7 +89,7 @@ def line_of(loss: float, clock: Clock, steps: int) -> dict:
 
 
 def stock(text: Path, seed: int, fast: bool) -> dict:
-    """The same for GPT2LMHeadModel, torch.optim.AdamW and nanoGPT's schedule, batches drawn at random as nanoGPT does."""
+    """Measure GPT2LMHeadModel with torch.optim.AdamW and nanoGPT's schedule, batches drawn at random as nanoGPT does."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 

@@ -1,4 +1,4 @@
-"""What `tinygpt tokenize` takes at growing sizes: seconds, processor time, memory and disk.
+"""Measure `tinygpt tokenize` at growing sizes: seconds, processor time, memory and disk.
 
     python benchmarks/tokenize_memory.py                                        # 64, 256 and 1024 MB of each kind
     python benchmarks/tokenize_memory.py --sizes 10737 --kinds jsonl --text books.jsonl.gz
@@ -38,7 +38,7 @@ KINDS = ("jsonl", "parquet", "onegroup", "txt", "files")
 
 
 def originals(path: str | None, length: int) -> list[str]:
-    """The text to be repeated, in documents of `length` characters at most."""
+    """Read the text to repeat, in documents of at most `length` characters."""
     if path is None:
         root = Path(os.__file__).parent
         files = sorted(file for file in root.rglob("*.py") if "site-packages" not in file.parts)
@@ -83,7 +83,7 @@ def write(place: Path, kind: str, texts: Iterator[str]) -> None:
 
 
 class Watch(threading.Thread):
-    """The largest memory of a process and those below it (all of it, and what no file stands behind), and its folder's size."""
+    """Sample the peak PSS of a process tree (all, and anonymous only) and the peak size of its folder."""
 
     def __init__(self, process: int, folder: Path):
         super().__init__(daemon=True)
@@ -110,7 +110,7 @@ class Watch(threading.Thread):
 
 
 def measure(source: Path, out: Path, words: list[str]) -> dict:
-    """One run of the command."""
+    """Run the command once."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "tinygpt_hf.cli", "tokenize", "--train_file", str(source), *words]
     with open(out.with_suffix(".log"), "w+") as log:

@@ -1,4 +1,4 @@
-"""How fast text becomes rows, beside `datasets.map` and `group_texts` of Transformers' run_clm example, and in how much memory.
+"""Measure the speed and memory of tokenizing into rows, beside `datasets.map` and `group_texts` of Transformers' run_clm.
 
     python benchmarks/tokenize_speed.py                      # 32 MB of text, three pairs of runs
     python benchmarks/tokenize_speed.py --mb 8 --rounds 1
@@ -27,7 +27,7 @@ import psutil  # comes with accelerate
 
 
 def write_text(folder: Path, megabytes: float) -> Path:
-    """The text of this Python's standard library, repeated with numbers in it, as one JSON object per file."""
+    """Write this Python's standard library as one JSON object per file, repeated with numbers inserted."""
     root = Path(os.__file__).parent
     files = sorted(path for path in root.rglob("*.py") if "site-packages" not in path.parts)
     lines, size, turn = folder / "text.jsonl", 0, 0
@@ -79,7 +79,7 @@ def theirs(file: str, tokenizer_folder: str, out: str, num_proc: int) -> dict:
 
 
 class Watch:
-    """Time and memory from now on."""
+    """Measure time and memory from now on."""
 
     def __init__(self):
         self.process, self.peak, self.running = psutil.Process(), 0.0, True
@@ -108,7 +108,7 @@ class Watch:
 
 
 def run(side: str, file: Path, tokenizer: Path, num_proc: int) -> dict:
-    """One side in a process and a folder of its own."""
+    """Run one side in a process and a folder of its own."""
     with tempfile.TemporaryDirectory() as out:
         environment = {**os.environ, "HF_HOME": out, "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
         words = [sys.executable, __file__, side, str(file), str(tokenizer), out, str(num_proc)]

@@ -60,7 +60,7 @@ def readers(folder: str, column: str) -> list:
 
 
 def text_and_origin(writer, document: Document) -> dict:
-    """A row of the output: `tinygpt` reads the text; the origin leads back to the file and its row."""
+    """Return a row of the output: `tinygpt` reads `text`; `origin` names the file and the row it came from."""
     return {"text": document.text, "origin": document.id}
 
 

@@ -1,5 +1,5 @@
-"""Measure, for the plan of a run, what a training step of a shape takes on this machine (`Pace`), and how well a small model
-guesses a text after its first steps."""
+"""Measure, for the planner, the time of a training step of a shape on this machine (`Pace`), and the loss of a small model after
+its first steps on a text."""
 
 import contextlib
 import math
@@ -20,11 +20,11 @@ from tinygpt_hf.settings.defaults import filled
 from tinygpt_hf.training import precision, step
 from tinygpt_hf.training.optimizer import make_optimizer, set_learning_rate
 
-FEWEST, MOST = 3, 20  # steps that are timed, after one that is not
-WORTH_IT, PRODUCTS = 10, 6  # seconds of a run, and products that are timed together, as often
-EARLY_ROWS, EARLY_BLOCK = 8, 256  # of a step of the small model, and their tokens
-EARLY_TESTED = 96  # rows it is tested on
-EARLY_RATE, EARLY_WARMUP, FEWEST_TOKENS = 0.008, 5, 8  # the table of the law was made with this rate
+FEWEST, MOST = 3, 20  # timed steps, after one warm-up step
+WORTH_IT, PRODUCTS = 10, 6  # least seconds of a run for a peak measurement; products per timing, and timings
+EARLY_ROWS, EARLY_BLOCK = 8, 256  # batch size and context of the small model
+EARLY_TESTED = 96  # rows of its test set
+EARLY_RATE, EARLY_WARMUP, FEWEST_TOKENS = 0.008, 5, 8  # the law was fitted with this rate
 
 
 def measure(accelerator, config, training: TrainingArguments, block_size: int, seconds: float) -> Pace:
@@ -47,15 +47,17 @@ def measure(accelerator, config, training: TrainingArguments, block_size: int, s
 
 
 def peaks(accelerator, seconds: float) -> dict[str, float]:
-    """What a run that took so many seconds had of its machine: the most bytes of memory, and what its speed is held against, 1e9
-    operations a second in large products of its precision. Of a run that was over at once the latter is not worth the time."""
+    """Return the peak memory of this process in bytes, and the peak GFLOP/s of large matrix products in the run's precision.
+
+    `seconds`: the time the run took; after a very short one the GFLOP/s are not measured.
+    """
     device = accelerator.device
     found: dict[str, float] = {"peak_memory_bytes": peak_memory(device.type)}
     if seconds < WORTH_IT:
         return found
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
     width = 512 if device.type == "cpu" else 4096
-    with contextlib.suppress(RuntimeError):  # there is no room left: it is not worth a run
+    with contextlib.suppress(RuntimeError):  # out of memory: the run's result counts more
         matrix, times = torch.ones(width, width, dtype=dtype, device=device), []
         for _ in range(PRODUCTS):
             begun = time.perf_counter()
@@ -66,9 +68,9 @@ def peaks(accelerator, seconds: float) -> dict[str, float]:
 
 
 def early_losses(accelerator, excerpt: Excerpt, seconds: float) -> tuple[float, ...]:
-    """Train a small model on an excerpt: bits per byte of its tested part after each of `EARLY_STEPS`, as far as time allows.
+    """Train a small model on an excerpt; return its bits per byte on the tested part after each of `EARLY_STEPS` within `seconds`.
 
-    The rate rises over the first steps and stays. Rows are drawn anew for each step, as a function of its number.
+    The rate is constant after a warm-up. Each step draws its own random rows.
     """
     width = min(EARLY_BLOCK, len(excerpt.learned) - 1, len(excerpt.tested) - 1)
     if width < FEWEST_TOKENS:
@@ -91,13 +93,13 @@ def early_losses(accelerator, excerpt: Excerpt, seconds: float) -> tuple[float, 
 
 
 def _cut(ids: np.ndarray, starts: np.ndarray, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(input ids, labels) (rows, width) of the rows that begin at `starts`."""
+    """Return (input ids, labels), each (rows, width), of the rows that begin at `starts`."""
     rows = torch.from_numpy(np.stack([ids[start : start + width + 1] for start in starts]))
     return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
 class _Trial:
-    """A model that is trained for a few steps and let go."""
+    """A model and optimizer for a few trial steps."""
 
     def __init__(self, accelerator, config, training: TrainingArguments):
         self.accelerator, self.training = accelerator, training
@@ -108,7 +110,7 @@ class _Trial:
         self.optimizer = make_optimizer(self.net, training, accelerator.mixed_precision)
 
     def step(self, batch: tuple[torch.Tensor, torch.Tensor], rate: float) -> None:
-        """Take a step at a share `rate` of the peak learning rates, and wait for it."""
+        """Take a step at `rate` times the peak learning rates, and synchronize."""
         set_learning_rate(self.optimizer, rate)
         for _ in range(self.training.gradient_accumulation_steps):
             with self.accelerator.autocast():
@@ -130,12 +132,12 @@ class _Trial:
 
 
 def peak_memory(device: str) -> int:
-    """The most bytes this process has taken so far: of the GPU, or of this machine."""
+    """Return the peak memory of this process in bytes: GPU memory on cuda, else resident memory."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     try:
         import resource
-    except ImportError:  # Windows; elsewhere psutil knows what is taken now
+    except ImportError:  # Windows
         import psutil
 
         taken = psutil.Process().memory_info()
