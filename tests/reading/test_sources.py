@@ -27,9 +27,9 @@ from tinygpt_hf.reading.sources import (
     documents,
     fingerprint,
     remarks,
-    settled,
     training_sources,
     validation_source,
+    with_files,
 )
 from tinygpt_hf.settings.arguments import DataArguments
 
@@ -369,7 +369,7 @@ def test_urls_are_downloaded_once_and_read_like_files(tmp_path, online):
             assert [read(f"{address}/t.txt") for _ in range(2)] == [["over\r\nthe wire\t"]] * 2
         assert Files.asked.count("GET /t.txt") == 1
         assert fingerprint(Source(files=(f"{address}/t.txt",)))["files"][0]["size"] == 15
-        source = settled(Source(files=(f"{address}/t.csv.gz?token=abcdefgh",)))
+        source = with_files(Source(files=(f"{address}/t.csv.gz?token=abcdefgh",)))
         name = f"{address}/t.csv.gz?token=<redacted>"
         rows = [(d["text"], d["origin"]) for d in documents(source)]
         assert rows == [("x", f"{name}, row 0"), ("y", f"{name}, row 1")], "no secret, no path of this machine"

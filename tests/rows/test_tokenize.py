@@ -226,7 +226,7 @@ def test_the_command_makes_what_train_takes(corpus, tmp_path, capsys):
     assert "rows: kept" in out and "over-long conversations cut behind an answer" in out
     assert "\nrow 0, " in out and "\nrow 1, " in out and "row 2" not in out and "⟦" in out
     assert sorted(p.name for p in (tmp_path / "d").iterdir() if p.name != ".lock") == ["rows", "tokenizer"]
-    assert command(*words) == 0 and "there already, nothing changed" in capsys.readouterr().out
+    assert command(*words) == 0 and "rows: reused, nothing changed" in capsys.readouterr().out
     for given in (tmp_path / "d", tmp_path / "d" / "rows"):
         data = DataArguments(rows=str(given), block_size=100)
         for settings in (TokenizerArguments(), BYTES):

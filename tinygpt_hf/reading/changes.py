@@ -1,4 +1,4 @@
-"""What decided a text that was read before, and what decides it now: the differences in words, for a person who must mend them.
+"""Describe how a text and its settings differ from those that earlier rows or a tokenizer were made from.
 
 changes({"sources": [{"files": [...]}]}, {"sources": [{"files": [...]}]}, ["sources"])      # ["sources (a.txt)"]
 """
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 NAMED = 3  # files named in a message
 SETTINGS = {"max_samples": "max_train_samples", "how": "validation_split", "percentage": "validation_split_percentage"}
-UNREADABLE = ("files", "listing", "num_files")  # their values say nothing to a person
+UNREADABLE = ("files", "listing", "num_files")  # named without their values
 
 
 def changes(known: dict, facts: dict, names: Iterable[str]) -> list[str]:
-    """Which of these facts are no longer as they were known; of sources and of the split, which file or setting."""
+    """List the facts among `names` that differ between `known` and `facts`, with the file or setting that changed."""
     found = []
     for name in names:
         before, now = known.get(name), facts.get(name)

@@ -34,7 +34,7 @@ def rows_lines(tokenizer, rows, report: dict | None, data: DataArguments) -> Ite
         counts = f"{part.num_tokens} tokens of {part.num_documents} documents"
         yield f"{part.folder}: {counts}, {part.count(data.block_size)} rows of {data.block_size}"
     kept = f"rows: kept {rows.kept} of {rows.encoded} tokens"
-    yield "; ".join(["rows: there already, nothing changed" if rows.reused else kept, *rows.remarks])
+    yield "; ".join(["rows: reused, nothing changed" if rows.reused else kept, *rows.remarks])
     if data.show_rows:
         bestfit = data.packing == "bestfit"
         shown = BestFitRows(rows.train.folder, data.block_size) if bestfit else rows.train
