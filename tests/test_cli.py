@@ -65,7 +65,7 @@ def test_an_unknown_command_gets_the_nearest_name(capsys):
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted("stopped, saved", 2), 130, "stopped, saved"),
         (Interrupted("stopped, saved", 15), 143, "stopped, saved"),
-        (ZeroDivisionError("our\nown"), 1, "error: ZeroDivisionError: our\\nown; this is a fault of tinygpt_hf"),
+        (ZeroDivisionError("our\nown"), 1, "error: ZeroDivisionError: our\\nown; this is a bug in tinygpt_hf"),
     ],
 )
 def test_every_end_has_its_status_and_one_line(command, capsys, error, status, line):
