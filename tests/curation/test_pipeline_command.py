@@ -298,12 +298,12 @@ FRENCH = "Un meunier ne laissa pour tous biens, à trois enfants qu'il avait, qu
 BROKEN = {
     "message 2 has the role 'user' where 'assistant' is due": {"messages": [{"role": "user", "content": "Grüße"}] * 2},
     "message 1 is empty": chat(" ", "b"),
-    "is no list of messages": {"messages": []},
+    "is not a list of messages": {"messages": []},
     "holds a int under messages": {"messages": 5},
     "holds nothing under messages": {"messages": None, "id": 7},
     "holds a float under completion": {"prompt": "q", "completion": 1.5},
     "message 1 has no text under `value`": {"conversations": [{"from": "human", "value": None}]},
-    "holds a string under messages that is no conversation": {"messages": '[{"role": "user", "content": "hi"'},
+    "holds a string under messages that is not a conversation": {"messages": '[{"role": "user", "content": "hi"'},
 }  # fmt: skip
 
 

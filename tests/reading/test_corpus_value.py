@@ -105,7 +105,7 @@ def test_a_broken_long_text_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(decoding, "LONG", 1000)
     (tmp_path / "t.txt").write_bytes(b"words " * 1000 + b"\xff" + b" more" * 1000)
     (tmp_path / "t.txt.gz").write_bytes(gzip.compress(b"words " * 100_000)[:-20])
-    for name, words in (("t.txt", "is no UTF-8 text (line 1, byte 6000 is 0xff)"), ("t.txt.gz", "cannot be read (")):
+    for name, words in (("t.txt", "is not valid UTF-8 (line 1, byte 6000 is 0xff)"), ("t.txt.gz", "cannot be read (")):
         command = f"tokenize --tokenizer_type byte --output_dir {tmp_path}/d --train_file {tmp_path}/{name}"
         assert cli.main(command.split()) == 2
         said = capsys.readouterr().err

@@ -91,7 +91,7 @@ def test_bytes_in_a_column_are_text_in_utf8(tmp_path):
         return sink.getvalue().to_pybytes()
 
     assert read(tmp_path / "t.parquet", table("café".encode(), b"b")) == ["café", "b"]
-    with pytest.raises(UsageError, match=r"t\.parquet, row 1, text is no UTF-8 text \(byte 1 is 0xff\)"):
+    with pytest.raises(UsageError, match=r"t\.parquet, row 1, text is not valid UTF-8 \(byte 1 is 0xff\)"):
         read(tmp_path / "t.parquet", table(b"a", b"b\xff"))
     found = list(file_documents(str(tmp_path / "t.parquet"), Reading(encoding_errors="replace")))
     assert [(document["text"], document.get("replaced")) for document in found] == [("a", None), ("b\ufffd", 1)]

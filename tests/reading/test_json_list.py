@@ -62,7 +62,7 @@ def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, e
         try:
             expected = json.loads(text)
         except ValueError:
-            with pytest.raises(UsageError, match="is no JSON"):
+            with pytest.raises(UsageError, match="is not valid JSON"):
                 listed(path)
         else:
             assert listed(path) == expected
@@ -93,6 +93,6 @@ def test_memory_holds_a_window_and_a_broken_entry_is_noticed_without_the_rest(tm
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.write('[{"text": oh no},' + ",".join([entry] * 400) + "]")
     heard = Recorded()
-    with pytest.raises(UsageError, match="entry 0 is no JSON"):
+    with pytest.raises(UsageError, match="entry 0 is not valid JSON"):
         list(file_documents(str(path), reporter=heard))
     assert sum(heard.reads) < path.stat().st_size / 2

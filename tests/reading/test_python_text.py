@@ -62,7 +62,7 @@ def test_settings_are_words_and_what_they_name_travels_with_them():
     (source,) = training_sources(data)
     facts = sources.fingerprint(source)
     assert json.loads(json.dumps(facts)) == facts and facts["files"][0]["name"].startswith("python:Dataset of 90 rows ")
-    with pytest.raises(UsageError, match="which lived in Python"):  # run.yaml, given to --config
+    with pytest.raises(UsageError, match="a Python object"):  # run.yaml, given to --config
         training_sources(DataArguments(train_file=["python:Dataset of 90 rows"]))
 
 

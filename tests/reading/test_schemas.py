@@ -211,10 +211,10 @@ def test_a_conversation_may_be_written_as_a_string(tmp_path, text):
     ],
 )
 def test_a_string_that_is_no_conversation_is_refused_in_its_column(text):
-    with pytest.raises(UsageError, match="^x holds a string under messages that is no conversation"):
+    with pytest.raises(UsageError, match="^x holds a string under messages that is not a conversation"):
         row_document({"messages": text}, None, "x")
     kept = row_document({"messages": text}, None, "x", keep_broken=True)
-    assert kept["broken"] == "holds a string under messages that is no conversation"
+    assert kept["broken"] == "holds a string under messages that is not a conversation"
     assert json.loads(kept["text"]) == {"messages": text}
 
 
@@ -272,9 +272,9 @@ def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
                     {"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "x"}}]},
                 ]
             },
-            "message 2 calls `f` with arguments that are no object",
+            "message 2 calls `f` with arguments that are not an object",
         ),
-        ({"messages": [ASK, SAY], "tools": "You may search."}, "here has `tools` that are no list of JSON schemas"),
+        ({"messages": [ASK, SAY], "tools": "You may search."}, "here has `tools` that are not a list of JSON schemas"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, SAY]},
             "message 1 has `image_url`",

@@ -147,7 +147,7 @@ def test_what_is_not_there_or_no_file_is_refused_at_once(tmp_path):
     }.items():  # fmt: skip
         assert words in refused(tmp_path / name)
     Path(os.fsdecode(bytes(tmp_path) + b"/in/caf\xe9.txt")).write_text("x")
-    assert r"caf\udce9.txt' is no UTF-8" in refused(tmp_path / "in")
+    assert r"caf\udce9.txt' is not valid UTF-8" in refused(tmp_path / "in")
 
 
 def test_a_link_to_a_folder_above_shows_no_file_twice(tmp_path):
@@ -403,7 +403,7 @@ def test_without_the_network_an_earlier_copy_is_read_with_a_remark(tmp_path, onl
     another_process()
     assert fingerprint(source) == before and read(f"{address}/t.txt") == ["text"]
     (line,) = remarks([source])
-    assert line.startswith(f"{address}/t.txt cannot be asked (") and "): the copy of 20" in line
+    assert line.startswith(f"{address}/t.txt cannot be reached (") and "): the copy of 20" in line
 
 
 def test_offline_a_url_or_a_dataset_is_refused_in_one_line():

@@ -214,7 +214,7 @@ class TextFile:
             if self.encoding_errors == "strict":
                 line = "" if lines is None else f"line {lines + 1 + data.count(NEWLINE, 0, error.start)}, "
                 place = f"{line}byte {offset + error.start} is 0x{data[error.start]:02x}"
-                raise UsageError(f"{where} is no UTF-8 text ({place})", "UTF-8", TO_UTF8) from None
+                raise UsageError(f"{where} is not valid UTF-8 ({place})", "UTF-8", TO_UTF8) from None
             text = data.decode(errors="replace")
             self.replaced += text.count("\ufffd") - data.count("\ufffd".encode())
         if "\x00" in text:

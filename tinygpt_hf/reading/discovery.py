@@ -59,7 +59,7 @@ def find_files(names: Iterable[str]) -> list[File]:
             raise UsageError(f"{name} {what}", "files, globs, folders or URLs of text", "check the path")
         for path in paths:
             if not is_utf8(path):
-                raise UsageError(f"the file name {path!r} is no UTF-8", "a name in UTF-8", "rename the file")
+                raise UsageError(f"the file name {path!r} is not valid UTF-8", "a name in UTF-8", "rename the file")
             if not os.path.isfile(path):  # reading a pipe may block, and /dev/zero never ends
                 what = "a pipe, device or socket" if os.path.exists(path) else "a link that leads nowhere"
                 raise UsageError(f"{path} is {what}", "a file", "write its text to a file, or name another one")
@@ -191,7 +191,7 @@ def _download(url: str) -> File:
         if there:
             day = time.strftime("%Y-%m-%d", time.localtime(os.path.getmtime(note)))
             return File(
-                known["path"], redacted(url), f"{redacted(url)} cannot be asked ({reason}): the copy of {day} is read"
+                known["path"], redacted(url), f"{redacted(url)} cannot be reached ({reason}): the copy of {day} is read"
             )
         raise UsageError(
             f"{redacted(url)} cannot be downloaded ({reason})", "a reachable file", "check the address"

@@ -254,7 +254,9 @@ def _json(source: TextFile, document_of: Callable, may_be_list: bool) -> Iterato
                     row = json.loads(source.decode(line, where), object_pairs_hook=one_of_each)
                 except (ValueError, RecursionError) as error:
                     wanted = "one JSON object per line"
-                    raise UsageError(f"{where} is no JSON ({first_words(error)})", wanted, "fix or remove it") from None
+                    raise UsageError(
+                        f"{where} is not valid JSON ({first_words(error)})", wanted, "fix or remove it"
+                    ) from None
                 yield _object(row, document_of, where)
 
 

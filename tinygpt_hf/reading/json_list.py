@@ -94,4 +94,6 @@ class JsonList:
 
     def _error(self, words: str, line: int) -> UsageError:
         where = f"{self._source.path}, entry {self._entry}"
-        return UsageError(f"{where} is no JSON ({words}, line {line})", "a list of JSON objects", "fix or remove it")
+        return UsageError(
+            f"{where} is not valid JSON ({words}, line {line})", "a list of JSON objects", "fix or remove it"
+        )

@@ -157,7 +157,7 @@ def _parse_turns(text: str, name: str, origin: str) -> list:
     value = parse_string(text) if LIST_LITERAL.match(text) else None
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise BrokenConversation(
-            f"{origin} holds a string under {name} that is no conversation",
+            f"{origin} holds a string under {name} that is not a conversation",
             "a list of messages, or one written as JSON or Python",
             "fix the row (plain text: name its column with --text_column)",
         )

@@ -147,7 +147,7 @@ def _located(names: list[str]) -> dict:
             return {"dataset_name": name}
         if name.startswith(PREFIX):
             wanted = "a text that can be read again"
-            raise UsageError(f"the text was {name}, which lived in Python", wanted, "give it again: train(data=...)")
+            raise UsageError(f"the text was {name}, a Python object", wanted, "give it again: train(data=...)")
     return {"files": tuple(names)}
 
 

@@ -61,7 +61,7 @@ def check_messages(messages, where: str) -> None:
 
 def _message_fault(messages) -> str | None:
     if not isinstance(messages, list) or not messages:
-        return "is no list of messages"
+        return "is not a list of messages"
     before = None
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
@@ -206,7 +206,7 @@ def _calls(value, where: str) -> list[dict]:
         given = parse_string(given) if isinstance(given, str) and given.strip() else given or {}
         if not isinstance(given, dict):
             raise broken_conversation(
-                f"{where} calls `{function['name'][:60]}` with arguments that are no object", "tool_calls"
+                f"{where} calls `{function['name'][:60]}` with arguments that are not an object", "tool_calls"
             )
         made = {"type": "function", "function": {"name": function["name"], "arguments": given}}
         calls.append(made | ({"id": str(call["id"])} if has_meaning(call.get("id")) else {}))
@@ -239,7 +239,7 @@ def read_tools(value, name: str, origin: str) -> list[dict]:
     tools = []
     for tool, function in _functions(value):
         if function is None:
-            raise broken_conversation(f"{origin} has `{name}` that are no list of JSON schemas with a name each", name)
+            raise broken_conversation(f"{origin} has `{name}` that are not a list of JSON schemas with names", name)
         if function is tool:  # the form of OpenAI's `functions`, Anthropic and LLaMA-Factory
             renamed = {"input_schema": "parameters"}
             function = {renamed.get(key, key): part for key, part in tool.items() if key != "type"}

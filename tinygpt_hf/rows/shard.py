@@ -140,7 +140,7 @@ class Shard:
         for name, kind in kinds.items():
             if type(self.manifest.get(name)) is not kind or (kind is int and not 0 <= self.manifest[name] < 2**48):
                 raise RunError(
-                    f"{self.folder / storage.MANIFEST} is damaged: it has no sound {name}; make the rows again"
+                    f"{self.folder / storage.MANIFEST} is damaged: its {name} is invalid; make the rows again"
                 )
         if self.manifest.get("dtype") != token_dtype(self.manifest["vocab_size"]).name:
             raise RunError(f"{self.folder / storage.MANIFEST} is damaged: the dtype does not fit; make the rows again")
