@@ -10,7 +10,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.python_text import data_arguments
-from tinygpt_hf.reading.sources import Place, documents, training_sources
+from tinygpt_hf.reading.sources import ResumePoint, documents, training_sources
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.checks import check_settings
 
@@ -127,7 +127,7 @@ def test_a_stream_goes_on_where_it_was_or_is_read_again(kind, monkeypatch):
     places = [(k, document["place"]) for k, document in enumerate(whole) if "place" in document]
     assert (len(places) > 3) == ("shuffled" not in kind)  # what is in a buffer is not in the state
     for k, place in places:
-        begin = Place(**json.loads(json.dumps(vars(place))))
+        begin = ResumePoint(**json.loads(json.dumps(vars(place))))
         assert [d["text"] for d in documents(source, begin=begin)] == [d["text"] for d in whole[k:]]
-        lost = Place(begin.rows, begin.state, "another row")
+        lost = ResumePoint(begin.rows, begin.state, "another row")
         assert [d["text"] for d in documents(source, begin=lost)] == [d["text"] for d in whole[k:]]

@@ -54,19 +54,19 @@ class Corpus:
         return sources.with_files(sources.validation_source(self.data)) if self.data.validation_file else None
 
     @property
-    def every(self) -> list[Source]:
+    def all_sources(self) -> list[Source]:
         """All sources, of training and validation."""
         return [*self.sources, *([self.validation] if self.validation else [])]
 
     @cached_property
     def remarks(self) -> list[str]:
         """Messages about files and splits that are not read."""
-        return sources.remarks(self.every)
+        return sources.remarks(self.all_sources)
 
     @property
     def size(self) -> int | None:
         """Total bytes of all files; None if progress cannot be measured in bytes."""
-        return sources.total_bytes(self.every)
+        return sources.total_bytes(self.all_sources)
 
     @cached_property
     def source_facts(self) -> list[dict]:
@@ -83,16 +83,13 @@ class Corpus:
 
     def documents(self) -> Iterator[tuple[str, dict]]:
         """Yield ("train" | "validation", document or a part of one), repeated by the weight of its source."""
-        for source in self.sources:
-            found = sources.documents(source, in_pieces=True, reporter=self.reporter)
-            how, found = self.chosen_split(found)
-            for document in found:
-                yield from self.parts_of(document, how, source)
+        for source, how, document in self._whole_documents(self.reporter):
+            yield from self.parts_of(document, how, source)
         if self.validation:
             for document in sources.documents(self.validation, in_pieces=True, reporter=self.reporter):
                 yield "validation", document
 
-    def chosen_split(self, documents: Iterator[dict]) -> tuple[str, Iterator[dict]]:
+    def choose_split(self, documents: Iterator[dict]) -> tuple[str, Iterator[dict]]:
         """Return the split method of a source ("hash" or "tail") and its documents."""
         if self.validation:
             return "hash", documents  # with a percentage of 0
@@ -154,8 +151,8 @@ class Corpus:
     def _whole_documents(self, reporter: Reporter) -> Iterator[tuple[Source, str, dict]]:
         """Yield (source, split method, document) of the training text, not split or repeated."""
         for source in self.sources:
-            how, found = self.chosen_split(sources.documents(source, in_pieces=True, reporter=reporter))
-            yield from ((source, how, document) for document in found)
+            how, documents = self.choose_split(sources.documents(source, in_pieces=True, reporter=reporter))
+            yield from ((source, how, document) for document in documents)
 
     def _hash_of(self, path: str) -> str:
         if path not in self._hashes:
@@ -175,7 +172,7 @@ class Corpus:
 
     def _long_text(self, path: str, reporter: Reporter) -> LongText | None:
         """Return a file's text if it is read in pieces and its length is not known yet, else None."""
-        for source in self.every:
+        for source in self.all_sources:
             if any(file.path == path for file in sources.files_of(source)):
                 return long_text(path, source.how, reporter)
         return None

@@ -79,7 +79,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Place:
+class ResumePoint:
     """A resume point before row `rows`; `state` is the dataset's state there, `hash` the hash of that row."""
 
     rows: int = 0
@@ -242,7 +242,7 @@ def documents(
     in_pieces: bool = False,
     reporter: Reporter = SILENT,
     keep_broken: bool = False,
-    begin: Place = Place(),
+    begin: ResumePoint = ResumePoint(),
     opened: bool = False,
 ) -> Iterator[dict]:
     """Yield all documents of a source in a fixed order; `in_pieces` and `keep_broken` as in `Reading`.
@@ -282,7 +282,7 @@ def _toyland(source: Source) -> Iterator[dict]:
             yield {**document, "origin": f"toyland:{document['id']}"}
 
 
-def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
+def _dataset(source: Source, how: Reading, begin: ResumePoint, reporter: Reporter, opened: bool) -> Iterator[dict]:
     """Yield the documents of a dataset; if a streamed one fails, it is opened again at the same row, after WAITS."""
     name, number = source.name, begin.rows
     dataset, rows, place = None, None, {}
@@ -296,7 +296,7 @@ def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, ope
         state = dataset.state_dict() if is_due else None
         row = next(rows, None)
         if state is not None:
-            begin = Place(number, state, _row_hash(row))
+            begin = ResumePoint(number, state, _row_hash(row))
             place = {"place": begin}
         return row
 
@@ -322,7 +322,7 @@ def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, ope
         number, place = number + 1, {}
 
 
-def _rows_from(source: Source, begin: Place, reporter: Reporter) -> tuple[Any, Iterator]:
+def _rows_from(source: Source, begin: ResumePoint, reporter: Reporter) -> tuple[Any, Iterator]:
     """Return (the dataset, its rows from `begin` on).
 
     If the saved state does not lead to that row, the dataset is read from its beginning and rows are skipped.

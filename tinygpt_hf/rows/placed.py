@@ -63,7 +63,7 @@ class SourceReader:
 
     def __init__(self, corpus: Corpus, source: sources.Source, begin: dict, reporter: Reporter):
         self.source, self.how, self._corpus = source, begin["how"], corpus
-        self._place = sources.Place(begin["rows"], begin["state"], begin.get("hash"))
+        self._place = sources.ResumePoint(begin["rows"], begin["state"], begin.get("hash"))
         self._since, self._skip = 0, begin["documents"]
         opened = source.streaming and self.how is not None
         self._documents = sources.documents(source, True, reporter, begin=self._place, opened=opened)
@@ -76,7 +76,7 @@ class SourceReader:
     def next(self) -> dict | None:
         """Return the next document, or None after the last one."""
         if self.how is None:
-            self.how, self._documents = self._corpus.chosen_split(self._documents)
+            self.how, self._documents = self._corpus.choose_split(self._documents)
         document = None
         for _ in range(self._skip + 1):
             document = next(self._documents, None)

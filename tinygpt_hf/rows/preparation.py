@@ -24,7 +24,7 @@ from tinygpt_hf.tokenizing.tokenizer import (
 REPORT = "report.json"  # beside a tokenizer we trained: its settings, text and compression
 
 
-def wanted_tokenizer(corpus: Corpus, settings: TokenizerArguments) -> dict:
+def tokenizer_facts(corpus: Corpus, settings: TokenizerArguments) -> dict:
     """Return what determines a trained tokenizer, as JSON."""
     kind = settings.tokenizer_type or "bpe"
     facts: dict[str, Any] = {"tokenizer_type": kind}
@@ -48,20 +48,7 @@ def find_tokenizer(folder: Path, corpus: Corpus, settings: TokenizerArguments, f
         folder = beside if (beside / "tokenizer.json").is_file() else folder
     if (folder / "tokenizer.json").is_file():
         if settings.wanted and (folder / REPORT).is_file():
-            known, wanted = _trained_with(folder / REPORT), wanted_tokenizer(corpus, settings)
-            if settings.vocab_size is None:  # not requested, so any size is accepted
-                wanted.pop("vocab_size", None)
-            changed = changes(known, wanted, wanted)
-            if changed:
-                name = changed[0]
-                values = ""
-                if name in wanted and name != "sources":
-                    values = f" ({known.get(name, 'not set')}, now {wanted[name]})"
-                raise UsageError(
-                    f"{folder} was trained with other {', '.join(changed)}{values}",
-                    "the tokenizer of these settings",
-                    "choose another --output_dir, use --overwrite, or restore the settings",
-                )
+            _check_trained_with(folder, corpus, settings)
         return load_tokenizer(str(folder))
     if not settings.wanted and fallback:
         return load_tokenizer(fallback)
@@ -71,11 +58,24 @@ def find_tokenizer(folder: Path, corpus: Corpus, settings: TokenizerArguments, f
     return None
 
 
-def _trained_with(report: Path) -> dict:
-    found = storage.read_json(report)
-    if not isinstance(found, dict) or not isinstance(found.get("trained_with"), dict):
-        raise RunError(f"{report} is damaged: it does not say what the tokenizer was trained with")
-    return found["trained_with"]
+def _check_trained_with(folder: Path, corpus: Corpus, settings: TokenizerArguments) -> None:
+    """Raise UsageError if the tokenizer in `folder` was trained with other settings or on another text."""
+    report = storage.read_json(folder / REPORT)
+    known = report.get("trained_with") if isinstance(report, dict) else None
+    if not isinstance(known, dict):
+        raise RunError(f"{folder / REPORT} is damaged: it does not say what the tokenizer was trained with")
+    wanted = tokenizer_facts(corpus, settings)
+    if settings.vocab_size is None:  # not requested, so any size is accepted
+        wanted.pop("vocab_size", None)
+    if changed := changes(known, wanted, wanted):
+        name = changed[0]
+        has_values = name in wanted and name != "sources"
+        values = f" ({known.get(name, 'not set')}, now {wanted[name]})" if has_values else ""
+        raise UsageError(
+            f"{folder} was trained with other {', '.join(changed)}{values}",
+            "the tokenizer of these settings",
+            "choose another --output_dir, use --overwrite, or restore the settings",
+        )
 
 
 def make_tokenizer(corpus: Corpus, settings: TokenizerArguments):
@@ -84,7 +84,7 @@ def make_tokenizer(corpus: Corpus, settings: TokenizerArguments):
     if held_out and not any(texts):
         held = f"all {sum(map(len, held_out))} characters of the text are held out"
         raise UsageError(held, "text to train a tokenizer on", "use more text, or give --validation_file")
-    facts = wanted_tokenizer(corpus, settings)
+    facts = tokenizer_facts(corpus, settings)
     corpus.reporter.stage("training the tokenizer", None)
     tokenizer = train_tokenizer(
         texts,

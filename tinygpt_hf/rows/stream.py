@@ -138,27 +138,27 @@ class StreamedRows:
         found = np.arange(0, (size or behind + 1) + self.window_rows, self.window_rows)
         return np.append(found[:-1], size) if size else found
 
-    def windows_of(self, first: int, count: int) -> list[tuple[int, int]]:
+    def windows_at(self, first: int, count: int) -> list[tuple[int, int]]:
         """List the (epoch, shard) of positions [first, first + count), in order; shards of epoch 0 may not exist yet."""
         positions = np.arange(first, first + count)
         epochs, places = np.divmod(positions, self.size) if self.size else (np.zeros_like(positions), positions)
         windows = np.searchsorted(self.borders(int(places.max())), places, side="right") - 1
         return [(int(e), int(w)) for e, w in np.unique(np.stack([epochs, windows]), axis=1).T]
 
-    def counted(self, first: int, count: int) -> range:
+    def window_range(self, first: int, count: int) -> range:
         """Return the shards of positions [first, first + count), numbered consecutively over the epochs."""
-        windows = self.windows_of(first, count)
+        windows = self.windows_at(first, count)
         (first_epoch, first_window), (last_epoch, last_window) = windows[0], windows[-1]
         per_epoch = self._end["windows"] if self._end else 0
         return range(first_epoch * per_epoch + first_window, last_epoch * per_epoch + last_window + 1)
 
     def covers(self, first: int, count: int, shown: int | None = None) -> bool:
         """Check that the rows at these positions are ready, and stay while the row at position `shown` is in use."""
-        if shown is not None and self.counted(first, count)[-1] > self.counted(shown, 1)[0] + AHEAD:
+        if shown is not None and self.window_range(first, count)[-1] > self.window_range(shown, 1)[0] + AHEAD:
             return False
-        return all(self.is_there(number) for _, number in self.windows_of(first, count))
+        return all(self.is_complete(number) for _, number in self.windows_at(first, count))
 
-    def is_there(self, number: int) -> bool:
+    def is_complete(self, number: int) -> bool:
         """Check that a shard is complete and undamaged; without a reader, that its files exist."""
         if self._reader:
             return number in self._reader.ready
@@ -251,7 +251,7 @@ class StreamReader(Reporter):
     def wait_for(self, rows: StreamedRows, first: int, count: int, asked: Callable[[], bool]) -> Exception | None:
         """Wait for the rows at these positions, as described at `StreamedRows.lacking`."""
         while True:
-            wanted = rows.counted(first, count)
+            wanted = rows.window_range(first, count)
             if self._thread is None:
                 self._start(wanted)
             with self._changed:
