@@ -94,7 +94,7 @@ def test_a_signature_estimates_the_similarity():
     assert np.array_equal(signatures.of(many), np.minimum(signatures.of(many[:9000]), signatures.of(many[9000:])))
 
 
-def test_the_bands_propose_a_pair_at_the_threshold_surely_enough():
+def test_the_bands_reach_the_recall_at_the_threshold():
     for threshold in (0.3, 0.5, 0.75, 0.9, 1.0):
         number, rows = bands(threshold)
         assert number * rows <= 128 and 1 - (1 - threshold**rows) ** number >= 0.99

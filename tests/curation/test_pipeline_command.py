@@ -209,7 +209,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path, monkeypatch):
     assert lines == sorted(lines), "in the order they were read"
 
 
-def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path, monkeypatch):
+def test_no_near_duplicate_crosses_the_split_by_brute_force(tmp_path, monkeypatch):
     rng, texts = random.Random(5), []
     for k in range(120):
         words = story(k).split()
@@ -252,7 +252,7 @@ def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path, monkey
     assert "leakage between training and validation: not measured (tail of each text)" in card
 
 
-def test_training_text_that_equals_a_validation_file_goes(tmp_path, monkeypatch):
+def test_training_text_equal_to_a_validation_file_is_dropped(tmp_path, monkeypatch):
     held_out = [story(1), story(2) + " The end.", story(99)]
     data = {
         "train_file": [write_jsonl(tmp_path / "in.jsonl", [story(k) for k in range(5)])],
@@ -343,7 +343,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
-def test_what_a_conversation_says_beside_its_text_is_kept_masked_and_told_apart(tmp_path, output_format):
+def test_other_fields_of_a_conversation_are_kept_masked_and_compared(tmp_path, output_format):
     answers = json.loads(json.dumps(WHOLE["messages"]).replace("anna@", "bob@"))
     rows = [
         WHOLE,
@@ -367,7 +367,7 @@ def test_what_a_conversation_says_beside_its_text_is_kept_masked_and_told_apart(
     assert hidden["messages"] == json.loads(json.dumps(WHOLE["messages"]).replace("anna@example.org", "<email>"))
 
 
-def test_what_has_no_place_is_dropped_and_counted_by_field(tmp_path, tiny_tokenizer):
+def test_unrepresentable_fields_are_dropped_and_counted_by_field(tmp_path, tiny_tokenizer):
     import copy
 
     question, answer = chat("Who are you?", "A small model.")["messages"]
@@ -519,7 +519,7 @@ def test_advice_knows_small_from_large():
     assert "about 200 million parameters" in advice({"kept": {"bytes": 4 * 10**9, "tokens": 10**9}})
 
 
-def test_a_corpus_is_read_from_its_data_only_and_a_stranger_of_that_name_as_it_is(tmp_path):
+def test_only_data_is_read_of_a_corpus_but_not_of_a_namesake(tmp_path):
     (tmp_path / "all").mkdir()
     prepared(tmp_path / "all" / "out", write_jsonl(tmp_path / "in.jsonl", [story(1), "short"]))
     for root in (tmp_path / "all", tmp_path / "all" / "out"):
@@ -531,7 +531,7 @@ def test_a_corpus_is_read_from_its_data_only_and_a_stranger_of_that_name_as_it_i
     assert texts_of(tmp_path / "own") == [story(2)]
 
 
-def test_the_new_folder_may_lie_among_what_is_read(tmp_path):
+def test_the_output_folder_may_be_inside_a_source_folder(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [story(k) for k in range(20)])
     facts = prepared(tmp_path / "out", tmp_path, sample_documents=10)
     assert facts["read"]["documents"] == 20 and [file["name"] for file in facts["sources"][0]["files"]] == ["in.jsonl"]
@@ -657,7 +657,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_nothing_of_it(tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "out"]
 
 
-def test_files_that_were_not_read_are_told(tmp_path, capsys):
+def test_files_that_were_not_read_are_listed(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for name in ("a.txt", "b.docx", "c.docx", "d"):
         (tmp_path / "in" / name).write_text("The dog saw a ball and ran to it.")

@@ -49,7 +49,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_text_is_passed_over_twice(tmp_path, counted, monkeypatch, kind, trained, tiny_tokenizer):
+def test_the_text_is_read_twice(tmp_path, counted, monkeypatch, kind, trained, tiny_tokenizer):
     (tmp_path / "text").mkdir()
     for name, text in KINDS[kind].items():
         (tmp_path / "text" / name).write_text(text)
@@ -71,7 +71,7 @@ def test_the_text_is_passed_over_twice(tmp_path, counted, monkeypatch, kind, tra
 @pytest.mark.parametrize("ending", [".txt", ".txt.gz", ".jsonl", ".md"])
 @pytest.mark.parametrize("how", ["tail", "hash"])
 @pytest.mark.parametrize("long", [True, False])
-def test_what_one_reading_finds_is_what_separate_ones_find(tmp_path, monkeypatch, ending, how, long):
+def test_one_reading_gives_the_same_as_separate_readings(tmp_path, monkeypatch, ending, how, long):
     """The hashes are those of the files, and the sample is the training part, however long the texts are."""
     texts = [f"\ufeffText {k} é🙂 goes on.\r\n" * 100 for k in range(12)]
     for k, text in enumerate(texts):
@@ -93,7 +93,7 @@ def test_what_one_reading_finds_is_what_separate_ones_find(tmp_path, monkeypatch
         assert file["sha256"] == hashlib.sha256((tmp_path / file["name"]).read_bytes()).hexdigest()
 
 
-def test_files_that_appear_later_are_none_of_it(tmp_path):
+def test_files_added_later_are_not_read(tmp_path):
     (tmp_path / "a.txt").write_text("words " * 100)
     corpus = Corpus(DataArguments(train_file=[str(tmp_path)]))
     before = corpus.size

@@ -68,7 +68,7 @@ def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, e
             assert listed(path) == expected
 
 
-def test_what_stands_before_a_fault_is_read(tmp_path):
+def test_entries_before_an_error_are_read(tmp_path):
     path = tmp_path / "t.json"
     path.write_text("[]")
     assert list(file_documents(str(path))) == []

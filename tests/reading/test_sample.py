@@ -33,7 +33,7 @@ def test_the_sample_is_large_enough_and_fits(lengths, budget):
         assert kept >= budget / 4
 
 
-def test_the_sample_lies_evenly_over_short_and_long_texts():
+def test_the_sample_is_even_over_short_and_long_texts():
     short = [f"{k:05d}" for k in range(10_000)]
     numbers = [int(piece) for piece in sample_evenly(short, 5_000)]
     steps = {b - a for a, b in itertools.pairwise(numbers)}

@@ -86,7 +86,7 @@ def test_every_table_and_its_archives_give_the_texts_unchanged(tmp_path, ending,
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv"])
-def test_a_byte_order_mark_is_no_text(tmp_path, ending):
+def test_a_byte_order_mark_is_removed(tmp_path, ending):
     path = tmp_path / f"t{ending}"
     path.write_bytes(b"\xef\xbb\xbf" + FORMATS[ending](["a", "b"]))
     assert read(path) == ["a", "b"]
@@ -100,7 +100,7 @@ def test_a_text_file_is_one_document_byte_for_byte(tmp_path, ending):
     assert read(path) == [text]
 
 
-def test_blank_lines_or_a_marker_cut_a_text_and_take_nothing_else(tmp_path):
+def test_cutting_at_blank_lines_or_a_marker_keeps_all_other_text(tmp_path):
     path, code = tmp_path / "t.txt", tmp_path / "t.py"
     path.write_bytes(b"\n\none\ntwo  \n\n    def indented():\n\treturn 1\n \t\n\r\n\r\nlast\r\nline\r\n\r\n")
     parts = ["one\ntwo  ", "    def indented():\n\treturn 1", "last\r\nline"]
@@ -132,7 +132,7 @@ def test_a_table_of_one_row_group_is_read_page_by_page(tmp_path):
 # Folders, globs, lists.
 
 
-def test_what_is_not_there_or_no_file_is_refused_at_once(tmp_path):
+def test_missing_paths_and_devices_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
@@ -150,7 +150,7 @@ def test_what_is_not_there_or_no_file_is_refused_at_once(tmp_path):
     assert r"caf\udce9.txt' is not valid UTF-8" in refused(tmp_path / "in")
 
 
-def test_a_link_to_a_folder_above_shows_no_file_twice(tmp_path):
+def test_a_link_to_a_parent_folder_repeats_no_file(tmp_path):
     (tmp_path / "z").mkdir()
     (tmp_path / "z/t.txt").write_text("once")
     (tmp_path / "z/again").symlink_to(tmp_path)
@@ -274,7 +274,7 @@ def test_toyland_by_name():
             toyland(**settings)
 
 
-def test_a_fingerprint_follows_the_content_and_not_the_place(tmp_path):
+def test_a_fingerprint_depends_on_content_not_location(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "t.txt").write_text("same")
@@ -480,7 +480,7 @@ def test_a_dataset_that_breaks_off_is_a_failure_at_run_time(monkeypatch):
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_a_fault_of_the_data_is_not_tried_again(monkeypatch, streaming):
+def test_an_error_of_the_data_is_not_retried(monkeypatch, streaming):
     import datasets
 
     def rows():
@@ -495,7 +495,7 @@ def test_a_fault_of_the_data_is_not_tried_again(monkeypatch, streaming):
     assert not heard.rests
 
 
-def test_a_dataset_is_asked_for_with_all_its_names(monkeypatch):
+def test_a_dataset_is_loaded_with_all_its_settings(monkeypatch):
     import datasets
 
     asked = []
@@ -508,7 +508,7 @@ def test_a_dataset_is_asked_for_with_all_its_names(monkeypatch):
     assert fingerprint(source) == {**settings, "text_column": "body", "max_samples": 2}
 
 
-def test_a_dataset_that_could_be_opened_before_is_tried_again(monkeypatch):
+def test_a_dataset_that_was_opened_before_is_retried(monkeypatch):
     import datasets
 
     answers = [

@@ -36,7 +36,7 @@ def test_the_hash_split_does_not_depend_on_order_or_growth():
     assert all(d in larger for d in before)  # a larger part holds the smaller
 
 
-def test_copies_of_a_document_lie_on_one_side():
+def test_copies_of_a_document_are_on_one_side():
     parts = {}
     for part, document in corpus.split(DOCUMENTS * 2, "hash", 20.0):
         parts.setdefault(document["text"], set()).add(part)
@@ -56,7 +56,7 @@ def test_where_a_document_comes_from_does_not_matter():
     assert corpus.content_hash({"text": "x"}, "weight") != corpus.content_hash({"text": "x"}, "validation")
 
 
-def test_the_fate_of_a_document_never_changes_with_a_version():
+def test_the_split_does_not_change_between_versions():
     """Numbers written down once: a run resumed under a later version finds the same split."""
     assert round(corpus.content_hash({"text": "Once upon a time"}, "validation"), 6) == 0.546918
     said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -101,7 +101,7 @@ def test_few_texts_are_split_by_their_tails_and_many_by_hash():
         assert chosen == how and list(again) == documents
 
 
-def test_weights_repeat_and_thin():
+def test_weights_repeat_and_subsample():
     assert corpus.repetitions({}, 2.0) == 2  # a whole weight reads no text
     for weight in (0.25, 1.5):
         times = [corpus.repetitions(d, weight) for d in DOCUMENTS]

@@ -78,7 +78,7 @@ def slow_positions(places, documents, chats, T) -> list[int]:
     shift=st.integers(0, 20),
     bestfit=st.booleans(),
 )
-def test_positions_equal_a_slow_second_implementation(tmp_path_factory, documents, T, shift, bestfit):
+def test_positions_equal_a_slow_reference_implementation(tmp_path_factory, documents, T, shift, bestfit):
     lengths, chats = zip(*documents, strict=True)
     masks = [[k > 0 or not chat for k in range(length + 1)] for length, chat in documents]
     folder = write(tmp_path_factory.mktemp("rows") / "r", [words(length, 0) for length in lengths], masks)
@@ -93,7 +93,7 @@ def test_positions_equal_a_slow_second_implementation(tmp_path_factory, document
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 @torch.no_grad()
-def test_a_document_does_not_feel_the_one_before(tmp_path, dialect, attention, length):
+def test_a_document_does_not_depend_on_the_one_before(tmp_path, dialect, attention, length):
     """Two rows: two documents and padding; three documents. Another first document leaves every logit of the others bit-equal."""
     model, T = make_model(dialect, attention), 2 * length
 
@@ -119,7 +119,7 @@ def test_a_document_does_not_feel_the_one_before(tmp_path, dialect, attention, l
 
 @pytest.mark.parametrize("packing", ["wrap", "bestfit"])
 @torch.no_grad()
-def test_a_document_among_others_is_as_if_alone(tmp_path, packing):
+def test_a_packed_document_gives_the_logits_it_gives_alone(tmp_path, packing):
     model, documents = make_model(), [words(size, size) for size in (7, 12, 3, 25, 9)]
     folder, T = write(tmp_path / "r", documents), 16
     rows = Rows(folder) if packing == "wrap" else BestFitRows(folder, T)
@@ -198,7 +198,7 @@ def slow_loss(folder: Path, T: int) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize("kind", ["text", "chats"])
-def test_a_run_sees_each_document_by_itself(tmp_path, request, kind):
+def test_a_run_masks_other_documents(tmp_path, request, kind):
     data = request.getfixturevalue(kind)
     result = run(tmp_path / "run", data)
     assert result.eval_loss == pytest.approx(slow_loss(tmp_path / "run", data.block_size)[0], abs=1e-5)
