@@ -1,4 +1,4 @@
-"""The front door: exit statuses, one line per error, tracebacks only for those who ask."""
+"""The command line: exit statuses, one line per error, tracebacks only with --debug."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The quickstart in small, and its grader: right answers pass, wrong ones do not, questions are held out."""
+"""The quickstart in small, and its grader: right answers pass, wrong ones fail, questions are held out."""
 
 import json
 import random

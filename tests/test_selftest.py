@@ -1,4 +1,4 @@
-"""The self-test holds here, and each planted fault fails its row and no other."""
+"""The self-test passes here, and each injected fault fails its row and no other."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is written is complete or was never there; what fails is an error; what was damaged is named."""
+"""Storage: what is written is complete or absent, failures raise, and damage is named."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Near duplicates against brute force: every pair compared as sets of words, slowly and plainly."""
+"""Near duplicates against brute force over all pairs, compared as sets of words."""
 
 import random
 import re

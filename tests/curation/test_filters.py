@@ -1,4 +1,4 @@
-"""Each rule keeps what it should and rejects what it should, and what is kept is kept byte for byte."""
+"""Each rule keeps and rejects what it should, and kept text does not change."""
 
 import unicodedata
 

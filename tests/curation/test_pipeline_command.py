@@ -1,4 +1,4 @@
-"""prepare-corpus from end to end: mixed inputs in, a folder out that says where every document went."""
+"""prepare-corpus end to end: mixed inputs become a folder that accounts for every document."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""A corpus is found once, hashed once and passed over twice; its facts and its sample are those of separate readings."""
+"""A corpus is searched once, hashed once and read twice; its facts and sample equal those of separate readings."""
 
 import builtins
 import gzip

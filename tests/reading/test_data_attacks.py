@@ -1,4 +1,4 @@
-"""Hostile data: one line and a status, nothing executed, and nothing allocated on the word of a file."""
+"""Hostile data: one line and a status, nothing executed, and no memory allocated by the claims of a file."""
 
 import bz2
 import gzip

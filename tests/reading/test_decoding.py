@@ -1,4 +1,4 @@
-"""Bytes become text: in pieces as in one, with every fault in its place, and nothing held that is too long to hold."""
+"""Decoding: pieces equal the whole text, errors have positions, and long texts are not held in memory."""
 
 import gzip
 import os

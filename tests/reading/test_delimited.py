@@ -1,4 +1,4 @@
-"""A table says how it is written: delimiter and quoting are found where they are certain, else the line is named."""
+"""Delimited tables: delimiter and quoting are detected when they are unambiguous, else the line is named."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""A list in a .json file is read entry by entry: what json.loads finds, with faults in their place and little in memory."""
+"""A list in a .json file is read entry by entry: equal to json.loads, errors with positions, bounded memory."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Text that lives in Python goes the way of a dataset: named, known by its content, read from where it was left."""
+"""Text given as Python objects is treated as a dataset: named, identified by content, resumed."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The sample a tokenizer is trained on: even, within its budget, and of a text that is cut only what lies before the cut."""
+"""The sample for a tokenizer: even, within its budget, and without the held-out tail of a text."""
 
 import itertools
 import tracemalloc

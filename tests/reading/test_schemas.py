@@ -1,4 +1,4 @@
-"""Conversations in the shapes people have them, each the same messages, and what becomes of them as labels."""
+"""Conversations in each supported shape give the same messages and labels."""
 
 import csv
 import json

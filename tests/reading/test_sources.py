@@ -1,4 +1,4 @@
-"""Text comes in byte for byte, in an order that is always the same, from every kind of file, folder, URL and dataset."""
+"""Text is read exactly, in a fixed order, from every kind of file, folder, URL and dataset."""
 
 import bz2
 import contextlib

@@ -1,4 +1,4 @@
-"""A document's fate hangs on its content alone: not on its place, not on what else there is."""
+"""The split of a document depends on its content alone, not on its position or on other documents."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The micro-batches of a step are the rows its number says, however they are cut, shared or read ahead."""
+"""The micro-batches of a step are its rows, for any number of processes, micro-batches and prefetching threads."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Truths of packing by best fit: nothing lost, nothing twice, nothing cut that fits, few rows; and the same plan for ever."""
+"""Best-fit packing: every token once, documents that fit are whole, few rows, and a plan that never changes."""
 
 import itertools
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Nothing is lost on the way from documents to rows, nothing is learned that should not be, and a failure leaves nothing behind."""
+"""From documents to rows: no token is lost, only what may be learned is a label, and a failure leaves nothing on disk."""
 
 import json
 

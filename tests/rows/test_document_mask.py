@@ -1,4 +1,4 @@
-"""Truths of the document mask: positions restart with each document, and nothing of one document reaches another."""
+"""The document mask: positions restart with each document, and documents do not influence each other."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""Truths of the order: a permutation per epoch, addressed by position alone, shared without loss."""
+"""The order of rows: a permutation per epoch, computed from the position alone, and shared among processes."""
 
 import numpy as np
 import pytest

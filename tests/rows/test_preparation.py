@@ -1,4 +1,4 @@
-"""What is there already is used only if nothing changed; what changed is named; a tokenizer never sees the validation text."""
+"""Existing rows and tokenizers are used only if nothing changed, changes are named, and validation text trains no tokenizer."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A document stays on its side of the split all the way from files to rows: whatever stands beside it, however it is kept."""
+"""A document stays on its side of the split from files to rows, in any corpus and any format."""
 
 import csv
 import json

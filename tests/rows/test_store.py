@@ -1,4 +1,4 @@
-"""Truths of the row store: every id but the first is a target exactly once, whatever the cut; nothing is lost at rest."""
+"""The row store: every id but the first is a target exactly once for every offset, and documents round-trip."""
 
 import json
 from pathlib import Path

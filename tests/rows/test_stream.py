@@ -1,4 +1,4 @@
-"""Training while the text is still being read: the rows are those of `tokenize`, whatever happens to process, disk and network."""
+"""Training while the text is read: the rows equal those of `tokenize`, also after failures of process, disk and network."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""`tinygpt tokenize`: the same rows from any number of processes, after a kill, in pieces; `train` takes or refuses them."""
+"""`tinygpt tokenize`: the same rows from any number of processes, after a kill, and in pieces; `train` checks them."""
 
 import json
 import os
