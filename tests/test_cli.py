@@ -17,7 +17,7 @@ from tinygpt_hf.settings.inference import EvaluateArguments, GenerateArguments
 
 @pytest.fixture
 def command(monkeypatch):
-    """A command `fake` that does what the test says."""
+    """Register a command `fake` whose function the test sets."""
 
     def install(function):
         monkeypatch.setitem(COMMANDS, "fake", Command("fails", (DataArguments,), function, "tinygpt fake"))
@@ -153,7 +153,7 @@ def test_streams_that_are_missing_or_ascii_change_no_status(words, status, tmp_p
 
 @contextlib.contextmanager
 def nobody(kind: str, monkeypatch):
-    """A standard output that nobody takes."""
+    """A standard output that cannot be written."""
     if kind == "full":
         stream = open("/dev/full", "w")
     else:
@@ -163,7 +163,7 @@ def nobody(kind: str, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
         yield
-    stream.close()  # raises where something is left that Python would try to write when it ends
+    stream.close()  # raises if the buffer still holds text
 
 
 @pytest.mark.parametrize("kind", ["reader left", "full"])

@@ -14,7 +14,7 @@ from tinygpt_hf.errors import RunError, UsageError
 
 
 class Failing(storage.System):
-    """An operating system whose Nth durable call fails, as on a full disk."""
+    """A system whose Nth disk call fails, as on a full disk."""
 
     def __init__(self, nth: int):
         self.left, self.done = nth, []

@@ -32,7 +32,7 @@ PLACES = "river forest market tower harbour kitchen meadow station library castl
 
 
 def story(seed: int) -> str:
-    """A few sentences that no other story has."""
+    """Write sentences that no other story has."""
     rng = random.Random(seed)
     someone, other = rng.sample(SUBJECTS, 2)
     thing, toy = rng.sample(THINGS, 2)
@@ -70,7 +70,7 @@ def chat(*turns: str) -> dict:
 
 
 def stored(folder: Path) -> list[dict]:
-    """Read what `train` would read of it."""
+    """Read the documents that `train` would read."""
     return list(sources.documents(sources.Source(files=(str(folder),))))
 
 
@@ -90,7 +90,7 @@ def card_of(folder: Path) -> str:
 
 @pytest.fixture
 def mixed(tmp_path) -> Path:
-    """A folder of every kind of input: 5 stories, a copy, a near copy, a page of links, code, a cell, a conversation."""
+    """Write a folder with every kind of input: 5 stories, a copy, a near copy, a page of links, code, a cell, a conversation."""
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.txt").write_text(story(1))
@@ -151,7 +151,7 @@ def test_code_is_stored_byte_for_byte(preset, file_format, tmp_path):
     text = CODE + "# e\u0301 \x07\x0c\r\n"
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "dog.py").write_text(text, newline="")
-    (tmp_path / "in" / "__init__.py").touch()  # is passed over
+    (tmp_path / "in" / "__init__.py").touch()  # is skipped
     facts = prepared(tmp_path / "out", tmp_path / "in", preset=preset, output_format=file_format)
     assert texts_of(tmp_path / "out") == [text] and facts["read"]["documents"] == 1
 
@@ -237,7 +237,7 @@ def test_no_near_duplicate_crosses_the_split_by_brute_force(tmp_path, monkeypatc
     counted = prepared(tmp_path / "counted", data, near_duplicates="count")
     assert counted["kept"]["documents"] > facts["kept"]["documents"] and counted["leakage"]["documents"] > 20
     assert prepared(tmp_path / "off", data, near_duplicates="off")["leakage"]["documents"] is None
-    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH proposes nothing
+    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH finds no candidates
     facts = prepared(tmp_path / "blind", data)
     assert leaks(stored(tmp_path / "blind")) == 0 == facts["leakage"]["documents"]
     dropped = facts["leakage"]["dropped"]
@@ -262,7 +262,7 @@ def test_training_text_equal_to_a_validation_file_is_dropped(tmp_path, monkeypat
     assert texts_of(tmp_path / "out") == [story(0), story(3), story(4)]
     dropped = {rule: entry["documents"] for rule, entry in facts["dropped"].items()}
     assert dropped == {"exact_duplicate": 1, "near_duplicate": 1}
-    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH proposes nothing
+    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH finds no candidates
     facts = prepared(tmp_path / "counted", data, near_duplicates="count")
     assert (facts["leakage"]["documents"], facts["kept"]["documents"]) == (1, 4)
     facts = prepared(tmp_path / "blind", data)
@@ -272,7 +272,10 @@ def test_training_text_equal_to_a_validation_file_is_dropped(tmp_path, monkeypat
 
 def test_paragraphs_of_earlier_documents(tmp_path):
     texts = [f"{story(1)}\n\n{story(2)}", story(3), f"{story(2)}\n\n{story(1)}", f"{story(2)}\n\n{story(4)}"]
-    texts += [f"Yes.\n\n{story(5)}\n\n{story(5)}", f"Yes.\n\n{story(6)}"]  # within, and short: other rules' business
+    texts += [
+        f"Yes.\n\n{story(5)}\n\n{story(5)}",
+        f"Yes.\n\n{story(6)}",
+    ]  # repeated inside a text, or short: not for this rule
     facts = prepared(tmp_path / "out", texts, preset="none", max_seen_paragraphs=0.8)
     assert texts_of(tmp_path / "out") == [*texts[:2], *texts[3:]]
     assert facts["dropped"]["seen_paragraphs"]["documents"] == 1
@@ -592,7 +595,7 @@ def test_a_language_detector_that_is_not_installed_is_named(tmp_path):
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_full_disk_leaves_nothing_under_the_final_name(file_format, call, tmp_path, monkeypatch, capsys):
     class FullDisk:
-        """A file that takes 100 bytes."""
+        """A file that accepts 100 bytes."""
 
         def __init__(self, file):
             self._file, self._room, self.closed = file, 100, False

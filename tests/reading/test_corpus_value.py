@@ -19,7 +19,7 @@ from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """Bytes that were read of each file below tmp_path, by whoever opened it."""
+    """Count the bytes read from each file below tmp_path."""
     read: dict[str, int] = {}
 
     class Counted(io.FileIO):
@@ -72,7 +72,7 @@ def test_the_text_is_read_twice(tmp_path, counted, monkeypatch, kind, trained, t
 @pytest.mark.parametrize("how", ["tail", "hash"])
 @pytest.mark.parametrize("long", [True, False])
 def test_one_reading_gives_the_same_as_separate_readings(tmp_path, monkeypatch, ending, how, long):
-    """The hashes are those of the files, and the sample is the training part, however long the texts are."""
+    """Hashes equal those of the files, and the sample is the training part, for texts of any length."""
     texts = [f"\ufeffText {k} é🙂 goes on.\r\n" * 100 for k in range(12)]
     for k, text in enumerate(texts):
         data = json.dumps({"text": text}).encode() if ending == ".jsonl" else text.encode()

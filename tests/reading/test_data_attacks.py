@@ -45,7 +45,7 @@ LONG_TEXTS = [f"text {k} " * 20 for k in range(2000)]
 HELLO = gzip.compress(b"hello " * 5000)
 # (names of files, what they hold, the word that matters in the one line they are refused with)
 HOSTILE = [
-    # not what the ending says
+    # content that does not match the ending
     ("t.txt t.md t.jsonl t.csv", gzip.compress(b"x"), "is a gzip archive"),
     ("t.txt t.md t.jsonl t.csv", zstd(b"x"), "is a zstd archive"),
     ("t.txt t.md t.jsonl t.csv", b"PK\x03\x04...", "is a zip archive"),
@@ -70,13 +70,13 @@ HOSTILE = [
     ("t.txt.zst", zstd(b"x" * 999)[:4] + b"\xff" * 20, "cannot be read"),
     ("t.parquet", damaged(table_of(LONG_TEXTS)), "t.parquet"),
     ("t.parquet", damaged(table_of(LONG_TEXTS, compression="none")), "t.parquet"),
-    # bytes that are no text, with their place
+    # bytes that are not text, with their position
     ("t.txt", b"abc\xff", "byte 3 is 0xff"),
     ("t.txt", b"\xef\xbb\xbfabc\xff", "byte 6 is 0xff"),
     ("t.txt", b"\xff\xfea\x00", "iconv -f UTF-16"),
     ("t.txt", b"\xff\xfe\x00\x00a\x00\x00\x00", "iconv -f UTF-32"),
     ("t.txt", b"a\x00b", "NUL bytes"),
-    # text that is none, or more than one
+    # empty text, or several texts
     ("t.txt t.md t.jsonl", b"", "is empty"),
     ("t.txt t.md", b"\xef\xbb\xbf", "is empty"),
     (
@@ -176,7 +176,7 @@ def test_a_dataset_never_runs_code(tmp_path):
 
 
 class Trap:
-    """Writes a file when it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path

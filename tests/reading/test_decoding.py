@@ -79,7 +79,7 @@ def test_a_long_text_behaves_like_a_string(tmp_path, monkeypatch, archive):
     assert str(long[50:900][30:60]) == text[50:900][30:60]
     assert content_hash({"text": long}, "x") == content_hash({"text": text}, "x")
     (document,) = documents(Source(files=(str(path),)))
-    assert document["text"] == text  # who does not ask for pieces gets the whole
+    assert document["text"] == text  # without in_pieces the text is whole
 
 
 def test_invalid_utf8_is_replaced_and_counted(tmp_path):

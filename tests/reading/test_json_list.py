@@ -53,7 +53,7 @@ def test_the_entries_are_those_of_json_loads(tmp_path_factory, entries, separato
 )
 def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, entries, place, change, chunk):
     text = json.dumps(entries)
-    place = 1 + place % len(text)  # behind the bracket, by which a list is known
+    place = 1 + place % len(text)  # after the bracket that begins a list
     text = text[:place] + change + text[place + (not change) :]
     path = tmp_path_factory.getbasetemp() / "changed.json"
     path.write_text(text)

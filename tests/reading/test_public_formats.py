@@ -329,7 +329,7 @@ def tokenizer():
 
 
 def written_out(text: str) -> str:
-    """The turns of a text of this file with their marks: learned is an answer with its end."""
+    """Add the turn markers to an expected text; an answer is learned with its end of turn."""
     turns = [found.split(": ", 1) for found in re.split(r"\n(?=(?:system|user|assistant): )", text)[1:]]
     for pair in turns:
         pair[1] = pair[1][:-1] + "<|im_end|>⟧" if pair[1].endswith("⟧") else pair[1] + "<|im_end|>"
@@ -346,7 +346,7 @@ def shown(tokenizer, document: dict) -> str:
 
 
 def rendered(tokenizer, document: dict, **options) -> str:
-    """As the library renders it, which knows no weights."""
+    """Render the messages with the library, which does not know weights."""
     talk = [{name: value for name, value in message.items() if name != "weight"} for message in document["messages"]]
     return tokenizer.apply_chat_template(talk, tools=document.get("tools"), tokenize=False, **options)
 

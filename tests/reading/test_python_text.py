@@ -125,7 +125,7 @@ def test_a_stream_resumes_or_is_read_from_the_beginning(kind, monkeypatch):
     whole = list(documents(source))
     assert [d["text"] for d in documents(source)] == [d["text"] for d in whole]
     places = [(k, document["place"]) for k, document in enumerate(whole) if "place" in document]
-    assert (len(places) > 3) == ("shuffled" not in kind)  # what is in a buffer is not in the state
+    assert (len(places) > 3) == ("shuffled" not in kind)  # the state does not include the shuffle buffer
     for k, place in places:
         begin = ResumePoint(**json.loads(json.dumps(vars(place))))
         assert [d["text"] for d in documents(source, begin=begin)] == [d["text"] for d in whole[k:]]

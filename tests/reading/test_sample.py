@@ -63,7 +63,7 @@ def test_the_memory_of_the_sample_is_bounded():
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1_000_000  # of 20 MB that went through
+    assert peak < 1_000_000  # for 20 MB of text
 
 
 def test_a_text_longer_than_a_piece_is_sampled_in_pieces():

@@ -71,7 +71,7 @@ def test_a_named_column_is_the_only_one_read():
     assert [m["content"] for m in row_document(row, "talk", "x")["messages"]] == ["q", "a"]
 
 
-HARMLESS = {  # columns that say nothing, or nothing that a conversation lacks
+HARMLESS = {  # columns that are empty or add nothing to a conversation
     "id": "7", "source": "web", "score": 0.5, "name": "pirates", "input": "", "question_id": 0, "label": 0, "loss": 2.3,
     "system": "", "system_prompt": None, "history": [], "tools": "[]", "tool_calls": None, "functions": [{"name": None}],
     "reasoning_content": " ", "images": [], "chat_template_kwargs": {"enable_thinking": False, "custom_instructions": ""},
@@ -298,7 +298,7 @@ def test_broken_rows_say_where_and_what(row, words):
 
 @pytest.fixture(scope="module")
 def bytewise():
-    """Ids 0 to 3: <|endoftext|>, <|pad|>, <|im_start|>, <|im_end|>."""
+    """Train a byte tokenizer; ids 0 to 3 are <|endoftext|>, <|pad|>, <|im_start|>, <|im_end|>."""
     return train_tokenizer(["x"], "byte")
 
 

@@ -141,7 +141,7 @@ def test_missing_paths_and_devices_are_refused_at_once(tmp_path):
     for name, words in {
         "pipe.txt": "pipe.txt is a pipe, device or socket", "/dev/zero": "/dev/zero is a pipe, device or socket",
         "loop.txt": "loop.txt is a link that leads nowhere", "gone.txt": "gone.txt is a link that leads nowhere",
-        "": "is a link that leads nowhere",  # in a folder it is not passed over either
+        "": "is a link that leads nowhere",  # also inside a folder
         "none.txt": "none.txt does not exist", "*.csv": "*.csv matches no text file", "in": "holds no text file",
         "in/x.bin": "x.bin has an unknown ending (expected one of .csv",
     }.items():  # fmt: skip
@@ -163,7 +163,7 @@ def test_links_are_followed_in_folders_and_globs_alike(tmp_path):
     (tmp_path / "elsewhere/t.txt").write_text("behind a link")
     (tmp_path / "here/deep").mkdir(parents=True)
     (tmp_path / "here/deep/link").symlink_to(tmp_path / "elsewhere")
-    for number in range(3):  # loops: not followed for ever
+    for number in range(3):  # loops end
         (tmp_path / f"here/loop{number}").symlink_to(tmp_path / "here")
     for name in ("here", "here/deep/**/*", "her*", "here/deep/*"):
         assert read(tmp_path / name) == ["behind a link"]

@@ -50,14 +50,14 @@ def test_where_a_document_comes_from_does_not_matter():
     said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
     more = row_document(
         {"messages": [{**message, "id": 3, "name": None} for message in said]}, None, "x"
-    )  # what nobody reads
+    )  # fields that are not hashed
     assert corpus.content_hash({"messages": said}) == corpus.content_hash(more)
     assert corpus.content_hash({"messages": said}) != corpus.content_hash({"messages": said[:1]})
     assert corpus.content_hash({"text": "x"}, "weight") != corpus.content_hash({"text": "x"}, "validation")
 
 
 def test_the_split_does_not_change_between_versions():
-    """Numbers written down once: a run resumed under a later version finds the same split."""
+    """Compare with recorded numbers, so that a run resumed under a later version finds the same split."""
     assert round(corpus.content_hash({"text": "Once upon a time"}, "validation"), 6) == 0.546918
     said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     assert round(corpus.content_hash({"messages": said}, "validation"), 6) == 0.172688

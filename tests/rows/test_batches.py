@@ -25,7 +25,7 @@ def targets(batches) -> list[int]:
 
 
 def slowly(rows, step: int, per_step: int, total: int, shift: bool) -> list[int]:
-    """One position of the stream after the other."""
+    """Compute the rows one position at a time."""
     found = []
     for position in range(step * per_step, min((step + 1) * per_step, total)):
         epochs, index = order.rows_at(np.array([position]), rows.count(T, shift), SEED)
@@ -45,7 +45,7 @@ def test_a_step_yields_its_rows_once_for_any_split(rows, processes, size, shift,
         expected = slowly(rows, step, 6, total, shift)
         assert [target for batches, _ in got for target in targets(batches)] == expected
         assert {tokens for _, tokens in got} == {len(expected)}
-        assert len({len(batches) for batches, _ in got}) == 1  # as many on every process
+        assert len({len(batches) for batches, _ in got}) == 1  # the same number on every process
         assert all(1 <= len(ids) <= size and ids.shape[1] == T for batches, _ in got for ids, _ in batches)
 
 

@@ -21,7 +21,7 @@ corpora = st.lists(st.tuples(text, st.booleans()), min_size=1, max_size=25)
 
 
 def write(folder: Path, corpus) -> Path:
-    """Documents as (words, is it a conversation)."""
+    """Generate documents as (words, whether it is a conversation)."""
     with RowWriter(folder, vocab_size=100) as writer:
         for words, chat in corpus:
             bits = [k >= len(words) // 2 for k in range(len(words))]
@@ -30,7 +30,7 @@ def write(folder: Path, corpus) -> Path:
 
 
 def bits_of(corpus) -> list[bool]:
-    """May each id be a target? Said once more, without the row store."""
+    """Compute whether each id may be a target, without the row store."""
     return [
         bit
         for words, chat in corpus
@@ -39,7 +39,7 @@ def bits_of(corpus) -> list[bool]:
 
 
 def places_of(rows, T) -> list[list[int]]:
-    """Per row the places of its inputs; padding may only stand at the end."""
+    """Return the input positions of each row; padding may only be at the end."""
     found = rows.places(range(rows.count(T)), T).tolist()
     for row in found:
         assert len(row) == T and sorted(row, key=lambda place: place < 0) == row
@@ -47,7 +47,7 @@ def places_of(rows, T) -> list[list[int]]:
 
 
 def slow_best_fit(lengths, room) -> list[int]:
-    """One item after the other, into the fullest bin that takes it: how full the bins are, whichever of equals is taken."""
+    """Place one item after another into the fullest bin that takes it; returns how full the bins are."""
     bins: list[int] = []
     for length in sorted(lengths, reverse=True):
         fitting = [filled for filled in bins if filled + length <= room]
@@ -58,7 +58,7 @@ def slow_best_fit(lengths, room) -> list[int]:
 
 
 def fewest_bins(lengths, room) -> int:
-    """By trying everything."""
+    """Find the smallest number of bins by trying everything."""
 
     def place(rest, bins):
         if not rest:
@@ -95,7 +95,7 @@ def test_every_token_is_in_one_row_and_documents_that_fit_are_whole(tmp_path_fac
         if len(words) + 1 <= T:
             assert len({row_of[place - 1] for place in targets}) <= 1
     for row in places:
-        assert row == sorted(row)  # inside a row the order of the text
+        assert row == sorted(row)  # a row keeps the order of the text
 
 
 @settings(max_examples=150, deadline=None)
@@ -105,7 +105,7 @@ def test_bins_equal_a_slow_reference_implementation(lengths, spare):
     bins = best_fit(np.array(lengths, dtype=np.int64), room)
     filled = sorted(np.bincount(bins, np.array(lengths)).astype(int).tolist())
     assert filled == slow_best_fit(lengths, room)
-    assert all(a + b > room for a, b in itertools.pairwise(filled))  # no two would fit into one
+    assert all(a + b > room for a, b in itertools.pairwise(filled))  # no two bins would fit into one
 
 
 @settings(max_examples=80, deadline=None)
@@ -155,7 +155,7 @@ def test_an_epoch_yields_every_token_once_on_any_number_of_processes(
 
 
 def test_the_packing_plan_does_not_change_between_versions(tmp_path):
-    """Written down once: a run resumed under a later version finds the same rows."""
+    """Compare with recorded values, so that a run resumed under a later version finds the same rows."""
     corpus = [([k % 9 + 1] * (k * 7 % 11 + 1), False) for k in range(12)]
     rows = BestFitRows(write(tmp_path / "r", corpus), 8)
     assert rows.places(range(rows.count(8)), 8).tolist() == [

@@ -93,7 +93,7 @@ def test_special_tokens_in_a_text_are_encoded_as_text(tokenizer, texts, tmp_path
         )
         for ids in documents_of(prepared.train):
             assert [i for i in ids if i < 4] == [tokenizer.eos_token_id] and ids[-1] == tokenizer.eos_token_id
-        assert tokenizer.backend_tokenizer.encode_special_tokens is before  # the tokenizer is as it was
+        assert tokenizer.backend_tokenizer.encode_special_tokens is before  # the tokenizer is unchanged
 
 
 def test_rows_do_not_depend_on_batches_or_the_tokenizers_state(tokenizer, texts, tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_rows_do_not_depend_on_batches_or_the_tokenizers_state(tokenizer, texts,
 
 @pytest.fixture(scope="module", params=["bpe", "char", "byte"])
 def joining_tokenizer(request):
-    """Its BPE has merged what may stand together inside one word of the pattern, runs of white space above all."""
+    """Train a BPE with merges inside words of the split pattern, especially of white space."""
     spaces = ["\n\n", "\n\n\n", "  ", "    ", "\r\n", "\r\n\r\n", " \n", "\n ", "\t\t", "\n\t", " \u00a0", "\u3000\n"]
     return train_tokenizer([f"ab{s}Zb{s}.s{s}" for s in spaces] * 4, request.param, 400)
 
@@ -286,7 +286,7 @@ def test_ids_take_two_bytes_or_four(tiny_tokenizer, texts, tmp_path):
 def test_the_manifest_records_what_determines_the_rows(tiny_tokenizer, texts, tmp_path):
     data = DataArguments(train_file=texts, block_size=32)
     prepared = prepare_rows(Corpus(data, 1), tiny_tokenizer, tmp_path / "rows")
-    facts = packing.row_facts(Corpus(data, 2), tiny_tokenizer)  # the seed decides nothing about a file
+    facts = packing.row_facts(Corpus(data, 2), tiny_tokenizer)  # files do not depend on the seed
     assert {name: prepared.train.manifest[name] for name in facts} == json.loads(json.dumps(facts))
     assert packing.changed_facts(tmp_path / "rows", facts) == []
     facts["split"] = {"how": "tail", "percentage": 5.0}

@@ -49,7 +49,7 @@ def words(length: int, seed: int) -> list[int]:
 
 
 def slow_positions(places, documents, chats, T) -> list[int]:
-    """One slot after the other: which document does the id behind it belong to?"""
+    """Compute the document of each target, one slot at a time."""
     owner = [k for k, length in enumerate(documents) for _ in range(length + 1)]
     firsts = {
         end - length
@@ -63,7 +63,7 @@ def slow_positions(places, documents, chats, T) -> list[int]:
         behind = place + 1
         document = owner[behind]
         if behind in firsts and chats[document]:
-            document -= 1  # it does not predict the first id of a conversation: that is no target
+            document -= 1  # the first id of a conversation is no target
         goes_on = before == (document, place - 1)
         found.append(found[-1] + 1 if goes_on else 0)
         before = (document, place)
@@ -94,7 +94,7 @@ def test_positions_equal_a_slow_reference_implementation(tmp_path_factory, docum
 @pytest.mark.parametrize("dialect", DIALECTS)
 @torch.no_grad()
 def test_a_document_does_not_depend_on_the_one_before(tmp_path, dialect, attention, length):
-    """Two rows: two documents and padding; three documents. Another first document leaves every logit of the others bit-equal."""
+    """Changing the first document leaves the logits of the other documents bit-equal, with and without padding."""
     model, T = make_model(dialect, attention), 2 * length
 
     def logits(seed: int, masked: bool = True):
@@ -135,7 +135,7 @@ def test_a_packed_document_gives_the_logits_it_gives_alone(tmp_path, packing):
             nats += float(torch.nn.functional.cross_entropy(alone, labels[row, begin:end], reduction="sum"))
             pieces += 1
     assert pieces > len(documents)
-    loss = step.micro_batch_loss(model, (ids, labels, positions), rows.num_targets, "cpu")  # what training minimises
+    loss = step.micro_batch_loss(model, (ids, labels, positions), rows.num_targets, "cpu")  # the training loss
     assert float(loss) == pytest.approx(nats / rows.num_targets, abs=1e-5)
     assert abs(float(step.micro_batch_loss(model, (ids, labels), rows.num_targets, "cpu")) - float(loss)) > 1e-4
 
@@ -179,7 +179,7 @@ def chats(tmp_path_factory) -> DataArguments:
 
 
 def slow_loss(folder: Path, T: int) -> tuple[float, int]:
-    """The validation loss with every document by itself, cut only where it is longer than a row."""
+    """Compute the validation loss of each document alone, cut only if it is longer than a row."""
     model, rows = TinyGPTForCausalLM.from_pretrained(folder), Rows(folder / "rows" / "validation")
     nats, count = 0.0, 0
     for k in range(rows.num_documents):
@@ -202,7 +202,7 @@ def test_a_run_masks_other_documents(tmp_path, request, kind):
     data = request.getfixturevalue(kind)
     result = run(tmp_path / "run", data)
     assert result.eval_loss == pytest.approx(slow_loss(tmp_path / "run", data.block_size)[0], abs=1e-5)
-    assert result.eval_loss < math.log(260) - 0.3  # it learns
+    assert result.eval_loss < math.log(260) - 0.3  # the loss decreases
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one_and_no_other_packing_goes_on(tmp_path, text, monkeypatch):
@@ -232,7 +232,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one_and_no_other_packing_go
 
 
 def test_without_the_mask_a_loss_is_measured_over_the_whole_text_end_to_end(tmp_path, text):
-    """So that it compares with that of every other run."""
+    """The loss then compares with that of other runs."""
     result = run(tmp_path / "run", dataclasses.replace(text, document_mask=False), max_steps=1)
     rows = Rows(tmp_path / "run" / "rows" / "validation")
     model, nats = TinyGPTForCausalLM.from_pretrained(tmp_path / "run"), 0.0

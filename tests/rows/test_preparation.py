@@ -19,7 +19,7 @@ CHAR = TokenizerArguments(tokenizer_type="char")
 
 @pytest.fixture
 def text(tmp_path):
-    """One text whose last tenth holds characters the rest does not."""
+    """Write a text whose last tenth has characters that the rest lacks."""
     path = tmp_path / "text.txt"
     path.write_text("abc abd abe\n" * 90 + "xyz xyz xyz\n" * 10)
     return DataArguments(train_file=[str(path)], validation_split_percentage=10, block_size=16)
@@ -128,9 +128,7 @@ def test_rows_are_made_once(text, tmp_path, tiny_tokenizer):
     first = find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     again = find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     assert not first.reused and again.reused and again.train.manifest == first.train.manifest
-    assert find_rows(
-        Corpus(text, 9), tiny_tokenizer, tmp_path / "rows"
-    ).reused  # nothing about a file depends on the seed
+    assert find_rows(Corpus(text, 9), tiny_tokenizer, tmp_path / "rows").reused  # files do not depend on the seed
 
 
 def test_rows_of_other_data_or_another_tokenizer_are_refused_and_the_change_named(text, tmp_path, tiny_tokenizer):

@@ -30,7 +30,7 @@ def keep(folder: Path, name: str, texts, kind: str) -> str:
 
 
 def sides(folder: Path, **data) -> dict[str, Counter]:
-    """How often each text lies in train and in validation, read back from the rows."""
+    """Count how often each text is in train and in validation, from the rows."""
     prepared = prepare_rows(
         Corpus(DataArguments(validation_split="hash", validation_split_percentage=20, block_size=16, **data)),
         TOKENIZER,
@@ -59,7 +59,7 @@ def whole(tmp_path_factory) -> dict[str, Counter]:
     kinds=st.tuples(*[st.sampled_from(["jsonl", "csv"])] * 2),
 )
 def test_a_growing_corpus_moves_no_document_across_the_split(tmp_path_factory, whole, order, size, cut, kinds):
-    """Any part of it, in any order, in files of any kind: each document is where the whole corpus has it."""
+    """For any part of the corpus, in any order and file format, each document is on the side it has in the whole corpus."""
     folder, texts = tmp_path_factory.mktemp("part"), [CORPUS[k] for k in order[:size]]
     files = [keep(folder, "b", texts[:cut], kinds[0]), keep(folder, "a", texts[cut:], kinds[1])]
     found = sides(folder, train_file=files)

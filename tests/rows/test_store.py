@@ -22,7 +22,7 @@ def write(folder: Path, documents, masks=None, vocab_size=1000) -> Rows:
 
 
 def slow_rows(stream, bits, block_size, offset):
-    """A second, obvious implementation: walk the targets one by one and fill rows."""
+    """Fill rows with the targets one by one, as a simple reference implementation."""
     rows, row_in, row_out = [], [], []
     lengths = [offset] if offset else []
     for target in range(1, len(stream)):

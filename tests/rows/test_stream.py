@@ -78,7 +78,7 @@ def test_the_first_rows_are_shown(tmp_path, capsys):
 
 
 def read_all(data: DataArguments, tokenizer, folder: Path):
-    """Every window made; returns the rows, which are still open."""
+    """Build every window and return the open rows."""
     with stream(data, tokenizer, folder) as rows:
         first = 0
         while rows.train.size is None:
@@ -163,7 +163,7 @@ def test_a_stream_is_cut_into_the_rows_of_tokenize_also_inside_a_long_text(tmp_p
 @pytest.mark.parametrize("as_chats", [False, True])
 @pytest.mark.parametrize("bound", [None, 6 * 20 * T])
 def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, monkeypatch, as_chats, bound):
-    """Every target once an epoch, what fits a row never cut, the same rows whenever and by whomever they are made."""
+    """Every target is used once per epoch, documents that fit are whole, and rebuilt rows are the same."""
     window_rows(monkeypatch, 20)
     found = [{"messages": chat} for chat in chats(150)] if as_chats else [{"text": text} for text in texts(150)]
     held_out = written(tmp_path / "v.jsonl", found[:3])
@@ -191,7 +191,7 @@ def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, mon
     assert bound or sum(sizes) == rows.train.size
     with stream(
         data, tiny_tokenizer, tmp_path / "rows"
-    ) as again:  # what is there is known, and what was deleted is made again
+    ) as again:  # existing windows are found, deleted ones are rebuilt
         for first in range(0, rows.train.size, 7):
             assert again.train.lacking(first, 1) is None
             row = RowView(again.train, T, seed=3).row_ids([first])
@@ -214,10 +214,10 @@ def test_a_weighted_mixture_reads_its_sources_in_turns(tmp_path, tiny_tokenizer,
     labels = rows.batch(range(rows.size), T)[1]
     words = tiny_tokenizer.decode([rows.first.tokens[0], *labels[labels != IGNORED]]).split("<|endoftext|>")[:-1]
     documents = [tiny_tokenizer.decode(whole.document(k)[:-1]) for k in range(whole.num_documents)]
-    assert sorted(words) == sorted(documents)  # those of `tokenize`, each as often
+    assert sorted(words) == sorted(documents)  # those of `tokenize`, with the same counts
     letters = "".join(word[0] for word in words)
     assert letters.startswith("aa") and {"a", "b", "c"} <= set(letters[:12]) and set(letters[-20:]) == {"a"}
-    with stream(data, tiny_tokenizer, tmp_path / "rows") as bounded:  # any shard can be made again, of all its sources
+    with stream(data, tiny_tokenizer, tmp_path / "rows") as bounded:  # any shard of a mixture can be rebuilt
         for first in (0, rows.size // 2, rows.size - 1, rows.size + rows.size // 3):
             assert bounded.train.lacking(first, 1) is None
             row = [first % rows.size]
@@ -256,7 +256,7 @@ def damaged(train: Path, number: int) -> None:
 
 @pytest.fixture
 def made(tmp_path, tiny_tokenizer, corpus, monkeypatch) -> Path:
-    """The folder of windows of a text that was read to its end."""
+    """Build the windows of a text up to its end; returns their folder."""
     window_rows(monkeypatch, 10)
     return read_all(corpus, tiny_tokenizer, tmp_path / "rows").train.folder
 
@@ -519,7 +519,7 @@ def words_of(server, folder: Path, rows: int = 8) -> list[str]:
 
 
 def train(server, folder: Path, waits: str = "0.1 0.1") -> tuple[int, str]:
-    """(exit status, what was said) of a run in this process."""
+    """Run a command in this process; returns (exit status, output)."""
     import datasets
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as said:
@@ -532,7 +532,7 @@ def train(server, folder: Path, waits: str = "0.1 0.1") -> tuple[int, str]:
 
 
 def started(server, folder: Path, waits: str = "0.1 0.1", processes: int = 1) -> subprocess.Popen:
-    """The same in a process of its own, or in two."""
+    """Start a command in one or two new processes."""
     program = folder.parent / "program.py"
     program.write_text(PROGRAM)
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--rdzv_backend", "c10d"]
@@ -555,7 +555,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, served) -> Path:
-    """The run that nothing happens to."""
+    """Run without any failure, for comparison."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     status, said = train(served, folder)
     assert status == 0 and "the text is read on while the model trains" in said, said
@@ -568,7 +568,7 @@ def test_training_starts_before_the_text_is_read(whole):
 
 
 def when(found, then) -> None:
-    """Do something as soon as something is so, in a thread."""
+    """Call a function in a thread as soon as a condition is true."""
 
     def watch() -> None:
         while not found():
@@ -579,7 +579,7 @@ def when(found, then) -> None:
 
 
 def cut(server, folder: Path, step: int) -> None:
-    """Cut the line in the middle of an answer, once the run has come to this step."""
+    """Interrupt a response of the server once the run has reached this step."""
     when(lambda: last_step(folder) >= step, lambda: setattr(server, "left", 1500))
 
 
@@ -637,7 +637,7 @@ def test_a_signal_while_waiting_for_the_network_saves_and_ends(tmp_path, server,
     lines = iter(process.stderr.readline, "")
     assert any("trying again in 1e+06 s" in line for line in lines)
     before = -1
-    while last_step(tmp_path / "run") != before:  # it trains on what is there
+    while last_step(tmp_path / "run") != before:  # it trains on the rows available
         before = last_step(tmp_path / "run")
         time.sleep(1)
     process.send_signal(signal.SIGTERM)

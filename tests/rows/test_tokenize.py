@@ -30,7 +30,7 @@ BYTES = TokenizerArguments(tokenizer_type="byte")
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Texts and conversations, one line each."""
+    """Write texts and conversations, one line each."""
     path = tmp_path / "t.jsonl"
     with open(path, "w") as file:
         for k in range(400):
@@ -43,7 +43,7 @@ def corpus(tmp_path):
 
 
 def content(folder: Path) -> dict:
-    """Everything below a folder, to the byte."""
+    """Read all files below a folder as bytes."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
@@ -63,7 +63,7 @@ def test_the_rows_are_the_same_for_any_number_of_processes(corpus, tmp_path, tin
 
 
 class Killed(BaseException):
-    """Ends the writing as a kill does: nothing that would catch an error sees it."""
+    """An end of writing like a kill, which no error handler catches."""
 
 
 @pytest.mark.parametrize("when", [1, 2, 5])
@@ -75,7 +75,7 @@ def test_a_killed_call_resumes_to_the_same_rows(corpus, tmp_path, tiny_tokenizer
     encoded = []
 
     class Dying(storage.System):
-        """Killed when the `when`th training shard is about to become final, which is when that of what was held out is already."""
+        """Stop when the `when`th training shard is about to be published, after its validation shard."""
 
         def rename(self, old, new):
             if new.parent.name == "train" and new.name == f"shard-{when:06d}":
@@ -96,7 +96,7 @@ def test_a_killed_call_resumes_to_the_same_rows(corpus, tmp_path, tiny_tokenizer
     monkeypatch.setattr(encoding, "encode", counting)
     prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "cut" / "rows")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
-    assert 0 < sum(encoded) < 800 - 40 * when  # what was done is not done again
+    assert 0 < sum(encoded) < 800 - 40 * when  # finished work is not repeated
 
 
 @pytest.mark.parametrize("change", ["text", "split", "tokenizer", "damage", "short", "old"])
@@ -191,7 +191,7 @@ def test_pieces_of_a_long_text_are_the_text(tmp_path, tiny_tokenizer, monkeypatc
 
 
 def test_a_long_document_goes_to_the_tokenizer_in_parts(tiny_tokenizer, monkeypatch):
-    """What a call gives back takes a hundred times the room of its ids, so no call may get a whole book."""
+    """The result of a call takes a hundred times the memory of its ids, so no call may get a whole book."""
     chat = [{"role": "user", "content": "Why? " * 40}, {"role": "assistant", "content": "So. " * 30}]
     documents = [{"text": "".join(f"one {k}\n" for k in range(60_000))}, {"messages": chat}, {"text": "short"}]
     whole = encoding.encode(documents, tiny_tokenizer, 1000)
