@@ -61,7 +61,7 @@ class TextStats:
 
     @functools.cached_property
     def lines(self) -> list[str]:
-        """Stripped lines that are not blank."""
+        """Return the stripped lines that are not blank."""
         return [line for line in map(str.strip, self.text.split("\n")) if line]
 
     @functools.cached_property
@@ -74,7 +74,7 @@ class TextStats:
 
     @functools.cached_property
     def scripts(self) -> Counter:
-        """Number of letters of each script."""
+        """Return the number of letters of each script."""
         counts: Counter = Counter()
         for character, number in self.characters.items():
             if script := script_of(character):
@@ -83,7 +83,7 @@ class TextStats:
 
     @functools.cached_property
     def languages(self) -> dict[str, float]:
-        """Language codes with their probability, most likely first."""
+        """Return the language codes with their probability, most likely first."""
         return language_scores(self.text)
 
     def script_share(self, names: set[str]) -> float:

@@ -40,42 +40,42 @@ class Corpus:
 
     @property
     def is_named(self) -> bool:
-        """Whether the settings name a text."""
+        """Return whether the settings name a text."""
         return bool(self.data.train_file or self.data.dataset_name or self.data.sources)
 
     @cached_property
     def sources(self) -> list[Source]:
-        """The sources of the training text, with their files."""
+        """Return the sources of the training text, with their files."""
         return [sources.with_files(source) for source in sources.training_sources(self.data, self.seed)]
 
     @cached_property
     def validation(self) -> Source | None:
-        """The source of the validation files, or None."""
+        """Return the source of the validation files, or None."""
         return sources.with_files(sources.validation_source(self.data)) if self.data.validation_file else None
 
     @property
     def all_sources(self) -> list[Source]:
-        """All sources, of training and validation."""
+        """Return all sources, of training and validation."""
         return [*self.sources, *([self.validation] if self.validation else [])]
 
     @cached_property
     def remarks(self) -> list[str]:
-        """Messages about files and splits that are not read."""
+        """Return messages about files and splits that are not read."""
         return sources.remarks(self.all_sources)
 
     @property
     def size(self) -> int | None:
-        """Total bytes of all files; None if progress cannot be measured in bytes."""
+        """Return the total bytes of all files; None if progress cannot be measured in bytes."""
         return sources.total_bytes(self.all_sources)
 
     @cached_property
     def source_facts(self) -> list[dict]:
-        """What determines the training documents, as JSON."""
+        """Return what determines the training documents, as JSON."""
         return [sources.fingerprint(source, self._hash_of) for source in self.sources]
 
     @cached_property
     def facts(self) -> dict:
-        """What determines all documents and their split, as JSON."""
+        """Return what determines all documents and their split, as JSON."""
         if self.validation:
             return {"sources": self.source_facts, "validation": sources.fingerprint(self.validation, self._hash_of)}
         how = {"how": self.data.validation_split, "percentage": self.data.validation_split_percentage}
@@ -97,7 +97,7 @@ class Corpus:
 
     @property
     def percentage(self) -> float:
-        """The percentage of the training text that is held out."""
+        """Return the percentage of the training text that is held out."""
         return 0 if self.data.validation_file else self.data.validation_split_percentage
 
     def parts_of(self, document: dict, how: str, source: Source) -> Iterator[tuple[str, dict]]:

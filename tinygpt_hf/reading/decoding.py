@@ -285,7 +285,7 @@ class LongText:
 
     @property
     def is_surveyed(self) -> bool:
-        """Whether the length is known without reading the file."""
+        """Return whether the length is known without reading the file."""
         return self.survey.length is not None
 
     def __len__(self) -> int:

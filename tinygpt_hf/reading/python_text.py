@@ -35,7 +35,7 @@ class PythonText(str):
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is an IterableDataset, whose length is unknown."""
+        """Return whether it is an IterableDataset, whose length is unknown."""
         return _is(self.rows, "IterableDataset")
 
     def opened(self, streaming: bool) -> Any:

@@ -29,12 +29,12 @@ class EvenSample:
 
     @property
     def texts(self) -> list[str]:
-        """The sampled pieces, in order."""
+        """Return the sampled pieces, in order."""
         return [piece for _, _, piece in self._kept]
 
     @property
     def seen(self) -> int:
-        """Approximate number of bytes added so far."""
+        """Return the approximate number of bytes added so far."""
         return self._size * self._step
 
     def add(self, text: str, place: int = 0) -> None:

@@ -141,8 +141,11 @@ def _with_columns(row: dict, names: tuple[str, ...], messages: list[dict], origi
 
 
 def _is_history(value) -> bool:
-    is_pair = lambda pair: isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(t, str) for t in pair)  # noqa: E731
-    return isinstance(value, list) and all(map(is_pair, value))
+    """Check for a list of (question, answer) pairs of strings."""
+    return isinstance(value, list) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in value
+    )
 
 
 def _holds_turns(text: str, name: str, is_chosen: bool) -> bool:

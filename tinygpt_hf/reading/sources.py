@@ -60,7 +60,7 @@ class Source:
 
     @property
     def remote(self) -> bool:
-        """Whether it is streamed parquet behind URLs, which is read by row groups and never downloaded as a whole."""
+        """Return whether it is streamed parquet behind URLs, which is read by row groups and never downloaded as a whole."""
         if not (self.streaming and self.files):
             return False
         urls = [urlparse(name) for name in self.files]
@@ -68,12 +68,12 @@ class Source:
 
     @property
     def how(self) -> Reading:
-        """The settings with which its files are read."""
+        """Return the settings with which its files are read."""
         return Reading(self.text_column, self.document_separator, self.encoding_errors)
 
     @property
     def name(self) -> str:
-        """The name shown in messages, without secrets."""
+        """Return the name shown in messages, without secrets."""
         more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
         return redacted(self.dataset_name or self.files[0] + more)
 

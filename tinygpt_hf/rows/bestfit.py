@@ -44,12 +44,12 @@ class BestFitRows(Rows):
 
     @property
     def padding(self) -> int:
-        """Number of padding positions in one epoch."""
+        """Return the number of padding positions in one epoch."""
         return (len(self._rows) - 1) * self.block_size - int(self._lengths.sum(dtype=np.int64))
 
     @property
     def description(self) -> str:
-        """One line for the training log: pieces, rows and share of padding."""
+        """Return one line for the training log: pieces, rows and share of padding."""
         rows = len(self._rows) - 1
         return (
             f"packing: {len(self._lengths)} pieces of {self.num_documents} documents in {rows} rows, "

@@ -51,12 +51,12 @@ class Prepared:
 
     @property
     def kept(self) -> int:
-        """Number of stored tokens."""
+        """Return the number of stored tokens."""
         return self.train.num_tokens + (self.validation.num_tokens if self.validation else 0)
 
     @property
     def remarks(self) -> list[str]:
-        """Messages about text that was cut, replaced or not read."""
+        """Return messages about text that was cut, replaced or not read."""
         parts = [rows for rows in (self.train, self.validation) if rows]
         count = lambda *names: sum(rows.total(*names) for rows in parts)  # noqa: E731
         found = []
@@ -81,9 +81,9 @@ def open_rows(folder: Path) -> Prepared:
     """Open existing rows; raises UsageError for rows made with --streaming."""
     validation = folder / "validation"
     if "window_rows" in (shard_manifest(folder / "train", 0) or {}):
-        wanted = "rows of a text that was read to its end"
+        expected = "rows of a complete text"
         raise UsageError(
-            f"the rows in {folder} were made with --streaming", wanted, "make them with `tinygpt tokenize`"
+            f"the rows in {folder} were made with --streaming", expected, "make them with `tinygpt tokenize`"
         )
     return Prepared(Rows(folder / "train"), Rows(validation) if validation.exists() else None)
 
@@ -188,7 +188,7 @@ class ShardBuilder:
 
     def _check_first(self, train: ShardWriter, held_out: ShardWriter, hows: list) -> None:
         """Refuse a stream without validation text in its first window, since later windows add none."""
-        if "tail" in hows and sum(m["num_tokens"] for m in held_out.manifests) < 2:
+        if "tail" in hows and _total(held_out.manifests, "num_tokens") < 2:
             raise UsageError(
                 "the text is a few long documents, and longer than the first window",
                 "validation text early in the stream: the tail of each is read last",
@@ -219,14 +219,21 @@ class ShardBuilder:
     def _encoded(self, documents: Iterable) -> Generator[tuple]:
         """Yield (part, document or a piece of one, resume point, Encoded), in order."""
         items = long_items(documents, self.tokenizer)
-        documents_of = lambda batch: [document for _, document, _ in batch]  # noqa: E731
         longest, processes = self.data.block_size + 1, self.data.num_proc
-        for batch, encoded in encode_all(batched(items), documents_of, self.tokenizer, longest, processes):
+        for batch, encoded in encode_all(batched(items), _documents_of, self.tokenizer, longest, processes):
             for (part, document, place), found in zip(batch, encoded, strict=True):
                 self.size += 0 if place["skip"] else found.num_bytes
                 self.tokens += len(found.ids) - place["skip"]
                 yield part, document, place, found
             self.reporter.encoded(self.size, self.tokens)
+
+
+def _documents_of(batch: list[tuple]) -> list[dict]:
+    return [document for _, document, _ in batch]
+
+
+def _total(manifests: list[dict], name: str) -> int:
+    return sum(manifest[name] for manifest in manifests)
 
 
 def check_length(tokens: int, block_size: int) -> None:
@@ -238,10 +245,9 @@ def check_length(tokens: int, block_size: int) -> None:
 
 def check_parts(train: list[dict], validation: list[dict], data: DataArguments) -> None:
     """Raise UsageError if the training or validation shards with these manifests hold too few tokens or targets."""
-    count = lambda manifests, name: sum(manifest[name] for manifest in manifests)  # noqa: E731
-    check_length(count(train, "num_tokens"), data.block_size)
-    documents = count(train, "num_documents")
-    held_out = count(validation, "num_tokens")
+    check_length(_total(train, "num_tokens"), data.block_size)
+    documents = _total(train, "num_documents")
+    held_out = _total(validation, "num_tokens")
     if data.validation_file and held_out < 2:
         raise UsageError(f"the validation text has {held_out} tokens", "at least 2", "use more --validation_file")
     if held_out < 2:
@@ -253,7 +259,7 @@ def check_parts(train: list[dict], validation: list[dict], data: DataArguments) 
             f"raise --validation_split_percentage{tail} or give --validation_file",
         )
     for part, manifests in (("train", train), ("validation", validation)):
-        if count(manifests, "num_target_tokens") == 0:
+        if _total(manifests, "num_target_tokens") == 0:
             raise UsageError(f"no token of the {part} data may be learned", "assistant turns", "check the messages")
 
 

@@ -70,7 +70,7 @@ class SourceReader:
 
     @property
     def place(self) -> dict:
-        """The resume point of the next document."""
+        """Return the resume point of the next document."""
         return {**vars(self._place), "how": self.how, "documents": self._since + self._skip}
 
     def next(self) -> dict | None:

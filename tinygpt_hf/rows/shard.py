@@ -95,7 +95,7 @@ class RowWriter:
 
     @property
     def manifest(self) -> dict:
-        """The manifest of what was added so far, without hashes."""
+        """Return the manifest of what was added so far, without hashes."""
         return {
             "format": FORMAT,
             "dtype": self._dtype.name,

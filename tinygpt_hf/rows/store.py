@@ -82,7 +82,7 @@ class Rows:
 
     @property
     def sources(self) -> list[tuple[int, str]]:
-        """(number of the first document, name) of each source of a mixture, per shard; empty if sources were read in turns."""
+        """Return (first document, name) of each source of a mixture, per shard; empty if sources were read in turns."""
         names = [_name(source) for source in self.manifest.get("sources", ())]
         return sorted(
             (int(first) + number, names[int(source)])
@@ -100,18 +100,18 @@ class Rows:
 
     @property
     def files(self):
-        """The hashes of all files, as JSON, which identify the rows."""
+        """Return the hashes of all files, as JSON, which identify the rows."""
         found = [manifest["files"] for manifest in self.manifests]
         return found[0] if len(found) == 1 else found
 
     @property
     def is_masked(self) -> bool:
-        """Whether some tokens are never targets, as in conversations."""
+        """Return whether some tokens are never targets, as in conversations."""
         return any("mask.bin" in manifest["files"] for manifest in self.manifests)
 
     @property
     def num_targets(self) -> int:
-        """Number of tokens predicted in one epoch."""
+        """Return the number of tokens predicted in one epoch."""
         # a shard's first id is no target in that shard: it has no input, or was a target of the shard before
         first = np.zeros(1, dtype=np.int64)
         extra = sum(int(self.shard(k).may_be_target(first)[0]) for k in range(len(self.shards)) if self.num_tokens)
@@ -119,7 +119,7 @@ class Rows:
 
     @property
     def num_bytes(self) -> int:
-        """UTF-8 bytes of the text; 0 if the manifests do not count them."""
+        """Return the number of UTF-8 bytes of the text; 0 if the manifests do not count them."""
         return self.total("num_bytes")
 
     def total(self, *names: str) -> int:
@@ -131,7 +131,7 @@ class Rows:
 
     @property
     def tokens(self) -> np.ndarray:
-        """All ids: memory-mapped if there is one shard, else copied into memory."""
+        """Return all ids: memory-mapped if there is one shard, else copied into memory."""
         return self.shard(0).tokens if len(self.shards) == 1 else self.between(0, self.num_tokens)
 
     def latest(self, count: int) -> np.ndarray:
@@ -140,7 +140,7 @@ class Rows:
 
     @property
     def is_target(self) -> np.ndarray | None:
-        """(num_tokens,) bools, whether each token may be a target; None if all may."""
+        """Return bools (num_tokens,), whether each token may be a target; None if all may."""
         return self._gathered(0, self.num_tokens, Shard.is_target) if self.is_masked else None
 
     def between(self, start: int, stop: int) -> np.ndarray:

@@ -105,7 +105,7 @@ class StreamedRows:
 
     @property
     def size(self) -> int | None:
-        """Number of rows; None until the text has ended."""
+        """Return the number of rows; None until the text has ended."""
         self._end = self._end or read_end(self.folder)
         return self._end["rows"] if self._end else None
 

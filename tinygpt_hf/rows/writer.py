@@ -139,7 +139,7 @@ class ShardWriter:
 
     @property
     def manifests(self) -> list[dict]:
-        """The manifest of the unfinished shard, as a list; empty if nothing was added since the last shard."""
+        """Return the manifest of the unfinished shard, as a list; empty if nothing was added since the last shard."""
         return [self._writer.manifest] if self._writer else []
 
     def _begin(self) -> RowWriter:
