@@ -352,8 +352,8 @@ def test_over_long_conversations_are_cut_behind_an_answer_and_counted(tmp_path, 
         assert len(said) == 2 * exchanges
         counts = prepared.train.manifest["conversations"]
         assert counts == {"count": 3, "cut": 2, "turns_cut": 7 - 2 * exchanges + 2, "too_long": 1}
-        cut = f"4 over-long conversations cut behind an answer ({2 * counts['turns_cut']} turns left out)"
-        assert prepared.remarks == [cut, "2 conversations are longer than a row all the same"]
+        cut = f"4 over-long conversations cut after an answer ({2 * counts['turns_cut']} turns left out)"
+        assert prepared.remarks == [cut, "2 conversations are still longer than a row"]
 
 
 def test_conversations_that_fit_are_whole_without_a_remark(tmp_path, bytewise):

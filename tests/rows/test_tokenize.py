@@ -223,7 +223,7 @@ def test_the_command_writes_rows_for_train(corpus, tmp_path, capsys):
     words = ["--train_file", path, "--tokenizer_type", "byte", "--block_size", 100, "--output_dir", tmp_path / "d"]
     assert command(*words, "--show_rows", 2) == 0
     out = capsys.readouterr().out
-    assert "rows: kept" in out and "over-long conversations cut behind an answer" in out
+    assert "rows: kept" in out and "over-long conversations cut after an answer" in out
     assert "\nrow 0, " in out and "\nrow 1, " in out and "row 2" not in out and "⟦" in out
     assert sorted(p.name for p in (tmp_path / "d").iterdir() if p.name != ".lock") == ["rows", "tokenizer"]
     assert command(*words) == 0 and "rows: reused, nothing changed" in capsys.readouterr().out

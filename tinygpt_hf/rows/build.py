@@ -57,18 +57,19 @@ class Prepared:
     @property
     def remarks(self) -> list[str]:
         """Return messages about text that was cut, replaced or not read."""
-        parts = [rows for rows in (self.train, self.validation) if rows]
-        count = lambda *names: sum(rows.total(*names) for rows in parts)  # noqa: E731
-        found = []
-        if cut := count("conversations", "cut"):
-            found.append(
-                f"{cut} over-long conversations cut behind an answer ({count('conversations', 'turns_cut')} turns left out)"
-            )
-        if too_long := count("conversations", "too_long"):
-            found.append(f"{too_long} conversations are longer than a row all the same")
-        if replaced := count("replaced"):
-            found.append(f"{replaced} invalid UTF-8 sequences replaced")
-        return found + self.notes
+
+        def total(*names: str) -> int:
+            return sum(rows.total(*names) for rows in (self.train, self.validation) if rows)
+
+        messages = []
+        if cut := total("conversations", "cut"):
+            turns = total("conversations", "turns_cut")
+            messages.append(f"{cut} over-long conversations cut after an answer ({turns} turns left out)")
+        if too_long := total("conversations", "too_long"):
+            messages.append(f"{too_long} conversations are still longer than a row")
+        if replaced := total("replaced"):
+            messages.append(f"{replaced} invalid UTF-8 sequences replaced")
+        return messages + self.notes
 
 
 def row_facts(corpus: Corpus, tokenizer) -> dict:
