@@ -239,7 +239,7 @@ class StreamReader(Reporter):
 
     def wait_for_first(self) -> None:
         """Wait until the first window and the validation rows exist; raises the error of the reading thread."""
-        if not self._is_sound(0):
+        if not self._is_ready(0):
             self._reporter.stage("tokenizing", self._corpus.size)
             self._start(range(1))
             with self._changed:
