@@ -565,7 +565,7 @@ def test_shards_are_closed_when_they_are_full(tmp_path):
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     out, texts = tmp_path / "out", ["x", "y\nz", "12 34"]
     assert error_of(out, texts).startswith("of 3 documents none are left (length dropped 3)")
-    assert "(mean_word took 2, length took 1)" in error_of(out, texts, min_characters=2)
+    assert "(mean_word dropped 2, length dropped 1)" in error_of(out, texts, min_characters=2)
     data = {"train_file": [str(tmp_path / "in.jsonl")], "text_column": "body"}
     assert "expected the column 'body'" in error_of(out, data)
     (tmp_path / "in.json").write_text("[]")
