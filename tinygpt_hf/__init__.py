@@ -1,7 +1,7 @@
 """tinygpt_hf: train a small GPT from your own text and use it anywhere Transformers runs.
 
-Importing this package loads neither torch nor transformers. Each public name is imported on first use, and TinyGPT is
-registered with the Auto classes of transformers as soon as both are loaded, in either order.
+Importing this package loads neither torch nor transformers. Each public name is imported on first use. TinyGPT is registered
+with the Auto classes of transformers as soon as these are loaded, before or after this package.
 """
 
 from importlib import import_module

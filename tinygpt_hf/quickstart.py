@@ -1,8 +1,8 @@
 """Train and evaluate a small chat model in minutes, on a laptop and without a network: `tinygpt quickstart`.
 
-It generates the toyland corpus, trains a tokenizer and a model on it, and measures three things on held-out text: whether
-stories are coherent, whether correct sentences are more likely than incorrect ones, and whether answers are right. The
-held-out stories, sentences and questions use combinations of names, things and events that are not in the training text.
+It generates the toyland corpus, and trains a tokenizer and a model on it. On held-out text it measures how many stories are
+coherent, how many correct sentences are more likely than incorrect ones, and how many answers are right. Held-out stories,
+sentences and questions use combinations of names, things and events that are not in the training text.
 """
 
 from collections.abc import Callable

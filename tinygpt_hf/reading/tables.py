@@ -110,7 +110,8 @@ def _rows(lines: list[str], delimiter: str, style: dict, is_whole: bool) -> list
 def _is_quoted(opening: list[str], quoted: list[list[str]], plain: list[list[str]]) -> bool:
     """Check whether quotation marks in a .tsv enclose cells, rather than being text.
 
-    They do if the header has them, if a cell with a tab or line end needs them, or if each column has them in all cells or none.
+    They do if the header has them, or if a cell with a tab or line end needs them. They also do if each column has them in all
+    cells or in none.
     """
     is_needed = '""' in "".join(opening) or any("\t" in cell or "\n" in cell for cells in quoted for cell in cells)
     columns = zip(*plain[1:], strict=True)

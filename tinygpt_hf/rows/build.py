@@ -121,7 +121,7 @@ def _manifests(folder: Path) -> list[dict]:
 class ShardBuilder:
     """A builder of the training and validation shards of a corpus in `folder`.
 
-    If `facts` has `window_rows`, the shards are streamed: sources are read in turns, and documents held out after the first
+    If `facts` has `window_rows`, the shards are streamed. Then sources are read in turns. Documents held out after the first
     shard are left out, because validation has already started.
     """
 

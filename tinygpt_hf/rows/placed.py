@@ -22,8 +22,9 @@ BEGINNING: dict = {"rows": 0, "state": None, "documents": 0, "items": 0, "skip":
 class PlacedDocuments:
     """The training documents that follow the shard with manifest `before`, as ((part, document), resume point).
 
-    With `turns` sources are read round robin, else one after the other. A resume point records how far each source was read,
-    whose turn it was, the item inside the document (`items`, counted by `long_items`), and how many of its ids were used.
+    With `turns` sources are read round robin, else one after the other. A resume point records how far each source was read
+    and whose turn it was. It also has the item inside the document (`items`, see `long_items`) and the number of its ids that
+    were used (`skip`).
     """
 
     def __init__(self, corpus: Corpus, before: dict | None, reporter: Reporter, turns: bool):

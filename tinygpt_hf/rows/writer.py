@@ -69,7 +69,7 @@ class ShardWriter:
     """A writer of shards of `capacity` ids, starting with shard `number`.
 
     A shard is published only when it is known whether more text follows. `packed` is the row length if whole documents will
-    be packed: then a shard ends at the end of a document, unless that is longer than a row and a quarter of a shard.
+    be packed. Then shards end with a document, except one that is longer than a row and longer than a quarter of a shard.
     """
 
     def __init__(
