@@ -356,7 +356,7 @@ class StreamReader(Reporter):
         folder = shard_folder(self._train, window)
         damage = storage.damage(folder)
         if damage and not damage.endswith(".bin is missing") and folder.is_dir():
-            self.say(f"note: {folder} is damaged ({damage}): it is made again")
+            self.say(f"note: {folder} is damaged ({damage}): building it again")
             storage.remove_tree(folder)
         if damage is None:
             self.ready.add(window)
