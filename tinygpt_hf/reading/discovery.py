@@ -39,10 +39,10 @@ class File(NamedTuple):
 
 def find_files(names: Iterable[str]) -> list[File]:
     """Find the local files that `names` refer to; raises UsageError for a name without text files."""
-    found: list[File] = []
+    files: list[File] = []
     for name in names:
         if _is_url(name):
-            found.append(_download(name))
+            files.append(_download(name))
             continue
         paths = [name]
         if os.path.isfile(name):
@@ -63,8 +63,8 @@ def find_files(names: Iterable[str]) -> list[File]:
             if not os.path.isfile(path):  # reading a pipe may block, and /dev/zero never ends
                 what = "a pipe, device or socket" if os.path.exists(path) else "a link that leads nowhere"
                 raise UsageError(f"{path} is {what}", "a file", "write its text to a file, or name another one")
-            found.append(File(path, path))
-    return found
+            files.append(File(path, path))
+    return files
 
 
 def skipped_endings(names: Iterable[str]) -> dict[str, int]:

@@ -17,11 +17,11 @@ LONGEST_TOKEN = 16  # characters; longer than `-Infinity` or \ud83d, which the e
 
 def one_of_each(pairs: list[tuple]) -> dict:
     """Build a dict for `object_pairs_hook`; raises ValueError for a repeated field, which json.loads would ignore."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
+    return fields
 
 
 class JsonList:

@@ -136,8 +136,8 @@ def _named(value, parts: dict | tuple = ()) -> list:
     kinds = (str, os.PathLike) if are_names else (dict, list)
     for number, entry in enumerate(value):
         if not isinstance(entry, kinds):
-            found = f"the data is a list with a {type(entry).__name__} at {number}"
-            raise UsageError(found, TAKEN, "give one kind (data.sources mixes)")
+            problem = f"the data is a list with a {type(entry).__name__} at {number}"
+            raise UsageError(problem, TAKEN, "give one kind (data.sources mixes)")
     if are_names:
         return list(value)
     kind = "conversations" if isinstance(value[0], list) else "rows"

@@ -203,11 +203,11 @@ def _content(source: Source) -> dict:
     return {"name": name, "size": None if source.streaming else size, "sha256": digest.hexdigest()}
 
 
-def remarks(found: list[Source]) -> list[str]:
+def remarks(every: list[Source]) -> list[str]:
     """List messages about files and splits that are not read."""
-    lines = [file.note for source in found for file in files_of(source) if file.note]
-    lines += [note for source in found if (note := _unread_splits(source))]
-    if others := skipped_endings(name for source in found if not source.dataset_name for name in source.files):
+    lines = [file.note for source in every for file in files_of(source) if file.note]
+    lines += [note for source in every if (note := _unread_splits(source))]
+    if others := skipped_endings(name for source in every if not source.dataset_name for name in source.files):
         words = ", ".join(f"{ending} ({number})" for ending, number in others.items())
         lines.append(f"files not read for their endings: {words}")
     return lines
@@ -230,11 +230,11 @@ def files_of(source: Source) -> Iterable[File]:
     return find_files(source.files) if source.found is None else source.found
 
 
-def total_bytes(found: list[Source]) -> int | None:
+def total_bytes(every: list[Source]) -> int | None:
     """Return the total size of all files; None if progress cannot be measured in bytes."""
-    if any(source.dataset_name or source.max_samples or source.remote for source in found):
+    if any(source.dataset_name or source.max_samples or source.remote for source in every):
         return None
-    return sum(os.path.getsize(file.path) for source in found for file in files_of(source))
+    return sum(os.path.getsize(file.path) for source in every for file in files_of(source))
 
 
 def documents(

@@ -161,12 +161,12 @@ class ShardBuilder:
         held_out = self._held_out(number)
         try:
             with contextlib.closing(self._encoded(documents)) as encoded:
-                for part, document, place, found in encoded:
+                for part, document, place, tokens in encoded:
                     if part == "train":
-                        full = train.add(document, found, place)
+                        full = train.add(document, tokens, place)
                         yield from self._publish(full, train, held_out, documents)
                     elif held_out and not (self.streamed and train.number > 0):
-                        yield from held_out.add(document, found, BEGINNING)
+                        yield from held_out.add(document, tokens, BEGINNING)
             yield from self._publish(train.finish(), train, held_out, documents)
         finally:
             train.abandon()
@@ -210,8 +210,8 @@ class ShardBuilder:
             documents = sources.documents(self.corpus.validation, in_pieces=True, reporter=self.reporter)
             try:
                 items = ((("validation", document), BEGINNING) for document in documents)
-                for _, document, place, found in self._encoded(items):
-                    list(writer.add(document, found, place))
+                for _, document, place, tokens in self._encoded(items):
+                    list(writer.add(document, tokens, place))
             except BaseException:
                 writer.abandon()
                 raise
@@ -222,10 +222,10 @@ class ShardBuilder:
         items = long_items(documents, self.tokenizer)
         longest, processes = self.data.block_size + 1, self.data.num_proc
         for batch, encoded in encode_all(batched(items), _documents_of, self.tokenizer, longest, processes):
-            for (part, document, place), found in zip(batch, encoded, strict=True):
-                self.size += 0 if place["skip"] else found.num_bytes
-                self.tokens += len(found.ids) - place["skip"]
-                yield part, document, place, found
+            for (part, document, place), tokens in zip(batch, encoded, strict=True):
+                self.size += 0 if place["skip"] else tokens.num_bytes
+                self.tokens += len(tokens.ids) - place["skip"]
+                yield part, document, place, tokens
             self.reporter.encoded(self.size, self.tokens)
 
 

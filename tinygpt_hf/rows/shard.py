@@ -122,9 +122,9 @@ class Shard:
             raise UsageError(f"{folder} has row format {known}", f"format {FORMAT}", "make the rows again")
         for name, size in self._sizes().items():
             path = self.folder / name
-            found = path.stat().st_size if path.is_file() else 0
-            if found != size:
-                raise RunError(f"{path} has {found} bytes instead of {size}: the rows are damaged; make them again")
+            actual = path.stat().st_size if path.is_file() else 0
+            if actual != size:
+                raise RunError(f"{path} has {actual} bytes instead of {size}: the rows are damaged; make them again")
         self.num_tokens: int = self.manifest["num_tokens"]
         self.tokens = self._map("tokens.bin", np.dtype(self.manifest["dtype"]))
         self.starts = self._map("documents.bin", np.dtype(np.uint64))  # (documents + 1,)
@@ -159,12 +159,12 @@ class Shard:
 
     def ids(self, places: np.ndarray) -> np.ndarray:
         """Return the ids at these positions, as int64."""
-        found = self.tokens[places].astype(np.int64)
-        if found.size and found.max() >= self.manifest["vocab_size"]:
+        ids = self.tokens[places].astype(np.int64)
+        if ids.size and ids.max() >= self.manifest["vocab_size"]:
             raise RunError(
                 f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them again"
             )
-        return found
+        return ids
 
     def may_be_target(self, places: np.ndarray) -> np.ndarray:
         """Return bools: whether the ids at these positions may be targets."""

@@ -92,17 +92,17 @@ class Rows:
 
     def shard(self, number: int) -> Shard:
         """Return a shard; the last OPEN shards used stay open."""
-        found = self._open.pop(number, None) or Shard(self.shards[number])
+        shard = self._open.pop(number, None) or Shard(self.shards[number])
         while len(self._open) >= OPEN:
             self._open.pop(next(iter(self._open)))
-        self._open[number] = found
-        return found
+        self._open[number] = shard
+        return shard
 
     @property
     def files(self):
         """Return the hashes of all files, as JSON, which identify the rows."""
-        found = [manifest["files"] for manifest in self.manifests]
-        return found[0] if len(found) == 1 else found
+        hashes = [manifest["files"] for manifest in self.manifests]
+        return hashes[0] if len(hashes) == 1 else hashes
 
     @property
     def is_masked(self) -> bool:
@@ -124,10 +124,10 @@ class Rows:
 
     def total(self, *names: str) -> int:
         """Sum a count over all manifests; `names` is the path to it."""
-        found: list = self.manifests
+        tables: list = self.manifests
         for name in names[:-1]:
-            found = [manifest.get(name, {}) for manifest in found]
-        return sum(manifest.get(names[-1], 0) for manifest in found)
+            tables = [manifest.get(name, {}) for manifest in tables]
+        return sum(manifest.get(names[-1], 0) for manifest in tables)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -173,12 +173,12 @@ class Rows:
 
     def documents_between(self, start: int, stop: int) -> np.ndarray:
         """Return the positions in `start` to `stop` - 1 where documents begin."""
-        found = [np.zeros(0, dtype=np.int64)]
+        parts = [np.zeros(0, dtype=np.int64)]
         for number, first in enumerate(self.firsts.tolist()):
             if first < stop and start < first + self.manifests[number]["num_tokens"]:
                 starts = self.shard(number).starts[int(number > 0) : -1].astype(np.int64) + first
-                found.append(starts[np.searchsorted(starts, start) : np.searchsorted(starts, stop)])
-        return np.concatenate(found)
+                parts.append(starts[np.searchsorted(starts, start) : np.searchsorted(starts, stop)])
+        return np.concatenate(parts)
 
     def first_inputs(self, begin: int, end: int) -> np.ndarray:
         """Return the first input position of documents `begin` to `end` - 1, int64: the separator before, or the first id."""

@@ -135,8 +135,8 @@ class StreamedRows:
                 self._borders.append(known["rows"])
             missing = [] if size == self._borders[-1] else [max(behind, self._borders[-1]) + 1]
             return np.array([*self._borders, *missing])
-        found = np.arange(0, (size or behind + 1) + self.window_rows, self.window_rows)
-        return np.append(found[:-1], size) if size else found
+        borders = np.arange(0, (size or behind + 1) + self.window_rows, self.window_rows)
+        return np.append(borders[:-1], size) if size else borders
 
     def windows_at(self, first: int, count: int) -> list[tuple[int, int]]:
         """List the (epoch, shard) of positions [first, first + count), in order; shards of epoch 0 may not exist yet."""

@@ -83,8 +83,8 @@ class ShardWriter:
         self._inputs: list[int] = []  # first input positions of a packed shard's documents
         self._streamed = "window_rows" in facts
         # a streamed shard may have been deleted, so its resume point includes its last id
-        if number and not self._streamed and (found := sorted(folder.glob("shard-*"))):
-            shard = Shard(found[-1])
+        if number and not self._streamed and (earlier := sorted(folder.glob("shard-*"))):
+            shard = Shard(earlier[-1])
             place = np.array([shard.num_tokens - 1])
             self._last = int(shard.ids(place)[0]), bool(shard.may_be_target(place)[0])
 
