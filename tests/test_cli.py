@@ -1,4 +1,4 @@
-"""The front door: exit statuses, one line per error, tracebacks only for those who ask."""
+"""The command line: exit statuses, one line per error, tracebacks only with --debug."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from tinygpt_hf.settings.inference import EvaluateArguments, GenerateArguments
 
 @pytest.fixture
 def command(monkeypatch):
-    """A command `fake` that does what the test says."""
+    """Register a command `fake` whose function the test sets."""
 
     def install(function):
         monkeypatch.setitem(COMMANDS, "fake", Command("fails", (DataArguments,), function, "tinygpt fake"))
@@ -65,16 +65,16 @@ def test_an_unknown_command_gets_the_nearest_name(capsys):
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted("stopped, saved", 2), 130, "stopped, saved"),
         (Interrupted("stopped, saved", 15), 143, "stopped, saved"),
-        (ZeroDivisionError("our\nown"), 1, "error: ZeroDivisionError: our\\nown; this is a fault of tinygpt_hf"),
+        (ZeroDivisionError("our\nown"), 1, "error: ZeroDivisionError: our\\nown; this is a bug in tinygpt_hf"),
     ],
 )
-def test_every_end_has_its_status_and_one_line(command, capsys, error, status, line):
+def test_every_error_has_its_status_and_one_line(command, capsys, error, status, line):
     command(failing(error))
     assert cli.main(["fake"]) == status
     assert one_line(capsys).startswith(line)
 
 
-def test_several_mistakes_are_a_line_each(command, capsys):
+def test_several_errors_are_a_line_each(command, capsys):
     command(failing(UsageErrors([UsageError("a\nb", "c", "d"), UsageError("e", "f", "g")])))
     assert cli.main(["fake"]) == 2
     assert capsys.readouterr().err == "error: a\\nb (expected c). D.\nerror: e (expected f). G.\n"
@@ -126,7 +126,7 @@ def test_bad_input_is_one_line_and_writes_nothing(words, line, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"]], ids=["less than a buffer", "more"])
-def test_a_reader_that_leaves_is_no_error(words):
+def test_a_closed_pipe_is_no_error(words):
     command = [sys.executable, "-m", "tinygpt_hf.cli", *words]
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     reader.stdout.close()
@@ -153,7 +153,7 @@ def test_streams_that_are_missing_or_ascii_change_no_status(words, status, tmp_p
 
 @contextlib.contextmanager
 def nobody(kind: str, monkeypatch):
-    """A standard output that nobody takes."""
+    """A standard output that cannot be written."""
     if kind == "full":
         stream = open("/dev/full", "w")
     else:
@@ -163,11 +163,11 @@ def nobody(kind: str, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
         yield
-    stream.close()  # raises where something is left that Python would try to write when it ends
+    stream.close()  # raises if the buffer still holds text
 
 
 @pytest.mark.parametrize("kind", ["reader left", "full"])
-def test_a_report_that_nobody_reads_does_not_stop_the_command(command, kind, monkeypatch):
+def test_unwritable_report_output_does_not_stop_the_command(command, kind, monkeypatch):
     done = []
 
     def run(settings):
@@ -182,7 +182,7 @@ def test_a_report_that_nobody_reads_does_not_stop_the_command(command, kind, mon
 
 
 @pytest.mark.parametrize(("kind", "status"), [("reader left", 0), ("full", 1)])
-def test_a_product_that_nobody_takes_ends_the_command(kind, status, monkeypatch):
+def test_unwritable_product_output_ends_the_command(kind, status, monkeypatch):
     done = []
 
     def run(settings):
@@ -201,13 +201,13 @@ def test_the_standard_output_is_the_product_where_no_file_is_named():
         assert not COMMANDS[name].stdout_is_product({group: group(output_file="x")})
 
 
-def test_another_pipe_that_breaks_is_a_failure(command, capsys):
+def test_another_broken_pipe_is_a_failure(command, capsys):
     command(failing(BrokenPipeError(32, "Broken pipe")))
     assert cli.main(["fake"]) == 1
     assert one_line(capsys) == "error: a process or a connection ended early ([Errno 32] Broken pipe)"
 
 
-def test_what_the_encoding_of_the_output_lacks_is_a_sign(command, monkeypatch):
+def test_characters_outside_the_output_encoding_are_replaced(command, monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "cp1252"))
     command(lambda settings: tell("é四"))

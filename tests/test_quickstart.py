@@ -1,4 +1,4 @@
-"""The quickstart in small, and its grader: right answers pass, wrong ones do not, questions are held out."""
+"""The quickstart in small, and its grader: right answers pass, wrong ones fail, questions are held out."""
 
 import json
 import random
@@ -13,7 +13,7 @@ def question_text(question: dict) -> str:
     return " ".join(message["content"] for message in question["messages"])
 
 
-def test_the_whole_way_in_small(tmp_path, capsys, monkeypatch):
+def test_quickstart_end_to_end_in_small(tmp_path, capsys, monkeypatch):
     for name, size in {"STORIES": 4, "PAIRS": 10, "QUESTIONS": 6, "STORY_TOKENS": 24, "ANSWER_TOKENS": 6}.items():
         monkeypatch.setattr(quickstart, name, size)
     flags = """--max_steps 4 --max_train_samples 300 --vocab_size 500 --block_size 64 --hidden_size 32 --num_hidden_layers 1

@@ -1,4 +1,4 @@
-"""The self-test holds here, and each planted fault fails its row and no other."""
+"""The self-test passes here, and each injected fault fails its row and no other."""
 
 import json
 
@@ -89,9 +89,9 @@ def test_a_planted_fault_fails_its_row_and_no_other(bench, monkeypatch, name, tm
     bench.folder = tmp_path
     monkeypatch.setattr(*FAULTS[name]())
     # training takes a second a row; of the rows that train and the others, neither meets what is planted in the other
-    rows = [row for row in selftest.ROWS if (row.__name__ in TRAINED) == (name in TRAINED)]
-    rows = [row for row in rows if row is not selftest.processes]
-    assert [row.__name__ for row in rows if not selftest.check(row, bench).holds] == [name]
+    checks = [check for check in selftest.ROWS.values() if (check.__name__ in TRAINED) == (name in TRAINED)]
+    checks = [check for check in checks if check is not selftest.processes]
+    assert [check.__name__ for check in checks if not selftest.check("a row", check, bench).holds] == [name]
 
 
 def test_everything_holds_here_and_the_table_goes_into_a_file(tmp_path, capsys):
@@ -105,14 +105,13 @@ def test_everything_holds_here_and_the_table_goes_into_a_file(tmp_path, capsys):
 
 def test_a_row_that_fails_or_breaks_off_is_named_and_the_status_is_1(monkeypatch, capsys):
     def breaks(bench):
-        """a row"""
         raise RuntimeError("no such\nmachine")
 
     def differs(bench):
-        """another"""
         return float("nan"), 1.0
 
-    monkeypatch.setattr(selftest, "results", lambda rows=(): (selftest.check(row, None) for row in (breaks, differs)))
+    rows = {"a row": breaks, "another": differs}
+    monkeypatch.setattr(selftest, "results", lambda: (selftest.check(*row, None) for row in rows.items()))
     assert main(["selftest"]) == 1
     said = capsys.readouterr().out.splitlines()
     assert said[1].split() == ["a", "row", "FAILS", "RuntimeError:", "no", "such"]

@@ -1,4 +1,4 @@
-"""What is written is complete or was never there; what fails is an error; what was damaged is named."""
+"""Storage: what is written is complete or absent, failures raise, and damage is named."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from tinygpt_hf.errors import RunError, UsageError
 
 
 class Failing(storage.System):
-    """An operating system whose Nth durable call fails, as on a full disk."""
+    """A system whose Nth disk call fails, as on a full disk."""
 
     def __init__(self, nth: int):
         self.left, self.done = nth, []
@@ -187,7 +187,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["kept", "kept/mine"]
 
 
-def test_sweep_removes_what_a_killed_process_left_of_one_name_and_lets_the_living_be(tmp_path):
+def test_sweep_removes_leftovers_of_killed_processes_only(tmp_path):
     for name in ("tmp-1-new", "tmp-2-new", "tmp-1-other-new", "tmp-1-new.unfinished"):
         (tmp_path / name / "deep").mkdir(parents=True)
     with storage.new_folder(tmp_path / "new") as alive:
@@ -248,12 +248,12 @@ def in_manifest(old: str, new: str):
         ),
     ],
 )
-def test_damage_is_told_in_words(sealed, harm, words):
+def test_damage_is_described(sealed, harm, words):
     harm(sealed)
     assert storage.damage(sealed) == words
 
 
-def test_the_hash_of_a_value_follows_its_content_not_its_order():
+def test_the_hash_of_a_value_depends_on_content_not_order():
     assert storage.value_hash({"a": 1, "b": [2]}) == storage.value_hash(json.loads('{"b": [2], "a": 1}'))
     assert storage.value_hash({"a": 1}) != storage.value_hash({"a": 2})
 
@@ -301,7 +301,7 @@ def test_sizes_are_written_for_people():
     assert sizes == ["5 bytes", "1.5 KiB", "3.0 GiB", "1024.0 PiB"]
 
 
-def test_a_device_takes_what_it_is_given_and_a_link_leads_to_what_is_replaced(tmp_path):
+def test_devices_are_written_directly_and_links_keep_their_target(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     storage.write_file(storage.linked(tmp_path / "pipe"), "heard")

@@ -1,7 +1,7 @@
 """tinygpt_hf: train a small GPT from your own text and use it anywhere Transformers runs.
 
-Importing this package loads neither torch nor transformers: each public name is fetched when it is first used, and
-the Auto classes of transformers learn about TinyGPT when they load, whether that was before or after.
+Importing this package loads neither torch nor transformers. Each public name is imported on first use. TinyGPT is registered
+with the Auto classes of transformers as soon as these are loaded, before or after this package.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ _MODELING = "tinygpt_hf.model.modeling_tinygpt"
 _RECIPE = "tinygpt_hf.training.recipe"
 _ARGUMENTS = "tinygpt_hf.settings.arguments"
 
-_PUBLIC_NAMES = {  # name -> the module that defines it, and its name there if that is another
+_PUBLIC_NAMES = {  # name -> module, or module:name if the name differs there
     "TinyGPTConfig": _CONFIGURATION,
     "TinyGPTPreTrainedModel": _MODELING,
     "TinyGPTModel": _MODELING,

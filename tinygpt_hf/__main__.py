@@ -1,4 +1,4 @@
-"""`python -m tinygpt_hf` is `tinygpt`."""
+"""Run the command line: `python -m tinygpt_hf` is the same as `tinygpt`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Keep the import paths that earlier versions taught; importing one names the new path."""
+"""Keep the import paths of earlier versions; importing one warns with the new path."""
 
 import sys
 import warnings
@@ -14,22 +14,22 @@ MOVED = {
 
 
 class MovedModules:
-    """Find modules by their old names. It stands last in `sys.meta_path`, so it is asked only for what does not exist."""
+    """An import finder for the old names; it is last in `sys.meta_path`, so it only sees modules that do not exist."""
 
     def find_spec(self, name: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
-        # importlib.abc.Loader, which the checker wants, would cost every start 25 ms
+        # the type checker wants importlib.abc.Loader, but importing it takes 25 ms
         return ModuleSpec(name, self) if name in MOVED else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
-        return None  # the default: an empty module, which exec_module replaces
+        return None  # creates an empty module, which exec_module replaces
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
         warnings.warn(f"{name} is now {MOVED[name]}", DeprecationWarning, stacklevel=2)
-        sys.modules[name] = import_module(MOVED[name])  # the import system returns what stands here
+        sys.modules[name] = import_module(MOVED[name])  # the import statement returns this entry
 
 
 def keep_old_names() -> None:
-    """Make the old import paths work. Calling it again does nothing."""
+    """Install the finder for old import paths, once."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

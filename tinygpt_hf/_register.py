@@ -1,9 +1,9 @@
-"""Register TinyGPT with transformers whatever the import order, without importing transformers.
+"""Register TinyGPT with transformers in any import order, without importing transformers.
 
-Nothing in transformers looks for models of other packages, and `AutoConfig`, `AutoModel...` need our real classes. So
-a finder at the head of `sys.meta_path` waits for the few modules this depends on; each time one has been executed, all
-that can be registered is. Modules that are already there count at once. It is the package's one piece of magic;
-importing the model and calling `register()` four times is the plain way, at four seconds a start.
+Transformers does not look for models of other packages, and `AutoConfig`, `AutoModel...` need our real classes. Therefore a
+finder at the head of `sys.meta_path` watches the few modules involved, and registers what is possible each time one of them
+has been executed. Modules that are already loaded count at once. The plain alternative, importing the model and calling
+`register()`, would make every start four seconds slower.
 """
 
 import sys
@@ -21,7 +21,7 @@ _AUTO_CONFIGURATION = "transformers.models.auto.configuration_auto"
 _AUTO_MODELING = "transformers.models.auto.modeling_auto"
 _PROCESSING = "transformers.processing_utils"
 
-_AUTO_CLASSES = {  # Auto class -> our class, the library's table of class names
+_AUTO_CLASSES = {  # Auto class -> (our class, the table of class names in transformers)
     "AutoModel": ("TinyGPTModel", "MODEL_MAPPING_NAMES"),
     **{
         f"AutoModelFor{task}": (f"TinyGPTFor{task}", f"MODEL_FOR_{table}_MAPPING_NAMES")
@@ -35,25 +35,25 @@ _AUTO_CLASSES = {  # Auto class -> our class, the library's table of class names
 }
 _NAMES_ON_LIBRARY = {"TinyGPTConfig": _CONFIGURATION, **{name: _MODELING for name, _ in _AUTO_CLASSES.values()}}
 
-_executed: set[str] = set()  # the awaited modules whose code has run to its end
-_done: set[str] = set()  # the registrations that have been made
+_executed: set[str] = set()  # watched modules that are completely imported
+_done: set[str] = set()  # watched modules whose registration step has run
 
 
 def register_auto_classes() -> None:
-    """Register now what can be, and the rest when the modules it needs have loaded. Calling it again does nothing."""
-    if any(isinstance(finder, _AwaitModules) for finder in sys.meta_path):
+    """Register what is possible now, and the rest once the needed modules are loaded. Calling it again does nothing."""
+    if any(isinstance(finder, _WatchingFinder) for finder in sys.meta_path):
         return
-    sys.meta_path.insert(0, _AwaitModules())
+    sys.meta_path.insert(0, _WatchingFinder())
     for name in _STEPS:
         module = sys.modules.get(name)
-        # a module in the middle of its own import is in sys.modules already, but its classes are not there yet
+        # a module is in sys.modules during its own import, when its classes do not exist yet
         if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
             _executed.add(name)
-    _register_what_can_be()
+    _run_ready_steps()
 
 
-class _AwaitModules:
-    """Let the ordinary finder find a module, and add a call after its execution."""
+class _WatchingFinder:
+    """An import finder that uses the standard one, and runs the registration steps after a watched module."""
 
     def find_spec(self, name: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in _STEPS or name in _executed:
@@ -67,37 +67,37 @@ class _AwaitModules:
         def execute_then_register(module: ModuleType) -> None:
             execute(module)
             _executed.add(name)
-            _register_what_can_be()
+            _run_ready_steps()
 
         loader.exec_module = execute_then_register
         return spec
 
 
-def _register_what_can_be() -> None:
-    """Run each step whose awaited module is there and whose own module is not in the middle of its import."""
-    for awaited, (needed, step) in _STEPS.items():
-        if step is None or awaited in _done or awaited not in _executed:
+def _run_ready_steps() -> None:
+    """Run each step whose watched module is loaded and whose own module is not in the middle of its import."""
+    for watched, (needed, step) in _STEPS.items():
+        if step is None or watched in _done or watched not in _executed:
             continue
         if needed in sys.modules and needed not in _executed:
-            continue  # the end of that import brings us here again
-        _done.add(awaited)
+            continue  # this function is called again at the end of that import
+        _done.add(watched)
         step()
 
 
 def _name_classes_on_library() -> None:
-    """Make `getattr(transformers, architectures[0])` work, by which `transformers serve` and TRL look a class up."""
-    # who imported the library before it put a new object in its place (see _STEPS) still holds the old one
+    """Make `getattr(transformers, architectures[0])` work, which `transformers serve` and TRL use to find a class."""
+    # transformers replaces its module object (see _STEPS); modules that imported it earlier hold the old object
     holders = [vars(module).get(_LIBRARY) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
     for library in [sys.modules[_LIBRARY], *holders]:
         if not isinstance(library, ModuleType) or library.__name__ != _LIBRARY:
             continue
-        objects = vars(library).get("_objects")  # where the lazy module looks first
+        objects = vars(library).get("_objects")  # the lazy module's first lookup
         if isinstance(objects, dict) and not isinstance(objects, _LazyObjects):
             vars(library)["_objects"] = _LazyObjects(objects)
 
 
 class _LazyObjects(dict):
-    """Hold the lazy module's ready objects and ours, which are imported when asked for, as its own are."""
+    """The lazy module's loaded objects, extended by our classes, which are imported on first access."""
 
     def __contains__(self, name: object) -> bool:
         return name in _NAMES_ON_LIBRARY or super().__contains__(name)
@@ -118,13 +118,13 @@ def _register_models() -> None:
     auto = sys.modules[_AUTO_MODELING]
     for auto_class, (name, name_table) in _AUTO_CLASSES.items():
         getattr(auto, auto_class).register(configuration.TinyGPTConfig, getattr(modeling, name), exist_ok=True)
-        # register() leaves these alone, and Trainer's label smoothing shifts labels only for names it finds here
+        # register() does not extend these tables, and Trainer's label smoothing shifts labels only for names in them
         getattr(auto, name_table).setdefault(MODEL_TYPE, name)
 
 
-_STEPS = {  # awaited module -> (our module that must not be half imported, what to do)
+_STEPS = {  # watched module -> (our module that must not be half imported, registration step)
     _LIBRARY: (_CONFIGURATION, _name_classes_on_library),
-    # this module runs the library's __init__ a second time, past every finder, and puts a new object in its place
+    # this module executes transformers/__init__ again, without a finder, and replaces the module object
     _PROCESSING: (_CONFIGURATION, _name_classes_on_library),
     _AUTO_CONFIGURATION: (_CONFIGURATION, _register_configuration),
     _AUTO_MODELING: (_MODELING, _register_models),

@@ -1,9 +1,8 @@
-"""Run command lines: `tinygpt <command> ...`, and what run_clm.py, train_tokenizer.py and chat.py call.
+"""Run command lines: `tinygpt <command> ...`, also for run_clm.py, train_tokenizer.py and chat.py.
 
-Exit status: 0 done; 2 usage, settings or data; 1 failure at run time; 129, 130 or 143 interrupted, saved, resumable. Who
-reads what is written on the way decides nothing: a closed pipe, a full device, a terminal that is gone or a stream that is
-missing changes no status. Only where the standard output is the product itself, a reader that left ends the command with 0,
-and a full device with 1.
+Exit status: 0 success; 2 error in usage, settings or data; 1 failure at run time; 129, 130 or 143 interrupted, saved and
+resumable. Progress output never changes the status, even if its pipe is closed, its device full or its stream missing. Only
+if the standard output is the product of the command, a closed pipe ends it with 0, and a full device with 1.
 """
 
 import contextlib
@@ -34,28 +33,28 @@ SUMMARY = "Train a small GPT from your own text and use it anywhere Transformers
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; returns the exit status. Errors are one line on stderr, with a traceback only after --debug."""
-    # Idle threads of OpenMP spin for long by default: beside any other program that slows training down several times, and on an
-    # idle machine a short spin is as fast. It is read when torch loads.
+    """Run a command line and return its exit status. Errors are one line on stderr, with a traceback only for --debug."""
+    # By default idle OpenMP threads spin for long, which slows training several times beside another program. A short spin is as
+    # fast on an idle machine. The variable is read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # transformers loads torchao where it is installed, which then tells of kernels for other machines
+    # transformers loads torchao if it is installed, which logs warnings about kernels for other hardware
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
     open_missing_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # not in a notebook
-        sys.stdout.reconfigure(errors="replace")  # a sign for what its encoding lacks: a Windows code page, say
+        sys.stdout.reconfigure(errors="replace")  # the encoding may lack characters, as a Windows code page does
     words = list(sys.argv[1:] if argv is None else argv)
-    # libraries below us write to it too, and none of them may end a run for that
+    # libraries write to the streams too, and must not end a run by failing to
     stdout, stderr = Listener(sys.stdout, is_product=True), Listener(sys.stderr)
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         return status_of([word for word in words if word != "--debug"], "--debug" in words, stdout)
 
 
 def status_of(words: list[str], debug: bool, stdout: Listener) -> int:
-    """Run the command and turn its end into an exit status."""
+    """Run the command and turn errors into an exit status."""
     try:
         status = run(words, stdout)
-        stdout.flush()  # here a reader that left is noticed, not when Python has ended
+        stdout.flush()  # raises here if the reader left, not at interpreter exit
         return status
     except UsageError as error:
         return failed(error, 2, debug)
@@ -69,22 +68,24 @@ def status_of(words: list[str], debug: bool, stdout: Listener) -> int:
         return 130
     except ReaderLeft:  # as `head` does
         return 0
-    except BrokenPipeError as error:  # no reader of ours: a process or a connection the command works with
+    except BrokenPipeError as error:  # from a process or connection of the command, not from its output
         return failed(error, 1, debug, f"a process or a connection ended early ({error})")
     except (OSError, MemoryError) as error:
         return failed(error, 1, debug)
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of tokenizers, from Rust
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Rust, in tokenizers
             raise
-        fault = f"{type(error).__name__}: {error}; this is a fault of tinygpt_hf or of a library below it; --debug shows where"
-        return failed(error, 1, debug, fault)
+        message = (
+            f"{type(error).__name__}: {error}; this is a bug in tinygpt_hf or in a library it uses; --debug shows where"
+        )
+        return failed(error, 1, debug, message)
     finally:
-        stdout.is_product = False  # what is left decides nothing, as an error has
+        stdout.is_product = False  # the status is decided; a failing flush must not change it
         stdout.flush()
 
 
 def open_missing_streams() -> None:
-    """Put the null device where a standard stream is missing, as for a service: the next file would get its number."""
+    """Open the null device for missing standard streams, as in a service; else the next file would get their descriptor."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode, encoding="utf-8")
@@ -93,7 +94,7 @@ def open_missing_streams() -> None:
 
 
 def run(words: list[str], stdout: Listener) -> int:
-    """Find the command, read its settings, call it."""
+    """Find the command, parse its settings and run it; returns the exit status."""
     if not words or words[0] in ("--help", "-h", "help"):
         print(overview())
         return 0
@@ -113,14 +114,14 @@ def run(words: list[str], stdout: Listener) -> int:
     if command.default_config and not any(word.partition("=")[0] == "--config" for word in rest):
         rest = ["--config", str(packaged_config(command.default_config)), *rest]
     settings = parse(command.groups, rest, uses_config=command.uses_config)
-    if settings.note and os.environ.get("RANK", "0") == "0":  # of several processes one says it
+    if settings.note and os.environ.get("RANK", "0") == "0":  # only the main process
         say(f"note: {settings.note}")
     stdout.is_product = command.stdout_is_product(settings)
     return command.run(settings) or 0
 
 
 def packaged_config(name: str) -> Path:
-    """Find a file of configs/, which lies beside the package in a clone and inside it when installed."""
+    """Return the path of a file in configs/, which is beside the package in a clone and inside it when installed."""
     from importlib.resources import files
 
     beside = Path(__file__).parent.parent / "configs" / name
@@ -128,7 +129,7 @@ def packaged_config(name: str) -> Path:
 
 
 def overview() -> str:
-    """Lay out what `tinygpt --help` prints."""
+    """Return the text of `tinygpt --help`."""
     width = max(map(len, COMMANDS))
     lines = ["usage: tinygpt COMMAND [settings]", "", SUMMARY, ""]
     lines += [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
@@ -136,7 +137,7 @@ def overview() -> str:
 
 
 def failed(error: BaseException, status: int, debug: bool, words: str = "") -> int:
-    """Say what went wrong, one line each, and give back the status."""
+    """Print each error in one line and return the status."""
     if debug:
         print(presentable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     for one in error.errors if isinstance(error, UsageErrors) else [error]:
@@ -145,7 +146,7 @@ def failed(error: BaseException, status: int, debug: bool, words: str = "") -> i
 
 
 def say(line: str) -> None:
-    """Print one line on stderr, whatever names from files and secrets from settings it was made of."""
+    """Print one line on stderr, with secrets redacted and control characters escaped."""
     print(printable(redacted(line)), file=sys.stderr, flush=True)
 
 

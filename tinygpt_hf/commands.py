@@ -1,7 +1,7 @@
-"""The commands: one function each, named as the command is, with its settings and its help.
+"""Define the commands: one function each, with the name of the command and its help as docstring.
 
-A command's function takes its settings (`settings.parsing.Settings`: dataclass -> instance) and returns an exit status or
-nothing. What it needs is imported when it runs, so that asking for help costs nothing.
+A function takes the settings (`settings.parsing.Settings`: dataclass -> instance) and returns an exit status or None. It
+imports what it needs when it runs, so that --help stays fast.
 """
 
 import json
@@ -42,17 +42,14 @@ from tinygpt_hf.settings.parsing import Settings
 
 @dataclass(frozen=True)
 class Command:
-    """Describe a command. `example` is a line to copy; `uses_config`: does it read --config, by default `default_config`?
-
-    `stdout_is_product`: is the standard output the product? Elsewhere it is a report, and nobody need read it.
-    """
+    """A command with its help, its settings groups, its function and an example line."""
 
     help: str
     groups: tuple[type, ...]
-    run: Callable[[Settings], int | None]  # an exit status other than 0, where there is one
+    run: Callable[[Settings], int | None]  # returns an exit status, or None for 0
     example: str
-    default_config: str | None = None
-    stdout_is_product: Callable[[Settings], bool] = lambda settings: False
+    default_config: str | None = None  # the config file used without --config
+    stdout_is_product: Callable[[Settings], bool] = lambda settings: False  # else the output is only a report
 
     @property
     def uses_config(self) -> bool:
@@ -65,7 +62,7 @@ TEXT = (DataArguments, TokenizerArguments, OutputArguments)
 
 
 def command(example: str, *groups: type, **options) -> Callable:
-    """Make a function the command of its name, with its docstring as help."""
+    """Register a function as the command of its name, with its docstring as help."""
 
     def register(run: Callable[[Settings], int | None]) -> Callable:
         text = (run.__doc__ or run.__name__).rstrip(".")
@@ -78,7 +75,7 @@ def command(example: str, *groups: type, **options) -> Callable:
 
 @command("tinygpt quickstart", *TRAINING, default_config="quickstart.yaml")
 def quickstart(settings: Settings) -> None:
-    """Go all the way in minutes: corpus, tokenizer, training, measures, a conversation."""
+    """Train a first model in minutes: corpus, tokenizer, training, evaluation, a conversation."""
     from tinygpt_hf.quickstart import quickstart
 
     name_output(settings, TrainingArguments)
@@ -120,7 +117,7 @@ def train_tokenizer(settings: Settings) -> None:
     data, tokenizer, output = (settings[group] for group in TEXT)
     check_settings(data, tokenizer)
     name_output(settings, OutputArguments, "tokenizer")
-    if not settings.given.get("output_dir", "--").startswith("--"):  # the run folder of a training config
+    if not settings.given.get("output_dir", "--").startswith("--"):  # from a config file, so it is the run folder
         output.output_dir = str(Path(output.output_dir) / "tokenizer")
     corpus = Corpus(data, output.seed)
     report = write_tokenizer(corpus, tokenizer, Path(output.output_dir), output.overwrite)
@@ -130,7 +127,7 @@ def train_tokenizer(settings: Settings) -> None:
 
 @command("tinygpt tokenize --train_file my.txt --vocab_size 4096 --output_dir runs/rows", *TEXT)
 def tokenize(settings: Settings) -> None:
-    """Turn text into rows, on all cores; `train --rows` takes them."""
+    """Tokenize text into rows on all cores, for `train --rows`."""
     from tinygpt_hf.reading.corpus import Corpus
     from tinygpt_hf.rows.preparation import tokenize
     from tinygpt_hf.rows.report import rows_lines
@@ -146,33 +143,33 @@ def tokenize(settings: Settings) -> None:
     folder = Path(output.output_dir)
     console = Console()
     with opened(folder, output.overwrite, is_main=True):
-        made, rows, report = tokenize(Corpus(data, output.seed, console), tokenizer, folder)
+        trained, rows, report = tokenize(Corpus(data, output.seed, console), tokenizer, folder)
     console.close()
-    for line in rows_lines(made, rows, report, data):
+    for line in rows_lines(trained, rows, report, data):
         tell(line)
 
 
 @command("tinygpt plan --train_file my.txt --time_budget 8m --write mine.yaml", *TRAINING, PlanArguments)
 def plan(settings: Settings) -> None:
-    """Plan a training: size, length, memory, time and what it will reach, without training."""
+    """Plan a training run without training: model size, length, memory, time and expected loss."""
     from tinygpt_hf.inference.samples import check_output
     from tinygpt_hf.storage import format_size, write_file, write_json
     from tinygpt_hf.training.forecast import plan
 
-    asked = settings[PlanArguments]
-    named = ("write", asked.write), ("output_file", asked.output_file)
-    targets = [check_output(Path(path), flag) if path else None for flag, path in named]
+    arguments = settings[PlanArguments]
+    yaml_file = check_output(Path(arguments.write), "write") if arguments.write else None
+    json_file = check_output(Path(arguments.output_file), "output_file") if arguments.output_file else None
     model, data, tokenizer, training = (settings[group] for group in TRAINING)
-    forecast = plan(model, data, tokenizer, training, asked.hardware)
+    forecast = plan(model, data, tokenizer, training, arguments.hardware)
     for line in (forecast.table, *forecast.choice.advice):
         tell(line)
     sizes = f"memory {format_size(forecast.memory_bytes)}, disk {format_size(forecast.disk_bytes)}"
     tell(f"  time {forecast.seconds:.0f} s, {sizes}, {forecast.operations:.2g} floating-point operations")
-    if targets[0]:
-        write_file(targets[0], forecast.to_yaml())
-        tell(f"tinygpt train --config {targets[0]}")
-    if targets[1]:
-        write_json(targets[1], forecast.to_dict())
+    if yaml_file:
+        write_file(yaml_file, forecast.to_yaml())
+        tell(f"tinygpt train --config {yaml_file}")
+    if json_file:
+        write_json(json_file, forecast.to_dict())
 
 
 @command("tinygpt train --config configs/shakespeare-char.yaml --train_file tinyshakespeare.txt", *TRAINING)
@@ -202,7 +199,7 @@ def generate(settings: Settings) -> None:
     'tinygpt inspect runs/quickstart --text "One day, Mia found a kitten." --lens --html mia.html', InspectArguments
 )
 def inspect(settings: Settings) -> None:
-    """See how a model reads a text: what each token cost, what every layer would have said, where the heads look."""
+    """Show how a model reads a text: loss of each token, prediction of each layer, attention of each head."""
     from tinygpt_hf.inference.terminal import takes_color
     from tinygpt_hf.inspection.inspect import inspect
     from tinygpt_hf.inspection.screen import screen
@@ -219,7 +216,7 @@ def inspect(settings: Settings) -> None:
     stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
 )
 def evaluate(settings: Settings) -> None:
-    """Measure any causal LM on any text and on tasks, each number with an interval; several make a table."""
+    """Evaluate causal LMs on text and on tasks, with confidence intervals; several models make a table."""
     from tinygpt_hf.evaluation.evaluate import measure, result_lines
 
     arguments = settings[EvaluateArguments]
@@ -229,7 +226,7 @@ def evaluate(settings: Settings) -> None:
 
 @command("tinygpt report runs/a runs/b --output_file both.html", ReportArguments)
 def report(settings: Settings) -> None:
-    """Write a page about a run: curves, samples, where the loss lives; several runs side by side."""
+    """Write an HTML report of a run: curves, samples, a map of the loss; several runs side by side."""
     from tinygpt_hf.cards.report import make_report
 
     tell(f"The report: {make_report(settings[ReportArguments])}")
@@ -241,7 +238,7 @@ def report(settings: Settings) -> None:
     stdout_is_product=lambda settings: not settings[CompareArguments].output_file,
 )
 def compare(settings: Settings) -> None:
-    """Is A better than B? The difference on the same text, with an interval and a verdict."""
+    """Compare two models on the same text: the difference, with a confidence interval and a verdict."""
     from tinygpt_hf.evaluation.compare import comparison_lines, measure
 
     arguments = settings[CompareArguments]
@@ -259,7 +256,7 @@ def chat(settings: Settings) -> int:
 
 @command("tinygpt serve runs/quickstart", ServeArguments)
 def serve(settings: Settings) -> None:
-    """Put a model behind an address that clients of OpenAI's interface talk to."""
+    """Serve a model over HTTP with the OpenAI API."""
     from tinygpt_hf.inference.serving import serve
     from tinygpt_hf.tokenizing.chat_template import check_template
 
@@ -278,7 +275,7 @@ def serve(settings: Settings) -> None:
 
 @command("tinygpt demo runs/quickstart", DemoArguments)
 def demo(settings: Settings) -> None:
-    """Talk to a model in the browser, with what each token could have been."""
+    """Chat with a model in the browser, with the alternatives to each token."""
     from tinygpt_hf.inference.demo import demo
 
     demo(settings[DemoArguments], lambda address, name, chats: tell(f"{name} is at {address} until Ctrl-C"))
@@ -286,7 +283,7 @@ def demo(settings: Settings) -> None:
 
 @command("tinygpt export runs/quickstart --to qwen3", ExportArguments)
 def export(settings: Settings) -> None:
-    """Write a model as stock Qwen3, Llama or GPT-2, ONNX or GGUF, and prove that it is the same."""
+    """Export a model as stock Qwen3, Llama or GPT-2, ONNX or GGUF, and verify that the outputs are the same."""
     from tinygpt_hf.export.export import check_request, export, report_lines
     from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.tokenizing.chat_template import check_template
@@ -317,21 +314,23 @@ def pull(settings: Settings) -> None:
 
 @command("tinygpt selftest", SelftestArguments)
 def selftest(settings: Settings) -> int:
-    """Prove in under a minute that this machine computes right; a table for a bug report."""
+    """Check in under a minute that this machine computes correctly; prints a table for bug reports."""
     from tinygpt_hf.selftest import selftest
 
     return 0 if selftest(tell, settings[SelftestArguments].output_file) else 1
 
 
 def write(text: str) -> None:
-    """Write text to the standard output, at once."""
+    """Write text to the standard output and flush it."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def tell(text: str) -> None:
-    """Print lines to the standard output, at once, whatever names and model outputs they were made of; on a terminal they are
-    broken between words, but for commands, which are to be copied."""
+    """Print lines to the standard output, made safe by `presentable`.
+
+    On a terminal they are wrapped between words, except commands, which users copy.
+    """
     from tinygpt_hf.inference.terminal import fitted
 
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
@@ -340,7 +339,7 @@ def tell(text: str) -> None:
 
 
 def name_output(settings: Settings, group: type, inside: str = "") -> None:
-    """Fill a missing output_dir from the name of the config file, or of the first text."""
+    """Set a missing output_dir from the name of the config file, or of the first text file."""
     output = settings[group]
     if output.output_dir is None:
         named = Path("runs") / Path(settings.config).stem if settings.config else run_folder(settings[DataArguments])

@@ -1,8 +1,8 @@
-"""Errors a user can cause (`UsageError`: one line, no traceback, exit status 2), and text made safe to show.
+"""Define the errors of the package, and functions that make text safe to print.
 
 redacted("hf_" + 34 * "x")            # 'hf_<redacted>'
-printable("a\x1b[2J")                 # 'a\\x1b[2J': it cannot drive the terminal
-print("half done", file=Listener(sys.stderr))  # raises nothing, whoever reads it
+printable("a\x1b[2J")                 # 'a\\x1b[2J', which does not control the terminal
+print("half done", file=Listener(sys.stderr))  # never raises
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import threading
 
 HIDDEN = "<redacted>"
 SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY)$")  # of environment variables
-# Keys by the shapes their issuers document: the beginning, which may be seen, and what follows it.
+# Documented formats of secret keys: the prefix, which stays visible, and the secret part.
 KEYS = (
     (r"hf_|gh[pousr]_|npm_", r"[A-Za-z0-9]{30,}"),
     (r"github_pat_|glpat-|AIza", r"[A-Za-z0-9_-]{20,}"),
@@ -23,7 +23,7 @@ KEYS = (
     (r"xox[abeoprs]-", r"[A-Za-z0-9-]{10,}"),
     (r"eyJ", r"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
 )
-# One group in each line: what of it may be seen.
+# Each line has one group, which stays visible.
 _SECRET = re.compile(
     "|".join(
         (
@@ -41,7 +41,9 @@ _SECRET = re.compile(
 
 
 class UsageError(Exception):
-    """Report a mistake a user can make and fix: the problem, what was expected, what to do. Parts carry no final period.
+    """An error that the user can fix: the problem, what was expected, and what to do, each without a final period.
+
+    It is shown in one line without a traceback, with exit status 2.
 
     >>> str(UsageError("--block_size is 0", "at least 1", "try --block_size 128"))
     '--block_size is 0 (expected at least 1). Try --block_size 128.'
@@ -54,7 +56,7 @@ class UsageError(Exception):
 
 
 class UsageErrors(UsageError):
-    """Report several mistakes of one check together, one line each."""
+    """Several usage errors of one check, one line each."""
 
     def __init__(self, errors: list[UsageError]):
         self.errors = errors
@@ -62,11 +64,11 @@ class UsageErrors(UsageError):
 
 
 class RunError(Exception):
-    """Report a failure at run time that is nobody's wrong input (disk full, NaN, damaged file): one line, exit status 1."""
+    """A failure at run time that is not caused by wrong input (full disk, NaN, damaged file): one line, exit status 1."""
 
 
 class Interrupted(BaseException):
-    """Report that a signal ended the work, with all saved that could be: 130 for Ctrl-C, 129 for SIGHUP, else 143."""
+    """An end by signal, after saving what is possible: exit status 130 for Ctrl-C, 129 for SIGHUP, else 143."""
 
     def __init__(self, message: str, signal: int):
         self.exit_status = {1: 129, 2: 130}.get(signal, 143)
@@ -74,14 +76,14 @@ class Interrupted(BaseException):
 
 
 class ReaderLeft(BaseException):
-    """Report that nobody reads the product of a command any more, which is no failure."""
+    """The end of a command because the reader of its output closed the pipe, which is not a failure."""
 
 
 def redacted(value):
-    """Hide every secret in a text, or in the texts of a JSON value: tokens of known shapes, passwords and tokens in
-    addresses and headers, private keys, and the values of environment variables whose names call them secret.
+    """Replace secrets in a text, or in the strings of a JSON value except its keys.
 
-    Redacting twice changes nothing more. Keys of mappings stay as they are.
+    Secrets are tokens of known formats, passwords and tokens in URLs and headers, private keys, and the values of environment
+    variables with names such as *_TOKEN. Applying it twice changes nothing more.
     """
     if isinstance(value, dict):
         return {key: redacted(inner) for key, inner in value.items()}
@@ -96,45 +98,45 @@ def redacted(value):
 
 
 def printable(text: str) -> str:
-    """Write every control character, line ends too, as an escape: names from files may hold anything."""
+    """Escape all control characters, including line ends, since file names may contain any character."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def presentable(text: str) -> str:
-    """Make text fit for a terminal: secrets hidden, control characters as escapes; its lines stay lines."""
+    """Redact secrets and escape control characters, but keep line feeds."""
     return "\n".join(map(printable, redacted(text).split("\n")))
 
 
 class Listener:
-    """Wrap a standard stream so that progress can be written to it whoever listens: nothing that is written raises.
+    """A wrapper of a standard stream on which writing does not raise.
 
-    The stream may be missing (None) or closed, its reader may have left, its device may be full. What nobody took is
-    forgotten, or Python would try once more when it ends, fail, and change the exit status. What is written while
-    `is_product` is what the command is for: then `ReaderLeft` or a `RunError` says that nobody took it.
+    The stream may be missing (None) or closed, its pipe closed, its device full. Output that cannot be written is discarded;
+    else Python would flush it again at exit, fail, and change the exit status. With `is_product` the output is the result of
+    the command, and a failed write raises `ReaderLeft` or `RunError`.
     """
 
-    _forgetting = threading.RLock()  # of all streams: two of them may share a descriptor
+    _discarding = threading.RLock()  # for all streams, because two of them may share a descriptor
 
     def __init__(self, stream, is_product: bool = False):
         self._stream, self.is_product = stream, is_product
-        self._was_terminal = is_product and self.isatty()  # one whose terminal is gone no longer is
+        self._was_terminal = is_product and self.isatty()  # asked now, as a lost terminal no longer says so
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
 
     def isatty(self) -> bool:
-        """Tell whether the stream is a terminal; one that is missing or closed is none."""
+        """Check whether the stream is a terminal; False if it is missing or closed."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
 
     def write(self, text: str) -> int:
-        """Write `text` if it can be written."""
+        """Write `text` if possible; returns its length."""
         self._try("write", text)
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what is buffered if somebody takes it."""
+        """Flush the buffer if possible."""
         self._try("flush")
 
     def _try(self, method: str, *words: str) -> None:
@@ -142,15 +144,15 @@ class Listener:
             if self._stream is not None:
                 getattr(self._stream, method)(*words)
         except (OSError, ValueError) as error:
-            self._forget()
+            self._discard()
             if self.is_product and isinstance(error, OSError):
                 if isinstance(error, ConnectionError) or error.errno == errno.EIO and self._was_terminal:
                     raise ReaderLeft from None
                 raise RunError(f"the standard output cannot be written ({error.strerror})") from error
 
-    def _forget(self) -> None:
-        """Empty the buffer into the null device, and leave the stream where it was: its device may have room later."""
-        with self._forgetting, contextlib.suppress(OSError, ValueError, AttributeError):
+    def _discard(self) -> None:
+        """Flush the buffer into the null device; the stream stays usable, since its device may have space later."""
+        with self._discarding, contextlib.suppress(OSError, ValueError, AttributeError):
             number = self._stream.fileno()
             null, kept = os.open(os.devnull, os.O_WRONLY), os.dup(number)
             os.dup2(null, number)

@@ -1,8 +1,8 @@
-"""Go from nothing to a model that talks: `tinygpt quickstart`, in minutes, on a laptop, with no network.
+"""Train and evaluate a small chat model in minutes, on a laptop and without a network: `tinygpt quickstart`.
 
-Writes the embedded corpus, trains a tokenizer and a model on it, and measures the model on what it has never seen: do its
-stories hold together, does it find right sentences likelier than wrong ones, and are its answers right? The stories, sentences
-and questions belong to combinations of names, things and events that the training text leaves out.
+It generates the toyland corpus, and trains a tokenizer and a model on it. On held-out text it measures how many stories are
+coherent, how many correct sentences are more likely than incorrect ones, and how many answers are right. Held-out stories,
+sentences and questions use combinations of names, things and events that are not in the training text.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ CONVERSATION = (
 def quickstart(
     data: DataArguments, training: TrainingArguments, train: Callable[[], None], say: Callable[[str], None]
 ) -> None:
-    """Train by `train()` as the settings say, then measure the model and `say` what came out."""
+    """Call `train()`, then evaluate the model it trained and `say` the results."""
     from tinygpt_hf.evaluation.memorization import first_rows
     from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.reading.sources import training_sources
@@ -37,22 +37,22 @@ def quickstart(
     folder = training.output_dir
     model, tokenizer = load_model(folder)
     source = training_sources(data, training.seed)[0]
-    heard = {
+    seen = {
         (message["role"], message["content"])
         for document in toyland.documents(source.seed, source.max_samples)
         for message in document.get("messages", ())
     }
     rows = first_rows(rows_folder(data.rows or folder) / "train")
     stories, measures = measure_stories(model, tokenizer, rows)
-    say("\nStories it goes on telling from beginnings it has never seen:\n")
+    say("\nStories continued from openings that are not in the training text:\n")
     for story in stories[:3]:
         say(f"    {story}\n")
     say("A conversation:\n")
     for question, answer in converse(model, tokenizer, CONVERSATION):
         say(f"    > {question}\n    {answer}")
     grammar = measure_grammar(model, tokenizer)
-    answers = measure_answers(model, tokenizer, heard)
-    say("\nMeasured on what it was not trained on, each with its 95 % interval:\n")
+    answers = measure_answers(model, tokenizer, seen)
+    say("\nMeasured on held-out text, with 95 % intervals:\n")
     least = f"the right one is likelier than the same with one fault (least: {grammar['hardest']})"
     lines = (
         (f"coherent stories, of {STORIES}", measures["coherent"], "hero, pronouns and thing stay the same to the end"),
@@ -60,7 +60,7 @@ def quickstart(
         (
             f"right answers to {answers['questions']} questions",
             answers["right"],
-            f"({answers['heard']:.0%} of the answers were given in the training text too)",
+            f"({answers['seen']:.0%} of the answers were given in the training text too)",
         ),
     )
     for number, line in enumerate(lines):
@@ -81,30 +81,27 @@ def quickstart(
 
 
 def figure(name: str, measured: tuple[float, float, float], words: str) -> str:
-    """Lay out a line of the last screen; `measured`: a share and its interval."""
+    """Format one measure in a line; `measured` is (share, low, high)."""
     share, low, high = measured
-    between = f"{low:.0%} to {high:.0%}"
-    return f"    {name:<33}{share:6.1%}{between:>12}   {words}"
+    interval = f"{low:.0%} to {high:.0%}"
+    return f"    {name:<33}{share:6.1%}{interval:>12}   {words}"
 
 
 def record_measures(folder: Path, measures: list[tuple[str, float, float, float]]) -> None:
-    """Write the measures into run.json, and the card anew, which shows them."""
+    """Write the measures into run.json, and update the model card."""
     from tinygpt_hf import storage
     from tinygpt_hf.cards.render import write_card
 
-    kept = [dict(zip(("name", "share", "low", "high"), measured, strict=True)) for measured in measures]
+    records = [dict(zip(("name", "share", "low", "high"), measured, strict=True)) for measured in measures]
     path = folder / "run.json"
     facts = storage.read_json(path)
-    if facts.get("measures") != kept:
-        storage.write_json(path, facts | {"measures": kept})
+    if facts.get("measures") != records:
+        storage.write_json(path, facts | {"measures": records})
         write_card(folder)
 
 
 def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:
-    """Continue held-out openings; return (stories, measures), among them the share that stays coherent to the end.
-
-    `rows`: the folder of the training rows, in which copies are looked for.
-    """
+    """Continue held-out openings; returns (stories, measures: coherence, cut-off stories, text copied from training rows)."""
     from tinygpt_hf.evaluation.intervals import share
     from tinygpt_hf.evaluation.memorization import copies
     from tinygpt_hf.inference.generation import complete_all
@@ -113,13 +110,14 @@ def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:
     from tinygpt_hf.toyland.coherence import incoherence
 
     openings = toyland.story_openings(2, STORIES)
-    before = [tokenizer.eos_token_id]  # as before every document: without it, this could be the end of an answer
+    before = [tokenizer.eos_token_id]  # as before every document; without it, a story could be taken for an answer
     prompts = [before + tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
-    made = complete_all(model, tokenizer, prompts, Sampling(temperature=0.7, top_k=50), max_new_tokens=STORY_TOKENS)
-    stories = [opening + rest for opening, rest in zip(openings, made, strict=True)]
-    cut_off = [len(tokenizer(rest, add_special_tokens=False)["input_ids"]) >= STORY_TOKENS for rest in made]
+    sampling = Sampling(temperature=0.7, top_k=50)
+    endings = complete_all(model, tokenizer, prompts, sampling, max_new_tokens=STORY_TOKENS)
+    stories = [opening + ending for opening, ending in zip(openings, endings, strict=True)]
+    cut_off = [len(tokenizer(ending, add_special_tokens=False)["input_ids"]) >= STORY_TOKENS for ending in endings]
     coherent = [not incoherence(story, cut) for story, cut in zip(stories, cut_off, strict=True)]
-    counts = copies(made, [], tokenizer, rows)
+    counts = copies(endings, [], tokenizer, rows)
     return stories, {
         "coherent": share({"": coherent}),
         "cut_off": sum(cut_off),
@@ -129,7 +127,7 @@ def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:
 
 
 def measure_grammar(model, tokenizer) -> dict:
-    """Measure the share of pairs whose right sentence the model finds likelier, and name the paradigm with the smallest."""
+    """Measure the accuracy on minimal pairs, and find the paradigm with the lowest one."""
     from tinygpt_hf.evaluation.minimal_pairs import minimal_pairs
     from tinygpt_hf.toyland.pairs import pairs
 
@@ -140,11 +138,11 @@ def measure_grammar(model, tokenizer) -> dict:
     return {"right": right, "pairs": measured["pairs"], "hardest": hardest}
 
 
-def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict:
-    """Measure the share of held-out questions answered rightly, by the likeliest answer, and of answers heard in training.
+def measure_answers(model, tokenizer, seen: set[tuple[str, str]]) -> dict:
+    """Measure the share of held-out questions answered correctly by greedy decoding, and of answers seen in training.
 
-    Small tasks ("What is the opposite of big?") recur in any corpus: a question counts only if nobody asked it there.
-    `heard`: (role, content) of every message of the training text.
+    `seen` holds (role, content) of every training message. Questions in it are left out, since small tasks such as "What is
+    the opposite of big?" occur in any corpus.
     """
     from tinygpt_hf.evaluation.answers import is_right
     from tinygpt_hf.evaluation.intervals import share
@@ -154,7 +152,7 @@ def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict:
     from tinygpt_hf.toyland import corpus as toyland
 
     candidates = toyland.questions(3, 2 * QUESTIONS)
-    questions = [q for q in candidates if ("user", q["messages"][0]["content"]) not in heard][:QUESTIONS]
+    questions = [q for q in candidates if ("user", q["messages"][0]["content"]) not in seen][:QUESTIONS]
     prompts = [encode_chat(tokenizer, question["messages"], add_generation_prompt=True)[0] for question in questions]
     answers = complete_all(model, tokenizer, prompts, Sampling(temperature=0), max_new_tokens=ANSWER_TOKENS)
     answers = [answer.strip() for answer in answers]
@@ -165,12 +163,12 @@ def measure_answers(model, tokenizer, heard: set[tuple[str, str]]) -> dict:
     return {
         "right": share({"": right}),
         "questions": len(questions),
-        "heard": sum(("assistant", answer) in heard for answer in answers) / len(questions),
+        "seen": sum(("assistant", answer) in seen for answer in answers) / len(questions),
     }
 
 
 def converse(model, tokenizer, questions) -> list[tuple[str, str]]:
-    """Hold one conversation; return (question, answer) pairs, with the likeliest answers."""
+    """Ask the questions in one conversation, with greedy decoding; returns (question, answer) pairs."""
     from tinygpt_hf.inference.session import Session
     from tinygpt_hf.settings.inference import ChatArguments
 

@@ -1,7 +1,8 @@
-"""Does this machine compute right? `tinygpt selftest`: each row holds a figure against its bound, in under a minute.
+"""Check that this machine computes correctly, in under a minute: `tinygpt selftest`.
 
-What must be equal is computed twice, on a tiny model trained here: by micro-batches and at once, by one process and two, with a
-cache and without, and so on. Training runs on the CPU, the model's rows on the device `auto` takes.
+Each check computes the same result in two ways on a tiny model trained here, and compares the difference with a bound. For
+example, it trains with micro-batches and with full batches, with one process and with two, and decodes with and without a
+cache. Training runs on the CPU, the other checks on the device that `auto` selects.
 """
 
 import contextlib
@@ -56,25 +57,23 @@ TEXTS = [
     "<|endoftext|>",
     "𝔘 1,000.5",
 ]
-ROUNDING, LOSSES = (
-    1e-4,
-    1e-5,
-)  # of float32 sums in another order: in logits, by their size; in the losses of a few steps
+# Relative rounding errors of float32 sums in another order: in logits, and in the losses of a few training steps.
+LOGITS_BOUND, LOSSES_BOUND = 1e-4, 1e-5
 BATCH, LENGTH = 4, 48
 
 
 class Bench:
-    """Hold what the rows compute on: a folder, a run in it that nobody stopped, and its model."""
+    """The shared inputs of the checks: a folder, an uninterrupted run in it, its model, and a batch with its logits."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def settings(self, name: str, **training) -> tuple:
-        """Return the settings of a run in a folder of that name."""
+        """Return the settings of a run in the folder `name`."""
         return MODEL, DATA, TOKENIZER, replace(TRAINING, output_dir=str(self.folder / name), **training)
 
     def run(self, name: str, **training) -> Path:
-        """Train in a folder of that name."""
+        """Train in the folder `name` and return its path."""
         model, data, tokenizer, settings = self.settings(name, **training)
         with torch.enable_grad():
             train(model, data, tokenizer, settings, quiet=True)
@@ -94,8 +93,9 @@ class Bench:
 
     @cached_property
     def ids(self) -> torch.Tensor:
-        chances = torch.Generator().manual_seed(0)
-        return torch.randint(4, self.model.config.vocab_size, (BATCH, LENGTH), generator=chances).to(self.model.device)
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(4, self.model.config.vocab_size, (BATCH, LENGTH), generator=generator)
+        return ids.to(self.model.device)
 
     @cached_property
     def logits(self) -> torch.Tensor:
@@ -103,40 +103,39 @@ class Bench:
             return self.model(self.ids, use_cache=False).logits
 
 
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Return the largest difference, as a share of the largest number."""
+def _logits_difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the largest absolute difference, divided by the largest absolute value."""
     return float((one.float() - other.float()).abs().max() / other.float().abs().max())
 
 
-def _losses_apart(one: Path, other: Path) -> float:
-    """Return the largest difference between the losses of two runs, as a share."""
+def _losses_difference(one: Path, other: Path) -> float:
+    """Return the largest relative difference between the losses of two runs."""
     losses = [[line["loss"] for line in read_log(run / "log.jsonl") if "loss" in line] for run in (one, other)]
     if not len(losses[0]) == len(losses[1]) == TRAINING.max_steps:
         return math.inf
     return max(abs(a - b) / b for a, b in zip(*losses, strict=True))
 
 
-def _weights_apart(one: Path, other: Path) -> float:
-    """Return the largest difference between two files of weights."""
+def _weights_difference(one: Path, other: Path) -> float:
+    """Return the largest absolute difference between the weights of two runs."""
     a, b = (load_file(folder / "model.safetensors") for folder in (one, other))
     return max(float((a[name] - b[name]).abs().max()) for name in b) if a.keys() == b.keys() else math.inf
 
 
 def accumulation(bench: Bench) -> tuple[float, float]:
-    """four micro-batches equal one batch"""
-    return _losses_apart(
-        bench.run("parts", per_device_train_batch_size=2, gradient_accumulation_steps=4), bench.whole
-    ), LOSSES
+    """Compare the losses of runs with four micro-batches and with one batch per step."""
+    run = bench.run("parts", per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    return _losses_difference(run, bench.whole), LOSSES_BOUND
 
 
 def processes(bench: Bench) -> tuple[float, float]:
-    """two processes equal one"""
+    """Compare the losses of runs with two processes and with one."""
     config = bench.folder / "two.yaml"
     config.write_text(to_yaml([*bench.settings("two", per_device_train_batch_size=4)]), encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    shared = {**os.environ, **place, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared = {**os.environ, **group, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, "-m", "tinygpt_hf", "train", "--config", str(config)]
     both = [
         subprocess.Popen(
@@ -144,91 +143,100 @@ def processes(bench: Bench) -> tuple[float, float]:
         )
         for rank in "01"
     ]
-    said = [process.communicate()[1].decode(errors="replace") for process in both]
+    errors = [process.communicate()[1].decode(errors="replace") for process in both]
     if any(process.returncode for process in both):
-        raise RuntimeError("".join(said).strip().splitlines()[-1])
-    return _losses_apart(bench.folder / "two", bench.whole), LOSSES
+        raise RuntimeError("".join(errors).strip().splitlines()[-1])
+    return _losses_difference(bench.folder / "two", bench.whole), LOSSES_BOUND
 
 
 def resume(bench: Bench) -> tuple[float, float]:
-    """a resumed run equals one never stopped"""
+    """Compare the weights of a run resumed halfway and of an uninterrupted one."""
     halfway = str(bench.whole / f"checkpoint-{TRAINING.save_steps}")
-    return _weights_apart(bench.run("resumed", resume_from_checkpoint=halfway), bench.whole), 0.0
+    return _weights_difference(bench.run("resumed", resume_from_checkpoint=halfway), bench.whole), 0.0
 
 
 @torch.no_grad()
 def cache(bench: Bench) -> tuple[float, float]:
-    """with a cache equals without"""
-    past, found = None, []
+    """Compare logits computed step by step with a cache and at once without."""
+    past, logits = None, []
     for part in bench.ids.split((LENGTH // 2, *[1] * (LENGTH - LENGTH // 2)), 1):
         output = bench.model(part, past_key_values=past, use_cache=True)
         past = output.past_key_values
-        found.append(output.logits)
-    return _distance(torch.cat(found, 1), bench.logits), ROUNDING
+        logits.append(output.logits)
+    return _logits_difference(torch.cat(logits, 1), bench.logits), LOGITS_BOUND
 
 
 def engine(bench: Bench) -> tuple[float, float]:
-    """the decoding engine equals the model"""
+    """Compare the logits of the decoding engine and of the model."""
     engine, rows, half = Engine(bench.model), bench.ids.tolist(), LENGTH // 2
-    found = [engine.begin([row[:half] for row in rows])]
-    found += [engine.advance([row[k] for row in rows]) for k in range(half, LENGTH)]
-    return _distance(torch.stack(found, 1), bench.logits[:, half - 1 :]), ROUNDING
+    logits = [engine.begin([row[:half] for row in rows])]
+    logits += [engine.advance([row[k] for row in rows]) for k in range(half, LENGTH)]
+    return _logits_difference(torch.stack(logits, 1), bench.logits[:, half - 1 :]), LOGITS_BOUND
 
 
 @torch.no_grad()
 def saving(bench: Bench) -> tuple[float, float]:
-    """saved equals loaded"""
+    """Compare the logits of a model before saving and after loading it again."""
     with silent_transformers():
         bench.model.save_pretrained(bench.folder / "saved")
         bench.loaded[1].save_pretrained(bench.folder / "saved")
-    again, _ = load_model(str(bench.folder / "saved"), dtype="float32")
-    return _distance(again(bench.ids, use_cache=False).logits, bench.logits), 0.0
+    loaded, _ = load_model(str(bench.folder / "saved"), dtype="float32")
+    return _logits_difference(loaded(bench.ids, use_cache=False).logits, bench.logits), 0.0
 
 
 @torch.no_grad()
 def attention(bench: Bench) -> tuple[float, float]:
-    """eager attention equals SDPA"""
+    """Compare the logits of eager attention and of SDPA."""
     implementation = bench.model.config._attn_implementation
     bench.model.set_attn_implementation("eager")
     try:
-        return _distance(bench.model(bench.ids, use_cache=False).logits, bench.logits), ROUNDING
+        return _logits_difference(bench.model(bench.ids, use_cache=False).logits, bench.logits), LOGITS_BOUND
     finally:
         bench.model.set_attn_implementation(implementation)
 
 
 @torch.no_grad()
 def half_precision(bench: Bench) -> tuple[float, float]:
-    """bfloat16 is as near as its roundings allow"""
+    """Compare bfloat16 logits with float32 logits of the same rounded weights."""
     model, _ = load_model(str(bench.whole), dtype="bfloat16")
     logits = model(bench.ids, use_cache=False).logits.float()
     exact, _ = load_model(str(bench.whole), dtype="float32")
     for weight in exact.parameters():
-        weight.data = weight.data.bfloat16().float()  # the rounding of weights is no error of the arithmetic
+        weight.data = weight.data.bfloat16().float()  # only the arithmetic is tested, not the rounding of weights
     expected = exact(bench.ids, use_cache=False).logits
-    # a layer rounds about 16 tensors on the way of a logit, embeddings, norm and head four; independent errors add up as roots
+    # each layer rounds about 16 tensors, embeddings, norm and head another four; the variances of independent errors add up
     roundings = 16 * exact.config.num_hidden_layers + 4
     error = float((logits - expected).square().mean().sqrt() / expected.square().mean().sqrt())
     return error, torch.finfo(torch.bfloat16).eps / 2 * roundings**0.5
 
 
 def tokenizers(bench: Bench) -> tuple[float, float]:
-    """text comes back from its tokens"""
-    kinds = [train_tokenizer(TEXTS, kind, vocab_size=300) for kind in ("bpe", "char", "byte")]
-    others = [
-        text
-        for tokenizer in kinds
-        for text in TEXTS
-        if tokenizer.decode(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]) != text
-    ]
-    return float(len(others)), 0.0
+    """Count the texts that encoding and decoding change, for each type of tokenizer."""
+    failures = 0
+    for kind in ("bpe", "char", "byte"):
+        tokenizer = train_tokenizer(TEXTS, kind, vocab_size=300)
+        for text in TEXTS:
+            ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            failures += tokenizer.decode(ids) != text
+    return float(failures), 0.0
 
 
-ROWS = (accumulation, processes, resume, cache, engine, saving, attention, half_precision, tokenizers)
+ROWS = {  # line of the table -> its check, which returns (difference, bound)
+    "four micro-batches equal one batch": accumulation,
+    "two processes equal one": processes,
+    "a resumed run equals one never stopped": resume,
+    "with a cache equals without": cache,
+    "the decoding engine equals the model": engine,
+    "saved equals loaded": saving,
+    "eager attention equals SDPA": attention,
+    "bfloat16 is as near as its roundings allow": half_precision,
+    "text comes back from its tokens": tokenizers,
+}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Hold what a row found: its figure, which may not be above the bound, or the error that ended it."""
+    """The result of one check: its figure, which must not exceed the bound, or the error that ended it."""
 
     row: str
     figure: float | None
@@ -243,44 +251,43 @@ class Result:
         return f"{self.row:<46}{'ok' if self.holds else 'FAILS':<8}{self.figure:>9.2g}{self.bound:>13.2g}"
 
 
-def check(row: Callable[[Bench], tuple[float, float]], bench: Bench) -> Result:
-    """Run a row; whatever goes wrong in it is its result."""
-    name = (row.__doc__ or "").strip()
+def check(row: str, compute: Callable[[Bench], tuple[float, float]], bench: Bench) -> Result:
+    """Run one check; any exception becomes a failed result."""
     try:
-        figure, bound = row(bench)
-    except Exception as error:  # of any layer below: that is what is looked for
+        figure, bound = compute(bench)
+    except Exception as error:  # from any library: finding such failures is the purpose
         words = (str(error).splitlines() or [""])[0][:120]
-        return Result(name, None, None, False, printable(f"{type(error).__name__}: {words}"))
-    return Result(name, figure, bound, figure <= bound)
+        return Result(row, None, None, False, printable(f"{type(error).__name__}: {words}"))
+    return Result(row, figure, bound, figure <= bound)
 
 
-def results(rows=ROWS) -> Iterator[Result]:
-    """Run the rows, one after the other, in a folder that is gone afterwards."""
+def results() -> Iterator[Result]:
+    """Run all checks one after another in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="tinygpt-selftest-") as folder, contextlib.ExitStack() as after:
         threads = torch.get_num_threads()
         after.callback(torch.set_num_threads, threads)
-        torch.set_num_threads(1)  # on two, sums of a tiny model wait for each other
+        torch.set_num_threads(1)  # more threads slow a tiny model down
         bench = Bench(Path(folder))
-        for row in rows:
-            yield check(row, bench)
+        for row, compute in ROWS.items():
+            yield check(row, compute, bench)
 
 
 def selftest(say: Callable[[str], None], output_file: str | None = None) -> bool:
-    """Run all rows, `say` a table for a bug report, write it to `output_file` as JSON; returns whether every row holds."""
+    """Run all checks and `say` a table for a bug report, also written to `output_file` as JSON; returns whether all hold."""
     output = check_output(Path(output_file)) if output_file else None
     say(f"{'row':<54}{'figure':>9}{'at most':>13}")
-    found = []
+    every = []
     for result in results():
-        found.append(result)
+        every.append(result)
         say(result.line)
-    holds = sum(result.holds for result in found)
-    say(f"{holds} of {len(found)} rows hold")
+    holds = sum(result.holds for result in every)
+    say(f"{holds} of {len(every)} rows hold")
     machine = {"processor": processor(), "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     known = versions()
     say(", ".join(f"{name} {value}" for name, value in (*machine.items(), *known.items())))
     if output:
-        rows = [asdict(result) for result in found]
-        storage.write_json(output, {"holds": holds == len(found), "rows": rows, "machine": machine, "versions": known})
-    return holds == len(found)
+        rows = [asdict(result) for result in every]
+        storage.write_json(output, {"holds": holds == len(every), "rows": rows, "machine": machine, "versions": known})
+    return holds == len(every)

@@ -1,8 +1,8 @@
-"""Write files and folders so that no crash can tear them.
+"""Write files and folders atomically and durably.
 
-A file or folder written here is, at every instant, either the complete old one or the complete new one: it is written under
-a `tmp-*` name beside it, synced, renamed over, and the folder that holds the name is synced too. A failed fsync is a
-failed write (the kernel may have dropped the pages: trying again on the same file would report success for lost data).
+At every moment a path holds either the complete old content or the complete new content. The new content is written under a
+`tmp-*` name, synced, and renamed; then the parent folder is synced. A failed fsync is a failed write and is never retried:
+the kernel may have dropped the pages, and a second fsync would report success for lost data.
 
     write_json(folder / "run.json", {...})
     with new_folder(runs / "checkpoint-100") as tmp:      # appears complete or not at all
@@ -31,12 +31,12 @@ except ImportError:  # Windows
 MANIFEST = "manifest.json"
 OWN_HASH = "manifest_sha256"
 TEMPORARY = "tmp-"
-UNFINISHED = ".unfinished"  # the end of a temporary name that the next attempt goes on with
+UNFINISHED = ".unfinished"  # suffix of a temporary folder from which the next attempt continues
 LOCK = ".lock"
 
 
 class System:
-    """Make every operating-system call that changes the disk, so that tests can fail or kill at the Nth."""
+    """The system calls that change the disk, in one place, so that tests can fail or kill at the Nth call."""
 
     def open(self, path: Path):
         return open(path, "wb")
@@ -45,7 +45,7 @@ class System:
         file.write(data)
 
     def append(self, path: Path, data: bytes) -> None:
-        """Append all of the data or none: a disk with room for a part of it takes that part without an error."""
+        """Append all of the data or nothing; a nearly full disk would silently accept only a part of it."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             size = os.fstat(descriptor).st_size
@@ -79,7 +79,7 @@ system = System()
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it; links in it are removed, not followed."""
+    """Remove a folder with its content; links are removed, not followed."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             remove_tree(path)
@@ -89,13 +89,13 @@ def remove_tree(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names inside `folder` durable. Windows does so with each file, and opens no folders."""
+    """Make the names inside `folder` durable. Windows does this with each file and cannot open folders."""
     if os.name != "nt":
         sync_file(folder)
 
 
 def sync_file(path: Path) -> None:
-    """Make the content of a file that somebody else wrote durable."""
+    """Make the content of an existing file durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         system.fsync(descriptor)
@@ -104,10 +104,10 @@ def sync_file(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> dict:
-    """Replace `path` by `data` (text, bytes, or pieces of bytes one after another), durably and atomically.
+    """Replace `path` by `data` (text, bytes, or an iterable of bytes), durably and atomically.
 
-    `hashing`, an executor of one thread, computes the sha256 during the writing. Returns {"size", "sha256"} as a manifest
-    holds it, the hash as a Future (None without `hashing`); the pieces must not change until it is done.
+    `hashing`, an executor with one thread, computes the sha256 in parallel. Returns {"size", "sha256"} as for a manifest, with
+    the hash as a Future (None without `hashing`). The pieces must not change until it is done.
     """
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
@@ -115,7 +115,7 @@ def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> d
     pieces: Iterable[Any] = [data] if isinstance(data, bytes) else data
     digest, size = hashlib.sha256(), 0
     if path.exists() and not path.is_file():
-        # /dev/stdout, or the pipe of >(jq .): it takes what it is given, and stays
+        # a device or pipe, as /dev/stdout or >(jq .), is written to directly
         with open(path, "wb") as device:
             return {"size": sum(device.write(piece) for piece in pieces), "sha256": None}
     try:
@@ -136,12 +136,12 @@ def write_file(path: Path, data: bytes | str | Iterable[Any], hashing=None) -> d
 
 
 def write_json(path: Path, value) -> None:
-    """Write `value` as indented JSON, keys in their order, ending in a newline. NaN is refused: it is no JSON."""
+    """Write `value` as indented JSON with a final newline; raises ValueError for NaN, which JSON does not have."""
     write_file(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path):
-    """Read the JSON value in `path`; a file that is no JSON is a `RunError` naming it."""
+    """Read a JSON file; raises RunError if it is not valid JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -149,7 +149,7 @@ def read_json(path: Path):
 
 
 def format_size(count: float) -> str:
-    """Write a number of bytes for people: 1536 -> '1.5 KiB'."""
+    """Format a number of bytes: 1536 -> '1.5 KiB'."""
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if count < 1024:
             return f"{count} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -159,9 +159,9 @@ def format_size(count: float) -> str:
 
 @contextlib.contextmanager
 def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
-    """Give a folder to fill, which appears at `final` complete or not at all. `final` must not exist when the block ends.
+    """Yield a temporary folder that is renamed to `final` at the end of the block; `final` must not exist then.
 
-    `resumable`: after a kill, an interruption or a `RunError` the next attempt finds what this one had written.
+    With `resumable` the folder is kept after a kill, an interruption or a `RunError`, and given to the next attempt.
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -173,8 +173,8 @@ def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
         system.make_folder(temporary)
     held = contextlib.ExitStack()
     try:
-        with contextlib.suppress(OSError):  # a disk without locks: then `sweep` leaves it alone
-            held.enter_context(_held(temporary))
+        with contextlib.suppress(OSError):  # without locks on this disk `sweep` does not remove the folder
+            held.enter_context(_locked(temporary))
         yield temporary
         inside = sorted(temporary.rglob("*"))
         for path in (path for path in inside if path.is_file()):
@@ -192,17 +192,17 @@ def new_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
 
 
 def sweep(final: Path) -> None:
-    """Remove what killed processes left of `final`: a living one holds the folder it fills."""
+    """Remove the temporary folders that killed processes left for `final`; a live process holds a lock on its own."""
     name = re.compile(rf"{TEMPORARY}\d+-{re.escape(final.name)}")
     for path in final.parent.iterdir() if final.parent.is_dir() else ():
         if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError), _held(path):  # alive, or not ours to remove
+            with contextlib.suppress(OSError), _locked(path):  # in use, or no permission
                 remove_tree(path)
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Lock the folder itself, whatever it is renamed to; `OSError` where somebody else has it or folders cannot be locked."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder, also across a rename; raises OSError if it is locked already or folders cannot be locked."""
     if fcntl is None:
         raise OSError("this system does not lock folders")
     descriptor = os.open(folder, os.O_RDONLY)
@@ -214,7 +214,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def open_to_umask(folder: Path) -> None:
-    """Give files the mode a plain write gives them: safetensors makes its own readable to their owner alone."""
+    """Set the default mode of new files on all files, because safetensors makes them readable for the owner only."""
     umask = os.umask(0)
     os.umask(umask)
     for path in folder.iterdir():
@@ -234,9 +234,9 @@ def value_hash(value) -> str:
 
 
 def write_manifest(folder: Path, facts: dict, written: dict[str, dict] | None = None) -> None:
-    """Write `manifest.json`: the facts given, size and sha256 of every other file, and a hash of all this itself.
+    """Write `manifest.json`: `facts`, size and sha256 of every other file, and a hash of the manifest itself.
 
-    `written` holds size and sha256 of files that need not be read again.
+    `written` gives {"size", "sha256"} of files that need not be read again.
     """
     files = {}
     for path in sorted(folder.rglob("*")):
@@ -248,7 +248,7 @@ def write_manifest(folder: Path, facts: dict, written: dict[str, dict] | None = 
 
 
 def damage(folder: Path) -> str | None:
-    """Return None if every file of the folder is as its manifest says, else what is wrong, in words."""
+    """Compare a folder with its manifest; returns a description of the first difference, or None."""
     from concurrent.futures import ThreadPoolExecutor
 
     try:
@@ -266,7 +266,7 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
-    with ThreadPoolExecutor() as pool:  # the large files side by side
+    with ThreadPoolExecutor() as pool:
         hashes = pool.map(file_hash, [folder / name for name, _, _ in files])
         for (name, _, sha256), actual in zip(files, hashes, strict=True):
             if actual != sha256:
@@ -275,7 +275,7 @@ def damage(folder: Path) -> str | None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left half-written in `folder` (only call it under the folder's lock), unless it goes on."""
+    """Remove the temporary files of killed processes in `folder`, except resumable ones; requires the folder's lock."""
     for path in folder.glob(f"{TEMPORARY}*"):
         if path.name.endswith(UNFINISHED):
             continue
@@ -286,32 +286,32 @@ def remove_temporary(folder: Path) -> None:
 
 
 def linked(path: Path) -> Path:
-    """Find the file or folder that a link leads to, so that it is replaced and the link stays; any other path as it is."""
+    """Resolve a link to a file or folder, so that its target is replaced and the link stays; returns other paths as given."""
     is_device = path.exists() and not (path.is_file() or path.is_dir())
     return Path(os.path.realpath(path)) if path.is_symlink() and not is_device else path
 
 
 def move_aside(folder: Path) -> Path:
-    """Rename a folder out of the way; returns where it is now."""
+    """Rename a folder to `name.old-N`; returns the new path."""
     aside = free_name(folder.parent, f"{folder.name}.old")
     folder.rename(aside)
     return aside
 
 
 def free_name(folder: Path, name: str) -> Path:
-    """Find a path in `folder` that does not exist: `name` with the first free number behind it."""
+    """Return the first path `name-1`, `name-2`, ... in `folder` that does not exist."""
     return next(p for k in range(1, 10**6) if not (p := folder / f"{name}-{k}").exists())
 
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone. The lock dies with its owner; a second owner learns who holds it."""
+    """Lock `folder` for this process; the lock ends with the process. Raises UsageError naming the owner if it is locked."""
     from filelock import FileLock, Timeout
 
     path = folder / LOCK
     try:
         with FileLock(path, timeout=0):
-            with contextlib.suppress(PermissionError):  # Windows keeps a locked file from being written
+            with contextlib.suppress(PermissionError):  # Windows does not allow writing to a locked file
                 since = time.strftime("%Y-%m-%d %H:%M:%S")
                 path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
             yield

@@ -1,4 +1,4 @@
-"""Near duplicates against brute force: every pair compared as sets of words, slowly and plainly."""
+"""Near duplicates against brute force over all pairs, compared as sets of words."""
 
 import random
 import re
@@ -15,7 +15,7 @@ WORDS = [f"word{k}" for k in range(390)] + [*"<>=+-*/%&!"]
 
 
 def plain_shingles(text: str) -> set[tuple[str, ...]]:
-    """The definition, in words: all 5 words in a row; a sign is one."""
+    """Compute shingles by definition: all sequences of 5 words, where a symbol is a word."""
     words = re.findall(r"\w+|[<>=+*/%&!-]", text.lower())
     return {tuple(words[k : k + 5]) for k in range(max(1, len(words) - 4))}
 
@@ -46,7 +46,7 @@ def kept_by_brute_force(texts: list[str], threshold: float) -> list[int]:
 
 
 def corpus_of_copies(seed: int, originals: int = 40) -> list[str]:
-    """Texts, and copies of them with some words changed: similarities from 0 to 1."""
+    """Generate texts and copies with some words changed, with similarities from 0 to 1."""
     rng, texts = random.Random(seed), []
     for _ in range(originals):
         words = rng.choices(WORDS, k=rng.randint(30, 150))
@@ -94,7 +94,7 @@ def test_a_signature_estimates_the_similarity():
     assert np.array_equal(signatures.of(many), np.minimum(signatures.of(many[:9000]), signatures.of(many[9000:])))
 
 
-def test_the_bands_propose_a_pair_at_the_threshold_surely_enough():
+def test_the_bands_reach_the_recall_at_the_threshold():
     for threshold in (0.3, 0.5, 0.75, 0.9, 1.0):
         number, rows = bands(threshold)
         assert number * rows <= 128 and 1 - (1 - threshold**rows) ** number >= 0.99
@@ -102,7 +102,7 @@ def test_the_bands_propose_a_pair_at_the_threshold_surely_enough():
 
 @pytest.mark.parametrize(("threshold", "at_once"), [(0.5, 10**6), (0.75, 300), (1.0, 1)])
 def test_no_pair_across_a_split_is_missed(threshold, at_once, tmp_path, monkeypatch):
-    """Whatever LSH proposes, however many indexes it takes, and with 5 words that stand in every second text."""
+    """Independent of LSH and of the number of indexes, with a shingle that is in every second text."""
     monkeypatch.setattr(deduplication, "HELD_AT_ONCE", at_once)
     near, signatures, rng = NearDuplicates(threshold, tmp_path), Signatures(), random.Random(at_once)
     texts = [
@@ -124,7 +124,7 @@ def test_no_pair_across_a_split_is_missed(threshold, at_once, tmp_path, monkeypa
 
 
 def test_a_pair_exactly_at_the_threshold_is_found_across_a_split(tmp_path):
-    """7 shingles each, 6 of them shared, of 8 in all: 0.75, where LSH misses one pair in hundreds and this none."""
+    """7 shingles each, 6 shared, 8 in all: 0.75, where LSH misses one pair in hundreds."""
     near, signature = NearDuplicates(0.75, tmp_path), np.zeros(128, np.uint32)
     rng, pairs = np.random.default_rng(0), 3000
     for _ in range(pairs):

@@ -1,4 +1,4 @@
-"""prepare-corpus from end to end: mixed inputs in, a folder out that says where every document went."""
+"""prepare-corpus end to end: mixed inputs become a folder that accounts for every document."""
 
 import csv
 import gzip
@@ -32,7 +32,7 @@ PLACES = "river forest market tower harbour kitchen meadow station library castl
 
 
 def story(seed: int) -> str:
-    """A few sentences that no other story has."""
+    """Write sentences that no other story has."""
     rng = random.Random(seed)
     someone, other = rng.sample(SUBJECTS, 2)
     thing, toy = rng.sample(THINGS, 2)
@@ -70,7 +70,7 @@ def chat(*turns: str) -> dict:
 
 
 def stored(folder: Path) -> list[dict]:
-    """Read what `train` would read of it."""
+    """Read the documents that `train` would read."""
     return list(sources.documents(sources.Source(files=(str(folder),))))
 
 
@@ -90,7 +90,7 @@ def card_of(folder: Path) -> str:
 
 @pytest.fixture
 def mixed(tmp_path) -> Path:
-    """A folder of every kind of input: 5 stories, a copy, a near copy, a page of links, code, a cell, a conversation."""
+    """Write a folder with every kind of input: 5 stories, a copy, a near copy, a page of links, code, a cell, a conversation."""
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.txt").write_text(story(1))
@@ -151,7 +151,7 @@ def test_code_is_stored_byte_for_byte(preset, file_format, tmp_path):
     text = CODE + "# e\u0301 \x07\x0c\r\n"
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "dog.py").write_text(text, newline="")
-    (tmp_path / "in" / "__init__.py").touch()  # is passed over
+    (tmp_path / "in" / "__init__.py").touch()  # is skipped
     facts = prepared(tmp_path / "out", tmp_path / "in", preset=preset, output_format=file_format)
     assert texts_of(tmp_path / "out") == [text] and facts["read"]["documents"] == 1
 
@@ -209,7 +209,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path, monkeypatch):
     assert lines == sorted(lines), "in the order they were read"
 
 
-def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path, monkeypatch):
+def test_no_near_duplicate_crosses_the_split_by_brute_force(tmp_path, monkeypatch):
     rng, texts = random.Random(5), []
     for k in range(120):
         words = story(k).split()
@@ -237,7 +237,7 @@ def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path, monkey
     counted = prepared(tmp_path / "counted", data, near_duplicates="count")
     assert counted["kept"]["documents"] > facts["kept"]["documents"] and counted["leakage"]["documents"] > 20
     assert prepared(tmp_path / "off", data, near_duplicates="off")["leakage"]["documents"] is None
-    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH proposes nothing
+    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH finds no candidates
     facts = prepared(tmp_path / "blind", data)
     assert leaks(stored(tmp_path / "blind")) == 0 == facts["leakage"]["documents"]
     dropped = facts["leakage"]["dropped"]
@@ -252,7 +252,7 @@ def test_no_near_duplicate_lies_across_the_split_by_brute_force(tmp_path, monkey
     assert "leakage between training and validation: not measured (tail of each text)" in card
 
 
-def test_training_text_that_equals_a_validation_file_goes(tmp_path, monkeypatch):
+def test_training_text_equal_to_a_validation_file_is_dropped(tmp_path, monkeypatch):
     held_out = [story(1), story(2) + " The end.", story(99)]
     data = {
         "train_file": [write_jsonl(tmp_path / "in.jsonl", [story(k) for k in range(5)])],
@@ -262,7 +262,7 @@ def test_training_text_that_equals_a_validation_file_goes(tmp_path, monkeypatch)
     assert texts_of(tmp_path / "out") == [story(0), story(3), story(4)]
     dropped = {rule: entry["documents"] for rule, entry in facts["dropped"].items()}
     assert dropped == {"exact_duplicate": 1, "near_duplicate": 1}
-    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH proposes nothing
+    monkeypatch.setattr(NearDuplicates, "matches", lambda *_: iter(()))  # LSH finds no candidates
     facts = prepared(tmp_path / "counted", data, near_duplicates="count")
     assert (facts["leakage"]["documents"], facts["kept"]["documents"]) == (1, 4)
     facts = prepared(tmp_path / "blind", data)
@@ -272,7 +272,10 @@ def test_training_text_that_equals_a_validation_file_goes(tmp_path, monkeypatch)
 
 def test_paragraphs_of_earlier_documents(tmp_path):
     texts = [f"{story(1)}\n\n{story(2)}", story(3), f"{story(2)}\n\n{story(1)}", f"{story(2)}\n\n{story(4)}"]
-    texts += [f"Yes.\n\n{story(5)}\n\n{story(5)}", f"Yes.\n\n{story(6)}"]  # within, and short: other rules' business
+    texts += [
+        f"Yes.\n\n{story(5)}\n\n{story(5)}",
+        f"Yes.\n\n{story(6)}",
+    ]  # repeated inside a text, or short: not for this rule
     facts = prepared(tmp_path / "out", texts, preset="none", max_seen_paragraphs=0.8)
     assert texts_of(tmp_path / "out") == [*texts[:2], *texts[3:]]
     assert facts["dropped"]["seen_paragraphs"]["documents"] == 1
@@ -298,12 +301,12 @@ FRENCH = "Un meunier ne laissa pour tous biens, à trois enfants qu'il avait, qu
 BROKEN = {
     "message 2 has the role 'user' where 'assistant' is due": {"messages": [{"role": "user", "content": "Grüße"}] * 2},
     "message 1 is empty": chat(" ", "b"),
-    "is no list of messages": {"messages": []},
+    "is not a list of messages": {"messages": []},
     "holds a int under messages": {"messages": 5},
     "holds nothing under messages": {"messages": None, "id": 7},
     "holds a float under completion": {"prompt": "q", "completion": 1.5},
     "message 1 has no text under `value`": {"conversations": [{"from": "human", "value": None}]},
-    "holds a string under messages that is no conversation": {"messages": '[{"role": "user", "content": "hi"'},
+    "holds a string under messages that is not a conversation": {"messages": '[{"role": "user", "content": "hi"'},
 }  # fmt: skip
 
 
@@ -343,7 +346,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
-def test_what_a_conversation_says_beside_its_text_is_kept_masked_and_told_apart(tmp_path, output_format):
+def test_other_fields_of_a_conversation_are_kept_masked_and_compared(tmp_path, output_format):
     answers = json.loads(json.dumps(WHOLE["messages"]).replace("anna@", "bob@"))
     rows = [
         WHOLE,
@@ -367,7 +370,7 @@ def test_what_a_conversation_says_beside_its_text_is_kept_masked_and_told_apart(
     assert hidden["messages"] == json.loads(json.dumps(WHOLE["messages"]).replace("anna@example.org", "<email>"))
 
 
-def test_what_has_no_place_is_dropped_and_counted_by_field(tmp_path, tiny_tokenizer):
+def test_unrepresentable_fields_are_dropped_and_counted_by_field(tmp_path, tiny_tokenizer):
     import copy
 
     question, answer = chat("Who are you?", "A small model.")["messages"]
@@ -519,7 +522,7 @@ def test_advice_knows_small_from_large():
     assert "about 200 million parameters" in advice({"kept": {"bytes": 4 * 10**9, "tokens": 10**9}})
 
 
-def test_a_corpus_is_read_from_its_data_only_and_a_stranger_of_that_name_as_it_is(tmp_path):
+def test_only_data_is_read_of_a_corpus_but_not_of_a_namesake(tmp_path):
     (tmp_path / "all").mkdir()
     prepared(tmp_path / "all" / "out", write_jsonl(tmp_path / "in.jsonl", [story(1), "short"]))
     for root in (tmp_path / "all", tmp_path / "all" / "out"):
@@ -531,7 +534,7 @@ def test_a_corpus_is_read_from_its_data_only_and_a_stranger_of_that_name_as_it_i
     assert texts_of(tmp_path / "own") == [story(2)]
 
 
-def test_the_new_folder_may_lie_among_what_is_read(tmp_path):
+def test_the_output_folder_may_be_inside_a_source_folder(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [story(k) for k in range(20)])
     facts = prepared(tmp_path / "out", tmp_path, sample_documents=10)
     assert facts["read"]["documents"] == 20 and [file["name"] for file in facts["sources"][0]["files"]] == ["in.jsonl"]
@@ -561,8 +564,8 @@ def test_shards_are_closed_when_they_are_full(tmp_path):
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     out, texts = tmp_path / "out", ["x", "y\nz", "12 34"]
-    assert error_of(out, texts).startswith("of 3 documents none are left (length took 3)")
-    assert "(mean_word took 2, length took 1)" in error_of(out, texts, min_characters=2)
+    assert error_of(out, texts).startswith("of 3 documents none are left (length dropped 3)")
+    assert "(mean_word dropped 2, length dropped 1)" in error_of(out, texts, min_characters=2)
     data = {"train_file": [str(tmp_path / "in.jsonl")], "text_column": "body"}
     assert "expected the column 'body'" in error_of(out, data)
     (tmp_path / "in.json").write_text("[]")
@@ -592,7 +595,7 @@ def test_a_language_detector_that_is_not_installed_is_named(tmp_path):
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_full_disk_leaves_nothing_under_the_final_name(file_format, call, tmp_path, monkeypatch, capsys):
     class FullDisk:
-        """A file that takes 100 bytes."""
+        """A file that accepts 100 bytes."""
 
         def __init__(self, file):
             self._file, self._room, self.closed = file, 100, False
@@ -657,7 +660,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_nothing_of_it(tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "out"]
 
 
-def test_files_that_were_not_read_are_told(tmp_path, capsys):
+def test_files_that_were_not_read_are_listed(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for name in ("a.txt", "b.docx", "c.docx", "d"):
         (tmp_path / "in" / name).write_text("The dog saw a ball and ran to it.")

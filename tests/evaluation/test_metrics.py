@@ -164,7 +164,7 @@ def test_a_file_is_measured_as_it_is(model, tokenizer, tmp_path):
         (None, "cannot be read"),
         (b"", "is empty"),
         ("the cat".encode("utf-16"), "is UTF-16"),
-        (b"caf\xe9", "is no UTF-8 text .*byte 3"),
+        (b"caf\xe9", "is not valid UTF-8 .*byte 3"),
         (b"\x00\x01\x02", "is binary"),
     ],
 )

@@ -295,7 +295,7 @@ USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content"
         (b"[]", "holds no messages"),
         (b'{"text": "a"}', "holds no messages"),
         ([[USER, ANSWER]] * 2, "holds 2 lines"),
-        ([[]], "is no list of messages"),
+        ([[]], "is not a list of messages"),
         ([[ANSWER, USER]], "message 1 has the role 'assistant'"),
         ([[USER]], "has no answer"),
         ([[USER, ANSWER, USER]], "has no answer"),

@@ -1,4 +1,4 @@
-"""A corpus is found once, hashed once and passed over twice; its facts and its sample are those of separate readings."""
+"""A corpus is searched once, hashed once and read twice; its facts and sample equal those of separate readings."""
 
 import builtins
 import gzip
@@ -19,7 +19,7 @@ from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """Bytes that were read of each file below tmp_path, by whoever opened it."""
+    """Count the bytes read from each file below tmp_path."""
     read: dict[str, int] = {}
 
     class Counted(io.FileIO):
@@ -49,7 +49,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_text_is_passed_over_twice(tmp_path, counted, monkeypatch, kind, trained, tiny_tokenizer):
+def test_the_text_is_read_twice(tmp_path, counted, monkeypatch, kind, trained, tiny_tokenizer):
     (tmp_path / "text").mkdir()
     for name, text in KINDS[kind].items():
         (tmp_path / "text" / name).write_text(text)
@@ -71,8 +71,8 @@ def test_the_text_is_passed_over_twice(tmp_path, counted, monkeypatch, kind, tra
 @pytest.mark.parametrize("ending", [".txt", ".txt.gz", ".jsonl", ".md"])
 @pytest.mark.parametrize("how", ["tail", "hash"])
 @pytest.mark.parametrize("long", [True, False])
-def test_what_one_reading_finds_is_what_separate_ones_find(tmp_path, monkeypatch, ending, how, long):
-    """The hashes are those of the files, and the sample is the training part, however long the texts are."""
+def test_one_reading_gives_the_same_as_separate_readings(tmp_path, monkeypatch, ending, how, long):
+    """Hashes equal those of the files, and the sample is the training part, for texts of any length."""
     texts = [f"\ufeffText {k} é🙂 goes on.\r\n" * 100 for k in range(12)]
     for k, text in enumerate(texts):
         data = json.dumps({"text": text}).encode() if ending == ".jsonl" else text.encode()
@@ -93,7 +93,7 @@ def test_what_one_reading_finds_is_what_separate_ones_find(tmp_path, monkeypatch
         assert file["sha256"] == hashlib.sha256((tmp_path / file["name"]).read_bytes()).hexdigest()
 
 
-def test_files_that_appear_later_are_none_of_it(tmp_path):
+def test_files_added_later_are_not_read(tmp_path):
     (tmp_path / "a.txt").write_text("words " * 100)
     corpus = Corpus(DataArguments(train_file=[str(tmp_path)]))
     before = corpus.size
@@ -105,7 +105,7 @@ def test_a_broken_long_text_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(decoding, "LONG", 1000)
     (tmp_path / "t.txt").write_bytes(b"words " * 1000 + b"\xff" + b" more" * 1000)
     (tmp_path / "t.txt.gz").write_bytes(gzip.compress(b"words " * 100_000)[:-20])
-    for name, words in (("t.txt", "is no UTF-8 text (line 1, byte 6000 is 0xff)"), ("t.txt.gz", "cannot be read (")):
+    for name, words in (("t.txt", "is not valid UTF-8 (line 1, byte 6000 is 0xff)"), ("t.txt.gz", "cannot be read (")):
         command = f"tokenize --tokenizer_type byte --output_dir {tmp_path}/d --train_file {tmp_path}/{name}"
         assert cli.main(command.split()) == 2
         said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Hostile data: one line and a status, nothing executed, and nothing allocated on the word of a file."""
+"""Hostile data: one line and a status, nothing executed, and no memory allocated by the claims of a file."""
 
 import bz2
 import gzip
@@ -45,7 +45,7 @@ LONG_TEXTS = [f"text {k} " * 20 for k in range(2000)]
 HELLO = gzip.compress(b"hello " * 5000)
 # (names of files, what they hold, the word that matters in the one line they are refused with)
 HOSTILE = [
-    # not what the ending says
+    # content that does not match the ending
     ("t.txt t.md t.jsonl t.csv", gzip.compress(b"x"), "is a gzip archive"),
     ("t.txt t.md t.jsonl t.csv", zstd(b"x"), "is a zstd archive"),
     ("t.txt t.md t.jsonl t.csv", b"PK\x03\x04...", "is a zip archive"),
@@ -53,7 +53,7 @@ HOSTILE = [
     ("t.txt t.md t.jsonl t.csv", b"%PDF-1.7", "is a PDF file"),
     ("t.txt t.md t.jsonl t.json t.csv t.tsv", "text\nhello\n".encode("utf-16"), "is UTF-16"),
     ("t.txt t.md t.jsonl t.json t.csv t.tsv", bytes(range(256)) * 9, "t."),
-    ("t.txt t.md t.jsonl t.json t.csv t.tsv", b"\x89PNG\r\n\x1a\n\x00\x00", "no UTF-8"),
+    ("t.txt t.md t.jsonl t.json t.csv t.tsv", b"\x89PNG\r\n\x1a\n\x00\x00", "not valid UTF-8"),
     ("t.txt t.md t.jsonl t.json t.csv t.tsv t.parquet t.csv.gz t.parquet.gz t.txt.xz", b"", "is empty"),
     ("t.parquet", b"PAR1 nothing PAR1", "a .parquet file"),
     ("t.parquet", b"only text, but longer than a footer", "a .parquet file"),
@@ -62,7 +62,7 @@ HOSTILE = [
     ("t.txt.gz t.csv.gz t.parquet.gz", HELLO[: len(HELLO) // 2], "cannot be read"),
     ("t.txt.gz t.csv.gz t.parquet.gz", HELLO[:20] + b"\xff" * 20 + HELLO[40:], "cannot be read"),
     ("t.txt.gz", gzip.compress(b"a\x00b"), "binary"),
-    ("t.csv.gz", gzip.compress(b"caf\xe9 text,x\n"), "no UTF-8"),
+    ("t.csv.gz", gzip.compress(b"caf\xe9 text,x\n"), "not valid UTF-8"),
     ("t.parquet.gz", gzip.compress(b"caf\xe9 text"), "a .parquet file"),
     ("t.txt.xz", lzma.compress(b"x" * 999)[:40], "cannot be read"),
     ("t.txt.bz2", bz2.compress(b"x" * 999)[:30], "cannot be read"),
@@ -70,13 +70,13 @@ HOSTILE = [
     ("t.txt.zst", zstd(b"x" * 999)[:4] + b"\xff" * 20, "cannot be read"),
     ("t.parquet", damaged(table_of(LONG_TEXTS)), "t.parquet"),
     ("t.parquet", damaged(table_of(LONG_TEXTS, compression="none")), "t.parquet"),
-    # bytes that are no text, with their place
+    # bytes that are not text, with their position
     ("t.txt", b"abc\xff", "byte 3 is 0xff"),
     ("t.txt", b"\xef\xbb\xbfabc\xff", "byte 6 is 0xff"),
     ("t.txt", b"\xff\xfea\x00", "iconv -f UTF-16"),
     ("t.txt", b"\xff\xfe\x00\x00a\x00\x00\x00", "iconv -f UTF-32"),
     ("t.txt", b"a\x00b", "NUL bytes"),
-    # text that is none, or more than one
+    # empty text, or several texts
     ("t.txt t.md t.jsonl", b"", "is empty"),
     ("t.txt t.md", b"\xef\xbb\xbf", "is empty"),
     (
@@ -87,31 +87,31 @@ HOSTILE = [
     ("t.txt", b"a<|endoftext|>b", "--document_separator '<|endoftext|>' to cut it there"),
     ("t.txt.gz", gzip.compress(b"a" * 999 + b"<|endoftext|>"), "or --document_separator whole_file"),
     ("t.csv", b"text\na\x00b\n", "binary"),
-    ("t.csv", b"text\na\n\ncaf\xe9\n", "line 4 is no UTF-8 text (byte 3 is 0xe9)"),
-    ("t.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', "line 2 is no UTF-8 text (byte 13 is 0xe9)"),
-    ("t.json", b'[{"text": "a"},\n{"text": "caf\xe9"}]', "is no UTF-8 text (line 2, byte 29 is 0xe9)"),
+    ("t.csv", b"text\na\n\ncaf\xe9\n", "line 4 is not valid UTF-8 (byte 3 is 0xe9)"),
+    ("t.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', "line 2 is not valid UTF-8 (byte 13 is 0xe9)"),
+    ("t.json", b'[{"text": "a"},\n{"text": "caf\xe9"}]', "is not valid UTF-8 (line 2, byte 29 is 0xe9)"),
     ("t.jsonl", b'{"text": "\\ud83d"}\n', "half of a surrogate pair"),
     # JSON
-    ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is no JSON"),
+    ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not valid JSON"),
     ("t.jsonl", b'{"text": "a"}\n"just text"\n', "line 2 holds a str (expected a JSON object"),
-    ("t.jsonl", b"[" * 100_000, "is no JSON"),
-    ("t.jsonl", b'{"text": ' + b"[" * 10**5, "is no JSON"),
-    ("t.jsonl", b'{"a":' * 10**5, "is no JSON"),
-    ("t.jsonl", b'{"text": ' + b"9" * 10**5 + b"}", "is no JSON"),
+    ("t.jsonl", b"[" * 100_000, "is not valid JSON"),
+    ("t.jsonl", b'{"text": ' + b"[" * 10**5, "is not valid JSON"),
+    ("t.jsonl", b'{"a":' * 10**5, "is not valid JSON"),
+    ("t.jsonl", b'{"text": ' + b"9" * 10**5 + b"}", "is not valid JSON"),
     ("t.jsonl", json.dumps({f"k{k}": 1 for k in range(10**5)}).encode(), "has the columns k0, k1"),
-    ("t.json", b"[" * 10**6, "is no JSON"),
+    ("t.json", b"[" * 10**6, "is not valid JSON"),
     ("t.json", b'[{"text": "a"}, 3]', "entry 1 holds a int"),
     ("t.json", b'[{"text": "a"}, null]', "entry 1 holds a NoneType (expected a JSON object"),
     ("t.json", b'[{"text": "a"},\n {"b": 1},\n {"text" "c"}\n]', "t.json, entry 1 has the columns b"),
-    ("t.json", b'[{"text": "a"},\n {"text" "c"}\n]', "entry 1 is no JSON (Expecting ':' delimiter, line 2)"),
-    ("t.json", b'[{"text": "a"},\n {"text": "b"', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
-    ("t.json", b'[{"text": "a"}\n', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
-    ("t.json", b'[{"text": "a"}\n{"text": "b"}]', "entry 1 is no JSON (Expecting ',' delimiter, line 2)"),
-    ("t.json", b'[{"text": "a"},\n]', "entry 1 is no JSON (Expecting value, line 2)"),
-    ("t.json", b'[{"text": "a"}]\n[]', "entry 1 is no JSON (Extra data, line 2)"),
-    ("t.json", b'[{"text": "a"},\n"b', "entry 1 is no JSON (Unterminated string starting at, line 2)"),
-    ("t.json", b'[{"text": "a"},\n' + b"[" * 10**6, "entry 1 is no JSON (maximum recursion depth exceeded"),
-    ("t.json", b'[{"text": "a"}, ' + b"9" * 10**5, "entry 1 is no JSON (Exceeds the limit"),
+    ("t.json", b'[{"text": "a"},\n {"text" "c"}\n]', "entry 1 is not valid JSON (Expecting ':' delimiter, line 2)"),
+    ("t.json", b'[{"text": "a"},\n {"text": "b"', "entry 1 is not valid JSON (Expecting ',' delimiter, line 2)"),
+    ("t.json", b'[{"text": "a"}\n', "entry 1 is not valid JSON (Expecting ',' delimiter, line 2)"),
+    ("t.json", b'[{"text": "a"}\n{"text": "b"}]', "entry 1 is not valid JSON (Expecting ',' delimiter, line 2)"),
+    ("t.json", b'[{"text": "a"},\n]', "entry 1 is not valid JSON (Expecting value, line 2)"),
+    ("t.json", b'[{"text": "a"}]\n[]', "entry 1 is not valid JSON (Extra data, line 2)"),
+    ("t.json", b'[{"text": "a"},\n"b', "entry 1 is not valid JSON (Unterminated string starting at, line 2)"),
+    ("t.json", b'[{"text": "a"},\n' + b"[" * 10**6, "entry 1 is not valid JSON (maximum recursion depth exceeded"),
+    ("t.json", b'[{"text": "a"}, ' + b"9" * 10**5, "entry 1 is not valid JSON (Exceeds the limit"),
     # cells
     ("t.csv", b"text,n\na,1\nb\n", "line 3 has 1 cells (expected 2"),
     ("t.csv", b'text\n"never ends\n', "is broken (unexpected end of data)"),
@@ -128,7 +128,7 @@ HOSTILE = [
         "holds nothing under text (expected text). Name another --text_column, or let prepare-corpus",
     ),
     ("t.jsonl", b'{"text": {"content": "a"}}\n', "holds a dict under text"),
-    ("t.jsonl", second_line([]), "line 2: is no list of messages"),
+    ("t.jsonl", second_line([]), "line 2: is not a list of messages"),
     ("t.jsonl", second_line(["Hi"]), "line 2: message 1 has no text"),
     ("t.jsonl", second_line([{"role": "user"}]), "line 2: message 1 has no text under `content`"),
     ("t.jsonl", second_line([{"role": "user", "content": " "}]), "line 2: message 1 is empty"),
@@ -176,7 +176,7 @@ def test_a_dataset_never_runs_code(tmp_path):
 
 
 class Trap:
-    """Writes a file when it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -252,7 +252,7 @@ LIES = [
 ]  # fmt: skip
 
 
-def test_a_manifest_that_lies_or_is_none_is_one_line(rows):
+def test_an_invalid_manifest_is_one_line(rows):
     manifest = json.loads((rows / "manifest.json").read_text())
     for text in (*(json.dumps(manifest | lie) for lie in LIES), "[]", "5", "null", "{", "[" * 10**5, ""):
         (rows / "manifest.json").write_text(text)

@@ -1,4 +1,4 @@
-"""Bytes become text: in pieces as in one, with every fault in its place, and nothing held that is too long to hold."""
+"""Decoding: pieces equal the whole text, errors have positions, and long texts are not held in memory."""
 
 import gzip
 import os
@@ -25,7 +25,7 @@ from tinygpt_hf.reading.split import content_hash
     separator=st.sampled_from(["blank_line", "|", "||", "a\n", "abab"]),
     chunk=st.integers(1, 9),
 )
-def test_a_text_is_cut_as_if_it_were_held_in_one_piece(tmp_path_factory, text, separator, chunk):
+def test_cutting_by_pieces_equals_cutting_the_whole_text(tmp_path_factory, text, separator, chunk):
     path = tmp_path_factory.getbasetemp() / "cut.txt"
     path.write_bytes(text.encode())
     whole = re.split(r"\r?\n(?:[ \t]*\r?\n)+", text) if separator == "blank_line" else text.split(separator)
@@ -40,7 +40,7 @@ def test_a_text_is_cut_as_if_it_were_held_in_one_piece(tmp_path_factory, text, s
 
 @effort(max_examples=100)
 @given(data=st.binary(max_size=40) | st.text(max_size=20).map(str.encode), chunk=st.integers(1, 9))
-def test_pieces_of_a_text_are_its_characters_and_faults_have_their_place(tmp_path_factory, data, chunk):
+def test_pieces_join_to_the_text_and_errors_have_a_position(tmp_path_factory, data, chunk):
     path = tmp_path_factory.getbasetemp() / "pieces.txt"
     data = b"x" + data.replace(b"\0", b"")
     path.write_bytes(data)
@@ -64,7 +64,7 @@ def test_pieces_of_a_text_are_its_characters_and_faults_have_their_place(tmp_pat
 
 
 @pytest.mark.parametrize("archive", ["", ".gz", ".zst"])
-def test_a_long_text_is_a_text_that_nobody_holds(tmp_path, monkeypatch, archive):
+def test_a_long_text_behaves_like_a_string(tmp_path, monkeypatch, archive):
     text = "".join(f"line {k} é🙂\r\n" for k in range(300))
     pack = {"": bytes, ".gz": gzip.compress, ".zst": lambda b: pyarrow.compress(b, codec="zstd", asbytes=True)}[archive]
     path = tmp_path / f"t.txt{archive}"
@@ -79,7 +79,7 @@ def test_a_long_text_is_a_text_that_nobody_holds(tmp_path, monkeypatch, archive)
     assert str(long[50:900][30:60]) == text[50:900][30:60]
     assert content_hash({"text": long}, "x") == content_hash({"text": text}, "x")
     (document,) = documents(Source(files=(str(path),)))
-    assert document["text"] == text  # who does not ask for pieces gets the whole
+    assert document["text"] == text  # without in_pieces the text is whole
 
 
 def test_invalid_utf8_is_replaced_and_counted(tmp_path):
@@ -98,7 +98,7 @@ def test_invalid_utf8_is_replaced_and_counted(tmp_path):
             list(documents(Source(files=(str(tmp_path / name),))))
 
 
-def test_what_is_read_of_a_file_adds_up_to_its_size(tmp_path, monkeypatch):
+def test_reported_bytes_add_up_to_the_file_size(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "LONG", 1000)
     sink = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.table({"text": ["some text"] * 900}), sink)

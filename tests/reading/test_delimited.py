@@ -1,4 +1,4 @@
-"""A table says how it is written: delimiter and quoting are found where they are certain, else the line is named."""
+"""Delimited tables: delimiter and quoting are detected when they are unambiguous, else the line is named."""
 
 import csv
 import gzip
@@ -36,7 +36,7 @@ def test_delimiter_and_quoting_are_found(tmp_path, delimiter, line_end, quoting)
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-def test_a_tsv_that_somebody_quoted_is_read_so(tmp_path, quoting):
+def test_a_quoted_tsv_is_read_as_quoted(tmp_path, quoting):
     texts = [*TEXTS, "a\ttab"]
     assert read(tmp_path / "t.tsv", written(texts, delimiter="\t", quoting=quoting)) == texts
     data = gzip.compress(written(texts * 9, delimiter="\t", quoting=quoting))
@@ -57,7 +57,7 @@ def test_in_other_tsv_a_quotation_mark_is_text(tmp_path):
         ('Nr;Inhalt\n1;a, b\n2;"c; d"\n', ["a, b", "c; d"]),
     ],
 )
-def test_a_csv_whose_quotation_marks_are_text_or_whose_column_is_named(tmp_path, data, texts):
+def test_a_csv_with_quotation_marks_as_text_or_a_named_column(tmp_path, data, texts):
     column = "Inhalt" if "Inhalt" in data else None
     assert read(tmp_path / "t.csv", data.encode(), text_column=column) == texts
 
@@ -72,13 +72,13 @@ def test_a_csv_whose_quotation_marks_are_text_or_whose_column_is_named(tmp_path,
         ("t.json", '[{"text": "a", "text": "b"}]', "the field 'text' is there twice"),
     ],
 )
-def test_what_is_not_certain_is_refused_with_its_place(tmp_path, name, data, words):
+def test_ambiguous_tables_are_refused_with_the_position(tmp_path, name, data, words):
     with pytest.raises(UsageError) as caught:
         read(tmp_path / name, data.encode())
     assert words in str(caught.value) and str(tmp_path / name) in str(caught.value)
 
 
-def test_columns_of_one_name_that_nobody_reads_do_no_harm(tmp_path):
+def test_duplicate_columns_that_are_not_read_are_allowed(tmp_path):
     assert read(tmp_path / "t.csv", b"x,x,text\n1,2,a\n") == ["a"]
     with pytest.raises(UsageError, match="2 columns called x"):
         read(tmp_path / "t.csv", b"x,x,text\n1,2,a\n", text_column="x")
@@ -91,7 +91,7 @@ def test_bytes_in_a_column_are_text_in_utf8(tmp_path):
         return sink.getvalue().to_pybytes()
 
     assert read(tmp_path / "t.parquet", table("café".encode(), b"b")) == ["café", "b"]
-    with pytest.raises(UsageError, match=r"t\.parquet, row 1, text is no UTF-8 text \(byte 1 is 0xff\)"):
+    with pytest.raises(UsageError, match=r"t\.parquet, row 1, text is not valid UTF-8 \(byte 1 is 0xff\)"):
         read(tmp_path / "t.parquet", table(b"a", b"b\xff"))
     found = list(file_documents(str(tmp_path / "t.parquet"), Reading(encoding_errors="replace")))
     assert [(document["text"], document.get("replaced")) for document in found] == [("a", None), ("b\ufffd", 1)]

@@ -1,4 +1,4 @@
-"""A list in a .json file is read entry by entry: what json.loads finds, with faults in their place and little in memory."""
+"""A list in a .json file is read entry by entry: equal to json.loads, errors with positions, bounded memory."""
 
 import gzip
 import json
@@ -53,7 +53,7 @@ def test_the_entries_are_those_of_json_loads(tmp_path_factory, entries, separato
 )
 def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, entries, place, change, chunk):
     text = json.dumps(entries)
-    place = 1 + place % len(text)  # behind the bracket, by which a list is known
+    place = 1 + place % len(text)  # after the bracket that begins a list
     text = text[:place] + change + text[place + (not change) :]
     path = tmp_path_factory.getbasetemp() / "changed.json"
     path.write_text(text)
@@ -62,13 +62,13 @@ def test_what_json_loads_refuses_is_refused_and_nothing_else(tmp_path_factory, e
         try:
             expected = json.loads(text)
         except ValueError:
-            with pytest.raises(UsageError, match="is no JSON"):
+            with pytest.raises(UsageError, match="is not valid JSON"):
                 listed(path)
         else:
             assert listed(path) == expected
 
 
-def test_what_stands_before_a_fault_is_read(tmp_path):
+def test_entries_before_an_error_are_read(tmp_path):
     path = tmp_path / "t.json"
     path.write_text("[]")
     assert list(file_documents(str(path))) == []
@@ -93,6 +93,6 @@ def test_memory_holds_a_window_and_a_broken_entry_is_noticed_without_the_rest(tm
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.write('[{"text": oh no},' + ",".join([entry] * 400) + "]")
     heard = Recorded()
-    with pytest.raises(UsageError, match="entry 0 is no JSON"):
+    with pytest.raises(UsageError, match="entry 0 is not valid JSON"):
         list(file_documents(str(path), reporter=heard))
     assert sum(heard.reads) < path.stat().st_size / 2

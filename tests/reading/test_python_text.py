@@ -1,4 +1,4 @@
-"""Text that lives in Python goes the way of a dataset: named, known by its content, read from where it was left."""
+"""Text given as Python objects is treated as a dataset: named, identified by content, resumed."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.reading.python_text import data_arguments
-from tinygpt_hf.reading.sources import Place, documents, training_sources
+from tinygpt_hf.reading.sources import ResumePoint, documents, training_sources
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.checks import check_settings
 
@@ -31,7 +31,7 @@ def saved(folder, dataset) -> str:
     return str(folder)
 
 
-def test_every_form_gives_its_texts(tmp_path):
+def test_every_kind_of_python_data_gives_its_texts(tmp_path):
     folder = saved(tmp_path / "one", ROWS)
     parts = DatasetDict(train=ROWS, validation=ROWS.select([3]), test=ROWS.select([4]))
     for data in (
@@ -45,7 +45,7 @@ def test_every_form_gives_its_texts(tmp_path):
     assert texts_of(Dataset.from_dict({"text": [b"caf\xc3\xa9"]})) == ["café"]
 
 
-def test_the_splits_of_a_datasetdict_have_their_parts_and_the_others_are_named(tmp_path):
+def test_train_and_validation_splits_are_used_and_others_named(tmp_path):
     parts = DatasetDict(train=ROWS, validation=ROWS.select([3]), test=ROWS.select([4]))
     corpus = Corpus(data_arguments(parts))
     assert [d["text"] for part, d in corpus.documents() if part == "validation"] == [TEXTS[3]]
@@ -53,7 +53,7 @@ def test_the_splits_of_a_datasetdict_have_their_parts_and_the_others_are_named(t
     assert "splits not read: validation, test" in Corpus(data_arguments(saved(tmp_path / "d", parts))).remarks[0]
 
 
-def test_settings_are_words_and_what_they_name_travels_with_them():
+def test_a_python_text_is_a_string_that_holds_its_data():
     data = data_arguments(DataArguments(train_file=ROWS, validation_file=ROWS.select([1]), block_size=32))
     check_settings(data)
     assert data.train_file == ["python:Dataset of 90 rows"] and data.validation_file == ["python:Dataset of 1 rows"]
@@ -62,11 +62,11 @@ def test_settings_are_words_and_what_they_name_travels_with_them():
     (source,) = training_sources(data)
     facts = sources.fingerprint(source)
     assert json.loads(json.dumps(facts)) == facts and facts["files"][0]["name"].startswith("python:Dataset of 90 rows ")
-    with pytest.raises(UsageError, match="which lived in Python"):  # run.yaml, given to --config
+    with pytest.raises(UsageError, match="a Python object"):  # run.yaml, given to --config
         training_sources(DataArguments(train_file=["python:Dataset of 90 rows"]))
 
 
-def test_a_fingerprint_follows_the_content_however_it_is_held():
+def test_a_fingerprint_depends_on_the_content_only():
     hashes = lambda data: Corpus(data_arguments(data)).facts["sources"][0]["files"][0]["sha256"]  # noqa: E731
     same = {hashes(data) for data in (TEXTS, ROWS, [{"text": text} for text in TEXTS])}
     assert len(same) == 1 and hashes([*TEXTS[:-1], "another"]) not in same
@@ -95,7 +95,7 @@ def test_a_fingerprint_follows_the_content_however_it_is_held():
         (DataArguments(train_file=ROWS, text_column="id"), "row 0 holds a int under id"),
     ],
 )  # fmt: skip
-def test_what_is_none_of_them_is_refused_in_one_line(data, words):
+def test_other_types_are_refused_in_one_line(data, words):
     with pytest.raises(UsageError, match="expected") as caught:
         texts_of(data)
     assert words in str(caught.value) and "\n" not in str(caught.value)
@@ -119,15 +119,15 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_stream_goes_on_where_it_was_or_is_read_again(kind, monkeypatch):
+def test_a_stream_resumes_or_is_read_from_the_beginning(kind, monkeypatch):
     monkeypatch.setattr(sources, "NOTED_EVERY", 10)
     (source,) = training_sources(data_arguments(STREAMS[kind]))
     whole = list(documents(source))
     assert [d["text"] for d in documents(source)] == [d["text"] for d in whole]
     places = [(k, document["place"]) for k, document in enumerate(whole) if "place" in document]
-    assert (len(places) > 3) == ("shuffled" not in kind)  # what is in a buffer is not in the state
+    assert (len(places) > 3) == ("shuffled" not in kind)  # the state does not include the shuffle buffer
     for k, place in places:
-        begin = Place(**json.loads(json.dumps(vars(place))))
+        begin = ResumePoint(**json.loads(json.dumps(vars(place))))
         assert [d["text"] for d in documents(source, begin=begin)] == [d["text"] for d in whole[k:]]
-        lost = Place(begin.rows, begin.state, "another row")
+        lost = ResumePoint(begin.rows, begin.state, "another row")
         assert [d["text"] for d in documents(source, begin=lost)] == [d["text"] for d in whole[k:]]

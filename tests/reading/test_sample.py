@@ -1,4 +1,4 @@
-"""The sample a tokenizer is trained on: even, within its budget, and of a text that is cut only what lies before the cut."""
+"""The sample for a tokenizer: even, within its budget, and without the held-out tail of a text."""
 
 import itertools
 import tracemalloc
@@ -33,7 +33,7 @@ def test_the_sample_is_large_enough_and_fits(lengths, budget):
         assert kept >= budget / 4
 
 
-def test_the_sample_lies_evenly_over_short_and_long_texts():
+def test_the_sample_is_even_over_short_and_long_texts():
     short = [f"{k:05d}" for k in range(10_000)]
     numbers = [int(piece) for piece in sample_evenly(short, 5_000)]
     steps = {b - a for a, b in itertools.pairwise(numbers)}
@@ -63,7 +63,7 @@ def test_the_memory_of_the_sample_is_bounded():
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1_000_000  # of 20 MB that went through
+    assert peak < 1_000_000  # for 20 MB of text
 
 
 def test_a_text_longer_than_a_piece_is_sampled_in_pieces():

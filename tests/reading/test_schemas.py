@@ -1,4 +1,4 @@
-"""Conversations in the shapes people have them, each the same messages, and what becomes of them as labels."""
+"""Conversations in each supported shape give the same messages and labels."""
 
 import csv
 import json
@@ -61,7 +61,7 @@ def test_every_shape_is_the_same_conversation(tmp_path, shape, ending):
     assert document.get("messages", document.get("text")) == expected
 
 
-def test_a_named_column_leaves_no_choice():
+def test_a_named_column_is_the_only_one_read():
     row = {
         "messages": [ASK, SAY],
         "text": "t",
@@ -71,7 +71,7 @@ def test_a_named_column_leaves_no_choice():
     assert [m["content"] for m in row_document(row, "talk", "x")["messages"]] == ["q", "a"]
 
 
-HARMLESS = {  # columns that say nothing, or nothing that a conversation lacks
+HARMLESS = {  # columns that are empty or add nothing to a conversation
     "id": "7", "source": "web", "score": 0.5, "name": "pirates", "input": "", "question_id": 0, "label": 0, "loss": 2.3,
     "system": "", "system_prompt": None, "history": [], "tools": "[]", "tool_calls": None, "functions": [{"name": None}],
     "reasoning_content": " ", "images": [], "chat_template_kwargs": {"enable_thinking": False, "custom_instructions": ""},
@@ -134,7 +134,7 @@ def test_a_column_that_would_be_lost_is_named_and_an_empty_one_passes(tmp_path, 
     ],
 )
 @pytest.mark.parametrize("shape", ["messages", "sharegpt", "prompt as messages"])
-def test_what_a_turn_says_beside_its_text_is_named(shape, more, fields):
+def test_other_fields_of_a_turn_are_named(shape, more, fields):
     row, messages = json.loads(json.dumps(SHAPES[shape]))
     answer = row["completion"][-1] if "completion" in row else next(iter(row.values()))[-1]
     answer |= more
@@ -148,7 +148,7 @@ def test_what_a_turn_says_beside_its_text_is_named(shape, more, fields):
         row_document(row, None, "x")
 
 
-def test_a_mark_that_says_what_is_done_anyway_is_no_loss():
+def test_a_mark_that_states_the_default_is_allowed():
     for ask, fine in (({"train": False}, True), ({"weight": 0}, True), ({"weight": 1}, True), ({"loss": True}, False)):
         found = row_document({"messages": [ASK | ask, SAY]}, None, "x", keep_broken=True)
         assert found.get("messages") == ([ASK, SAY] if fine else None) and ("rule" in found) != fine
@@ -162,7 +162,7 @@ def test_an_input_below_a_list_of_messages_is_named():
     assert row_document(row | {"input": ""}, None, "x")["messages"][0] == SYSTEM
 
 
-def test_the_columns_beside_a_plain_text_are_nobodys_loss(tmp_path):
+def test_columns_beside_a_plain_text_are_ignored(tmp_path):
     row = {"text": "t", "system": "Be kind.", "weight": 0.5, "images": ["a.png"]}
     assert row_document(row, None, "x")["text"] == "t" and row_document(row, "system", "x")["text"] == "Be kind."
     path = write_rows(tmp_path / "t.parquet", [row])
@@ -170,7 +170,7 @@ def test_the_columns_beside_a_plain_text_are_nobodys_loss(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_a_column_named_by_hand_loses_nothing_either(tmp_path, ending):
+def test_a_named_column_of_turns_loses_nothing(tmp_path, ending):
     row = {"talk": [ASK, SAY], "system": "Be kind."}
     path = write_rows(tmp_path / f"t{ending}", [row])
     assert [document["messages"] for document in file_documents(path, Reading("talk"))] == [[SYSTEM, ASK, SAY]]
@@ -210,11 +210,11 @@ def test_a_conversation_may_be_written_as_a_string(tmp_path, text):
         "",
     ],
 )
-def test_a_string_that_is_no_conversation_is_refused_in_its_column(text):
-    with pytest.raises(UsageError, match="^x holds a string under messages that is no conversation"):
+def test_a_string_that_is_not_a_conversation_is_refused(text):
+    with pytest.raises(UsageError, match="^x holds a string under messages that is not a conversation"):
         row_document({"messages": text}, None, "x")
     kept = row_document({"messages": text}, None, "x", keep_broken=True)
-    assert kept["broken"] == "holds a string under messages that is no conversation"
+    assert kept["broken"] == "holds a string under messages that is not a conversation"
     assert json.loads(kept["text"]) == {"messages": text}
 
 
@@ -272,9 +272,9 @@ def test_rows_nested_to_the_limit_and_long_roles_are_one_short_line():
                     {"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "x"}}]},
                 ]
             },
-            "message 2 calls `f` with arguments that are no object",
+            "message 2 calls `f` with arguments that are not an object",
         ),
-        ({"messages": [ASK, SAY], "tools": "You may search."}, "here has `tools` that are no list of JSON schemas"),
+        ({"messages": [ASK, SAY], "tools": "You may search."}, "here has `tools` that are not a list of JSON schemas"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, SAY]},
             "message 1 has `image_url`",
@@ -298,7 +298,7 @@ def test_broken_rows_say_where_and_what(row, words):
 
 @pytest.fixture(scope="module")
 def bytewise():
-    """Ids 0 to 3: <|endoftext|>, <|pad|>, <|im_start|>, <|im_end|>."""
+    """Train a byte tokenizer; ids 0 to 3 are <|endoftext|>, <|pad|>, <|im_start|>, <|im_end|>."""
     return train_tokenizer(["x"], "byte")
 
 
@@ -307,7 +307,7 @@ def ids_of(tokenizer, text) -> list[int]:
 
 
 @pytest.mark.parametrize("shape", ["messages", "sharegpt", "prompt", "instruction"])
-def test_the_labels_are_those_written_out_by_hand(tmp_path, bytewise, shape):
+def test_labels_equal_those_written_by_hand(tmp_path, bytewise, shape):
     question, answer = "Hi?", "Yes"
     row = {
         "messages": {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]},
@@ -352,11 +352,11 @@ def test_over_long_conversations_are_cut_behind_an_answer_and_counted(tmp_path, 
         assert len(said) == 2 * exchanges
         counts = prepared.train.manifest["conversations"]
         assert counts == {"count": 3, "cut": 2, "turns_cut": 7 - 2 * exchanges + 2, "too_long": 1}
-        cut = f"4 over-long conversations cut behind an answer ({2 * counts['turns_cut']} turns left out)"
-        assert prepared.remarks == [cut, "2 conversations are longer than a row all the same"]
+        cut = f"4 over-long conversations cut after an answer ({2 * counts['turns_cut']} turns left out)"
+        assert prepared.remarks == [cut, "2 conversations are still longer than a row"]
 
 
-def test_conversations_that_fit_are_whole_and_nothing_is_said(tmp_path, bytewise):
+def test_conversations_that_fit_are_whole_without_a_remark(tmp_path, bytewise):
     path = tmp_path / "t.jsonl"
     path.write_text(3 * (json.dumps(talk("a", "b", "c", "d")) + "\n"))
     data = DataArguments(train_file=[str(path)], validation_file=[str(path)], block_size=60)

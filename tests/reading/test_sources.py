@@ -1,4 +1,4 @@
-"""Text comes in byte for byte, in an order that is always the same, from every kind of file, folder, URL and dataset."""
+"""Text is read exactly, in a fixed order, from every kind of file, folder, URL and dataset."""
 
 import bz2
 import contextlib
@@ -27,9 +27,9 @@ from tinygpt_hf.reading.sources import (
     documents,
     fingerprint,
     remarks,
-    settled,
     training_sources,
     validation_source,
+    with_files,
 )
 from tinygpt_hf.settings.arguments import DataArguments
 
@@ -86,7 +86,7 @@ def test_every_table_and_its_archives_give_the_texts_unchanged(tmp_path, ending,
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv"])
-def test_a_byte_order_mark_is_no_text(tmp_path, ending):
+def test_a_byte_order_mark_is_removed(tmp_path, ending):
     path = tmp_path / f"t{ending}"
     path.write_bytes(b"\xef\xbb\xbf" + FORMATS[ending](["a", "b"]))
     assert read(path) == ["a", "b"]
@@ -100,7 +100,7 @@ def test_a_text_file_is_one_document_byte_for_byte(tmp_path, ending):
     assert read(path) == [text]
 
 
-def test_blank_lines_or_a_marker_cut_a_text_and_take_nothing_else(tmp_path):
+def test_cutting_at_blank_lines_or_a_marker_keeps_all_other_text(tmp_path):
     path, code = tmp_path / "t.txt", tmp_path / "t.py"
     path.write_bytes(b"\n\none\ntwo  \n\n    def indented():\n\treturn 1\n \t\n\r\n\r\nlast\r\nline\r\n\r\n")
     parts = ["one\ntwo  ", "    def indented():\n\treturn 1", "last\r\nline"]
@@ -132,7 +132,7 @@ def test_a_table_of_one_row_group_is_read_page_by_page(tmp_path):
 # Folders, globs, lists.
 
 
-def test_what_is_not_there_or_no_file_is_refused_at_once(tmp_path):
+def test_missing_paths_and_devices_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
@@ -141,16 +141,16 @@ def test_what_is_not_there_or_no_file_is_refused_at_once(tmp_path):
     for name, words in {
         "pipe.txt": "pipe.txt is a pipe, device or socket", "/dev/zero": "/dev/zero is a pipe, device or socket",
         "loop.txt": "loop.txt is a link that leads nowhere", "gone.txt": "gone.txt is a link that leads nowhere",
-        "": "is a link that leads nowhere",  # in a folder it is not passed over either
+        "": "is a link that leads nowhere",  # also inside a folder
         "none.txt": "none.txt does not exist", "*.csv": "*.csv matches no text file", "in": "holds no text file",
         "in/x.bin": "x.bin has an unknown ending (expected one of .csv",
     }.items():  # fmt: skip
         assert words in refused(tmp_path / name)
     Path(os.fsdecode(bytes(tmp_path) + b"/in/caf\xe9.txt")).write_text("x")
-    assert r"caf\udce9.txt' is no UTF-8" in refused(tmp_path / "in")
+    assert r"caf\udce9.txt' is not valid UTF-8" in refused(tmp_path / "in")
 
 
-def test_a_link_to_a_folder_above_shows_no_file_twice(tmp_path):
+def test_a_link_to_a_parent_folder_repeats_no_file(tmp_path):
     (tmp_path / "z").mkdir()
     (tmp_path / "z/t.txt").write_text("once")
     (tmp_path / "z/again").symlink_to(tmp_path)
@@ -163,7 +163,7 @@ def test_links_are_followed_in_folders_and_globs_alike(tmp_path):
     (tmp_path / "elsewhere/t.txt").write_text("behind a link")
     (tmp_path / "here/deep").mkdir(parents=True)
     (tmp_path / "here/deep/link").symlink_to(tmp_path / "elsewhere")
-    for number in range(3):  # loops: not followed for ever
+    for number in range(3):  # loops end
         (tmp_path / f"here/loop{number}").symlink_to(tmp_path / "here")
     for name in ("here", "here/deep/**/*", "her*", "here/deep/*"):
         assert read(tmp_path / name) == ["behind a link"]
@@ -274,7 +274,7 @@ def test_toyland_by_name():
             toyland(**settings)
 
 
-def test_a_fingerprint_follows_the_content_and_not_the_place(tmp_path):
+def test_a_fingerprint_depends_on_content_not_location(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "t.txt").write_text("same")
@@ -369,7 +369,7 @@ def test_urls_are_downloaded_once_and_read_like_files(tmp_path, online):
             assert [read(f"{address}/t.txt") for _ in range(2)] == [["over\r\nthe wire\t"]] * 2
         assert Files.asked.count("GET /t.txt") == 1
         assert fingerprint(Source(files=(f"{address}/t.txt",)))["files"][0]["size"] == 15
-        source = settled(Source(files=(f"{address}/t.csv.gz?token=abcdefgh",)))
+        source = with_files(Source(files=(f"{address}/t.csv.gz?token=abcdefgh",)))
         name = f"{address}/t.csv.gz?token=<redacted>"
         rows = [(d["text"], d["origin"]) for d in documents(source)]
         assert rows == [("x", f"{name}, row 0"), ("y", f"{name}, row 1")], "no secret, no path of this machine"
@@ -403,7 +403,7 @@ def test_without_the_network_an_earlier_copy_is_read_with_a_remark(tmp_path, onl
     another_process()
     assert fingerprint(source) == before and read(f"{address}/t.txt") == ["text"]
     (line,) = remarks([source])
-    assert line.startswith(f"{address}/t.txt cannot be asked (") and "): the copy of 20" in line
+    assert line.startswith(f"{address}/t.txt cannot be reached (") and "): the copy of 20" in line
 
 
 def test_offline_a_url_or_a_dataset_is_refused_in_one_line():
@@ -480,7 +480,7 @@ def test_a_dataset_that_breaks_off_is_a_failure_at_run_time(monkeypatch):
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_a_fault_of_the_data_is_not_tried_again(monkeypatch, streaming):
+def test_an_error_of_the_data_is_not_retried(monkeypatch, streaming):
     import datasets
 
     def rows():
@@ -495,7 +495,7 @@ def test_a_fault_of_the_data_is_not_tried_again(monkeypatch, streaming):
     assert not heard.rests
 
 
-def test_a_dataset_is_asked_for_with_all_its_names(monkeypatch):
+def test_a_dataset_is_loaded_with_all_its_settings(monkeypatch):
     import datasets
 
     asked = []
@@ -508,7 +508,7 @@ def test_a_dataset_is_asked_for_with_all_its_names(monkeypatch):
     assert fingerprint(source) == {**settings, "text_column": "body", "max_samples": 2}
 
 
-def test_a_dataset_that_could_be_opened_before_is_tried_again(monkeypatch):
+def test_a_dataset_that_was_opened_before_is_retried(monkeypatch):
     import datasets
 
     answers = [

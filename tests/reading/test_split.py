@@ -1,4 +1,4 @@
-"""A document's fate hangs on its content alone: not on its place, not on what else there is."""
+"""The split of a document depends on its content alone, not on its position or on other documents."""
 
 import random
 
@@ -36,7 +36,7 @@ def test_the_hash_split_does_not_depend_on_order_or_growth():
     assert all(d in larger for d in before)  # a larger part holds the smaller
 
 
-def test_copies_of_a_document_lie_on_one_side():
+def test_copies_of_a_document_are_on_one_side():
     parts = {}
     for part, document in corpus.split(DOCUMENTS * 2, "hash", 20.0):
         parts.setdefault(document["text"], set()).add(part)
@@ -50,14 +50,14 @@ def test_where_a_document_comes_from_does_not_matter():
     said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
     more = row_document(
         {"messages": [{**message, "id": 3, "name": None} for message in said]}, None, "x"
-    )  # what nobody reads
+    )  # fields that are not hashed
     assert corpus.content_hash({"messages": said}) == corpus.content_hash(more)
     assert corpus.content_hash({"messages": said}) != corpus.content_hash({"messages": said[:1]})
     assert corpus.content_hash({"text": "x"}, "weight") != corpus.content_hash({"text": "x"}, "validation")
 
 
-def test_the_fate_of_a_document_never_changes_with_a_version():
-    """Numbers written down once: a run resumed under a later version finds the same split."""
+def test_the_split_does_not_change_between_versions():
+    """Compare with recorded numbers, so that a run resumed under a later version finds the same split."""
     assert round(corpus.content_hash({"text": "Once upon a time"}, "validation"), 6) == 0.546918
     said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     assert round(corpus.content_hash({"messages": said}, "validation"), 6) == 0.172688
@@ -101,7 +101,7 @@ def test_few_texts_are_split_by_their_tails_and_many_by_hash():
         assert chosen == how and list(again) == documents
 
 
-def test_weights_repeat_and_thin():
+def test_weights_repeat_and_subsample():
     assert corpus.repetitions({}, 2.0) == 2  # a whole weight reads no text
     for weight in (0.25, 1.5):
         times = [corpus.repetitions(d, weight) for d in DOCUMENTS]

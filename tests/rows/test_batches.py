@@ -1,4 +1,4 @@
-"""The micro-batches of a step are the rows its number says, however they are cut, shared or read ahead."""
+"""The micro-batches of a step are its rows, for any number of processes, micro-batches and prefetching threads."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def targets(batches) -> list[int]:
 
 
 def slowly(rows, step: int, per_step: int, total: int, shift: bool) -> list[int]:
-    """One position of the stream after the other."""
+    """Compute the rows one position at a time."""
     found = []
     for position in range(step * per_step, min((step + 1) * per_step, total)):
         epochs, index = order.rows_at(np.array([position]), rows.count(T, shift), SEED)
@@ -37,7 +37,7 @@ def slowly(rows, step: int, per_step: int, total: int, shift: bool) -> list[int]
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("shift", [True, False])
 @pytest.mark.parametrize("processes,size", [(1, 6), (1, 4), (2, 3), (3, 1)])
-def test_a_step_shows_its_rows_once_however_it_is_cut(rows, processes, size, shift, workers):
+def test_a_step_yields_its_rows_once_for_any_split(rows, processes, size, shift, workers):
     total = 100  # the last step is short: 100 = 16 * 6 + 4
     makers = [StepBatches(RowView(rows, T, shift, SEED), 6, total, (k, processes), workers) for k in range(processes)]
     for step in [0, 1, 2, 9, 3, 16]:  # a resumed run jumps
@@ -45,11 +45,11 @@ def test_a_step_shows_its_rows_once_however_it_is_cut(rows, processes, size, shi
         expected = slowly(rows, step, 6, total, shift)
         assert [target for batches, _ in got for target in targets(batches)] == expected
         assert {tokens for _, tokens in got} == {len(expected)}
-        assert len({len(batches) for batches, _ in got}) == 1  # as many on every process
+        assert len({len(batches) for batches, _ in got}) == 1  # the same number on every process
         assert all(1 <= len(ids) <= size and ids.shape[1] == T for batches, _ in got for ids, _ in batches)
 
 
-def test_reading_ahead_gives_the_same_tensors_and_repeats_a_step(rows):
+def test_prefetching_gives_the_same_tensors_and_a_step_can_be_repeated(rows):
     plain, ahead = (StepBatches(RowView(rows, T, True, SEED), 6, 60, workers=workers) for workers in (0, 2))
     for step in (0, 0, 1, 2, 2, 3):
         for (a, b), (c, d) in zip(plain.at(step, 4)[0], ahead.at(step, 4)[0], strict=True):

@@ -1,4 +1,4 @@
-"""Truths of packing by best fit: nothing lost, nothing twice, nothing cut that fits, few rows; and the same plan for ever."""
+"""Best-fit packing: every token once, documents that fit are whole, few rows, and a plan that never changes."""
 
 import itertools
 from collections import Counter
@@ -21,7 +21,7 @@ corpora = st.lists(st.tuples(text, st.booleans()), min_size=1, max_size=25)
 
 
 def write(folder: Path, corpus) -> Path:
-    """Documents as (words, is it a conversation)."""
+    """Generate documents as (words, whether it is a conversation)."""
     with RowWriter(folder, vocab_size=100) as writer:
         for words, chat in corpus:
             bits = [k >= len(words) // 2 for k in range(len(words))]
@@ -30,7 +30,7 @@ def write(folder: Path, corpus) -> Path:
 
 
 def bits_of(corpus) -> list[bool]:
-    """May each id be a target? Said once more, without the row store."""
+    """Compute whether each id may be a target, without the row store."""
     return [
         bit
         for words, chat in corpus
@@ -39,7 +39,7 @@ def bits_of(corpus) -> list[bool]:
 
 
 def places_of(rows, T) -> list[list[int]]:
-    """Per row the places of its inputs; padding may only stand at the end."""
+    """Return the input positions of each row; padding may only be at the end."""
     found = rows.places(range(rows.count(T)), T).tolist()
     for row in found:
         assert len(row) == T and sorted(row, key=lambda place: place < 0) == row
@@ -47,7 +47,7 @@ def places_of(rows, T) -> list[list[int]]:
 
 
 def slow_best_fit(lengths, room) -> list[int]:
-    """One item after the other, into the fullest bin that takes it: how full the bins are, whichever of equals is taken."""
+    """Place one item after another into the fullest bin that takes it; returns how full the bins are."""
     bins: list[int] = []
     for length in sorted(lengths, reverse=True):
         fitting = [filled for filled in bins if filled + length <= room]
@@ -58,7 +58,7 @@ def slow_best_fit(lengths, room) -> list[int]:
 
 
 def fewest_bins(lengths, room) -> int:
-    """By trying everything."""
+    """Find the smallest number of bins by trying everything."""
 
     def place(rest, bins):
         if not rest:
@@ -74,7 +74,7 @@ def fewest_bins(lengths, room) -> int:
 
 @settings(max_examples=150, deadline=None)
 @given(corpus=corpora, T=st.integers(1, 24), window=st.integers(1, 30))
-def test_every_token_lies_in_exactly_one_row_and_what_fits_is_whole(tmp_path_factory, corpus, T, window):
+def test_every_token_is_in_one_row_and_documents_that_fit_are_whole(tmp_path_factory, corpus, T, window):
     folder = write(tmp_path_factory.mktemp("rows") / "r", corpus)
     rows, ids = BestFitRows(folder, T, window), [id for words, _ in corpus for id in [*words, END]]
     places = places_of(rows, T)
@@ -95,22 +95,22 @@ def test_every_token_lies_in_exactly_one_row_and_what_fits_is_whole(tmp_path_fac
         if len(words) + 1 <= T:
             assert len({row_of[place - 1] for place in targets}) <= 1
     for row in places:
-        assert row == sorted(row)  # inside a row the order of the text
+        assert row == sorted(row)  # a row keeps the order of the text
 
 
 @settings(max_examples=150, deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), max_size=60), spare=st.integers(0, 40))
-def test_the_bins_are_those_of_a_slow_second_implementation(lengths, spare):
+def test_bins_equal_a_slow_reference_implementation(lengths, spare):
     room = max(lengths, default=1) + spare
     bins = best_fit(np.array(lengths, dtype=np.int64), room)
     filled = sorted(np.bincount(bins, np.array(lengths)).astype(int).tolist())
     assert filled == slow_best_fit(lengths, room)
-    assert all(a + b > room for a, b in itertools.pairwise(filled))  # no two would fit into one
+    assert all(a + b > room for a, b in itertools.pairwise(filled))  # no two bins would fit into one
 
 
 @settings(max_examples=80, deadline=None)
 @given(lengths=st.lists(st.integers(1, 12), max_size=8))
-def test_there_are_few_more_bins_than_the_fewest(lengths):
+def test_the_number_of_bins_is_within_the_bound(lengths):
     bins = len(set(best_fit(np.array(lengths, dtype=np.int64), 12).tolist()))
     assert bins <= 11 / 9 * fewest_bins(lengths, 12) + 4 and bins <= 2 * sum(lengths) / 12 + 1
 
@@ -130,7 +130,7 @@ def test_stories_are_packed_with_little_padding():
     size=st.integers(1, 3),
 )
 @example(corpus=[([1, 2, 3], False)], T=8, packing="bestfit", processes=3, size=1)  # two rows for three processes
-def test_an_epoch_shows_every_token_once_on_any_number_of_processes(
+def test_an_epoch_yields_every_token_once_on_any_number_of_processes(
     tmp_path_factory, corpus, T, packing, processes, size
 ):
     folder = write(tmp_path_factory.mktemp("rows") / "r", corpus)
@@ -154,8 +154,8 @@ def test_an_epoch_shows_every_token_once_on_any_number_of_processes(
     assert sorted(shown[:epoch]) == sorted(shown[epoch:]) == list(range(epoch))
 
 
-def test_the_plan_is_the_same_for_ever(tmp_path):
-    """Written down once: a run resumed under a later version finds the same rows."""
+def test_the_packing_plan_does_not_change_between_versions(tmp_path):
+    """Compare with recorded values, so that a run resumed under a later version finds the same rows."""
     corpus = [([k % 9 + 1] * (k * 7 % 11 + 1), False) for k in range(12)]
     rows = BestFitRows(write(tmp_path / "r", corpus), 8)
     assert rows.places(range(rows.count(8)), 8).tolist() == [
@@ -172,7 +172,7 @@ def test_the_plan_is_the_same_for_ever(tmp_path):
     ]
 
 
-def test_a_long_document_fills_rows_and_its_rest_is_packed(tmp_path):
+def test_a_long_document_fills_rows_and_its_remainder_is_packed(tmp_path):
     rows = BestFitRows(write(tmp_path / "r", [([1], False), ([2] * 9, False), ([3, 4], False)]), 4)
     input_ids, labels = rows.batch(range(rows.count(4)), 4)
     assert input_ids.tolist() == [[0, 2, 2, 2], [2, 2, 2, 2], [1, 0, 3, 4], [2, 2, 0, 0]]
@@ -187,12 +187,12 @@ def test_a_conversation_begins_with_its_own_first_id(tmp_path):
     assert labels.tolist() == [[2, 0, -100, -100], [4, -100, -100, -100], [6, 7, -100, -100]]
 
 
-def test_another_row_length_or_an_offset_is_a_mistake(tmp_path):
+def test_another_row_length_or_an_offset_is_refused(tmp_path):
     rows = BestFitRows(write(tmp_path / "r", [([1, 2], False)]), 4)
     for wrong in ((8, 0), (4, 1)):
         with pytest.raises(ValueError, match="packed for rows of 4"):
             rows.batch([0], *wrong)
 
 
-def test_rows_of_nothing_are_none(tmp_path):
+def test_an_empty_text_has_no_rows(tmp_path):
     assert BestFitRows(write(tmp_path / "r", [([], False)]), 4).count(4) == 0

@@ -1,4 +1,4 @@
-"""Nothing is lost on the way from documents to rows, nothing is learned that should not be, and a failure leaves nothing behind."""
+"""From documents to rows: no token is lost, only what may be learned is a label, and a failure leaves nothing on disk."""
 
 import json
 
@@ -85,7 +85,7 @@ def test_the_rows_hold_every_token_of_every_document_once(tokenizer, texts, tmp_
     assert not prepared.reused and sorted(p.name for p in (tmp_path / "rows").iterdir()) == ["train", "validation"]
 
 
-def test_what_looks_like_a_special_token_in_a_text_is_spelt_out(tokenizer, texts, tmp_path):
+def test_special_tokens_in_a_text_are_encoded_as_text(tokenizer, texts, tmp_path):
     for before in (True, False):
         tokenizer.backend_tokenizer.encode_special_tokens = before
         prepared = prepare_rows(
@@ -93,12 +93,10 @@ def test_what_looks_like_a_special_token_in_a_text_is_spelt_out(tokenizer, texts
         )
         for ids in documents_of(prepared.train):
             assert [i for i in ids if i < 4] == [tokenizer.eos_token_id] and ids[-1] == tokenizer.eos_token_id
-        assert tokenizer.backend_tokenizer.encode_special_tokens is before  # the tokenizer is as it was
+        assert tokenizer.backend_tokenizer.encode_special_tokens is before  # the tokenizer is unchanged
 
 
-def test_the_rows_do_not_depend_on_the_batches_nor_on_what_the_tokenizer_did_before(
-    tokenizer, texts, tmp_path, monkeypatch
-):
+def test_rows_do_not_depend_on_batches_or_the_tokenizers_state(tokenizer, texts, tmp_path, monkeypatch):
     data = DataArguments(train_file=texts, block_size=32)
     first = prepare_rows(Corpus(data), tokenizer, tmp_path / "first")
     tokenizer("some words", truncation=True, max_length=1, padding="max_length")
@@ -113,7 +111,7 @@ def test_the_rows_do_not_depend_on_the_batches_nor_on_what_the_tokenizer_did_bef
 
 @pytest.fixture(scope="module", params=["bpe", "char", "byte"])
 def joining_tokenizer(request):
-    """Its BPE has merged what may stand together inside one word of the pattern, runs of white space above all."""
+    """Train a BPE with merges inside words of the split pattern, especially of white space."""
     spaces = ["\n\n", "\n\n\n", "  ", "    ", "\r\n", "\r\n\r\n", " \n", "\n ", "\t\t", "\n\t", " \u00a0", "\u3000\n"]
     return train_tokenizer([f"ab{s}Zb{s}.s{s}" for s in spaces] * 4, request.param, 400)
 
@@ -123,7 +121,7 @@ rough_text = st.text(st.sampled_from("abZ '’.s4é四🙂 \n\n\r\t\u00a0\u3000\
 
 @settings(max_examples=300, deadline=None)
 @given(text=rough_text, size=st.integers(1, 12))
-def test_pieces_encode_to_the_tokens_of_the_whole(joining_tokenizer, text, size):
+def test_pieces_encode_to_the_tokens_of_the_whole_text(joining_tokenizer, text, size):
     tokenizer = joining_tokenizer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "PIECE_CHARACTERS", size)
@@ -163,7 +161,7 @@ def test_texts_for_other_tokenizers_stay_whole(tiny_tokenizer, monkeypatch):
 # What is learned.
 
 
-def test_only_the_assistants_words_and_its_end_of_turn_are_labels(tokenizer, chats, tmp_path):
+def test_only_assistant_text_and_its_end_of_turn_are_labels(tokenizer, chats, tmp_path):
     data = DataArguments(train_file=chats, block_size=160, validation_split_percentage=20)
     prepared = prepare_rows(Corpus(data), tokenizer, tmp_path / "rows")
     for part, rows in (("train", prepared.train), ("validation", prepared.validation)):
@@ -236,7 +234,7 @@ def test_a_weighted_mix_repeats_training_documents_only(tiny_tokenizer, texts, t
     assert len(held_out) == len(set(held_out)) == len(TEXTS) - len(set(stories)) > 0
 
 
-def test_conversations_are_not_told_to_use_their_tails(tiny_tokenizer, tmp_path):
+def test_the_tail_split_is_not_suggested_for_conversations(tiny_tokenizer, tmp_path):
     few = lines(tmp_path / "few.jsonl", [{"messages": chat} for chat in CHATS[:3]])
     texts = lines(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS[:70]])
     told = {}
@@ -285,10 +283,10 @@ def test_ids_take_two_bytes_or_four(tiny_tokenizer, texts, tmp_path):
     assert " b " in large.decode(prepared.train.document(0))
 
 
-def test_the_manifest_says_what_decided_the_rows(tiny_tokenizer, texts, tmp_path):
+def test_the_manifest_records_what_determines_the_rows(tiny_tokenizer, texts, tmp_path):
     data = DataArguments(train_file=texts, block_size=32)
     prepared = prepare_rows(Corpus(data, 1), tiny_tokenizer, tmp_path / "rows")
-    facts = packing.row_facts(Corpus(data, 2), tiny_tokenizer)  # the seed decides nothing about a file
+    facts = packing.row_facts(Corpus(data, 2), tiny_tokenizer)  # files do not depend on the seed
     assert {name: prepared.train.manifest[name] for name in facts} == json.loads(json.dumps(facts))
     assert packing.changed_facts(tmp_path / "rows", facts) == []
     facts["split"] = {"how": "tail", "percentage": 5.0}
@@ -298,7 +296,7 @@ def test_the_manifest_says_what_decided_the_rows(tiny_tokenizer, texts, tmp_path
     opened.train.verify(), opened.validation.verify()
 
 
-def test_progress_ends_at_everything(tiny_tokenizer, texts, tmp_path):
+def test_progress_ends_at_the_total(tiny_tokenizer, texts, tmp_path):
     heard = Recorded()
     prepared = prepare_rows(
         Corpus(DataArguments(train_file=texts, block_size=32), 0, heard),
@@ -382,7 +380,7 @@ def test_a_failure_leaves_nothing_on_disk(tiny_tokenizer, tmp_path, monkeypatch,
     assert list(run.iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing_either(tiny_tokenizer, texts, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing_on_disk(tiny_tokenizer, texts, tmp_path, monkeypatch):
     from tinygpt_hf import storage
 
     class Full(storage.System):

@@ -1,4 +1,4 @@
-"""Truths of the document mask: positions restart with each document, and nothing of one document reaches another."""
+"""The document mask: positions restart with each document, and documents do not influence each other."""
 
 import dataclasses
 import itertools
@@ -49,7 +49,7 @@ def words(length: int, seed: int) -> list[int]:
 
 
 def slow_positions(places, documents, chats, T) -> list[int]:
-    """One slot after the other: which document does the id behind it belong to?"""
+    """Compute the document of each target, one slot at a time."""
     owner = [k for k, length in enumerate(documents) for _ in range(length + 1)]
     firsts = {
         end - length
@@ -63,7 +63,7 @@ def slow_positions(places, documents, chats, T) -> list[int]:
         behind = place + 1
         document = owner[behind]
         if behind in firsts and chats[document]:
-            document -= 1  # it does not predict the first id of a conversation: that is no target
+            document -= 1  # the first id of a conversation is no target
         goes_on = before == (document, place - 1)
         found.append(found[-1] + 1 if goes_on else 0)
         before = (document, place)
@@ -78,7 +78,7 @@ def slow_positions(places, documents, chats, T) -> list[int]:
     shift=st.integers(0, 20),
     bestfit=st.booleans(),
 )
-def test_positions_equal_a_slow_second_implementation(tmp_path_factory, documents, T, shift, bestfit):
+def test_positions_equal_a_slow_reference_implementation(tmp_path_factory, documents, T, shift, bestfit):
     lengths, chats = zip(*documents, strict=True)
     masks = [[k > 0 or not chat for k in range(length + 1)] for length, chat in documents]
     folder = write(tmp_path_factory.mktemp("rows") / "r", [words(length, 0) for length in lengths], masks)
@@ -93,8 +93,8 @@ def test_positions_equal_a_slow_second_implementation(tmp_path_factory, document
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 @torch.no_grad()
-def test_a_document_does_not_feel_the_one_before(tmp_path, dialect, attention, length):
-    """Two rows: two documents and padding; three documents. Another first document leaves every logit of the others bit-equal."""
+def test_a_document_does_not_depend_on_the_one_before(tmp_path, dialect, attention, length):
+    """Changing the first document leaves the logits of the other documents bit-equal, with and without padding."""
     model, T = make_model(dialect, attention), 2 * length
 
     def logits(seed: int, masked: bool = True):
@@ -119,7 +119,7 @@ def test_a_document_does_not_feel_the_one_before(tmp_path, dialect, attention, l
 
 @pytest.mark.parametrize("packing", ["wrap", "bestfit"])
 @torch.no_grad()
-def test_a_document_among_others_is_as_if_alone(tmp_path, packing):
+def test_a_packed_document_gives_the_logits_it_gives_alone(tmp_path, packing):
     model, documents = make_model(), [words(size, size) for size in (7, 12, 3, 25, 9)]
     folder, T = write(tmp_path / "r", documents), 16
     rows = Rows(folder) if packing == "wrap" else BestFitRows(folder, T)
@@ -135,7 +135,7 @@ def test_a_document_among_others_is_as_if_alone(tmp_path, packing):
             nats += float(torch.nn.functional.cross_entropy(alone, labels[row, begin:end], reduction="sum"))
             pieces += 1
     assert pieces > len(documents)
-    loss = step.micro_batch_loss(model, (ids, labels, positions), rows.num_targets, "cpu")  # what training minimises
+    loss = step.micro_batch_loss(model, (ids, labels, positions), rows.num_targets, "cpu")  # the training loss
     assert float(loss) == pytest.approx(nats / rows.num_targets, abs=1e-5)
     assert abs(float(step.micro_batch_loss(model, (ids, labels), rows.num_targets, "cpu")) - float(loss)) > 1e-4
 
@@ -179,7 +179,7 @@ def chats(tmp_path_factory) -> DataArguments:
 
 
 def slow_loss(folder: Path, T: int) -> tuple[float, int]:
-    """The validation loss with every document by itself, cut only where it is longer than a row."""
+    """Compute the validation loss of each document alone, cut only if it is longer than a row."""
     model, rows = TinyGPTForCausalLM.from_pretrained(folder), Rows(folder / "rows" / "validation")
     nats, count = 0.0, 0
     for k in range(rows.num_documents):
@@ -198,11 +198,11 @@ def slow_loss(folder: Path, T: int) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize("kind", ["text", "chats"])
-def test_a_run_sees_each_document_by_itself(tmp_path, request, kind):
+def test_a_run_masks_other_documents(tmp_path, request, kind):
     data = request.getfixturevalue(kind)
     result = run(tmp_path / "run", data)
     assert result.eval_loss == pytest.approx(slow_loss(tmp_path / "run", data.block_size)[0], abs=1e-5)
-    assert result.eval_loss < math.log(260) - 0.3  # it learns
+    assert result.eval_loss < math.log(260) - 0.3  # the loss decreases
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one_and_no_other_packing_goes_on(tmp_path, text, monkeypatch):
@@ -232,7 +232,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one_and_no_other_packing_go
 
 
 def test_without_the_mask_a_loss_is_measured_over_the_whole_text_end_to_end(tmp_path, text):
-    """So that it compares with that of every other run."""
+    """The loss then compares with that of other runs."""
     result = run(tmp_path / "run", dataclasses.replace(text, document_mask=False), max_steps=1)
     rows = Rows(tmp_path / "run" / "rows" / "validation")
     model, nats = TinyGPTForCausalLM.from_pretrained(tmp_path / "run"), 0.0

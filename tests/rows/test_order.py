@@ -1,4 +1,4 @@
-"""Truths of the order: a permutation per epoch, addressed by position alone, shared without loss."""
+"""The order of rows: a permutation per epoch, computed from the position alone, and shared among processes."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ def test_every_epoch_is_a_permutation(size, seed, epoch):
     assert sorted(order) == list(range(size))
 
 
-def test_any_position_can_be_asked_alone():
+def test_any_position_can_be_computed_alone():
     whole = permuted(np.arange(1000), 1000, seed=7, epoch=3)
     assert [int(permuted(np.array([k]), 1000, 7, 3)[0]) for k in range(0, 1000, 37)] == whole[::37].tolist()
 
 
-def test_the_order_is_the_same_for_ever():
+def test_the_order_does_not_change_between_versions():
     assert permuted(np.arange(10), 10, seed=42, epoch=0).tolist() == [0, 1, 5, 3, 8, 2, 6, 7, 4, 9]
     epochs, rows = rows_at(np.arange(8, 12), 10, seed=42)
     assert epochs.tolist() == [0, 0, 1, 1] and rows[:2].tolist() == [4, 9]
@@ -35,7 +35,7 @@ def test_epochs_and_seeds_differ_and_look_random():
 
 @settings(max_examples=60, deadline=None)
 @given(size=st.integers(1, 60), cuts=st.lists(st.integers(0, 50), max_size=8))
-def test_the_stream_does_not_depend_on_how_it_is_cut(size, cuts):
+def test_the_stream_does_not_depend_on_the_step_size(size, cuts):
     def flat(first, count):
         return list(
             zip(*(part.tolist() for part in rows_at(np.arange(first, first + count), size, seed=5)), strict=True)

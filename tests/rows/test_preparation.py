@@ -1,4 +1,4 @@
-"""What is there already is used only if nothing changed; what changed is named; a tokenizer never sees the validation text."""
+"""Existing rows and tokenizers are used only if nothing changed, changes are named, and validation text trains no tokenizer."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ CHAR = TokenizerArguments(tokenizer_type="char")
 
 @pytest.fixture
 def text(tmp_path):
-    """One text whose last tenth holds characters the rest does not."""
+    """Write a text whose last tenth has characters that the rest lacks."""
     path = tmp_path / "text.txt"
     path.write_text("abc abd abe\n" * 90 + "xyz xyz xyz\n" * 10)
     return DataArguments(train_file=[str(path)], validation_split_percentage=10, block_size=16)
@@ -49,7 +49,7 @@ def test_a_trained_tokenizer_has_not_seen_the_validation_text(text):
     assert tokenizer.model_max_length == 16
 
 
-def test_the_report_says_what_the_tokenizer_achieves_on_held_out_text(tmp_path):
+def test_the_report_has_the_compression_on_held_out_text(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("".join(f"the quick brown fox number {k}\n" for k in range(500)))
     data = DataArguments(train_file=[str(path)], validation_split_percentage=10, block_size=16)
@@ -61,7 +61,7 @@ def test_the_report_says_what_the_tokenizer_achieves_on_held_out_text(tmp_path):
     assert json.loads(json.dumps(report)) == report
 
 
-def test_the_tokenizer_of_conversations_learns_their_words(tmp_path):
+def test_a_tokenizer_is_trained_on_the_words_of_conversations(tmp_path):
     path = tmp_path / "chats.jsonl"
     talk = [{"role": "user", "content": "ping"}, {"role": "assistant", "content": "pong"}]
     path.write_text(
@@ -74,7 +74,7 @@ def test_the_tokenizer_of_conversations_learns_their_words(tmp_path):
     assert "pong" in tokenizer.get_vocab()
 
 
-def test_where_a_tokenizer_is_found(text, tmp_path, tiny_tokenizer):
+def test_the_search_order_for_a_tokenizer(text, tmp_path, tiny_tokenizer):
     none = TokenizerArguments()
     assert find_tokenizer(tmp_path / "none", Corpus(text), CHAR) is None  # to be trained
     named = tmp_path / "named"
@@ -113,7 +113,7 @@ def test_a_damaged_report_is_named(text, tmp_path, report):
     assert "report.json is damaged" in refused(find_tokenizer, folder, Corpus(text), CHAR, kind=RunError)
 
 
-def test_a_tokenizer_folder_appears_whole_or_not_at_all(tmp_path, tiny_tokenizer):
+def test_a_tokenizer_folder_appears_complete_or_not_at_all(tmp_path, tiny_tokenizer):
     with pytest.raises(ValueError):
         save_tokenizer(tiny_tokenizer, {"bytes_per_token": float("nan")}, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
@@ -128,9 +128,7 @@ def test_rows_are_made_once(text, tmp_path, tiny_tokenizer):
     first = find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     again = find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     assert not first.reused and again.reused and again.train.manifest == first.train.manifest
-    assert find_rows(
-        Corpus(text, 9), tiny_tokenizer, tmp_path / "rows"
-    ).reused  # nothing about a file depends on the seed
+    assert find_rows(Corpus(text, 9), tiny_tokenizer, tmp_path / "rows").reused  # files do not depend on the seed
 
 
 def test_rows_of_other_data_or_another_tokenizer_are_refused_and_the_change_named(text, tmp_path, tiny_tokenizer):
@@ -164,7 +162,7 @@ def test_toyland_rows_depend_on_the_seed(tmp_path, tiny_tokenizer):
     assert words in refused(find_rows, Corpus(fewer, 1), tiny_tokenizer, tmp_path / "rows")
 
 
-def test_what_changed_in_a_mix_is_named_by_entry_and_file():
+def test_a_change_in_a_mix_is_named_by_entry_and_file():
     file = lambda k, size=1: {"name": f"{k}.txt", "size": size, "sha256": "x"}  # noqa: E731
     known = {"sources": [{"files": [file(k) for k in range(9)]}, {"dataset_name": "a/b", "weight": 2.0}]}
     now = {
@@ -203,7 +201,7 @@ def test_files_that_are_not_read_are_counted_once(text, tmp_path, tiny_tokenizer
     assert find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows").remarks == []
 
 
-def test_rows_named_by_hand_must_fit_the_tokenizer(text, tmp_path, tiny_tokenizer, tiny_text):
+def test_rows_given_by_name_must_fit_the_tokenizer(text, tmp_path, tiny_tokenizer, tiny_text):
     find_rows(Corpus(text), tiny_tokenizer, tmp_path / "rows")
     named = DataArguments(rows=str(tmp_path / "rows"))
     assert find_rows(Corpus(named), tiny_tokenizer, tmp_path / "none").reused

@@ -1,4 +1,4 @@
-"""A document stays on its side of the split all the way from files to rows: whatever stands beside it, however it is kept."""
+"""A document stays on its side of the split from files to rows, in any corpus and any format."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def keep(folder: Path, name: str, texts, kind: str) -> str:
 
 
 def sides(folder: Path, **data) -> dict[str, Counter]:
-    """How often each text lies in train and in validation, read back from the rows."""
+    """Count how often each text is in train and in validation, from the rows."""
     prepared = prepare_rows(
         Corpus(DataArguments(validation_split="hash", validation_split_percentage=20, block_size=16, **data)),
         TOKENIZER,
@@ -58,8 +58,8 @@ def whole(tmp_path_factory) -> dict[str, Counter]:
     cut=st.integers(1, 99),
     kinds=st.tuples(*[st.sampled_from(["jsonl", "csv"])] * 2),
 )
-def test_a_corpus_that_grows_moves_no_document(tmp_path_factory, whole, order, size, cut, kinds):
-    """Any part of it, in any order, in files of any kind: each document is where the whole corpus has it."""
+def test_a_growing_corpus_moves_no_document_across_the_split(tmp_path_factory, whole, order, size, cut, kinds):
+    """For any part of the corpus, in any order and file format, each document is on the side it has in the whole corpus."""
     folder, texts = tmp_path_factory.mktemp("part"), [CORPUS[k] for k in order[:size]]
     files = [keep(folder, "b", texts[:cut], kinds[0]), keep(folder, "a", texts[cut:], kinds[1])]
     found = sides(folder, train_file=files)
@@ -68,7 +68,7 @@ def test_a_corpus_that_grows_moves_no_document(tmp_path_factory, whole, order, s
         assert not texts - whole[part]
 
 
-def test_a_document_of_two_sources_lies_on_one_side_whatever_their_weights(tmp_path, whole):
+def test_a_document_in_two_sources_is_on_one_side_of_the_split(tmp_path, whole):
     both = [
         {"train_file": [keep(tmp_path, "one", CORPUS[:150], "jsonl")], "weight": 2.0},
         {"train_file": [keep(tmp_path, "two", CORPUS[100:], "csv")], "weight": 1.0},
@@ -79,7 +79,7 @@ def test_a_document_of_two_sources_lies_on_one_side_whatever_their_weights(tmp_p
     assert set(found["validation"].values()) == {1, 2}  # once per source: held-out text is not weighted
 
 
-def test_how_a_conversation_is_written_down_does_not_move_it(tmp_path):
+def test_the_format_of_a_conversation_does_not_move_it_across_the_split(tmp_path):
     talks = [[("user", f"who is {k}?"), ("assistant", f"{k} is me")] for k in range(200)]
     lines = {
         "one": [[{"role": role, "content": content} for role, content in talk] for talk in talks],

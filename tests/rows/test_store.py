@@ -1,4 +1,4 @@
-"""Truths of the row store: every id but the first is a target exactly once, whatever the cut; nothing is lost at rest."""
+"""The row store: every id but the first is a target exactly once for every offset, and documents round-trip."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def write(folder: Path, documents, masks=None, vocab_size=1000) -> Rows:
 
 
 def slow_rows(stream, bits, block_size, offset):
-    """A second, obvious implementation: walk the targets one by one and fill rows."""
+    """Fill rows with the targets one by one, as a simple reference implementation."""
     rows, row_in, row_out = [], [], []
     lengths = [offset] if offset else []
     for target in range(1, len(stream)):
@@ -45,7 +45,7 @@ documents_strategy = st.lists(st.lists(st.integers(0, 999), min_size=1, max_size
 
 @settings(max_examples=60, deadline=None)
 @given(documents=documents_strategy, block_size=st.integers(1, 17), shift=st.integers(0, 17), seed=st.integers(0, 99))
-def test_rows_equal_a_slow_second_implementation(tmp_path_factory, documents, block_size, shift, seed):
+def test_rows_equal_a_slow_reference_implementation(tmp_path_factory, documents, block_size, shift, seed):
     offset = min(shift, block_size)
     masks = [list(np.random.default_rng(seed + k).integers(0, 2, len(d))) for k, d in enumerate(documents)]
     rows = write(tmp_path_factory.mktemp("rows") / "r", documents, masks)
@@ -74,7 +74,7 @@ def test_an_id_outside_the_vocabulary_is_refused_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_documents_come_back_as_they_went_in(tmp_path):
+def test_documents_round_trip(tmp_path):
     documents = [[1, 2, 3], [4], [5, 6]]
     rows = write(tmp_path / "r", documents)
     assert [rows.document(k).tolist() for k in range(rows.num_documents)] == documents
@@ -114,7 +114,7 @@ def test_the_manifest_counts_targets(tmp_path):
 
 
 @pytest.mark.parametrize("place", [1, 3, 4, 5, 9])
-def test_borders_out_of_order_are_found_in_every_part(tmp_path, monkeypatch, place):
+def test_unordered_document_starts_are_noticed_in_every_part(tmp_path, monkeypatch, place):
     monkeypatch.setattr(rows_module, "PART", 4)
     write(tmp_path / "r", [[1, 2]] * 10)
     path = tmp_path / "r" / "documents.bin"
@@ -126,7 +126,7 @@ def test_borders_out_of_order_are_found_in_every_part(tmp_path, monkeypatch, pla
         Rows(tmp_path / "r")
 
 
-def test_the_mask_of_all_rows_is_that_of_the_documents(tmp_path):
+def test_the_mask_of_all_rows_is_the_mask_of_the_documents(tmp_path):
     with RowWriter(tmp_path / "rows", 10) as writer:
         writer.add([1, 2, 3], [0, 1, 1])
         writer.add([4, 5], [1, 0])

@@ -1,4 +1,4 @@
-"""Training while the text is still being read: the rows are those of `tokenize`, whatever happens to process, disk and network."""
+"""Training while the text is read: the rows equal those of `tokenize`, also after failures of process, disk and network."""
 
 import contextlib
 import dataclasses
@@ -78,7 +78,7 @@ def test_the_first_rows_are_shown(tmp_path, capsys):
 
 
 def read_all(data: DataArguments, tokenizer, folder: Path):
-    """Every window made; returns the rows, which are still open."""
+    """Build every window and return the open rows."""
     with stream(data, tokenizer, folder) as rows:
         first = 0
         while rows.train.size is None:
@@ -163,7 +163,7 @@ def test_a_stream_is_cut_into_the_rows_of_tokenize_also_inside_a_long_text(tmp_p
 @pytest.mark.parametrize("as_chats", [False, True])
 @pytest.mark.parametrize("bound", [None, 6 * 20 * T])
 def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, monkeypatch, as_chats, bound):
-    """Every target once an epoch, what fits a row never cut, the same rows whenever and by whomever they are made."""
+    """Every target is used once per epoch, documents that fit are whole, and rebuilt rows are the same."""
     window_rows(monkeypatch, 20)
     found = [{"messages": chat} for chat in chats(150)] if as_chats else [{"text": text} for text in texts(150)]
     held_out = written(tmp_path / "v.jsonl", found[:3])
@@ -191,7 +191,7 @@ def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, mon
     assert bound or sum(sizes) == rows.train.size
     with stream(
         data, tiny_tokenizer, tmp_path / "rows"
-    ) as again:  # what is there is known, and what was deleted is made again
+    ) as again:  # existing windows are found, deleted ones are rebuilt
         for first in range(0, rows.train.size, 7):
             assert again.train.lacking(first, 1) is None
             row = RowView(again.train, T, seed=3).row_ids([first])
@@ -199,7 +199,7 @@ def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, mon
             assert np.array_equal(again.train.batch(row, T)[1][0], targets[first])
 
 
-def test_a_weighted_mixture_shows_its_sources_in_turns(tmp_path, tiny_tokenizer, monkeypatch):
+def test_a_weighted_mixture_reads_its_sources_in_turns(tmp_path, tiny_tokenizer, monkeypatch):
     window_rows(monkeypatch, 10)
     sources_ = [
         {"train_file": written(tmp_path / "a.jsonl", [{"text": f"a{k}"} for k in range(200)]), "weight": 2.0},
@@ -214,10 +214,10 @@ def test_a_weighted_mixture_shows_its_sources_in_turns(tmp_path, tiny_tokenizer,
     labels = rows.batch(range(rows.size), T)[1]
     words = tiny_tokenizer.decode([rows.first.tokens[0], *labels[labels != IGNORED]]).split("<|endoftext|>")[:-1]
     documents = [tiny_tokenizer.decode(whole.document(k)[:-1]) for k in range(whole.num_documents)]
-    assert sorted(words) == sorted(documents)  # those of `tokenize`, each as often
+    assert sorted(words) == sorted(documents)  # those of `tokenize`, with the same counts
     letters = "".join(word[0] for word in words)
     assert letters.startswith("aa") and {"a", "b", "c"} <= set(letters[:12]) and set(letters[-20:]) == {"a"}
-    with stream(data, tiny_tokenizer, tmp_path / "rows") as bounded:  # any shard can be made again, of all its sources
+    with stream(data, tiny_tokenizer, tmp_path / "rows") as bounded:  # any shard of a mixture can be rebuilt
         for first in (0, rows.size // 2, rows.size - 1, rows.size + rows.size // 3):
             assert bounded.train.lacking(first, 1) is None
             row = [first % rows.size]
@@ -230,7 +230,7 @@ def corpus(tmp_path) -> DataArguments:
     return DataArguments(train_file=files, block_size=T, streaming=True, validation_split_percentage=20, num_proc=1)
 
 
-def test_a_window_that_is_gone_is_made_again_to_the_byte(tmp_path, tiny_tokenizer, corpus, monkeypatch):
+def test_a_deleted_window_is_rebuilt_to_the_byte(tmp_path, tiny_tokenizer, corpus, monkeypatch):
     window_rows(monkeypatch, 10)
     rows = read_all(corpus, tiny_tokenizer, tmp_path / "rows")
     train, made = rows.train.folder, bytes_of(rows.train.folder)
@@ -256,12 +256,12 @@ def damaged(train: Path, number: int) -> None:
 
 @pytest.fixture
 def made(tmp_path, tiny_tokenizer, corpus, monkeypatch) -> Path:
-    """The folder of windows of a text that was read to its end."""
+    """Build the windows of a text up to its end; returns their folder."""
     window_rows(monkeypatch, 10)
     return read_all(corpus, tiny_tokenizer, tmp_path / "rows").train.folder
 
 
-def test_text_that_changed_is_noticed_and_the_old_text_goes_on(tmp_path, tiny_tokenizer, corpus, made):
+def test_a_changed_text_is_refused_and_the_old_text_continues(tmp_path, tiny_tokenizer, corpus, made):
     before, old = bytes_of(made), Path(corpus.train_file[0]).read_text()
     delete_shard(made, 3)
     Path(corpus.train_file[0]).write_text(old.replace("dog", "cat"))  # names and sizes are the same
@@ -275,7 +275,7 @@ def test_text_that_changed_is_noticed_and_the_old_text_goes_on(tmp_path, tiny_to
 
 
 @pytest.mark.parametrize("lines", [100, 200])
-def test_text_that_became_shorter_or_longer_changes_no_end(tmp_path, tiny_tokenizer, corpus, made, monkeypatch, lines):
+def test_a_shorter_or_longer_text_does_not_change_the_end(tmp_path, tiny_tokenizer, corpus, made, monkeypatch, lines):
     end, facts = read_end(made), shard_manifest(made, 0)["sources"][0]
     monkeypatch.setattr(sources, "fingerprint", lambda source, hash_of: facts)
     written(Path(corpus.train_file[0]), [{"text": text} for text in texts(lines)])
@@ -287,7 +287,7 @@ def test_text_that_became_shorter_or_longer_changes_no_end(tmp_path, tiny_tokeni
     assert "the text has" in str(failed) and read_end(made) == end
 
 
-def test_a_bound_holds_where_the_first_window_is_lost(tmp_path, tiny_tokenizer, corpus):
+def test_the_disk_bound_holds_if_the_first_window_is_lost(tmp_path, tiny_tokenizer, corpus):
     bounded = dataclasses.replace(corpus, stream_window=6 * 6 * T)
     with stream(bounded, tiny_tokenizer, tmp_path / "rows") as rows:
         for first in range(0, 300, 6):
@@ -301,7 +301,7 @@ def test_a_bound_holds_where_the_first_window_is_lost(tmp_path, tiny_tokenizer, 
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, None), (3, "[]"), (3, "{"), (0, '{"next": null}')])
-def test_a_window_without_a_sound_manifest_is_made_again(tmp_path, tiny_tokenizer, corpus, made, number, text):
+def test_a_window_without_a_valid_manifest_is_rebuilt(tmp_path, tiny_tokenizer, corpus, made, number, text):
     before, manifest = bytes_of(made), shard_folder(made, number) / "manifest.json"
     manifest.unlink() if text is None else manifest.write_text(text)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
@@ -310,7 +310,7 @@ def test_a_window_without_a_sound_manifest_is_made_again(tmp_path, tiny_tokenize
 
 
 @pytest.mark.parametrize("text", [None, "[]", '{"windows": 3, "rows": 30}'])
-def test_the_end_is_found_again(tmp_path, tiny_tokenizer, corpus, made, text):
+def test_a_lost_end_file_is_written_again(tmp_path, tiny_tokenizer, corpus, made, text):
     end = read_end(made)
     (made / "end.json").unlink() if text is None else (made / "end.json").write_text(text)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
@@ -318,7 +318,7 @@ def test_the_end_is_found_again(tmp_path, tiny_tokenizer, corpus, made, text):
     assert read_end(made) == end
 
 
-def test_what_is_read_ahead_stays_until_it_is_shown(tmp_path, tiny_tokenizer, corpus, made):
+def test_prefetched_windows_stay_until_they_are_used(tmp_path, tiny_tokenizer, corpus, made):
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
         size = rows.train.size
         assert rows.train.lacking(0, size) is None
@@ -326,7 +326,7 @@ def test_what_is_read_ahead_stays_until_it_is_shown(tmp_path, tiny_tokenizer, co
         assert rows.train.covers(size, 10, shown=size - 21) and not rows.train.covers(size + 20, 10, shown=size - 21)
 
 
-def test_a_disk_that_is_full_leaves_nothing_and_is_told(tmp_path, tiny_tokenizer, corpus, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, tiny_tokenizer, corpus, monkeypatch):
     class Full(storage.System):
         def write(self, file, data):
             raise OSError(28, "No space left on device")
@@ -365,7 +365,7 @@ def test_a_step_larger_than_a_window_needs_more_disk_and_leaves_nothing(tmp_path
     assert "Use 672 or more" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_that_there_are_conversations_is_known_without_the_text(tmp_path, tiny_tokenizer, corpus):
+def test_conversations_are_detected_without_the_text(tmp_path, tiny_tokenizer, corpus):
     talks = dataclasses.replace(corpus, train_file=written(tmp_path / "c.jsonl", [{"messages": c} for c in chats(150)]))
     for data, wanted in ((corpus, False), (talks, True)):
         folder = tmp_path / f"rows-{wanted}"
@@ -389,7 +389,7 @@ def test_stale_windows_are_refused(tmp_path, tiny_tokenizer, corpus, change, nam
             pass
 
 
-def test_space_is_bounded_and_the_order_is_not_changed_by_it(tmp_path, tiny_tokenizer, corpus):
+def test_the_disk_bound_does_not_change_the_order(tmp_path, tiny_tokenizer, corpus):
     corpus = dataclasses.replace(corpus, max_train_samples=64)
     bounded = dataclasses.replace(corpus, stream_window=6 * 6 * T)
     with pytest.MonkeyPatch.context() as patch:
@@ -410,7 +410,7 @@ def test_space_is_bounded_and_the_order_is_not_changed_by_it(tmp_path, tiny_toke
 
 @pytest.mark.parametrize("window", [1, 3, 7, 50, 1000])
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_every_row_is_shown_once_an_epoch_by_one_process(window, processes):
+def test_every_row_is_used_once_per_epoch_by_one_process(window, processes):
     borders = np.append(np.arange(0, 103, window), 103)
 
     class Numbered:
@@ -436,7 +436,7 @@ def test_every_row_is_shown_once_an_epoch_by_one_process(window, processes):
         assert sorted(one[begin : begin + window]) == list(range(begin, min(begin + window, 103)))
 
 
-def test_mistakes_are_told_before_anything_is_written(tmp_path, tiny_tokenizer, corpus):
+def test_errors_are_raised_before_anything_is_written(tmp_path, tiny_tokenizer, corpus):
     small = dataclasses.replace(corpus, max_train_samples=1, validation_split="hash", validation_split_percentage=99.9)
     none = dataclasses.replace(corpus, validation_split="hash", validation_split_percentage=0.001)
     for data, words in (
@@ -449,7 +449,7 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path, tiny_tokenizer, 
         assert not (tmp_path / "rows").exists()
 
 
-def test_a_mistake_in_the_middle_of_the_text_ends_the_rows_there(tmp_path, tiny_tokenizer, corpus, monkeypatch):
+def test_an_error_in_the_middle_of_the_text_ends_the_rows_there(tmp_path, tiny_tokenizer, corpus, monkeypatch):
     window_rows(monkeypatch, 10)
     monkeypatch.setattr(placed, "BATCH_CHARACTERS", 500)
     with open(corpus.train_file[0], "a") as file:
@@ -519,7 +519,7 @@ def words_of(server, folder: Path, rows: int = 8) -> list[str]:
 
 
 def train(server, folder: Path, waits: str = "0.1 0.1") -> tuple[int, str]:
-    """(exit status, what was said) of a run in this process."""
+    """Run a command in this process; returns (exit status, output)."""
     import datasets
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as said:
@@ -532,7 +532,7 @@ def train(server, folder: Path, waits: str = "0.1 0.1") -> tuple[int, str]:
 
 
 def started(server, folder: Path, waits: str = "0.1 0.1", processes: int = 1) -> subprocess.Popen:
-    """The same in a process of its own, or in two."""
+    """Start a command in one or two new processes."""
     program = folder.parent / "program.py"
     program.write_text(PROGRAM)
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--rdzv_backend", "c10d"]
@@ -555,7 +555,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, served) -> Path:
-    """The run that nothing happens to."""
+    """Run without any failure, for comparison."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     status, said = train(served, folder)
     assert status == 0 and "the text is read on while the model trains" in said, said
@@ -568,7 +568,7 @@ def test_training_starts_before_the_text_is_read(whole):
 
 
 def when(found, then) -> None:
-    """Do something as soon as something is so, in a thread."""
+    """Call a function in a thread as soon as a condition is true."""
 
     def watch() -> None:
         while not found():
@@ -579,11 +579,11 @@ def when(found, then) -> None:
 
 
 def cut(server, folder: Path, step: int) -> None:
-    """Cut the line in the middle of an answer, once the run has come to this step."""
+    """Interrupt a response of the server once the run has reached this step."""
     when(lambda: last_step(folder) >= step, lambda: setattr(server, "left", 1500))
 
 
-def test_a_line_that_is_cut_for_a_while_changes_nothing(tmp_path, server, whole):
+def test_a_temporary_network_failure_changes_nothing(tmp_path, server, whole):
     cut(server, tmp_path / "run", 12)
     refused = server.refused
     when(lambda: server.refused > refused + 10, lambda: setattr(server, "left", None))
@@ -593,7 +593,7 @@ def test_a_line_that_is_cut_for_a_while_changes_nothing(tmp_path, server, whole)
     assert_same_run(tmp_path / "run", whole)
 
 
-def test_a_line_that_stays_cut_ends_in_a_checkpoint_and_the_same_command_goes_on(tmp_path, server, whole):
+def test_a_lasting_network_failure_ends_in_a_checkpoint_that_resumes(tmp_path, server, whole):
     before = 0
     for wanted in (12, 30):  # cut twice
         cut(server, tmp_path / "run", wanted)
@@ -621,7 +621,7 @@ def wait_until(found, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path, server, whole):
+def test_a_killed_run_resumes(tmp_path, server, whole):
     process = started(server, tmp_path / "run")
     wait_until(lambda: last_step(tmp_path / "run") >= 33, process)
     process.kill()
@@ -631,13 +631,13 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, server, whole):
     assert_same_run(tmp_path / "run", whole)
 
 
-def test_a_signal_while_the_network_is_waited_for_saves_and_ends(tmp_path, server, whole):
+def test_a_signal_while_waiting_for_the_network_saves_and_ends(tmp_path, server, whole):
     cut(server, tmp_path / "run", 12)
     process = started(server, tmp_path / "run", "1000000")
     lines = iter(process.stderr.readline, "")
     assert any("trying again in 1e+06 s" in line for line in lines)
     before = -1
-    while last_step(tmp_path / "run") != before:  # it trains on what is there
+    while last_step(tmp_path / "run") != before:  # it trains on the rows available
         before = last_step(tmp_path / "run")
         time.sleep(1)
     process.send_signal(signal.SIGTERM)
@@ -657,7 +657,7 @@ def test_two_processes_train_as_one(tmp_path, server, whole):
         assert one["loss"] == pytest.approx(both["loss"], abs=1e-5)
 
 
-def test_two_processes_end_together_where_the_line_stays_cut(tmp_path, server, whole):
+def test_two_processes_end_together_after_a_lasting_network_failure(tmp_path, server, whole):
     cut(server, tmp_path / "run", 12)
     two = started(server, tmp_path / "run", processes=2)
     said = two.communicate(timeout=3 * PATIENCE)[1]

@@ -1,4 +1,4 @@
-"""`tinygpt tokenize`: the same rows from any number of processes, after a kill, in pieces; `train` takes or refuses them."""
+"""`tinygpt tokenize`: the same rows from any number of processes, after a kill, and in pieces; `train` checks them."""
 
 import json
 import os
@@ -30,7 +30,7 @@ BYTES = TokenizerArguments(tokenizer_type="byte")
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Texts and conversations, one line each."""
+    """Write texts and conversations, one line each."""
     path = tmp_path / "t.jsonl"
     with open(path, "w") as file:
         for k in range(400):
@@ -43,7 +43,7 @@ def corpus(tmp_path):
 
 
 def content(folder: Path) -> dict:
-    """Everything below a folder, to the byte."""
+    """Read all files below a folder as bytes."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
@@ -63,11 +63,11 @@ def test_the_rows_are_the_same_for_any_number_of_processes(corpus, tmp_path, tin
 
 
 class Killed(BaseException):
-    """Ends the writing as a kill does: nothing that would catch an error sees it."""
+    """An end of writing like a kill, which no error handler catches."""
 
 
 @pytest.mark.parametrize("when", [1, 2, 5])
-def test_what_was_killed_goes_on_and_ends_the_same(corpus, tmp_path, tiny_tokenizer, monkeypatch, when):
+def test_a_killed_call_resumes_to_the_same_rows(corpus, tmp_path, tiny_tokenizer, monkeypatch, when):
     monkeypatch.setattr(placed, "BATCH_CHARACTERS", 3000)
     monkeypatch.setattr(packing, "SHARD_IDS", 5000)
     data = replace(corpus, num_proc=1)
@@ -75,7 +75,7 @@ def test_what_was_killed_goes_on_and_ends_the_same(corpus, tmp_path, tiny_tokeni
     encoded = []
 
     class Dying(storage.System):
-        """Killed when the `when`th training shard is about to become final, which is when that of what was held out is already."""
+        """Stop when the `when`th training shard is about to be published, after its validation shard."""
 
         def rename(self, old, new):
             if new.parent.name == "train" and new.name == f"shard-{when:06d}":
@@ -96,11 +96,11 @@ def test_what_was_killed_goes_on_and_ends_the_same(corpus, tmp_path, tiny_tokeni
     monkeypatch.setattr(encoding, "encode", counting)
     prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "cut" / "rows")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
-    assert 0 < sum(encoded) < 800 - 40 * when  # what was done is not done again
+    assert 0 < sum(encoded) < 800 - 40 * when  # finished work is not repeated
 
 
 @pytest.mark.parametrize("change", ["text", "split", "tokenizer", "damage", "short", "old"])
-def test_what_was_begun_with_something_else_is_begun_anew(corpus, tmp_path, tiny_tokenizer, monkeypatch, change):
+def test_unfinished_rows_of_other_settings_are_discarded(corpus, tmp_path, tiny_tokenizer, monkeypatch, change):
     monkeypatch.setattr(placed, "BATCH_CHARACTERS", 3000)
     monkeypatch.setattr(packing, "SHARD_IDS", 5000)
     data = replace(corpus, num_proc=1)
@@ -131,7 +131,7 @@ def test_what_was_begun_with_something_else_is_begun_anew(corpus, tmp_path, tiny
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
-def test_a_stream_that_breaks_off_leaves_what_it_brought(corpus, tmp_path, tiny_tokenizer, monkeypatch):
+def test_a_failing_stream_keeps_the_shards_it_finished(corpus, tmp_path, tiny_tokenizer, monkeypatch):
     def broken(*_):
         raise RunError("the dataset broke off")
 
@@ -146,7 +146,7 @@ def test_a_stream_that_breaks_off_leaves_what_it_brought(corpus, tmp_path, tiny_
 
 @pytest.mark.parametrize("kind", ["bpe", "byte", "char"])
 @pytest.mark.parametrize("percentage", [0, 10])
-def test_a_text_read_in_pieces_gives_the_rows_of_the_whole(tmp_path, tiny_text, monkeypatch, kind, percentage):
+def test_a_text_read_in_pieces_gives_the_rows_of_the_whole_text(tmp_path, tiny_text, monkeypatch, kind, percentage):
     tokenizer = train_tokenizer([tiny_text] * 3, kind, 320)
     path = tmp_path / "t.txt"
     path.write_bytes("".join(f"line {k} é🙂 of  Anna\r\n\n\t{k * k}" for k in range(700)).encode())
@@ -166,7 +166,7 @@ def test_a_text_read_in_pieces_gives_the_rows_of_the_whole(tmp_path, tiny_text, 
 
 
 @pytest.mark.parametrize("how", ["tail", "hash"])
-def test_the_bar_does_not_count_readings_that_only_look(tmp_path, tiny_tokenizer, monkeypatch, how):
+def test_progress_counts_each_byte_once(tmp_path, tiny_tokenizer, monkeypatch, how):
     for k in range(9):
         (tmp_path / f"{k}.txt").write_text(f"text {k}: {k * k * k} " * 700)
     total = sum(path.stat().st_size for path in tmp_path.glob("*.txt"))
@@ -191,7 +191,7 @@ def test_pieces_of_a_long_text_are_the_text(tmp_path, tiny_tokenizer, monkeypatc
 
 
 def test_a_long_document_goes_to_the_tokenizer_in_parts(tiny_tokenizer, monkeypatch):
-    """What a call gives back takes a hundred times the room of its ids, so no call may get a whole book."""
+    """The result of a call takes a hundred times the memory of its ids, so no call may get a whole book."""
     chat = [{"role": "user", "content": "Why? " * 40}, {"role": "assistant", "content": "So. " * 30}]
     documents = [{"text": "".join(f"one {k}\n" for k in range(60_000))}, {"messages": chat}, {"text": "short"}]
     whole = encoding.encode(documents, tiny_tokenizer, 1000)
@@ -218,15 +218,15 @@ def command(*words) -> int:
     return cli.main(["tokenize", *map(str, words)])
 
 
-def test_the_command_makes_what_train_takes(corpus, tmp_path, capsys):
+def test_the_command_writes_rows_for_train(corpus, tmp_path, capsys):
     (path,) = corpus.train_file
     words = ["--train_file", path, "--tokenizer_type", "byte", "--block_size", 100, "--output_dir", tmp_path / "d"]
     assert command(*words, "--show_rows", 2) == 0
     out = capsys.readouterr().out
-    assert "rows: kept" in out and "over-long conversations cut behind an answer" in out
+    assert "rows: kept" in out and "over-long conversations cut after an answer" in out
     assert "\nrow 0, " in out and "\nrow 1, " in out and "row 2" not in out and "⟦" in out
     assert sorted(p.name for p in (tmp_path / "d").iterdir() if p.name != ".lock") == ["rows", "tokenizer"]
-    assert command(*words) == 0 and "there already, nothing changed" in capsys.readouterr().out
+    assert command(*words) == 0 and "rows: reused, nothing changed" in capsys.readouterr().out
     for given in (tmp_path / "d", tmp_path / "d" / "rows"):
         data = DataArguments(rows=str(given), block_size=100)
         for settings in (TokenizerArguments(), BYTES):
@@ -236,7 +236,7 @@ def test_the_command_makes_what_train_takes(corpus, tmp_path, capsys):
             find_tokenizer(tmp_path / "none", Corpus(data), TokenizerArguments(tokenizer_type="char"))
 
 
-def test_the_command_shows_the_rows_of_the_packing_that_is_asked_for(tmp_path, capsys):
+def test_the_command_shows_rows_of_the_requested_packing(tmp_path, capsys):
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps({"text": f"{k:060}"}) + "\n" for k in range(200)))
     words = ["--train_file", path, "--tokenizer_type", "byte", "--block_size", 100, "--show_rows", 2]
@@ -248,7 +248,7 @@ def test_the_command_shows_the_rows_of_the_packing_that_is_asked_for(tmp_path, c
     assert all(" 61 of 100 tokens learned: " in line for line in shown["bestfit"][1:]) and len(shown["bestfit"]) == 2
 
 
-def test_rows_that_are_stale_are_refused_and_the_change_named(corpus, tmp_path):
+def test_stale_rows_are_refused_and_the_change_named(corpus, tmp_path):
     tokenizer, rows, report = tokenize(Corpus(corpus), BYTES, tmp_path / "d")
     assert not rows.reused and report["vocabulary"] == 260
     data = replace(corpus, rows=str(tmp_path / "d"))
@@ -300,7 +300,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_a_killed_command_goes_on(tmp_path):
+def test_a_killed_command_resumes(tmp_path):
     text = "".join(f"{k * k} balls\n" for k in range(50_000))
     (tmp_path / "t.txt").write_text(text)
     words = ["tokenize", "--train_file", str(tmp_path / "t.txt"), "--tokenizer_type", "char", "--num_proc", "2"]

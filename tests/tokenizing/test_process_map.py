@@ -26,7 +26,7 @@ def test_results_come_in_the_order_of_the_batches(num_proc):
     [
         (os._exit, 3, RunError, "a worker process ended with status 3"),
         (json.loads, "[", RunError, "a worker process failed: JSONDecodeError: "),
-        (functools.partial(check_messages, where="here"), [], UsageError, "here: is no list of messages"),
+        (functools.partial(check_messages, where="here"), [], UsageError, "here: is not a list of messages"),
         (print, "noise on standard output is no answer", None, None),
     ],
 )

@@ -1,19 +1,19 @@
 """Find documents that repeat earlier ones: full texts and paragraphs by hash, near duplicates by MinHash and LSH (datasketch).
 
     near = NearDuplicates(0.75, folder)
-    near.matches(shingles, signature)            # [(3, 0.91)]: document 3 shares 91 % of their 5-word shingles
-    near.add(shingles, signature)                # it is document 4 now
-    near.across([0, 3], [1, 2, 4])               # {4: (3, 0.91)}: of 1, 2, 4, every one nearly equal to 0 or 3
+    near.matches(shingles, signature)            # [(3, 0.91)]: Jaccard similarity 0.91 with document 3
+    near.add(shingles, signature)                # stores it as document 4
+    near.across([0, 3], [1, 2, 4])               # {4: (3, 0.91)}: those of 1, 2, 4 that nearly equal 0 or 3
 
-Two documents are near duplicates if the Jaccard similarity of their shingles (Broder 1997), 5 words in a row as in FineWeb, is
-at least the threshold. LSH proposes pairs (Indyk and Motwani 1998): one exactly at the threshold with probability 0.99 or more,
-one above it more surely. Proposed pairs are compared exactly, so no pair below the threshold is called equal. `across` misses
-none: it uses an inverted index, so that no pair lies across a split.
+Two documents are near duplicates if the Jaccard similarity of their shingles (Broder 1997) is at least the threshold. A
+shingle is 5 words in a row, as in FineWeb. LSH proposes candidate pairs (Indyk and Motwani 1998): a pair exactly at the
+threshold with probability 0.99 or more, a more similar pair with a higher one. Candidates are compared exactly, so there are
+no false positives. `across` uses an inverted index and misses no pair, so that no near duplicate crosses the split.
 
-A symbol is a word: `3 < 4` is not `3 > 4`. Punctuation is not, as editions of one text differ in quotes and commas.
+Symbols count as words, since `3 < 4` differs from `3 > 4`. Punctuation does not, since editions of a text differ in it.
 
-Memory: about 0.1 kB a document and a paragraph by hash; for near duplicates about 10 kB a document (signature and LSH tables).
-The shingles lie in a file, 4 bytes each; `across` holds 8 bytes for each held-out one, at most 160 MB at once (or one document).
+Memory: about 0.1 kB per document and paragraph hash; about 10 kB per document for near duplicates (signature and LSH tables).
+Shingles are kept in a file, 4 bytes each. `across` holds 8 bytes per held-out shingle, at most 160 MB (or one document).
 """
 
 import hashlib
@@ -29,19 +29,19 @@ from tinygpt_hf.errors import UsageError
 
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
-RECALL = 0.99  # of a pair exactly at the threshold
-MARGIN = 4 * (0.25 / PERMUTATIONS) ** 0.5  # four standard deviations of an estimated similarity, at the worst
+RECALL = 0.99  # for a pair exactly at the threshold
+MARGIN = 4 * (0.25 / PERMUTATIONS) ** 0.5  # four standard deviations of an estimated similarity, at most
 PUNCTUATION = r".,;:?'\"¡¿«»\u2010-\u205e\u3000-\u303f"
-WORDS = re.compile(  # Han, kana and symbols one by one
+WORDS = re.compile(  # each Han character, kana and symbol is one word
     rf"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|\w+|[^\w\s{PUNCTUATION}]"
 )
-SHORTEST_PARAGRAPH = 40  # characters; "Yes." and "Chapter 2" are not copies
+SHORTEST_PARAGRAPH = 40  # characters; shorter paragraphs such as "Yes." or "Chapter 2" are not compared
 PIECE = 10_000  # shingles hashed at once: 5 MB
 HELD_AT_ONCE = 20_000_000  # shingles of held-out documents in one index: 160 MB
 
 
 def check_datasketch() -> None:
-    """Refuse near duplicates if the library is not installed."""
+    """Raise UsageError if datasketch is not installed."""
     try:
         import datasketch  # noqa: F401
     except ImportError:
@@ -57,7 +57,7 @@ def text_hash(text: str) -> int:
 
 
 def paragraph_hashes(paragraphs: list[str]) -> list[tuple[int, int]]:
-    """Return (hash, characters) of the paragraphs long enough to be copies of each other."""
+    """Return (hash, characters) of each paragraph that is long enough to be compared."""
     return [(text_hash(part), len(part)) for part in paragraphs if len(part) >= SHORTEST_PARAGRAPH]
 
 
@@ -70,13 +70,13 @@ def shingles_of(text: str) -> np.ndarray:
 
 
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
-    """Divide the shared shingles of two documents by all of theirs."""
+    """Compute the Jaccard similarity of two sets of shingles."""
     shared = len(np.intersect1d(one, other, assume_unique=True))
     return shared / (len(one) + len(other) - shared)
 
 
 class Signatures:
-    """Compute MinHash signatures (128,) uint32, the same in every process and on every machine."""
+    """A maker of MinHash signatures, (128,) uint32, equal in every process and on every machine."""
 
     def __init__(self):
         from datasketch import MinHash
@@ -90,14 +90,14 @@ class Signatures:
         return minhash.hashvalues
 
     def wrapped(self, signature: np.ndarray):
-        """Return the signature as datasketch's object."""
+        """Return the signature as a datasketch MinHash."""
         minhash = self._empty.copy()
         minhash.hashvalues = signature
         return minhash
 
 
 def bands(threshold: float) -> tuple[int, int]:
-    """Choose (bands, rows) with the longest rows, so the fewest false proposals, that reach RECALL at the threshold."""
+    """Choose (bands, rows) of LSH with as many rows as RECALL at the threshold allows, for the fewest false candidates."""
     for rows in range(PERMUTATIONS // 2, 0, -1):
         if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= RECALL:
             return PERMUTATIONS // rows, rows
@@ -105,7 +105,7 @@ def bands(threshold: float) -> tuple[int, int]:
 
 
 class NearDuplicates:
-    """Remember documents and find those a new one nearly equals. `folder` takes the file of shingles."""
+    """An index of documents that finds near duplicates; its shingles are kept in a file in `folder`."""
 
     def __init__(self, threshold: float, folder: Path):
         from datasketch import MinHashLSH
@@ -121,7 +121,7 @@ class NearDuplicates:
         return len(self._known)
 
     def matches(self, shingles: np.ndarray, signature: np.ndarray) -> Iterator[tuple[int, float]]:
-        """Yield (number of an earlier document, similarity) at or above the threshold, the likeliest first."""
+        """Yield (number of an earlier document, similarity) at or above the threshold, highest estimate first."""
         numbers = self._index.query(self._signatures.wrapped(signature))
         likely = [
             (float(np.mean(np.frombuffer(self._known[number], np.uint32) == signature)), number) for number in numbers
@@ -133,7 +133,7 @@ class NearDuplicates:
                 yield number, similarity
 
     def add(self, shingles: np.ndarray, signature: np.ndarray) -> int:
-        """Remember a document and return its number."""
+        """Add a document and return its number."""
         number = len(self._known)
         self._index.insert(number, self._signatures.wrapped(signature))
         self._known.append(signature.tobytes())
@@ -143,7 +143,10 @@ class NearDuplicates:
         return number
 
     def across(self, held_out: Sequence[int], others: Sequence[int]) -> dict[int, tuple[int, float]]:
-        """Map each of `others` that nearly equals a held-out document to (the first such, similarity); all are compared."""
+        """Map each of `others` that nearly equals a held-out document to (the first such document, similarity).
+
+        Exact: no pair is missed.
+        """
         matches: dict[int, tuple[int, float]] = {}
         for postings in self._postings(held_out):
             for number in others:
@@ -152,7 +155,7 @@ class NearDuplicates:
         return matches
 
     def _postings(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """Yield inverted indexes of some documents each: shingle and number in one uint64, sorted (P,)."""
+        """Yield inverted indexes, each of as many documents as fit: (P,) sorted uint64 of shingle and document number."""
         start = 0
         while start < len(numbers):
             stop, size = start, 0
@@ -168,10 +171,10 @@ class NearDuplicates:
             start = stop
 
     def _first_match(self, shingles: np.ndarray, postings: np.ndarray) -> tuple[int, float] | None:
-        """Find the first document of the index at or above the threshold.
+        """Return (number, similarity) of the first document in the index at or above the threshold, or None.
 
-        A match shares at least `least` shingles, hence one of any size - least + 1: the rarest, so few are compared (prefix
-        filtering: Bayardo, Ma and Srikant 2007).
+        A match shares at least `least` shingles, so it contains one of any size - least + 1 of them. Looking up the rarest
+        ones gives the fewest candidates (prefix filtering: Bayardo, Ma and Srikant 2007).
         """
         least = math.ceil(self.threshold * len(shingles) - 1e-6)
         low = shingles.astype(np.uint64) << 32

@@ -1,4 +1,4 @@
-"""Clean documents one by one on all cores, in order: the result does not depend on how many processes there are."""
+"""Clean documents one by one on all cores, in order; the result does not depend on the number of processes."""
 
 import json
 from collections import Counter
@@ -17,14 +17,14 @@ BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2_000_000
 
 @dataclass
 class Cleaned:
-    """Hold what one document became: rejected, or normalized, with what later steps need to know of it."""
+    """A document after cleaning: rejected, or normalized with the features that later steps compare."""
 
     document: dict
     copies: int
-    size: int  # bytes of its text
+    size: int  # bytes of text
     changes: Counter
     rejection: Rejection | None = None
-    language: str | None = None  # None: not asked
+    language: str | None = None  # None if languages are not checked
     characters: Counter | None = None
     key: int = 0
     paragraphs: list[tuple[int, int]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Cleaned:
 
 
 class Cleaner:
-    """Apply the part of cleaning that looks at one document alone; runs in any process."""
+    """A callable that applies the per-document steps of cleaning to a batch; it can be pickled."""
 
     def __init__(self, settings: CorpusArguments):
         self._settings = settings
@@ -47,20 +47,20 @@ class Cleaner:
         return [self._clean(document, copies) for document, copies in batch]
 
     def _clean(self, document: dict, copies: int) -> Cleaned:
-        rejection = document.get("rejection")  # decided before: its source's weight, or a broken conversation
+        rejection = document.get("rejection")  # set earlier for a weight below 1 or a broken conversation
         normalized, changes = document, Counter()
         if self._settings.mask or not rejection:
             normalized, changes = normalize(document, self._settings)
         stats = TextStats.of(normalized)
         rejection = rejection or apply_rules(stats, self._settings)
         if rejection:
-            # as it was read, so that a person sees what the rule saw, unless personal data was to be masked
+            # excluded/ gets the original text that the rule measured, unless personal data must be masked
             shown = normalized if self._settings.mask else document
             return Cleaned(shown, copies, _size(shown), changes, rejection)
         return self.describe(normalized, changes, stats, copies)
 
     def describe(self, document: dict, changes: Counter, stats: TextStats, copies: int = 1) -> Cleaned:
-        """Return a document that stays, with what tells it from others."""
+        """Compute the hashes, paragraphs and shingles by which a kept document is compared with others."""
         cleaned = Cleaned(document, copies, _size(document), changes)
         cleaned.characters, cleaned.length = stats.characters, len(stats.text)
         turns: list = [(message["role"], *message_texts(message)) for message in document.get("messages", [])]
@@ -79,7 +79,7 @@ class Cleaner:
 def clean_documents(
     weighted: Iterable[tuple[dict, int]], settings: CorpusArguments, num_proc: int | None
 ) -> Iterator[Cleaned]:
-    """Send (document, copies) through a Cleaner, in order: the first batch here, the others in processes of their own."""
+    """Clean (document, copies) pairs in order: the first batch in this process, the others in a pool."""
     batches = grouped(weighted, lambda pair: sum(map(len, document_texts(pair[0]))), BATCH_CHARACTERS, BATCH_DOCUMENTS)
     for _, cleaned in ordered_map(Cleaner(settings), batches, num_proc):
         yield from cleaned

@@ -1,11 +1,11 @@
-"""Look at one document alone, and keep it or reject it with a reason. Nothing is lost silently.
+"""Normalize a document, and keep it or reject it with a reason, by rules that look at this document alone.
 
     stats = TextStats(normalize(document, settings)[0]["text"])
     apply_rules(stats, settings)     # None: keep; else Rejection("short_lines", "short lines: 0.81, expected at most 0.67")
 
-Kept text is kept byte for byte, except for what `normalize` changes: NFC, control characters, masking. Sources of the rules: C4
-(Raffel et al. 2020), Gopher (Rae et al. 2021, appendix A.1), FineWeb (Penedo et al. 2024), Codex (Chen et al. 2021, section 3.1),
-SantaCoder (Ben Allal et al. 2023). Their thresholds were chosen for web pages; `settings/corpus.py` holds ours.
+Kept text changes only by `normalize`: NFC, control characters, masking. Sources of the rules: C4 (Raffel et al. 2020), Gopher
+(Rae et al. 2021, appendix A.1), FineWeb (Penedo et al. 2024), Codex (Chen et al. 2021, section 3.1), SantaCoder (Ben Allal et
+al. 2023). Their thresholds were chosen for web pages; `settings/corpus.py` has ours.
 """
 
 import functools
@@ -21,38 +21,38 @@ from tinygpt_hf.reading.formats import BLANK_LINES
 from tinygpt_hf.reading.turns import document_texts
 from tinygpt_hf.settings.corpus import CorpusArguments
 
-CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # category Cc but tab, line feed, carriage return
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # category Cc without tab, line feed, carriage return
 BULLETS = ("•", "‣", "▪", "●", "○", "◦", "- ", "* ", "+ ")
 ELLIPSES = ("...", "…")
 LINE_ENDS = tuple(".!?:;\"'”’»…)。！？」』।؟۔|*")  # the last two close a table row and an emphasis
 SHORT_LINE = 30
-MOST_WORDS = 1_000_000  # n-grams are searched in so many words at most: they take memory
+MOST_WORDS = 1_000_000  # n-grams are counted in the first million words only, to bound memory
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 BOILERPLATE = re.compile(
     "javascript|lorem ipsum|terms of use|terms of service|privacy policy|cookie policy|uses cookies|use of cookies|"
     "use cookies|all rights reserved",
     re.IGNORECASE,
 )
-NO_SPACES = {"Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"}  # words are not set apart
+NO_SPACES = {"Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"}  # no spaces between words
 NO_SCRIPT = set("Modifier Mathematical Fullwidth Halfwidth Micro Feminine Masculine Double Superscript".split())
 
 
 class Rejection(NamedTuple):
-    """Say why a document is dropped: the rule, and what it measured."""
+    """The rule that rejected a document, and the reason with the measured value."""
 
     rule: str
     reason: str
 
 
 class TextStats:
-    """Hold one document's text, and compute once what several rules ask about it."""
+    """The text of one document with cached statistics for the rules."""
 
     def __init__(self, text: str, is_conversation: bool = False):
         self.text, self.is_conversation = text, is_conversation
 
     @classmethod
     def of(cls, document: dict) -> "TextStats":
-        """Take a document; a conversation counts as its messages one below the other."""
+        """Build the statistics of a document; the messages of a conversation are joined by line feeds."""
         return cls("\n".join(document_texts(document)), "messages" in document)
 
     @functools.cached_property
@@ -61,7 +61,7 @@ class TextStats:
 
     @functools.cached_property
     def lines(self) -> list[str]:
-        """List the lines that are not blank, stripped."""
+        """Return the stripped lines that are not blank."""
         return [line for line in map(str.strip, self.text.split("\n")) if line]
 
     @functools.cached_property
@@ -74,7 +74,7 @@ class TextStats:
 
     @functools.cached_property
     def scripts(self) -> Counter:
-        """Count the letters of each script."""
+        """Return the number of letters of each script."""
         counts: Counter = Counter()
         for character, number in self.characters.items():
             if script := script_of(character):
@@ -83,7 +83,7 @@ class TextStats:
 
     @functools.cached_property
     def languages(self) -> dict[str, float]:
-        """Map language codes to certainty, the likeliest first."""
+        """Return the language codes with their probability, most likely first."""
         return language_scores(self.text)
 
     def script_share(self, names: set[str]) -> float:
@@ -95,7 +95,7 @@ class TextStats:
 
 @functools.cache
 def script_of(character: str) -> str | None:
-    """Return `Latin`, `Cyrillic`, `Han` ..., the first word of the Unicode name; None for what is no letter."""
+    """Return the script of a letter (`Latin`, `Cyrillic`, `Han` ...) from its Unicode name; None for other characters."""
     if not character.isalpha():
         return None
     first = unicodedata.name(character, "other").split()[0].split("-")[0].capitalize()
@@ -103,7 +103,7 @@ def script_of(character: str) -> str | None:
 
 
 def normalize(document: dict, settings: CorpusArguments) -> tuple[dict, Counter]:
-    """Return the document after the steps that change text, and how often each changed a text or met personal data."""
+    """Normalize the texts of a document; returns it with counts of the changes and of personal data found."""
     counts: Counter = Counter()
 
     def change(text: str) -> str:
@@ -117,21 +117,21 @@ def normalize(document: dict, settings: CorpusArguments) -> tuple[dict, Counter]
         counts.update(f"personal_{kind}" for _, _, kind in matches)
         return mask_personal_data(text, settings.mask, matches)
 
-    said = {name: _changed(document[name], change) for name in ("text", "messages", "tools") if name in document}
-    return document | said, counts
+    content = {name: _map_texts(document[name], change) for name in ("text", "messages", "tools") if name in document}
+    return document | content, counts
 
 
-def _changed(value, change: Callable[[str], str]):
-    """Return a value with `change` applied to every text in it; names of fields and roles have nothing to change."""
+def _map_texts(value, change: Callable[[str], str]):
+    """Apply `change` to every string inside a JSON value, except keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
-        return [_changed(part, change) for part in value]
-    return {name: _changed(part, change) for name, part in value.items()} if isinstance(value, dict) else value
+        return [_map_texts(part, change) for part in value]
+    return {name: _map_texts(part, change) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def apply_rules(stats: TextStats, settings: CorpusArguments) -> Rejection | None:
-    """Return the first rule that rejects the document, with its reason; None: keep it."""
+    """Return the rejection by the first rule that rejects the document; None to keep it."""
     for name, rule in RULES.items():
         if stats.is_conversation and name not in FOR_CONVERSATIONS:
             continue
@@ -141,7 +141,7 @@ def apply_rules(stats: TextStats, settings: CorpusArguments) -> Rejection | None
 
 
 def _over(value: float, most: float | None, what: str) -> str | None:
-    """Return a reason if a limit is set and exceeded."""
+    """Return a reason if `most` is set and exceeded."""
     return f"{what} {value:.3g}, expected at most {most:g}" if most is not None and value > most else None
 
 
@@ -158,25 +158,25 @@ def _share(part: int, total: int) -> float:
 
 
 def empty(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Nothing but white space: no setting keeps it."""
+    """Reject text that is only white space, whatever the settings."""
     return None if stats.words else "no word in it"
 
 
 def length(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Characters (Gopher counts 50 to 100,000 words; small models learn from shorter texts, and from total books)."""
+    """Limit the number of characters (Gopher: 50 to 100,000 words; small models also learn from shorter and longer texts)."""
     size = len(stats.text)
     return _under(size, s.min_characters, "characters:") or _over(size, s.max_characters, "characters:")
 
 
 def control(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Control characters, with `control_characters: drop`."""
+    """Reject text with control characters if `control_characters` is drop."""
     if s.control_characters == "drop" and (match := CONTROLS.search(stats.text)):
         return f"it holds U+{ord(match[0]):04X}"
     return None
 
 
 def script(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Share of letters in the requested scripts, by the names of Unicode's characters."""
+    """Require a share of letters in the requested scripts, by the Unicode names of the letters."""
     if not s.scripts:
         return None
     share = stats.script_share({name.capitalize() for name in s.scripts})
@@ -184,7 +184,7 @@ def script(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def language(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Certainty that the text is in one of the requested languages (C4: 0.99, FineWeb: 0.65, each by its own detector)."""
+    """Require a probability of the requested languages (C4: 0.99, FineWeb: 0.65, each with another detector)."""
     if not s.languages:
         return None
     likeliest, score = next(iter(stats.languages.items()))
@@ -194,7 +194,7 @@ def language(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def mean_word(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Mean length of words (Gopher: 3 to 10); scripts without spaces have no words to measure."""
+    """Limit the mean word length (Gopher: 3 to 10), except in scripts without spaces."""
     if s.min_mean_word is None and s.max_mean_word is None or stats.script_share(NO_SPACES) > 0.3:
         return None
     mean = _share(sum(map(len, stats.words)), len(stats.words))
@@ -202,13 +202,13 @@ def mean_word(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def symbols(stats: TextStats, s: CorpusArguments) -> str | None:
-    """# signs or ellipses per word (Gopher: 0.1)."""
+    """Limit hash signs or ellipses per word (Gopher: 0.1)."""
     number = max(stats.text.count("#"), sum(stats.text.count(mark) for mark in ELLIPSES))
     return _over(_share(number, len(stats.words)), s.max_symbol_ratio, "symbols per word:")
 
 
 def alphabetic_words(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Share of words with a letter (Gopher: 0.8)."""
+    """Require a share of words with a letter (Gopher: 0.8)."""
     if not s.min_alphabetic_words:
         return None
     number = sum(any(map(str.isalpha, word)) for word in stats.words)
@@ -216,43 +216,43 @@ def alphabetic_words(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def stop_words(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Common English words (Gopher: 2 of 8)."""
+    """Require some common English words (Gopher: 2 of 8)."""
     if not s.min_stop_words:
         return None
     return _under(len(STOP_WORDS & {word.lower() for word in stats.words}), s.min_stop_words, "common words:")
 
 
 def bullet_lines(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Lines that open with a bullet (Gopher: 0.9)."""
+    """Limit the share of lines that begin with a bullet (Gopher: 0.9)."""
     return _over(stats.line_share(lambda line: line.startswith(BULLETS)), s.max_bullet_lines, "bullet lines:")
 
 
 def ellipsis_lines(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Lines that end in an ellipsis (Gopher: 0.3)."""
+    """Limit the share of lines that end in an ellipsis (Gopher: 0.3)."""
     return _over(stats.line_share(lambda line: line.endswith(ELLIPSES)), s.max_ellipsis_lines, "ellipsis lines:")
 
 
 def punctuated_lines(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Lines that end in punctuation (FineWeb: 0.12); C4 keeps such lines only. One or two lines are no menu."""
+    """Require a share of lines that end in punctuation, in texts of 3 lines or more (FineWeb: 0.12; C4: every line)."""
     if len(stats.lines) < 3:
         return None
     return _under(stats.line_share(lambda line: line.endswith(LINE_ENDS)), s.min_punctuated_lines, "punctuated lines:")
 
 
 def short_lines(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Lines of 30 characters or fewer (FineWeb: 0.67); one or two lines are no list."""
+    """Limit the share of lines of at most 30 characters, in texts of 3 lines or more (FineWeb: 0.67)."""
     if len(stats.lines) < 3 or stats.script_share(NO_SPACES) > 0.3:
         return None
     return _over(stats.line_share(lambda line: len(line) <= SHORT_LINE), s.max_short_lines, "short lines:")
 
 
 def duplicate_lines(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Lines repeated within the document (Gopher: 0.3, of their characters 0.2)."""
+    """Limit repeated lines in the document (Gopher: 0.3 of the lines, 0.2 of the characters)."""
     return _repetition(stats.lines, s.max_duplicate_lines, "lines")
 
 
 def duplicate_paragraphs(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Paragraphs repeated within the document (Gopher: 0.3, of their characters 0.2)."""
+    """Limit repeated paragraphs in the document (Gopher: 0.3 of the paragraphs, 0.2 of the characters)."""
     return _repetition(stats.paragraphs, s.max_duplicate_paragraphs, "paragraphs")
 
 
@@ -268,7 +268,7 @@ def _repetition(parts: list[str], most: float | None, what: str) -> str | None:
 
 
 def top_ngram(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Characters in the most common 2, 3, 4 words in a row (Gopher: 0.20, 0.18, 0.16); no repetition is none."""
+    """Limit the share of characters in the most common 2-, 3- and 4-gram of words (Gopher: 0.20, 0.18, 0.16)."""
     if _is_off(s.max_top_ngram):
         return None
     words = stats.words[:MOST_WORDS]
@@ -283,7 +283,7 @@ def top_ngram(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def duplicate_ngrams(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Characters in 5 and 10 words in a row that came before, each character once (Gopher: 0.15 and 0.10)."""
+    """Limit the share of characters in repeated 5- and 10-grams of words, each counted once (Gopher: 0.15 and 0.10)."""
     if _is_off(s.max_duplicate_ngrams):
         return None
     words = stats.words[:MOST_WORDS]
@@ -302,7 +302,7 @@ def duplicate_ngrams(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def boilerplate(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Lines about the page instead of its subject (C4's list; C4 removes the lines, here the full text stays or goes)."""
+    """Limit the share of lines with boilerplate phrases (C4's list; C4 removes the lines, this rejects the document)."""
     if s.max_boilerplate_lines is None:
         return None
     return _over(
@@ -311,7 +311,7 @@ def boilerplate(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def line_length(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Longest and mean line (Codex: 1000 and 100): minified and generated code."""
+    """Limit the longest and the mean line, against minified and generated code (Codex: 1000 and 100)."""
     lengths = [len(line) for line in stats.text.splitlines()] or [0]
     return _over(max(lengths), s.max_line_characters, "longest line:") or _over(
         sum(lengths) / len(lengths), s.max_mean_line, "mean line:"
@@ -319,16 +319,16 @@ def line_length(stats: TextStats, s: CorpusArguments) -> str | None:
 
 
 def alphanumeric(stats: TextStats, s: CorpusArguments) -> str | None:
-    """Share of characters that are letters or digits (Codex: a low share marks data, not code; 0.25 as in SantaCoder)."""
+    """Require a share of letters and digits: a low share marks data instead of code (Codex; SantaCoder: 0.25)."""
     if not s.min_alphanumeric:
         return None
     number = sum(count for character, count in stats.characters.items() if character.isalnum())
     return _under(_share(number, len(stats.text)), s.min_alphanumeric, "letters and digits:")
 
 
-# The others look at lines and repetition, which mean something else in a dialogue.
+# The other rules measure lines and repetition, which are different in a dialogue.
 FOR_CONVERSATIONS = {"empty", "length", "control", "script", "language"}
-RULES: dict[str, Callable[[TextStats, CorpusArguments], str | None]] = {  # the cheap ones first
+RULES: dict[str, Callable[[TextStats, CorpusArguments], str | None]] = {  # cheapest first
     rule.__name__: rule
     for rule in (
         empty, length, control, script, mean_word, symbols, alphabetic_words, stop_words, bullet_lines, ellipsis_lines,

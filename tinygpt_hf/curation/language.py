@@ -1,8 +1,8 @@
-"""Detect the language of a text with py3langid: naive Bayes on byte n-grams, 139 languages, its model in its wheel (4.6 MB).
+"""Detect the language of a text with py3langid: naive Bayes on byte n-grams, 139 languages, model in the wheel (4.6 MB).
 
-    language_scores("Der Hund lief nach Hause.")        # {"de": 0.93, "lb": 0.02, ...}: they sum to 1
+    language_scores("Der Hund lief nach Hause.")        # {"de": 0.93, "lb": 0.02, ...}, summing to 1
 
-Langid.py (Lui and Baldwin 2012), retrained and maintained by A. Barbaresi. docs/corpus.md says how often it is right.
+py3langid is langid.py (Lui and Baldwin 2012), retrained by A. Barbaresi. docs/corpus.md reports its accuracy.
 """
 
 import difflib
@@ -10,22 +10,22 @@ import functools
 
 from tinygpt_hf.errors import UsageError
 
-LOOKED_AT = 2000  # characters at the beginning, in the middle and at the end: more text does not help
+LOOKED_AT = 2000  # characters from the beginning, middle and end; more do not improve the result
 NO_LANGUAGE = "zxx"  # ISO 639-2: no linguistic content
 
 
 def language_scores(text: str) -> dict[str, float]:
-    """Map ISO 639 codes to certainty in [0, 1], the likeliest first. A text without letters is `zxx`."""
+    """Map ISO 639 codes to probabilities, most likely first. A text without letters is `zxx`."""
     if len(text) > 3 * LOOKED_AT:
         middle = (len(text) - LOOKED_AT) // 2
         text = "\n".join((text[:LOOKED_AT], text[middle : middle + LOOKED_AT], text[-LOOKED_AT:]))
     if not any(map(str.isalpha, text)):
         return {NO_LANGUAGE: 1.0}
-    return dict(_detector().rank(" ".join(text.split())))  # line ends tell nothing of a language
+    return dict(_detector().rank(" ".join(text.split())))
 
 
 def check_languages(codes: list[str]) -> None:
-    """Refuse languages where the library is not installed, and those it does not know."""
+    """Raise UsageError if py3langid is not installed or does not know one of the codes."""
     if not codes:
         return
     try:
@@ -46,7 +46,7 @@ def check_languages(codes: list[str]) -> None:
 
 @functools.cache
 def _detector():
-    """Load the detector, 100 MB, once per process in under a second."""
+    """Load the detector once per process: 100 MB, under a second."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

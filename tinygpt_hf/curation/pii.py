@@ -1,11 +1,11 @@
-"""Find addresses, numbers and keys of persons in text by their shape, and mask them.
+"""Find personal data in text by pattern (e-mail, card, IP, phone, secret key), and mask it.
 
 find_personal_data("mail anna@example.org")              # [(5, 21, "email")]
 mask_personal_data("mail anna@example.org", ["email"])    # "mail <email>"
 
-A shape is no proof: a version number may look like an IP address, and a name is not found at all. Sources: e-mail and
-public IP addresses as FineWeb masks them (Penedo et al. 2024), card numbers by their check digit (Luhn, ISO/IEC 7812), keys by
-the fixed beginnings their issuers document.
+Patterns are not proof: a version number may look like an IP address, and names are not found at all. Sources: e-mail and
+public IP addresses as in FineWeb (Penedo et al. 2024), card numbers by their check digit (Luhn, ISO/IEC 7812), keys by their
+documented prefixes.
 """
 
 import ipaddress
@@ -14,9 +14,9 @@ from collections.abc import Collection
 
 from tinygpt_hf.errors import KEYS
 
-# Latin, Greek, Cyrillic beyond ASCII; not Han letters: in Chinese, words touch an address
+# Latin, Greek and Cyrillic beyond ASCII; no Han, since Chinese text has no space before an address
 _LETTERS = "\u00c0-\u024f\u0300-\u036f\u0370-\u052f"
-_DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # sum of the digits of twice the digit
+_DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # digit sum of twice the digit
 _PATTERNS = {
     "key": (
         rf"(?<![A-Za-z0-9])(?:{'|'.join(f'(?:{beginning}){rest}' for beginning, rest in KEYS)})"
@@ -44,7 +44,7 @@ _HINT = re.compile(
 
 
 def find_personal_data(text: str) -> list[tuple[int, int, str]]:
-    """Return (start, end, kind) of what looks personal, in order, without overlaps."""
+    """Return (start, end, kind) of each match, in order and without overlaps."""
     matches: list[tuple[int, int, str]] = []
     if not _HINT.search(text):
         return matches
@@ -59,7 +59,7 @@ def find_personal_data(text: str) -> list[tuple[int, int, str]]:
 
 
 def mask_personal_data(text: str, kinds: Collection[str], matches: list[tuple[int, int, str]] | None = None) -> str:
-    """Write `<kind>` in place of what looks like one of these kinds; all else stays as it is."""
+    """Replace each match of the given kinds by `<kind>`."""
     pieces, done = [], 0
     for start, end, kind in find_personal_data(text) if matches is None else matches:
         if kind in kinds:
@@ -69,7 +69,7 @@ def mask_personal_data(text: str, kinds: Collection[str], matches: list[tuple[in
 
 
 def luhn(digits: str) -> bool:
-    """Check the last digit against the others, as on payment cards: from the right, every second digit is doubled."""
+    """Check a card number with the Luhn algorithm: every second digit from the right is doubled."""
     values = [*map(int, reversed(digits))]
     return (sum(values[::2]) + sum(_DOUBLED[value] for value in values[1::2])) % 10 == 0
 

@@ -1,11 +1,11 @@
-"""Turn sources into a clean corpus in a new folder: data/, excluded/, corpus.json and a card; the full folder or none of it.
+"""Clean sources into a new corpus folder with data/, excluded/, corpus.json and a card, complete or not at all.
 
     facts = prepare_corpus(DataArguments(train_file=["books"]), CorpusArguments(output_dir="corpora/books"))
 
-Documents pass in order through: weight, normalization, rules for one document, exact duplicates, paragraphs of earlier documents,
-near duplicates, near duplicates across the split, choice of a sample. Of documents that are alike the first stays. All but the
-comparison with other documents runs on all cores, and the result does not depend on how many there are. Memory: the batches
-under way, a file's text, and what deduplication.py and the facts hold; with a sample 24 bytes a document.
+The steps, in order: weight, normalization, per-document rules, exact duplicates, repeated paragraphs, near duplicates, near
+duplicates across the split, sampling. Of duplicate documents the first is kept. Per-document steps run on all cores, and the
+result does not depend on their number. Memory: the current batches, one file's text, the indexes of deduplication.py, and
+24 bytes per document if a sample is taken.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from tinygpt_hf.tokenizing.chat_template import encode_texts, unplaced
 from tinygpt_hf.tokenizing.tokenizer import load_tokenizer
 
 TOKENIZED_AT_ONCE = 256  # documents
-OF_DATA = (  # the settings of `data:` that decide what is written
+DATA_SETTINGS = (  # the settings of `data:` that determine the corpus
     "train_file", "validation_file", "dataset_name", "dataset_config_name", "dataset_split", "dataset_revision", "sources",
     "text_column", "encoding_errors", "document_separator", "max_train_samples", "validation_split", "validation_split_percentage",
 )  # fmt: skip
@@ -46,12 +46,12 @@ def prepare_corpus(
     corpus: CorpusArguments,
     progress: Callable[[Facts], None] = lambda facts: None,
 ) -> dict:
-    """Clean the training sources of `data` into `corpus.output_dir`; return the facts."""
-    settings = _checked(data, corpus)
+    """Clean the training sources of `data` into `corpus.output_dir`; returns the content of corpus.json."""
+    settings = _resolve(data, corpus)
     target = Path(corpus.output_dir)
-    storage.sweep(target)  # before files are searched: what a killed run left is not text
+    storage.sweep(target)  # first, so that files left by a killed run are not read as text
     text = Corpus(data, corpus.seed)
-    # files are searched before the new folder exists, which may lie among them
+    # the files are listed before the new folder exists, since it may be inside a source folder
     origin_facts = {"sources": text.source_facts, "source_remarks": list(map(redacted, text.remarks))}
     tokenizer = load_tokenizer(corpus.tokenizer_name) if corpus.tokenizer_name else None
     with storage.new_folder(target) as folder:
@@ -72,13 +72,13 @@ def prepare_corpus(
                 if number % 1000 == 999:
                     progress(facts)
             output.close(deduplicator)
-        _refuse_nothing(facts)
+        _check_not_empty(facts)
         scratch.rmdir()
         record = _record(folder, corpus, facts)
         record |= _comparison(data, settings, facts, deduplicator) | origin_facts
         record["settings"] = {
             "corpus": {n: v for n, v in asdict(settings).items() if n != "output_dir"},
-            "data": {n: v for n, v in asdict(data).items() if n in OF_DATA},
+            "data": {n: v for n, v in asdict(data).items() if n in DATA_SETTINGS},
         }
         if tokenizer is not None:
             record["tokenizer"] = {
@@ -93,8 +93,8 @@ def prepare_corpus(
     return record
 
 
-def _checked(data: DataArguments, corpus: CorpusArguments) -> CorpusArguments:
-    """Raise what is wrong before anything is read; return the settings with the preset's values."""
+def _resolve(data: DataArguments, corpus: CorpusArguments) -> CorpusArguments:
+    """Check all settings before anything is read; returns the corpus settings with the preset applied."""
     check_settings(data, corpus)
     settings = corpus.resolved()
     if not corpus.output_dir:
@@ -108,9 +108,9 @@ def _checked(data: DataArguments, corpus: CorpusArguments) -> CorpusArguments:
 
 
 def _weighted(origins: list[sources.Source], facts: Facts, tokenizer) -> Iterator[tuple[dict, int]]:
-    """Yield (document, copies its source's weight asks for) and count what is read.
+    """Yield (document, number of copies by its source's weight), and count the documents read.
 
-    What is rejected here travels with the others, so that all stand in `excluded` in their order.
+    Documents rejected here are passed on with the reason, so that excluded/ keeps the order of the sources.
     """
     for source in origins:
         for document in sources.documents(source, keep_broken=True):
@@ -127,30 +127,30 @@ def _weighted(origins: list[sources.Source], facts: Facts, tokenizer) -> Iterato
 
 
 class Deduplicator:
-    """Compare each document with earlier ones and with the held-out ones."""
+    """A comparison of documents with earlier and with held-out ones."""
 
     def __init__(self, settings: CorpusArguments, scratch: Path, percentage: float):
         self._settings, self._scratch, self._percentage = settings, scratch, percentage
-        self._first: dict[int, int] = {}  # text hash -> number of the document
-        self._origins: list[str] = []  # by number
-        self._held_out = bytearray()  # by number: 1 on the validation side
-        self._paragraphs: set[int] = set()  # their hashes
+        self._first: dict[int, int] = {}  # text hash -> number of the first document
+        self._origins: list[str] = []  # by document number
+        self._held_out = bytearray()  # by document number: 1 if held out
+        self._paragraphs: set[int] = set()  # paragraph hashes
         self._near = None
         if settings.near_duplicates != "off":
             self._near = NearDuplicates(settings.near_duplicate_threshold, scratch)
-        self.protected = 0  # documents of validation files: the first ones
-        self.near_duplicates = 0  # counted, with `near_duplicates: count`
+        self.num_validation = 0  # documents of validation files, numbered first
+        self.near_duplicates = 0  # only counted if `near_duplicates` is count
 
     def hold_out(self, documents: Iterable[dict]) -> None:
-        """Remember the documents of validation files: what equals them, or nearly, is no training text."""
+        """Add the documents of validation files, so that training documents equal or similar to them are dropped."""
         cleaner = Cleaner(self._settings)
         for document in documents:
             normalized, changes = normalize(document, self._settings)
-            self._remember(cleaner.describe(normalized, changes, TextStats.of(normalized)), held_out=True)
-        self.protected = len(self._origins)
+            self._add(cleaner.describe(normalized, changes, TextStats.of(normalized)), held_out=True)
+        self.num_validation = len(self._origins)
 
     def compare(self, cleaned: Cleaned) -> Rejection | None:
-        """Return a reason to drop the document for what came before it; otherwise remember it."""
+        """Return a rejection if the document repeats an earlier one; otherwise add it and return None."""
         s = self._settings
         if s.exact_duplicates and cleaned.key in self._first:
             return Rejection("exact_duplicate", f"same text as {self._origins[self._first[cleaned.key]]}")
@@ -164,10 +164,10 @@ class Deduplicator:
             if match and s.near_duplicates == "drop":
                 return Rejection("near_duplicate", f"{match[1]:.3g} in common with {self._origins[match[0]]}")
             self.near_duplicates += match is not None
-        self._remember(cleaned, not self.protected and is_held_out(cleaned.document, self._percentage))
+        self._add(cleaned, not self.num_validation and is_held_out(cleaned.document, self._percentage))
         return None
 
-    def _remember(self, cleaned: Cleaned, held_out: bool) -> None:
+    def _add(self, cleaned: Cleaned, held_out: bool) -> None:
         self._first.setdefault(cleaned.key, len(self._origins))
         self._origins.append(cleaned.document["origin"])
         self._held_out.append(held_out)
@@ -176,16 +176,17 @@ class Deduplicator:
             self._near.add(cleaned.shingles, cleaned.signature)
 
     def leaks(self, among: Collection[int] | None = None) -> dict[int, Rejection]:
-        """Find the training documents nearly equal to a held-out one, numbered as they passed; of `among` only, if given."""
+        """Return the training documents (of `among`, if given) that nearly equal a held-out one, by number."""
         if self._near is None:
             return {}
-        numbers = range(len(self._origins) - self.protected) if among is None else sorted(among)
+        first = self.num_validation  # number of the first training document
+        numbers = range(len(self._origins) - first) if among is None else sorted(among)
         training: list[int] = []
-        held_out = [*range(self.protected)]
+        held_out = [*range(first)]
         for number in numbers:
-            (held_out if self._held_out[self.protected + number] else training).append(self.protected + number)
+            (held_out if self._held_out[first + number] else training).append(first + number)
         return {
-            number - self.protected: Rejection(
+            number - first: Rejection(
                 "near_duplicate", f"{similarity:.3g} in common with {self._origins[other]}, which is held out"
             )
             for number, (other, similarity) in self._near.across(held_out, training).items()
@@ -198,7 +199,10 @@ class Deduplicator:
 
 
 class Output:
-    """Write what stays and what goes. A draft holds the documents if a sample, or a look across the split, needs them all."""
+    """A writer of kept and excluded documents.
+
+    With sampling, or deduplication across the split, documents are first written to a draft until all are known.
+    """
 
     def __init__(
         self, settings: CorpusArguments, folder: Path, scratch: Path, tokenizer, facts: Facts, percentage: float
@@ -250,10 +254,10 @@ class Output:
             self._facts.tokens += tokens * cleaned.copies
 
     def close(self, deduplicator: Deduplicator) -> None:
-        """Write what is left, without the documents that leak across the split or lie outside the sample."""
+        """Write the draft, without documents that leak across the split or are outside the sample."""
         self._flush()
         near = self._settings.near_duplicates
-        # before the sample is chosen, so that a larger one holds the smaller
+        # leaks are removed before sampling, so that a larger sample contains the smaller one
         leaks = deduplicator.leaks() if near == "drop" else {}
         sample = self._sample(leaks) if self._unit else None
         if near == "count":
@@ -271,7 +275,7 @@ class Output:
         self._files.close()
 
     def _sample(self, without: Collection[int]) -> set[int]:
-        """Choose the documents with the lowest hashes, up to the first that does not fit: going on would favor short ones."""
+        """Choose the documents with the lowest hashes, up to the first that does not fit; skipping it would favor short ones."""
         sample, left = set(), self._limit
         for _, number, amount in sorted(self._order):
             if number in without:
@@ -283,12 +287,12 @@ class Output:
         return sample
 
 
-def _refuse_nothing(facts: Facts) -> None:
+def _check_not_empty(facts: Facts) -> None:
     if not facts.read:
         raise UsageError("the sources hold no documents", "at least one", "name files that hold some")
     if not facts.kept:
-        took = sorted(facts.dropped.items(), key=lambda entry: -entry[1][0])
-        words = ", ".join(f"{rule} took {number}" for rule, (number, _) in took)
+        dropped = sorted(facts.dropped.items(), key=lambda entry: -entry[1][0])
+        words = ", ".join(f"{rule} dropped {number}" for rule, (number, _) in dropped)
         raise UsageError(
             f"of {facts.read} documents none are left ({words})",
             "at least one",
@@ -297,7 +301,7 @@ def _refuse_nothing(facts: Facts) -> None:
 
 
 def _record(folder: Path, corpus: CorpusArguments, facts: Facts) -> dict:
-    """Describe the files and their documents for corpus.json."""
+    """Return the part of corpus.json that describes the files and their documents."""
     return {
         "format": FORMAT,
         "tinygpt_hf": tinygpt_hf.__version__,
@@ -314,10 +318,10 @@ def _record(folder: Path, corpus: CorpusArguments, facts: Facts) -> dict:
 
 
 def _comparison(data: DataArguments, settings: CorpusArguments, facts: Facts, deduplicator: Deduplicator) -> dict:
-    """Say how documents were compared, how training will split them, and what lies on both sides, for corpus.json."""
+    """Return the part of corpus.json about deduplication, the split, and leakage between its sides."""
     few = facts.texts_only and facts.written < FEW_DOCUMENTS
     if data.validation_file:
-        split, held_out = "validation files", deduplicator.protected
+        split, held_out = "validation files", deduplicator.num_validation
     elif (data.validation_split or ("tail" if few else "hash")) == "tail":
         split, held_out = "tail of each text", facts.kept
     else:

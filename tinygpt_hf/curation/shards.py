@@ -1,4 +1,4 @@
-"""Write a prepared corpus: shards of parquet or jsonl under data/ and excluded/; corpus.json says what it is.
+"""Write the documents of a prepared corpus as shards of parquet or jsonl.
 
 O/data/text-00000.parquet         columns text, origin (conversations: messages-00000.parquet, columns messages, origin;
                                   with tools, reasoning or marks: turns-00000.parquet, columns messages, tools, origin)
@@ -16,15 +16,15 @@ from tinygpt_hf.reading.discovery import DATA
 from tinygpt_hf.reading.turns import as_json
 
 EXCLUDED = "excluded"
-NOT_CHOSEN = ("weight", "sample")  # rules that say nothing against a document
-BATCH_BYTES = 16_000_000  # text held back until it is written as one row group
+NOT_CHOSEN = ("weight", "sample")  # rules that sample documents instead of judging them
+BATCH_BYTES = 16_000_000  # text per row group
 
 
 class Shards:
-    """Write rows of one schema to numbered files of about `shard_bytes` of text each."""
+    """A writer of rows of one schema into numbered files of about `shard_bytes` of text each."""
 
     def __init__(self, folder: Path, name: str, columns: dict[str, str], file_format: str, shard_bytes: int):
-        """Take `columns` as name -> `text`, `messages`, or `more`: messages that hold more than role and content."""
+        """Initialize with `columns`: name -> `text`, `messages`, or `more` (messages with other fields than role and content)."""
         self._folder, self._name, self._columns, self._format = folder, name, columns, file_format
         self._shard_bytes, self._number = shard_bytes, 0
         self._rows: list[dict] = []
@@ -88,7 +88,7 @@ class Shards:
 
 
 class CorpusFiles:
-    """Write the documents of a corpus: texts, conversations and excluded documents in shards of their own."""
+    """A writer of texts, conversations and excluded documents, each in separate shards."""
 
     def __init__(self, folder: Path, file_format: str, shard_bytes: int):
         columns = {kind: {kind: kind, "origin": "text"} for kind in ("text", "messages")}
@@ -102,16 +102,21 @@ class CorpusFiles:
     def keep(self, document: dict, size: int) -> None:
         kind = "text" if "text" in document else "messages"
         if "tools" in document or any(len(message) > 2 for message in document.get("messages", ())):
-            # what differs from row to row is written as JSON, as which it is read again
+            # fields whose schema differs between rows are written as JSON strings
             kind, document = "turns", {**document, "messages": [_flat(message) for message in document["messages"]]}
             document |= {"tools": as_json(document["tools"])} if "tools" in document else {}
         self._kept[kind].write(document, size)
 
     def exclude(self, document: dict, rejection: Rejection) -> None:
-        """Write a dropped document and why; the text of one that was merely not chosen is not copied."""
-        said = {name: document[name] for name in ("messages", "tools") if name in document}
-        text = document["text"] if "text" in document else as_json(said if "tools" in said else said["messages"])
-        text = None if rejection.rule in NOT_CHOSEN else text
+        """Write a dropped document with the reason, but without its text if it was only not sampled."""
+        if rejection.rule in NOT_CHOSEN:
+            text = None
+        elif "text" in document:
+            text = document["text"]
+        elif "tools" in document:
+            text = as_json({name: document[name] for name in ("messages", "tools")})
+        else:
+            text = as_json(document["messages"])
         row = {"text": text, "origin": document["origin"], **rejection._asdict()}
         self._excluded.write(row, len(text or "") + 100)
 
@@ -125,7 +130,7 @@ def _flat(message: dict) -> dict:
 
 
 class Draft:
-    """Hold documents on disk, one line of JSON each, until all are known; read once, in the order they came."""
+    """A temporary file of documents, one JSON line each, that is written once and read once."""
 
     def __init__(self, folder: Path):
         self._path = folder / "draft.jsonl"
@@ -135,7 +140,7 @@ class Draft:
         storage.system.write(self._file, (json.dumps(row, ensure_ascii=False) + "\n").encode())
 
     def read(self) -> Iterator[dict]:
-        """Yield the rows and remove the file."""
+        """Yield the rows in order, then remove the file."""
         self._file.close()
         with open(self._path, encoding="utf-8", newline="\n") as file:
             yield from map(json.loads, file)

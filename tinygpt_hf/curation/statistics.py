@@ -1,4 +1,4 @@
-"""Gather what corpus.json and the card say of a corpus, document by document, in bounded memory."""
+"""Collect the statistics of a corpus for corpus.json and the card, document by document, in bounded memory."""
 
 import heapq
 import re
@@ -9,18 +9,18 @@ from tinygpt_hf.curation.filters import script_of
 from tinygpt_hf.errors import redacted
 from tinygpt_hf.reading.turns import document_texts
 
-SHOWN = 5  # of the longest and the strangest documents
-UNKNOWN_SHOWN = 40  # of the characters outside the tokenizer
+SHOWN = 5  # longest and strangest documents listed
+UNKNOWN_SHOWN = 40  # characters outside the tokenizer listed
 BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Facts:
-    """Count documents read, dropped and kept; all sizes in bytes of UTF-8."""
+    """Statistics of the documents read, dropped and kept; all sizes are in bytes of UTF-8."""
 
     def __init__(self):
         self.read, self.read_bytes = 0, 0
         self.replaced = 0  # invalid UTF-8 sequences that became U+FFFD
-        self.kept, self.written, self.kept_bytes = 0, 0, 0  # written: with copies
+        self.kept, self.written, self.kept_bytes = 0, 0, 0  # `written` includes copies
         self.dropped: dict[str, list[int]] = {}
         self.changes: Counter = Counter()
         self.personal: Counter = Counter()
@@ -43,7 +43,7 @@ class Facts:
         _add(self.dropped, rule, size)
 
     def count_kept(self, cleaned: Cleaned) -> None:
-        """Count one document that stays, and its copies."""
+        """Count one kept document and its copies."""
         document, size, copies = cleaned.document, cleaned.size, cleaned.copies
         self.kept += 1
         self.written += copies
@@ -66,12 +66,12 @@ class Facts:
         strange = round(1 - letters / max(1, sum(cleaned.characters.values())), 3)
         origin = redacted(document["origin"])
         for top, value in ((self._longest, size), (self._strangest, strange)):
-            heapq.heappush(top, (value, -self.kept, origin))  # of equals, the earliest stays
+            heapq.heappush(top, (value, -self.kept, origin))  # of equal values the earliest is kept
             if len(top) > SHOWN:
                 heapq.heappop(top)
 
     def as_json(self) -> dict:
-        """Return the facts as corpus.json names them."""
+        """Return the statistics with the names of corpus.json."""
         histogram = {f"{2 ** (bits - 1) if bits else 0}": self.lengths[bits] for bits in sorted(self.lengths)}
         letters = max(1, self.scripts.total())
         return {
@@ -96,9 +96,10 @@ def _add(table: dict[str, list[int]], name: str, size: int, documents: int = 1) 
 
 
 def unknown_characters(tokenizer, characters: Counter) -> dict:
-    """Count characters the tokenizer has no token for, most common first; white space is left out.
+    """Count the characters without a token, except white space, and list the most common ones.
 
-    They become its unknown token, or bytes (`<0x..>`), or do not come back as they were. Byte-level tokenizers have none.
+    Such a character is encoded as the unknown token or as bytes (`<0x..>`), or does not round-trip. Byte-level tokenizers have
+    none.
     """
     outside: Counter = Counter()
     for character, number in characters.items():

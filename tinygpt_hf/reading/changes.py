@@ -1,4 +1,4 @@
-"""What decided a text that was read before, and what decides it now: the differences in words, for a person who must mend them.
+"""Describe how a text and its settings differ from those that earlier rows or a tokenizer were made from.
 
 changes({"sources": [{"files": [...]}]}, {"sources": [{"files": [...]}]}, ["sources"])      # ["sources (a.txt)"]
 """
@@ -7,33 +7,33 @@ from collections.abc import Iterable
 
 NAMED = 3  # files named in a message
 SETTINGS = {"max_samples": "max_train_samples", "how": "validation_split", "percentage": "validation_split_percentage"}
-UNREADABLE = ("files", "listing", "num_files")  # their values say nothing to a person
+UNREADABLE = ("files", "listing", "num_files")  # named without their values
 
 
 def changes(known: dict, facts: dict, names: Iterable[str]) -> list[str]:
-    """Which of these facts are no longer as they were known; of sources and of the split, which file or setting."""
-    found = []
+    """List the facts among `names` that differ between `known` and `facts`, with the file or setting that changed."""
+    changed = []
     for name in names:
         before, now = known.get(name), facts.get(name)
         if before != now:
-            inside = _inside(before, now)
-            found.append(f"{name} ({', '.join(inside)})" if inside else name)
-    return found
+            details = _differences(before, now)
+            changed.append(f"{name} ({', '.join(details)})" if details else name)
+    return changed
 
 
-def _inside(before, now) -> list[str]:
+def _differences(before, now) -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
-        return [_setting(n, before.get(n), now.get(n)) for n in sorted(before | now) if before.get(n) != now.get(n)]
+        return [_difference(n, before.get(n), now.get(n)) for n in sorted(before | now) if before.get(n) != now.get(n)]
     if not (isinstance(before, list) and isinstance(now, list)):
         return []
     if len(before) != len(now):
         return [f"{len(before)}, now {len(now)}"]
     pairs = enumerate(zip(before, now, strict=True), 1)
     place = "entry {}: " if len(now) > 1 else ""
-    return [place.format(number) + words for number, (one, other) in pairs for words in _inside(one, other)]
+    return [place.format(number) + words for number, (one, other) in pairs for words in _differences(one, other)]
 
 
-def _setting(name: str, before, now) -> str:
+def _difference(name: str, before, now) -> str:
     if name == "files" and before and now:
         names = sorted({file["name"] for file in [*before, *now] if file not in before or file not in now})
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

@@ -1,12 +1,12 @@
-"""Bytes -> text: archives are unpacked on the way, UTF-8 is checked and its faults are named with their place.
+"""Decode files to text: decompress archives, check UTF-8, and name the position of invalid bytes.
 
 source = TextFile("books.txt.gz")
 with source.open() as file:
     for piece in source.pieces(file): ...         # str, about a megabyte each
-text = LongText(source)                           # a text nobody holds: its length, its slices, its pieces
+text = LongText(source)                           # len(), slices and pieces without holding the text in memory
 
-What a long text's length is, and where its characters lie, is learned while it is read for the first time (`Survey`), and known
-from then on: a slice of a file that is no archive is read from near its first character on.
+The first complete reading of a long text records its length and the positions of its pieces (`Survey`). After that a slice of
+an uncompressed file is read from near its first character.
 """
 
 import bisect
@@ -30,14 +30,14 @@ from tinygpt_hf.reading.reporter import SILENT, Reporter
 ARCHIVES = (".gz", ".bz2", ".xz", ".zst")
 NEWLINE = b"\n"
 CHUNK = 1 << 20  # bytes read at once
-LONG = 1 << 24  # bytes; a longer text file is read in pieces where that is asked for
-# What is read in one piece (a text, a line, a cell, a packed table) may take an eighth of this machine's memory.
+LONG = 1 << 24  # bytes; a longer text file is read in pieces if the caller wants that
+# A text, line, cell or compressed table that is read at once may take an eighth of this machine's memory.
 LARGEST = psutil.virtual_memory().total // 8
-# No archive of text unpacks to 200 times its size; what does, and is large, is a bomb.
+# Text does not compress to 1/200 of its size; a large archive that claims to is a decompression bomb.
 MOST_EXPANSION, SMALL_ENOUGH = 200, 1 << 28
 TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 OLD > NEW, or read it with --encoding_errors replace"
 KINDS = {
-    codecs.BOM_UTF32_LE: "UTF-32",  # which begins as UTF-16 does
+    codecs.BOM_UTF32_LE: "UTF-32",  # must come before UTF-16, which is its prefix
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
     b"\x1f\x8b": "a gzip archive",
@@ -50,8 +50,8 @@ KINDS = {
 }
 
 
-class _Heard(io.RawIOBase):
-    """A file whose bytes are told as they are read."""
+class _ReportedFile(io.RawIOBase):
+    """A file that reports the bytes read from it."""
 
     def __init__(self, path: str, reporter: Reporter):
         self.path, self.reporter = path, reporter
@@ -73,12 +73,12 @@ class _Heard(io.RawIOBase):
         super().close()
 
 
-class _Unpacked(io.RawIOBase):
-    """What a file holds, unpacked; stops at a bomb."""
+class _DecompressedFile(io.RawIOBase):
+    """The decompressed content of a file; reading raises UsageError at a decompression bomb."""
 
     def __init__(self, path: str, reporter: Reporter):
         self.path, self.size = path, 0
-        self.file = cast(Any, _Heard(path, reporter))
+        self.file = cast(Any, _ReportedFile(path, reporter))
         ending = os.path.splitext(path)[1].lower()
         if ending == ".gz":
             self.stream: Any = gzip.GzipFile(fileobj=self.file, mode="rb")
@@ -87,7 +87,7 @@ class _Unpacked(io.RawIOBase):
         elif ending == ".xz":
             self.stream = lzma.LZMAFile(self.file)
         elif ending == ".zst":
-            import pyarrow  # `datasets` needs it anyway
+            import pyarrow  # a dependency of `datasets`
 
             self.stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(self.file), "zstd")
         else:
@@ -117,7 +117,7 @@ class _Unpacked(io.RawIOBase):
 
 @contextlib.contextmanager
 def read_errors(path: str):
-    """What opening and decompressing may raise, as one line."""
+    """Turn errors of opening and decompressing into a UsageError."""
     try:
         yield
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -127,13 +127,15 @@ def read_errors(path: str):
 
 
 def first_words(error: BaseException) -> str:
-    """The first line of what a library complains about."""
+    """Return the first line of an error's message, at most 200 characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class TextFile:
-    """One file as text. `reporter` hears of the bytes of it that are read; `replaced` counts what was no UTF-8; a text that holds
-    the `marker` is refused."""
+    """A file decoded as UTF-8 text.
+
+    `reporter` gets the bytes read, `replaced` counts replaced invalid sequences, and a text that contains `marker` is refused.
+    """
 
     def __init__(
         self, path: str, encoding_errors: str = "strict", reporter: Reporter = SILENT, marker: str | None = None
@@ -141,8 +143,8 @@ class TextFile:
         self.path, self.encoding_errors, self.reporter, self.marker = path, encoding_errors, reporter, marker
         self.replaced = 0
 
-    def again(self, reporter: Reporter = SILENT) -> "TextFile":
-        """The same file for another reading."""
+    def with_reporter(self, reporter: Reporter) -> "TextFile":
+        """Return the same file with another reporter and a new count of replaced sequences."""
         return TextFile(self.path, self.encoding_errors, reporter, self.marker)
 
     @property
@@ -150,17 +152,17 @@ class TextFile:
         return self.path.lower().endswith(ARCHIVES)
 
     def open(self, offset: int = 0) -> io.BufferedReader:
-        raw = _Unpacked(self.path, self.reporter)
-        raw.file.seek(offset)  # only of a file that is no archive
+        raw = _DecompressedFile(self.path, self.reporter)
+        raw.file.seek(offset)  # callers pass an offset for uncompressed files only
         return io.BufferedReader(raw, CHUNK)
 
     def take_replaced(self) -> int:
-        """How many faults were replaced since this was asked last."""
+        """Return the number of invalid sequences replaced since the last call."""
         count, self.replaced = self.replaced, 0
         return count
 
     def refuse_other_kinds(self, head: bytes) -> None:
-        """Say what a file is that is no text."""
+        """Raise UsageError if the first bytes are those of a known format that is not UTF-8 text."""
         for mark, kind in KINDS.items():
             if head.startswith(mark):
                 is_text = kind.startswith("UTF-")
@@ -168,7 +170,7 @@ class TextFile:
                 raise UsageError(f"{self.path} is {kind}", "UTF-8 text", what)
 
     def refuse_marker(self, text: str) -> None:
-        """Say what to do about a border of documents that would be trained on as text."""
+        """Raise UsageError if the text holds the document marker, which would be trained on as text."""
         if self.marker and self.marker in text:
             raise UsageError(
                 f"{self.path} holds {self.marker}",
@@ -176,8 +178,8 @@ class TextFile:
                 f"give --document_separator '{self.marker}' to cut it there, or --document_separator whole_file to take it as text",
             )
 
-    def in_bounds(self, data):
-        """What was read with a limit of LARGEST + 1."""
+    def check_size(self, data):
+        """Return `data`; raises UsageError if it is longer than LARGEST."""
         if len(data) > LARGEST:
             wanted = f"at most {LARGEST / 1e9:.1f} GB, an eighth of this machine's memory"
             raise UsageError(
@@ -185,24 +187,24 @@ class TextFile:
             )
         return data
 
-    def up_to(self, file, most: int) -> bytes:
-        """The first `most` + 1 bytes; memory is taken as they come."""
+    def read_up_to(self, file, most: int) -> bytes:
+        """Read at most `most` + 1 bytes, in chunks, so that memory grows with the file and not with the limit."""
         data = bytearray()
         while len(data) <= most and (piece := file.read(min(CHUNK, most + 1 - len(data)))):
             data += piece
         return bytes(data)
 
-    def whole(self, file) -> bytes:
-        return self.in_bounds(self.up_to(file, LARGEST))
+    def read_all(self, file) -> bytes:
+        return self.check_size(self.read_up_to(file, LARGEST))
 
     def lines(self, file) -> Iterator[bytes]:
-        while line := self.in_bounds(file.readline(LARGEST + 1)):
+        while line := self.check_size(file.readline(LARGEST + 1)):
             yield line
 
     def decode(self, data: bytes, where: str, offset: int = 0, lines: int | None = None) -> str:
-        """UTF-8 as text; a fault is refused with its place, or replaced and counted.
+        """Decode UTF-8; invalid bytes raise UsageError with their position, or are replaced and counted.
 
-        `offset`, `lines`: bytes and lines of the file before `data`; no lines: `where` says the line already.
+        `offset` and `lines` are the bytes and lines of the file before `data`; without `lines`, `where` already has the line.
         """
         if offset == 0 and data.startswith(codecs.BOM_UTF8):
             data, offset = data[3:], 3
@@ -212,7 +214,7 @@ class TextFile:
             if self.encoding_errors == "strict":
                 line = "" if lines is None else f"line {lines + 1 + data.count(NEWLINE, 0, error.start)}, "
                 place = f"{line}byte {offset + error.start} is 0x{data[error.start]:02x}"
-                raise UsageError(f"{where} is no UTF-8 text ({place})", "UTF-8", TO_UTF8) from None
+                raise UsageError(f"{where} is not valid UTF-8 ({place})", "UTF-8", TO_UTF8) from None
             text = data.decode(errors="replace")
             self.replaced += text.count("\ufffd") - data.count("\ufffd".encode())
         if "\x00" in text:
@@ -220,19 +222,19 @@ class TextFile:
         return text
 
     def pieces(self, file) -> Iterator[str]:
-        """All of a text, about a megabyte at a time."""
-        return (piece for _, piece in self.placed_pieces(file))
+        """Yield the text, about a megabyte at a time."""
+        return (piece for _, piece in self.pieces_with_offsets(file))
 
-    def placed_pieces(self, file, offset: int = 0) -> Iterator[tuple[int, str]]:
-        """The same with the place of the first byte of each; of a file that was opened at `offset`, from there on."""
+    def pieces_with_offsets(self, file, offset: int = 0) -> Iterator[tuple[int, str]]:
+        """Yield (offset of its first byte, piece) of a file opened at `offset`, about a megabyte at a time."""
         lines, held, before = 0, b"", ""
         if not offset:
             self.refuse_other_kinds(file.peek(8)[:8])
         while True:
             data = file.read(CHUNK)
             block = held + data
-            begun = _begun(block) if data else 0
-            block, held = block[: len(block) - begun], block[len(block) - begun :]
+            cut = len(block) - (_incomplete_bytes(block) if data else 0)
+            block, held = block[:cut], block[cut:]
             if text := self.decode(block, self.path, offset, lines):
                 if self.marker:
                     self.refuse_marker(before + text)
@@ -243,40 +245,39 @@ class TextFile:
                 return
 
 
-def _begun(block: bytes) -> int:
-    """How many bytes at the end are the beginning of a character whose rest is not here."""
+def _incomplete_bytes(block: bytes) -> int:
+    """Return the number of bytes at the end of `block` that begin an incomplete UTF-8 character."""
     for count in range(1, min(3, len(block)) + 1):
         byte = block[-count]
         if byte & 0xC0 != 0x80:
-            whole = 4 if byte >> 3 == 0b11110 else 3 if byte >> 4 == 0b1110 else 2 if byte >> 5 == 0b110 else 1
-            return count if whole > count else 0
+            length = 2 + (byte >= 0xE0) + (byte >= 0xF0) if 0xC0 <= byte < 0xF8 else 1
+            return count if length > count else 0
     return 0
 
 
 class Survey:
-    """What one reading of a long text tells: its length in characters, where each of its pieces begins (character and byte), how
-    many faults were replaced, and the hashes of it that were asked for."""
+    """The results of one complete reading of a long text: length, replaced sequences, piece positions and hashes."""
 
     def __init__(self):
-        self.length: int | None = None  # None until it was read to its end
+        self.length: int | None = None  # in characters; None until the text was read to its end
         self.replaced = 0
-        self.characters: list[int] = []
-        self.bytes: list[int] = []
-        self.hashes: dict[str, float] = {}
+        self.characters: list[int] = []  # first character of each piece
+        self.bytes: list[int] = []  # first byte of each piece
+        self.hashes: dict[str, float] = {}  # by salt
 
 
-_SURVEYS: dict[tuple, Survey] = {}  # of this process, by what tells one state of a file from another
+_SURVEYS: dict[tuple, Survey] = {}  # by path, size, modification time and settings; for the life of the process
 
 
 def survey_of(path: str, encoding_errors: str) -> Survey:
-    """What is known of a file as it is now."""
+    """Return the survey of a file in its current state, empty if it was not read yet."""
     state = os.stat(path)
     key = os.path.abspath(path), encoding_errors, state.st_size, state.st_mtime_ns, state.st_ino, CHUNK
     return _SURVEYS.setdefault(key, Survey())
 
 
 class LongText:
-    """A text that is not held: len() and slices in characters as of a str, and `pieces()`; each reading opens the file."""
+    """A text read from its file on demand, with len(), slices (in characters) and `pieces()`."""
 
     def __init__(self, source: TextFile, bounds: tuple[int, int | None] = (0, None)):
         self.source, (self.start, self.stop) = source, bounds
@@ -284,12 +285,12 @@ class LongText:
 
     @property
     def is_surveyed(self) -> bool:
-        """Is its length known without another reading?"""
+        """Return whether the length is known without reading the file."""
         return self.survey.length is not None
 
     def __len__(self) -> int:
         if not self.is_surveyed:
-            for _ in LongText(self.source.again()).pieces():
+            for _ in LongText(self.source.with_reporter(SILENT)).pieces():
                 pass
         return (self.survey.length if self.stop is None else self.stop) - self.start
 
@@ -297,25 +298,25 @@ class LongText:
         start, stop, _ = part.indices(len(self))
         return LongText(self.source, (self.start + start, self.start + max(start, stop)))
 
-    def pieces(self, tell: bool = True) -> Iterator[str]:
-        """The text, about a megabyte at a time. Not `tell`: nobody hears of the bytes, for a reading that is not the last."""
+    def pieces(self, report: bool = True) -> Iterator[str]:
+        """Yield the text, about a megabyte at a time; `report` False suppresses progress, for an additional reading."""
         known = self.survey
-        hearing = _From(self.source.reporter if tell else SILENT)
-        reading = self.source.again(hearing)
+        reporter = _SwitchedReporter(self.source.reporter if report else SILENT)
+        reading = self.source.with_reporter(reporter)
         position = offset = 0
         if self.start and self.is_surveyed and not self.source.is_packed:
             nearest = max(0, bisect.bisect_right(known.characters, self.start) - 1)
             position, offset = known.characters[nearest], known.bytes[nearest]
-        hearing.telling = position >= self.start  # what is skipped was told of when it was read
+        reporter.is_on = position >= self.start  # skipped bytes were reported by an earlier reading
         with read_errors(self.source.path), reading.open(offset) as file:
             places: list[tuple[int, int]] = []
             digest = salted_hash("validation")
-            for byte, piece in reading.placed_pieces(file, offset):
+            for byte, piece in reading.pieces_with_offsets(file, offset):
                 if not self.is_surveyed:
                     places.append((position, byte))
                     digest.update(piece.encode())
                 begin, position = position, position + len(piece)
-                hearing.telling = position >= self.start
+                reporter.is_on = position >= self.start
                 if position > self.start:
                     yield piece[max(0, self.start - begin) : None if self.stop is None else self.stop - begin]
                 if self.stop is not None and position >= self.stop:
@@ -326,48 +327,48 @@ class LongText:
             known.length, known.replaced = position, reading.replaced
 
     def hash(self, salt: str) -> float:
-        """A number in [0, 1) that depends on the text and the salt only."""
+        """Return a number in [0, 1) that depends on the text and the salt only."""
         whole = self.start == 0 and (self.stop is None or self.stop == self.survey.length)
         if not whole or salt not in self.survey.hashes:
             digest = salted_hash(salt)
-            for piece in self.pieces(tell=False):
+            for piece in self.pieces(report=False):
                 digest.update(piece.encode())
-            found = fraction(digest)
+            value = fraction(digest)
             if not whole:
-                return found
-            self.survey.hashes[salt] = found
+                return value
+            self.survey.hashes[salt] = value
         return self.survey.hashes[salt]
 
     def __str__(self) -> str:
-        """All of it, where it must be held."""
-        self.source.in_bounds(range(len(self)))
+        """Return the whole text; raises UsageError if it is longer than LARGEST."""
+        self.source.check_size(range(len(self)))
         return "".join(self.pieces())
 
 
-class _From(Reporter):
-    """Tells of bytes only once it is told to."""
+class _SwitchedReporter(Reporter):
+    """A reporter that passes on the bytes read while `is_on`."""
 
     def __init__(self, reporter: Reporter):
-        self.reporter, self.telling = reporter, False
+        self.reporter, self.is_on = reporter, False
 
     def read(self, path: str, count: int, data=None) -> None:
-        if self.telling:
+        if self.is_on:
             self.reporter.read(path, count, data)
 
 
 def salted_hash(salt: str):
-    """The hash by which the fate of a document is decided."""
+    """Return a new hash object, keyed by `salt`, for splitting and repeating documents."""
     return hashlib.blake2b(digest_size=8, key=salt.encode())
 
 
 def fraction(digest) -> float:
-    """A digest of 8 bytes as a number in [0, 1)."""
+    """Return an 8-byte digest as a number in [0, 1)."""
     return int.from_bytes(digest.digest(), "big") / 2**64
 
 
-def pieces_of(text: "str | LongText", tell: bool = True) -> Iterator[str]:
-    """Any text in pieces: an ordinary one is one."""
+def pieces_of(text: "str | LongText", report: bool = True) -> Iterator[str]:
+    """Yield the pieces of a long text, or an ordinary text as one piece."""
     if isinstance(text, LongText):
-        yield from text.pieces(tell)
+        yield from text.pieces(report)
     else:
         yield text

@@ -1,8 +1,8 @@
-"""Names of files, folders, globs and URLs -> the files that are read.
+"""Find the files that names, folders, globs and URLs refer to.
 
-Folders, and those a glob matches, are searched for all below them, in the order of the names. Links are followed, and each file
-is read once. Hidden and empty files are passed over; those whose ending is not known (formats.py) are counted. Of a
-prepared corpus only data/ is read. URLs are downloaded once.
+Folders are searched recursively, in the order of names. Links are followed, and each file is read once. Hidden and empty
+files are skipped; files with an unknown ending (formats.py) are counted. Of a prepared corpus only data/ is read. URLs are
+downloaded once.
 
     for file in find_files(["books", "more/**/*.md", "https://host/a.txt.gz"]): ...
 """
@@ -25,24 +25,24 @@ from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.reading.decoding import ARCHIVES, first_words
 from tinygpt_hf.reading.formats import KNOWN_ENDINGS, ending_of, is_utf8
 
-# A folder that prepare-corpus wrote: corpus.json names its format, data/ holds its documents.
+# prepare-corpus writes corpus.json with this format, and the documents below data/.
 CORPUS, FORMAT, DATA = "corpus.json", "tinygpt-corpus-1", "data"
 
 
 class File(NamedTuple):
-    """A file that is read, and what its documents' origins call it: its path, or the URL it came from without secrets."""
+    """A local file, with the name shown for it: its path, or the URL it came from without secrets."""
 
     path: str
     name: str
-    note: str | None = None  # where something about it was not as it should be
+    note: str | None = None  # a warning about the file
 
 
 def find_files(names: Iterable[str]) -> list[File]:
-    """Files, globs, folders and URLs as local files. Folders are searched recursively; URLs are downloaded once."""
-    found: list[File] = []
+    """Find the local files that `names` refer to; raises UsageError for a name without text files."""
+    files: list[File] = []
     for name in names:
         if _is_url(name):
-            found.append(_download(name))
+            files.append(_download(name))
             continue
         paths = [name]
         if os.path.isfile(name):
@@ -59,22 +59,22 @@ def find_files(names: Iterable[str]) -> list[File]:
             raise UsageError(f"{name} {what}", "files, globs, folders or URLs of text", "check the path")
         for path in paths:
             if not is_utf8(path):
-                raise UsageError(f"the file name {path!r} is no UTF-8", "a name in UTF-8", "rename the file")
-            if not os.path.isfile(path):  # a pipe would be waited for, /dev/zero read for ever
+                raise UsageError(f"the file name {path!r} is not valid UTF-8", "a name in UTF-8", "rename the file")
+            if not os.path.isfile(path):  # reading a pipe may block, and /dev/zero never ends
                 what = "a pipe, device or socket" if os.path.exists(path) else "a link that leads nowhere"
                 raise UsageError(f"{path} is {what}", "a file", "write its text to a file, or name another one")
-            found.append(File(path, path))
-    return found
+            files.append(File(path, path))
+    return files
 
 
 def skipped_endings(names: Iterable[str]) -> dict[str, int]:
-    """How many files in the folders and globs among these names are not read, by their ending, the commonest first."""
+    """Count the files in folders and globs that are not read, by ending, most common first."""
     searched = (name for name in names if not _is_url(name) and not os.path.isfile(name))
     return dict(sum((_searched(name)[1] for name in searched), Counter()).most_common())
 
 
 def is_corpus(folder: Path) -> bool:
-    """Did prepare-corpus write this folder? A data set that happens to be called corpus.json is none of ours."""
+    """Check that prepare-corpus wrote this folder, from the format inside corpus.json."""
     try:
         with open(folder / CORPUS, encoding="utf-8") as file:
             return FORMAT in file.read(100) and (folder / DATA).is_dir()
@@ -83,8 +83,10 @@ def is_corpus(folder: Path) -> bool:
 
 
 def documents_only(paths: list[str], root: str) -> list[str]:
-    """The paths without those of a prepared corpus at or below `root` that hold none of its documents: only its data/ is read.
-    A folder of a corpus that is itself the root is read as it stands."""
+    """Drop the paths of prepared corpora at or below `root` that are not below their data/ folder.
+
+    If `root` is itself a folder inside a corpus, it is read completely.
+    """
     top, known = Path(root), {}
 
     def left_out(folder: Path) -> bool:
@@ -102,24 +104,24 @@ def documents_only(paths: list[str], root: str) -> list[str]:
 
 
 def files_below(folder: str) -> Iterator[str]:
-    """Every file below a folder but hidden ones. Links are followed, though never into a folder that was searched before."""
+    """Yield every file below a folder, without hidden ones. Links are followed, but no folder is searched twice."""
     searched, level = set(), [folder]
     while level:
         inside, level = level, []
-        for place in inside:
-            real = os.path.realpath(place)
+        for current in inside:
+            real = os.path.realpath(current)
             if real in searched:
                 continue
             searched.add(real)
             try:
-                names = sorted(os.listdir(place))
+                names = sorted(os.listdir(current))
             except OSError as error:
                 raise UsageError(
-                    f"{place} cannot be read ({error.strerror})",
+                    f"{current} cannot be read ({error.strerror})",
                     "a readable folder",
                     "check its permissions",
                 ) from error
-            for path in (os.path.join(place, name) for name in names if not name.startswith(".")):
+            for path in (os.path.join(current, name) for name in names if not name.startswith(".")):
                 if os.path.isdir(path):
                     level.append(path)
                 else:
@@ -131,14 +133,14 @@ def _is_url(name: str) -> bool:
 
 
 def _searched(name: str) -> tuple[list[str], Counter]:
-    """The files of text in a folder, or in what a glob matches, by name, and how many others there are of which ending."""
-    root, places = name, [name]
+    """Return the text files of a folder or glob, sorted, and the number of other files by ending."""
+    root, matches = name, [name]
     if not os.path.isdir(name):
         root = str(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(name).parts)))
-        places = glob.glob(name, recursive=True)
-    paths = (path for place in places for path in (files_below(place) if os.path.isdir(place) else [place]))
-    paths = sorted(documents_only(list(_once(map(str, map(Path, paths)))), root))
-    paths = [path for path in paths if not (os.path.isfile(path) and os.path.getsize(path) == 0)]  # __init__.py
+        matches = glob.glob(name, recursive=True)
+    paths = (path for match in matches for path in (files_below(match) if os.path.isdir(match) else [match]))
+    paths = sorted(documents_only(list(_unique_files(map(str, map(Path, paths)))), root))
+    paths = [path for path in paths if not (os.path.isfile(path) and os.path.getsize(path) == 0)]  # as __init__.py
     others = Counter(_shown_ending(path) for path in paths if not ending_of(path))
     return [path for path in paths if ending_of(path)], others
 
@@ -149,8 +151,8 @@ def _shown_ending(path: str) -> str:
     return ending.encode(errors="replace").decode()[:16] or "none"
 
 
-def _once(paths: Iterable[str]) -> Iterator[str]:
-    """Each file by its shortest path: a link to a folder above it shows it again and again."""
+def _unique_files(paths: Iterable[str]) -> Iterator[str]:
+    """Yield each file once, by its shortest path; links can lead to the same file by many paths."""
     seen = set()
     for path in sorted(paths, key=lambda path: (len(path), path)):
         real = os.path.realpath(path)
@@ -159,10 +161,12 @@ def _once(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-@functools.cache  # in one process what was hashed is what is read, and a server that does not answer is waited for once
+@functools.cache  # a process reads the same bytes that it hashed, and waits only once for a server that is down
 def _download(url: str) -> File:
-    """The file behind a URL, in the cache of `datasets`, under a name with the right ending. It is downloaded again where its
-    ETag, or for want of one its date or size, has changed; where that cannot be asked, the copy of an earlier time is read.
+    """Download a URL into the cache of `datasets`, under a name with the right ending.
+
+    The file is downloaded again if its ETag changed, or without an ETag its date or size. If the server cannot be reached, an
+    earlier copy is used.
     """
     from datasets import DownloadConfig, DownloadManager, config
 
@@ -180,14 +184,14 @@ def _download(url: str) -> File:
     try:
         version = None if config.HF_HUB_OFFLINE else _version(url)
         same = version is not None and "Last-Modified" in version and version == known.get("version")
-        again = version is not None and "ETag" not in version and not same  # it looks after ETags itself
-        local = DownloadManager(download_config=DownloadConfig(force_download=again)).download(url)
-    except Exception as error:  # aiohttp, httpx and fsspec share no class of errors
+        is_stale = version is not None and "ETag" not in version and not same  # `datasets` compares ETags itself
+        local = DownloadManager(download_config=DownloadConfig(force_download=is_stale)).download(url)
+    except Exception as error:  # aiohttp, httpx and fsspec have no common class of errors
         reason = redacted(first_words(error.__cause__ or error))
         if there:
             day = time.strftime("%Y-%m-%d", time.localtime(os.path.getmtime(note)))
             return File(
-                known["path"], redacted(url), f"{redacted(url)} cannot be asked ({reason}): the copy of {day} is read"
+                known["path"], redacted(url), f"{redacted(url)} cannot be reached ({reason}): the copy of {day} is read"
             )
         raise UsageError(
             f"{redacted(url)} cannot be downloaded ({reason})", "a reachable file", "check the address"
@@ -202,11 +206,11 @@ def _download(url: str) -> File:
 
 
 def _version(url: str) -> dict | None:
-    """What the server says of a file that changes with it; None where it says nothing (it may want to know who asks)."""
+    """Return the ETag, date and size that the server gives for a file; None if it does not answer."""
     from fsspec.core import url_to_fs
 
-    with contextlib.suppress(Exception):  # the download that follows tells what is wrong
+    with contextlib.suppress(Exception):  # the download that follows reports the error
         filesystem, path = url_to_fs(url)
-        told = filesystem.info(path)
-        return {name: told[name] for name in ("ETag", "Last-Modified", "size") if told.get(name)}
+        info = filesystem.info(path)
+        return {name: info[name] for name in ("ETag", "Last-Modified", "size") if info.get(name)}
     return None

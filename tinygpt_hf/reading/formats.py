@@ -1,14 +1,14 @@
-"""One file -> documents. Text is passed on byte for byte: nothing is stripped, no line ending is changed.
+"""Read the documents of one file. Text is kept exactly: white space and line endings are not changed.
 
 | ending                        | read as                                                               |
 |---|---|
 | .txt                          | one document, or cut at `document_separator`                          |
-| .jsonl .ndjson .json          | one JSON object per line (.json: also one list), likewise            |
-| .csv .tsv .parquet            | one row a document (tables.py), its columns as in schemas.py          |
+| .jsonl .ndjson .json          | one document per JSON object, a line each (.json: also one list)      |
+| .csv .tsv .parquet            | one document per row (tables.py), its columns as in schemas.py        |
 | .md .py and other source code | one document                                                          |
 
-Each also with .gz, .bz2, .xz or .zst behind it. What is no text (binary, UTF-16, a broken archive or table) is a `UsageError`
-naming the place.
+Each may have .gz, .bz2, .xz or .zst appended. Content that is not text (binary, UTF-16, a broken archive or table) raises a
+`UsageError` naming the position.
 """
 
 import json
@@ -42,13 +42,13 @@ WHOLE = set(
 KNOWN_ENDINGS = (
     " ".join(sorted(TEXTS | LINES | TABLES)) + " .md .py and other source code, each also .gz, .bz2, .xz or .zst"
 )
-WHOLE_FILE = "whole_file"  # a document_separator that cuts nothing
-MARKER = "<|endoftext|>"  # between the documents of a .txt, as many corpora have it; text of its own hardly ever
-BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # the indentation of what follows stays with it
+WHOLE_FILE = "whole_file"  # the document_separator that keeps a file whole
+MARKER = "<|endoftext|>"  # separates documents in many .txt corpora, and hardly ever occurs in text
+BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # does not match the indentation of the next line
 
 
 def ending_of(name: str) -> str | None:
-    """The known ending of a file name, in lower case and without that of an archive; None for all others."""
+    """Return the ending of a file name in lower case, without .gz and the like; None if it is unknown."""
     name = name.lower()
     for archive in ARCHIVES:
         name = name.removesuffix(archive)
@@ -57,7 +57,7 @@ def ending_of(name: str) -> str | None:
 
 
 def is_utf8(words: str) -> bool:
-    """Can it be written down? Not with half a surrogate pair: a file name of other bytes, a broken escape in JSON."""
+    """Check that a string can be encoded as UTF-8: it has no lone surrogate, as from a bad file name or JSON escape."""
     try:
         words.encode()
     except UnicodeEncodeError:
@@ -67,10 +67,10 @@ def is_utf8(words: str) -> bool:
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: the settings of those names.
+    """The settings with which files are read.
 
-    `in_pieces`: a text file of more than decoding.LONG bytes comes as a `LongText`, which nobody holds. `keep_broken`: what holds
-    no text or no conversation comes with the fault under `broken`, a conversation as the row's JSON for a text.
+    `in_pieces`: a text file of more than decoding.LONG bytes is returned as a `LongText`. `keep_broken`: a row or file without
+    text or a valid conversation is returned with the problem under `broken` and the row's JSON as its text.
     """
 
     text_column: str | None = None
@@ -80,20 +80,19 @@ class Reading:
     keep_broken: bool = False
 
     def is_cut(self, ending: str | None) -> bool:
-        """Tell whether a file of this ending is cut into documents."""
+        """Check whether files with this ending are cut into documents."""
         return ending in TEXTS and self.document_separator not in (None, WHOLE_FILE)
 
     def text_file(self, path: str, reporter: Reporter) -> TextFile:
-        """Make the file as text; a marker nobody asked about is refused in it."""
-        is_looked_for = ending_of(path) in TEXTS and self.document_separator in (None, "blank_line")
-        return TextFile(path, self.encoding_errors, reporter, MARKER if is_looked_for else None)
+        """Return the file as text; a .txt with document markers is refused unless a setting says how to treat them."""
+        refuse_marker = ending_of(path) in TEXTS and self.document_separator in (None, "blank_line")
+        return TextFile(path, self.encoding_errors, reporter, MARKER if refuse_marker else None)
 
 
 def file_documents(path: str, how: Reading = Reading(), reporter: Reporter = SILENT) -> Iterator[dict]:
-    """The documents of one file, in its order.
+    """Yield the documents of one file, in order.
 
-    `reporter` hears of the bytes of the file that are read. `replaced` in a document: faults of its UTF-8 that
-    encoding_errors="replace" took out.
+    `reporter` gets the bytes read. A document has `replaced` if encoding_errors="replace" replaced invalid UTF-8 sequences.
     """
     ending = ending_of(path)
 
@@ -105,16 +104,16 @@ def file_documents(path: str, how: Reading = Reading(), reporter: Reporter = SIL
         if Path(path).stat().st_size == 0:
             raise _empty(path)
         if ending == ".parquet":
-            found = parquet_rows(source, how.text_column, document_of)
+            documents = parquet_rows(source, how.text_column, document_of)
         elif ending in TABLES:
-            found = csv_rows(source, how.text_column, document_of, is_tsv=ending == ".tsv")
+            documents = csv_rows(source, how.text_column, document_of, is_tsv=ending == ".tsv")
         elif ending in LINES:
-            found = _json(source, document_of, may_be_list=ending == ".json")
+            documents = _json(source, document_of, may_be_list=ending == ".json")
         elif how.is_cut(ending):
-            found = _parts(source, how.document_separator)
+            documents = _parts(source, how.document_separator)
         else:
-            found = _text(source, how, may_be_blank=ending not in TEXTS)
-        for document in found:
+            documents = _text(source, how, may_be_blank=ending not in TEXTS)
+        for document in documents:
             replaced = source.take_replaced()
             yield {**document, "replaced": replaced} if replaced else document
 
@@ -122,7 +121,10 @@ def file_documents(path: str, how: Reading = Reading(), reporter: Reporter = SIL
 def row_document(
     row: dict, text_column: str | None, origin: str, keep_broken: bool = False, encoding_errors: str = "strict"
 ) -> dict:
-    """The document in one row of a table: its text or its messages. Bytes are text in UTF-8; `keep_broken` as in `Reading`."""
+    """Convert one row of a table into a document with text or messages.
+
+    Bytes are decoded as UTF-8. A row without either raises UsageError, unless `keep_broken` is set (see `Reading`).
+    """
     source = TextFile(origin, encoding_errors)
     for name in [text_column] if text_column else COLUMNS:
         if isinstance(row.get(name), bytes):
@@ -134,10 +136,10 @@ def row_document(
     except BrokenRow as error:
         if not keep_broken:
             raise
-        fault = error.problem.removeprefix(origin).lstrip(": ")
+        problem = error.problem.removeprefix(origin).lstrip(": ")
         shown = {*COLUMNS, *MEANINGFUL, text_column} - {*MEDIA}
-        read = {name: value for name, value in row.items() if name in shown}
-        return {"text": _as_json(read), "origin": origin, "broken": fault, "rule": error.rule}
+        row_text = _as_json({name: value for name, value in row.items() if name in shown})
+        return {"text": row_text, "origin": origin, "broken": problem, "rule": error.rule}
     if not all(map(is_utf8, document_texts(document))):
         raise UsageError(f"{origin} holds half of a surrogate pair", "text", r"remove \ud800 to \udfff in it")
     return {**document, "origin": origin} | ({"replaced": source.replaced} if source.replaced else {})
@@ -164,10 +166,10 @@ def _text(source: TextFile, how: Reading, may_be_blank: bool) -> Iterator[dict]:
     if text is None:
         with source.open() as file:
             source.refuse_other_kinds(file.peek(8)[:8])
-            text = source.decode(source.whole(file), source.path, lines=0)
+            text = source.decode(source.read_all(file), source.path, lines=0)
         source.refuse_marker(text)
-    elif source.encoding_errors != "strict":  # what was replaced in it is told with it
-        len(text)
+    elif source.encoding_errors != "strict":
+        len(text)  # reads the text once, which counts the replaced sequences
         source.replaced += text.survey.replaced
     document = {"text": text, "origin": source.path}
     if isinstance(text, str) and (not text or not (may_be_blank or text.strip())):
@@ -178,59 +180,59 @@ def _text(source: TextFile, how: Reading, may_be_blank: bool) -> Iterator[dict]:
 
 
 def _long_text(source: TextFile) -> LongText | None:
-    """The text of a file that unpacks to more than decoding.LONG bytes, which nobody holds; of others None."""
+    """Return the text of a file that has more than decoding.LONG bytes when decompressed, else None."""
     if not source.is_packed:
         return LongText(source) if Path(source.path).stat().st_size > decoding.LONG else None
     first = TextFile(source.path)
     with first.open() as file:
         first.refuse_other_kinds(file.peek(8)[:8])
-        return LongText(source) if len(first.up_to(file, decoding.LONG)) > decoding.LONG else None
+        return LongText(source) if len(first.read_up_to(file, decoding.LONG)) > decoding.LONG else None
 
 
 def long_text(path: str, how: Reading, reporter: Reporter) -> LongText | None:
-    """The text of a file that `file_documents` would give in pieces, before its length is known; of others None."""
+    """Return a file's text if `file_documents` gives it in pieces and its length is not known yet, else None."""
     ending = ending_of(path)
     if ending in TABLES | LINES or how.is_cut(ending):
         return None
     with read_errors(path):
-        found = _long_text(how.text_file(path, reporter))
-    return None if found is None or found.is_surveyed else found
+        text = _long_text(how.text_file(path, reporter))
+    return None if text is None or text.is_surveyed else text
 
 
 def _parts(source: TextFile, separator) -> Iterator[dict]:
-    """A text cut at blank lines or at a marker, read piece by piece: memory holds the longest part."""
+    """Yield the parts of a text cut at blank lines or at a marker; memory holds the longest part."""
     number, rest = 0, ""
     with source.open() as file:
         for piece in source.pieces(file):
-            source.in_bounds(rest)
+            source.check_size(rest)
             *parts, rest = _cut(rest, piece, separator)
             for part in parts:
                 if part.strip():
                     yield {"text": part, "origin": f"{source.path}, part {number}"}
                 number += 1
-    if separator == "blank_line":  # the white space at the end was held back
+    if separator == "blank_line":  # `_cut` leaves the white space at the end in `rest`
         rest = BLANK_LINES.split(rest)[0] if rest.strip() else ""
     if rest.strip():
         yield {"text": rest, "origin": f"{source.path}, part {number}"}
 
 
 def _cut(rest: str, piece: str, separator: str) -> list[str]:
-    """The parts that `rest`, which holds no border, and `piece` come to; the last one may go on.
+    """Cut `rest + piece` at the separators; `rest` holds none, and the last part may continue in the next piece.
 
-    Only what is new is searched, so a long part costs its length once.
+    Only the new text is searched, so the cost is linear in the length of a part.
     """
     if separator == "blank_line":
-        known = len(rest.rstrip(" \t\r\n"))  # no border begins before it
+        known = len(rest.rstrip(" \t\r\n"))  # no separator begins before it
         text = rest + piece
-        end = len(text.rstrip(" \t\r\n"))  # what follows may belong to a border that is not here yet
-        borders = [found.span() for found in BLANK_LINES.finditer(text, known, end)]
+        end = len(text.rstrip(" \t\r\n"))  # white space after it may continue in the next piece
+        borders = [match.span() for match in BLANK_LINES.finditer(text, known, end)]
     else:
         known, borders = max(0, len(rest) - len(separator) + 1), []
         text = rest + piece
         while (begin := text.find(separator, known)) >= 0:
             known = begin + len(separator)
             borders.append((begin, known))
-    cuts = [0, *(place for border in borders for place in border), len(text)]
+    cuts = [0, *(position for border in borders for position in border), len(text)]
     return [text[begin:end] for begin, end in zip(cuts[::2], cuts[1::2], strict=True)]
 
 
@@ -252,7 +254,9 @@ def _json(source: TextFile, document_of: Callable, may_be_list: bool) -> Iterato
                     row = json.loads(source.decode(line, where), object_pairs_hook=one_of_each)
                 except (ValueError, RecursionError) as error:
                     wanted = "one JSON object per line"
-                    raise UsageError(f"{where} is no JSON ({first_words(error)})", wanted, "fix or remove it") from None
+                    raise UsageError(
+                        f"{where} is not valid JSON ({first_words(error)})", wanted, "fix or remove it"
+                    ) from None
                 yield _object(row, document_of, where)
 
 

@@ -1,10 +1,10 @@
-"""Text that lives in Python, under a name: a Dataset, an IterableDataset, a DatasetDict, a list of texts or of conversations.
+"""Accept text given as Python objects: a Dataset, IterableDataset, DatasetDict, or a list of texts, conversations or rows.
 
     data = data_arguments(["one text", "another one"])
-    data.train_file                                     # ["python:list of 2 texts"], which holds the list
+    data.train_file                                     # ["python:list of 2 texts"], a str that holds the list
 
-Settings are words, in run.yaml too, so such a text travels as the word that names it. Everything else (checks, hashes, split,
-resume) goes the way of a dataset: sources.py.
+Settings are strings, also in run.yaml, so an object is represented by a str subclass that names it. Checks, hashes, split and
+resume treat it as a dataset (sources.py).
 """
 
 import os
@@ -20,7 +20,7 @@ TAKEN = "a Dataset, an IterableDataset, a DatasetDict, or a list of texts, conve
 
 
 class PythonText(str):
-    """A name that holds what it names; `note`: what of it is not read, in words."""
+    """A string that names a Python object and holds it in `rows`; `note` lists the splits that are not read."""
 
     rows: Any
     note: str | None
@@ -35,34 +35,34 @@ class PythonText(str):
 
     @property
     def is_stream(self) -> bool:
-        """Is its end unknown?"""
+        """Return whether it is an IterableDataset, whose length is unknown."""
         return _is(self.rows, "IterableDataset")
 
     def opened(self, streaming: bool) -> Any:
-        """What gives its rows, and can say where it is if it is `streaming`."""
+        """Return an iterable of its rows, which can be resumed if `streaming`."""
         if streaming and _is(self.rows, "Dataset"):
             return self.rows.to_iterable_dataset()
         if not self.is_stream:
             return self.rows
-        # copy.copy would share the attributes, and with them where it was led to
-        reading = object.__new__(type(self.rows))
-        vars(reading).update(vars(self.rows))
-        return reading
+        # copy.copy would share the attributes, and so the resume position
+        copied = object.__new__(type(self.rows))
+        vars(copied).update(vars(self.rows))
+        return copied
 
 
-def knows_its_place(part) -> bool:
-    """Can what gives rows be led back to where it is? Not where it shuffles: what is in the buffer is not in its state."""
+def is_resumable(part) -> bool:
+    """Check that a dataset's state leads back to its position, which a shuffle buffer does not."""
     if not hasattr(part, "state_dict"):
         return False
     inner = [each for value in vars(part).values() for each in (value if isinstance(value, list) else [value])]
     parts = [
         each for each in inner if type(each).__module__ == "datasets.iterable_dataset" and hasattr(each, "state_dict")
     ]
-    return "BufferShuffled" not in type(part).__name__ and all(map(knows_its_place, parts))
+    return "BufferShuffled" not in type(part).__name__ and all(map(is_resumable, parts))
 
 
 def row_of(entry, origin: str) -> dict:
-    """An entry of a list, or a row of a dataset, as a row."""
+    """Convert an entry of a list or dataset into a row: a text, a conversation, or a dict as it is."""
     if isinstance(entry, str):
         return {"text": entry}
     if isinstance(entry, list):
@@ -75,7 +75,7 @@ def row_of(entry, origin: str) -> dict:
 
 
 def data_arguments(data) -> DataArguments:
-    """The settings of data that were given, or those of a text given alone; what lives in Python in them under a name."""
+    """Convert the `data` argument of `train` into settings, with Python objects replaced by `PythonText` names."""
     if data is None:
         return DataArguments()
     if isinstance(data, (str, os.PathLike)):
@@ -104,13 +104,13 @@ def data_arguments(data) -> DataArguments:
 
 
 def _is(value, *names: str) -> bool:
-    """Is it of one of these classes of `datasets`? What is there was imported by whoever made it."""
+    """Check for classes of `datasets`, without importing it: an instance exists only if it is already imported."""
     module = sys.modules.get("datasets")
     return module is not None and isinstance(value, tuple(getattr(module, name) for name in names))
 
 
 def _splits(value) -> dict:
-    """The splits of a DatasetDict."""
+    """Return the splits of a DatasetDict, {} for anything else; raises UsageError if it has no `train`."""
     if not _is(value, "DatasetDict", "IterableDatasetDict"):
         return {}
     if "train" not in value:
@@ -119,7 +119,7 @@ def _splits(value) -> dict:
 
 
 def _named(value, parts: dict | tuple = ()) -> list:
-    """What was given for a list of files: names as they are, a text that lives in Python as the one name of it."""
+    """Return the value of a file setting as a list of names; a Python object becomes one `PythonText`."""
     others = ", ".join(name for name in parts if name not in ("train", "validation"))
     note = f"splits not read: {others}" if others else None
     if isinstance(value, (list, tuple)) and len(value) == 1 and _is(value[0], "Dataset", "IterableDataset"):
@@ -136,8 +136,8 @@ def _named(value, parts: dict | tuple = ()) -> list:
     kinds = (str, os.PathLike) if are_names else (dict, list)
     for number, entry in enumerate(value):
         if not isinstance(entry, kinds):
-            found = f"the data is a list with a {type(entry).__name__} at {number}"
-            raise UsageError(found, TAKEN, "give one kind (data.sources mixes)")
+            problem = f"the data is a list with a {type(entry).__name__} at {number}"
+            raise UsageError(problem, TAKEN, "give one kind (data.sources mixes)")
     if are_names:
         return list(value)
     kind = "conversations" if isinstance(value[0], list) else "rows"

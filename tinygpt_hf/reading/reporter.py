@@ -1,29 +1,26 @@
-"""What those who read text, tokenize it and write rows tell while they work: one object, passed down; `Reporter` itself is silent.
-
-Console (training/log.py) shows it to a person.
-"""
+"""Report progress while text is read, tokenized and written; Console (training/log.py) displays it, `Reporter` is silent."""
 
 import time
 from collections.abc import Callable, Sequence
 
 
 class Reporter:
-    """Hears of the work, and lets time pass where the work must wait."""
+    """A receiver of progress reports that ignores them; subclasses override the methods they need."""
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Show a message."""
 
     def stage(self, title: str, total: int | None) -> None:
-        """Something that takes time begins: how many bytes of files it will read, where that is known."""
+        """Start a progress bar; `total` is the number of bytes to read, None if unknown."""
 
     def read(self, path: str, count: int, data=None) -> None:
-        """The next `count` bytes of a file were read: `data`, where they come one after another from its first to its last."""
+        """Report that `count` bytes of a file were read; `data` holds them if the file is read sequentially."""
 
     def encoded(self, size: int, tokens: int) -> None:
-        """So many bytes of text, in all, are so many tokens at rest."""
+        """Report the total bytes of text tokenized so far, and their tokens."""
 
     def rest(self, seconds: float) -> None:
-        """Pass the time before something is tried again."""
+        """Wait before a retry."""
         time.sleep(seconds)
 
 
@@ -31,14 +28,14 @@ SILENT = Reporter()
 
 
 def retried(call: Callable, waits: Sequence[float], judge: Callable, rest: Callable[[float], None]):
-    """Return what `call` returns; call it again after a failure.
+    """Call `call` until it succeeds, and return its result.
 
-    `judge(error, wait)` raises what is to end the attempts, or returns the seconds until the next, which `rest` passes. `wait` is
-    the next of `waits`, None after the last.
+    After a failure `judge(error, wait)` either raises to give up, or returns the seconds to wait, which `rest` spends. `wait`
+    is the next of `waits`, None after the last.
     """
     for wait in (*waits, None):
         try:
             return call()
-        except Exception as error:  # the libraries below have errors of their own in each version
+        except Exception as error:  # the network libraries raise different errors in each version
             rest(judge(error, wait))
-    raise AssertionError("judge raises where no wait is left")
+    raise AssertionError("judge must raise after the last wait")

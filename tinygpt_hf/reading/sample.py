@@ -1,23 +1,26 @@
-"""An even sample of a text whose length nobody knows, in one pass and bounded memory.
+"""Take an even sample of a text of unknown length, in one pass and bounded memory.
 
 sample = EvenSample(100_000_000)
-sample.add("a document")                  # as often as there are documents
-sample.texts                              # worth about so many bytes, from the first document to the latest
+sample.add("a document")                  # for each document
+sample.texts                              # at most 100 MB, spread evenly from the first document to the last
 """
 
 from collections.abc import Iterable
 
-PIECE_CHARACTERS = 1 << 14  # a longer text is sampled in pieces, so that it weighs what its length is
+PIECE_CHARACTERS = 1 << 14  # longer texts are sampled in pieces, in proportion to their length
 
 
 class EvenSample:
-    """Keep every text until the budget is full, then every second one, every fourth, and so on: the kept ones always lie evenly
-    from the first text to the latest. Long texts count as many short ones, so that none can fill the budget."""
+    """An even sample of at most `max_bytes`.
+
+    It keeps every piece until the budget is full, then every second piece, every fourth, and so on. Long texts are divided
+    into many pieces, so that none can fill the budget.
+    """
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self._length = max(1, min(PIECE_CHARACTERS, max_bytes // 256))
-        self._kept: list[tuple[int, int, str]] = []  # number of the piece, its place in its document, the piece
+        self._kept: list[tuple[int, int, str]] = []  # piece number, its first character in its document, the piece
         self._size, self._step, self._number = 0, 1, 0
 
     @property
@@ -26,16 +29,16 @@ class EvenSample:
 
     @property
     def texts(self) -> list[str]:
-        """What was kept, in order."""
+        """Return the sampled pieces, in order."""
         return [piece for _, _, piece in self._kept]
 
     @property
     def seen(self) -> int:
-        """About how many bytes were taken in all: those kept lie evenly among them."""
+        """Return the approximate number of bytes added so far."""
         return self._size * self._step
 
     def add(self, text: str, place: int = 0) -> None:
-        """Take a text, or the part of one that begins at character `place`."""
+        """Add a text, or the part of one that begins at character `place`."""
         for start in range(0, len(text), self._length):
             if self._number % self._step == 0:
                 piece = text[start : start + self._length]
@@ -45,7 +48,7 @@ class EvenSample:
             self._number += 1
 
     def add_pieces(self, pieces: Iterable[str]) -> int:
-        """Take one long text; return the number that `cut` takes."""
+        """Add one long text; returns the number of its first piece, for `cut`."""
         begun, place = self._number, 0
         for piece in pieces:
             self.add(piece, place)
@@ -53,7 +56,7 @@ class EvenSample:
         return begun
 
     def cut(self, begun: int, border: int) -> None:
-        """Of the text that was taken last, from piece `begun` on, only the first `border` characters count."""
+        """Drop all but the first `border` characters of the last text, which starts at piece `begun`."""
         last = [(number, place, piece) for number, place, piece in self._kept if number >= begun]
         self._kept = self._kept[: len(self._kept) - len(last)]
         self._kept += [(n, place, piece[: border - place]) for n, place, piece in last if place < border]

@@ -1,4 +1,4 @@
-"""Turn a row of a table into its text or its conversation, recognized by the columns it has.
+"""Turn a row of a table into a text or a conversation, recognized by its columns.
 
 | columns                                          | read as                                               |
 |---|---|
@@ -8,9 +8,10 @@
 | instruction, output, and perhaps input, history  | a question (the input below it) and its answer        |
 | text, else content                               | that text                                             |
 
-The first that is complete wins; a column that is null is not there. `--text_column` names one column and leaves no choice.
+The first complete shape is used; a null column counts as absent. `--text_column` names the one column to read.
 
-What stands beside the turns becomes part of the conversation (turns.py); what has a meaning and no place in one is refused by name.
+Columns beside the turns become part of the conversation (turns.py). A column with a meaning that a conversation cannot
+represent is an error that names it.
 """
 
 import re
@@ -26,7 +27,7 @@ from tinygpt_hf.reading.turns import (
     check_messages,
     has_meaning,
     lost_fields,
-    parsed,
+    parse_string,
     read_tools,
     read_turns,
 )  # fmt: skip
@@ -35,20 +36,20 @@ CONVERSATIONS = (("messages",), ("conversations",), ("prompt", "completion"), ("
 SHAPES = (*CONVERSATIONS, ("text",), ("content",))
 COLUMNS = tuple(dict.fromkeys([*(name for names in SHAPES for name in names), "input"]))  # all that may be read
 SYSTEMS = ("system", "system_prompt")
-# What has a meaning and no place in a conversation, by the names of OpenAI, TRL, Axolotl and LLaMA-Factory
+# Columns that a conversation cannot represent, by the names of OpenAI, TRL, Axolotl and LLaMA-Factory
 UNREAD = (*CALLS, *THOUGHTS, "documents", "chat_template_kwargs", "chosen", "rejected", *MEDIA)
-ROW_MARKS = ("weight", "train", "kto_tag", "label")  # the last: of a prompt and its completion only
+ROW_MARKS = ("weight", "train", "kto_tag", "label")  # `label` counts only beside prompt and completion
 # columns to read beside a conversation
 MEANINGFUL = (*SYSTEMS, "history", *TOOLS, *UNREAD, *ROW_MARKS, "mask", "context")
-# A list as JSON or Python writes it, perhaps quoted twice: any, and one of turns
-WRITTEN = re.compile(r"""[\s"']*(array\()?[\[{][\s\[{]*\\?["']""")
-WRITTEN_TURNS = re.compile(r"""[\s"']*(array\()?\[\s*\{\s*\\?["'](role|content|from|value)\\?["']\s*:""")
+# A list written as JSON or Python, perhaps quoted twice: any list, and a list of turns
+LIST_LITERAL = re.compile(r"""[\s"']*(array\()?[\[{][\s\[{]*\\?["']""")
+TURNS_LITERAL = re.compile(r"""[\s"']*(array\()?\[\s*\{\s*\\?["'](role|content|from|value)\\?["']\s*:""")
 
 
 def row_content(row: dict, text_column: str | None, origin: str) -> dict:
-    """Return what a row holds as a document: its `text`, or its checked `messages` and perhaps `tools`.
+    """Convert a row into a document with `text`, or with checked `messages` and optional `tools`.
 
-    A row that has the columns of a conversation and holds none raises a `BrokenConversation`.
+    Raises `BrokenConversation` for a row that has the columns of a conversation but no valid one.
     """
     shapes = ((text_column,),) if text_column else SHAPES
     present = [names for names in shapes if all(name in row for name in names)]
@@ -68,9 +69,9 @@ def row_content(row: dict, text_column: str | None, origin: str) -> dict:
     if len(names) == 1:
         value = row[names[0]]
         if isinstance(value, str):
-            if not _is_written(value, names[0], text_column is not None):
+            if not _holds_turns(value, names[0], text_column is not None):
                 return {"text": value}
-            value = _written_turns(value, names[0], origin)
+            value = _parse_turns(value, names[0], origin)
         if not isinstance(value, list):
             raise _no_text(value, names[0], origin, BrokenConversation if names in CONVERSATIONS else UsageError)
         messages = read_turns(value, origin)
@@ -82,12 +83,12 @@ def row_content(row: dict, text_column: str | None, origin: str) -> dict:
 
 
 def _exchange(row: dict, question: str, answer: str, origin: str) -> list[dict]:
-    """Make messages of two columns, each a text or a list of messages; an `input` goes below its instruction."""
+    """Build messages from two columns, each a text or a list of messages; `input` is appended to the instruction."""
     messages: list[dict] = []
     for name, role in ((question, "user"), (answer, "assistant")):
         value = row[name]
-        if isinstance(value, str) and WRITTEN_TURNS.match(value):
-            value = _written_turns(value, name, origin)
+        if isinstance(value, str) and TURNS_LITERAL.match(value):
+            value = _parse_turns(value, name, origin)
         if isinstance(value, list):
             messages += read_turns(value, origin)
             continue
@@ -107,21 +108,23 @@ def _exchange(row: dict, question: str, answer: str, origin: str) -> list[dict]:
 
 
 def _with_columns(row: dict, names: tuple[str, ...], messages: list[dict], origin: str) -> dict:
-    """Return a conversation with what stands beside its turns: earlier turns, the system prompt, tools."""
+    """Add the other columns to a conversation: history, system prompt and tools; raises if one cannot be represented."""
     is_exchange, given = len(names) == 2, {n: row[n] for n in MEANINGFUL if n not in names and has_meaning(row.get(n))}
     lost = [name for name in UNREAD if name in given]
-    lost += [] if str(given.get("weight", 1)) in ("1", "1.0") else ["weight"]
+    if str(given.get("weight", 1)) not in ("1", "1.0"):
+        lost.append("weight")
     lost += [n for n in ROW_MARKS[: None if names[0] == "prompt" else -1] if str(row.get(n)).lower() == "false"]
-    lost += [] if str(given.get("mask", "user")).lower() in ("user", "human") else ["mask"]  # NeMo: who is not learned
-    more = ("context", "input")[: 2 if names[0] == "prompt" else 1]
-    lost += [name for name in more if is_exchange and has_meaning(row.get(name))]
+    if str(given.get("mask", "user")).lower() not in ("user", "human"):  # NeMo: the role that is not learned
+        lost.append("mask")
+    if is_exchange:
+        more = ("context", "input") if names[0] == "prompt" else ("context",)
+        lost += [name for name in more if has_meaning(row.get(name))]
     if "history" in given:
-        pairs = parsed(row["history"]) if isinstance(row["history"], str) else row["history"]
+        pairs = parse_string(row["history"]) if isinstance(row["history"], str) else row["history"]
         if is_exchange and _is_history(pairs):
-            said = [text for pair in pairs for text in pair]
-            messages = [
-                {"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(said)
-            ] + messages
+            roles = ("user", "assistant")
+            history = [{"role": r, "content": text} for pair in pairs for r, text in zip(roles, pair, strict=True)]
+            messages = history + messages
         else:
             lost.append("history")
     for name in SYSTEMS:
@@ -138,23 +141,26 @@ def _with_columns(row: dict, names: tuple[str, ...], messages: list[dict], origi
 
 
 def _is_history(value) -> bool:
-    is_pair = lambda pair: isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(t, str) for t in pair)  # noqa: E731
-    return isinstance(value, list) and all(map(is_pair, value))
+    """Check for a list of (question, answer) pairs of strings."""
+    return isinstance(value, list) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in value
+    )
 
 
-def _is_written(text: str, name: str, is_chosen: bool) -> bool:
-    """Tell whether a string should hold turns: in a column of conversations; in one chosen by name only if it looks so."""
+def _holds_turns(text: str, name: str, is_chosen: bool) -> bool:
+    """Check whether a string should hold turns: in a column of conversations, or if a chosen column looks like it."""
     if (name,) in CONVERSATIONS:
-        return not is_chosen or bool(WRITTEN.match(text))
-    return is_chosen and (name,) not in SHAPES and bool(WRITTEN_TURNS.match(text))
+        return not is_chosen or bool(LIST_LITERAL.match(text))
+    return is_chosen and (name,) not in SHAPES and bool(TURNS_LITERAL.match(text))
 
 
-def _written_turns(text: str, name: str, origin: str) -> list:
-    """Return the turns that a string holds."""
-    value = parsed(text) if WRITTEN.match(text) else None
+def _parse_turns(text: str, name: str, origin: str) -> list:
+    """Parse a string into a list of turns; raises BrokenConversation if it holds none."""
+    value = parse_string(text) if LIST_LITERAL.match(text) else None
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise BrokenConversation(
-            f"{origin} holds a string under {name} that is no conversation",
+            f"{origin} holds a string under {name} that is not a conversation",
             "a list of messages, or one written as JSON or Python",
             "fix the row (plain text: name its column with --text_column)",
         )

@@ -1,7 +1,7 @@
-"""Files, folders, URLs and datasets -> documents, one at a time, each saying where it comes from.
+"""Read documents one by one from files, folders, URLs and datasets.
 
-A document is {"text": str} or {"messages": [...]}, with "origin": a few words that lead back to it. What a file of each kind
-holds is told in formats.py; where files are looked for, in discovery.py.
+A document is {"text": str} or {"messages": [...]}, with its file and position under "origin". formats.py describes the file
+formats, discovery.py the search for files.
 
     for document in documents(Source(files=("books", "https://host/more.txt.gz"))): ...
 """
@@ -22,26 +22,26 @@ from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.reading.decoding import first_words
 from tinygpt_hf.reading.discovery import File, files_below, find_files, skipped_endings
 from tinygpt_hf.reading.formats import Reading, file_documents, row_document
-from tinygpt_hf.reading.python_text import PREFIX, PythonText, knows_its_place, row_of
+from tinygpt_hf.reading.python_text import PREFIX, PythonText, is_resumable, row_of
 from tinygpt_hf.reading.reporter import SILENT, Reporter, retried
 from tinygpt_hf.reading.tables import without_nulls
 from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.parsing import convert
 
-MOST_REPETITIONS = 1000  # a larger weight is a slip
-SPLITS = "dataset_dict.json"  # of a DatasetDict on the disk
-LISTED = 20  # files named in the facts of each window of a stream
-OPENING = 64  # documents that tell one stream of Python from another
-NOTED_EVERY = 1000  # rows between two places of a dataset at which reading can begin again
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before a dataset that broke off is read on
-THE_DATA = (ValueError, TypeError, LookupError, MemoryError)  # errors that no second attempt mends
+MOST_REPETITIONS = 1000  # a larger weight is taken for a typing error
+SPLITS = "dataset_dict.json"  # the file in a saved DatasetDict that lists its splits
+LISTED = 20  # files named in the manifest of each window of a stream
+OPENING = 64  # documents hashed to identify an IterableDataset
+NOTED_EVERY = 1000  # rows between two resume points of a dataset
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before each retry of a dataset
+DATA_ERRORS = (ValueError, TypeError, LookupError, MemoryError)  # errors of the data, which a retry cannot fix
 
 
 @dataclass(frozen=True)
 class Source:
-    """One place documents come from: files, or a dataset. `weight`: how often each of its documents is used.
+    """Files or a dataset that documents are read from.
 
-    `found`: its files, where they were looked for already (`settled`).
+    `weight` is how often each document is used. `found` holds the files once they were searched (`with_files`).
     """
 
     files: tuple[str, ...] = ()
@@ -60,29 +60,27 @@ class Source:
 
     @property
     def remote(self) -> bool:
-        """Is it parquet behind URLs, read row group by row group while it is used, and never downloaded as a whole?"""
-        names = [urlparse(name) for name in self.files]
-        return (
-            self.streaming
-            and bool(names)
-            and all(n.scheme in ("http", "https") and n.path.endswith(".parquet") for n in names)
-        )
+        """Return whether it is streamed parquet behind URLs, which is read by row groups and never downloaded as a whole."""
+        if not (self.streaming and self.files):
+            return False
+        urls = [urlparse(name) for name in self.files]
+        return all(url.scheme in ("http", "https") and url.path.endswith(".parquet") for url in urls)
 
     @property
     def how(self) -> Reading:
-        """How its files are read."""
+        """Return the settings with which its files are read."""
         return Reading(self.text_column, self.document_separator, self.encoding_errors)
 
     @property
     def name(self) -> str:
-        """What it is called in a message."""
+        """Return the name shown in messages, without secrets."""
         more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
         return redacted(self.dataset_name or self.files[0] + more)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where reading can begin again: in front of row `rows`, where `datasets` was in `state`; `hash` is that row's."""
+class ResumePoint:
+    """A resume point before row `rows`; `state` is the dataset's state there, `hash` the hash of that row."""
 
     rows: int = 0
     state: dict | None = None
@@ -90,7 +88,7 @@ class Place:
 
 
 def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
-    """The sources these settings name; settings that contradict each other are refused."""
+    """List the sources that the settings name; raises UsageError if they contradict each other."""
     if data.sources:
         if data.train_file or data.dataset_name:
             raise UsageError(
@@ -115,9 +113,8 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
             weight = values.pop("weight", 1.0)
             if not 0 < weight <= MOST_REPETITIONS:
                 raise UsageError(f"{where}weight is {weight:g}", f"above 0, at most {MOST_REPETITIONS}", "try 0.5")
-            sources += [
-                replace(s, weight=weight) for s in training_sources(replace(data, sources=None, **values), seed)
-            ]
+            entry_data = replace(data, sources=None, **values)
+            sources += [replace(source, weight=weight) for source in training_sources(entry_data, seed)]
         return sources
     if data.document_separator == "":
         raise UsageError("document_separator is empty", "`blank_line` or a marker", "leave it out")
@@ -126,25 +123,23 @@ def training_sources(data: DataArguments, seed: int = 0) -> list[Source]:
     if not data.train_file and not data.dataset_name:
         raise UsageError("there is no text to read", "--train_file or --dataset_name", "try --dataset_name toyland")
     located = _located(data.train_file) if data.train_file else {"dataset_name": data.dataset_name}
-    same = {
-        name: getattr(data, name) for name in ("dataset_config_name", "dataset_split", "dataset_revision", "streaming")
-    }
-    seed = seed if data.dataset_name == "toyland" else 0  # other documents do not depend on it
-    return [Source(**located, **same, **_how(data), max_samples=data.max_train_samples, seed=seed)]
+    copied = ("dataset_config_name", "dataset_split", "dataset_revision", "streaming")
+    options = {name: getattr(data, name) for name in copied}
+    seed = seed if data.dataset_name == "toyland" else 0  # only toyland's documents depend on it
+    return [Source(**located, **options, **_how(data), max_samples=data.max_train_samples, seed=seed)]
 
 
 def validation_source(data: DataArguments) -> Source:
-    """The source behind --validation_file."""
+    """Return the source of --validation_file."""
     return Source(**_located(data.validation_file), **_how(data))
 
 
 def _how(data: DataArguments) -> dict:
-    """How files are read."""
     return {name: getattr(data, name) for name in ("text_column", "document_separator", "encoding_errors")}
 
 
 def _located(names: list[str]) -> dict:
-    """What a list of files leads to: a dataset that lives in Python or in a folder of `save_to_disk`, else files."""
+    """Return the fields of a Source for a list of files: a dataset in Python or saved to disk, else files."""
     for name in names:
         if isinstance(name, PythonText) or _is_saved(name):
             if len(names) > 1:
@@ -152,26 +147,28 @@ def _located(names: list[str]) -> dict:
             return {"dataset_name": name}
         if name.startswith(PREFIX):
             wanted = "a text that can be read again"
-            raise UsageError(f"the text was {name}, which lived in Python", wanted, "give it again: train(data=...)")
+            raise UsageError(f"the text was {name}, a Python object", wanted, "give it again: train(data=...)")
     return {"files": tuple(names)}
 
 
 def _is_saved(name: str) -> bool:
-    """Is it a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote?"""
+    """Check for a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
     folder = Path(name)
     return (folder / SPLITS).is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
 
 
-def settled(source: Source) -> Source:
-    """The source with its files looked for now: what appears later is none of them."""
+def with_files(source: Source) -> Source:
+    """Return the source with its list of files fixed, so that later files are not added."""
     return source if source.dataset_name or source.remote else replace(source, found=tuple(files_of(source)))
 
 
 def fingerprint(source: Source, hash_of: Callable[[str], str] = storage.file_hash) -> dict:
-    """What decides the documents, as JSON: for files, and those of a local dataset, their names, sizes and sha256; for other
-    datasets their full name. Of what is streamed, and so read when it is used, not before, only names and sizes. No secrets.
+    """Return what determines the documents of a source, as JSON without secrets.
+
+    Files, also those of a local dataset, are identified by name, size and sha256, other datasets by their name. Streamed files
+    are not read in advance, so they are identified by name and size only.
     """
     facts = {f.name: getattr(source, f.name) for f in fields(source) if getattr(source, f.name) != f.default}
     facts.pop("found", None)
@@ -196,7 +193,7 @@ def fingerprint(source: Source, hash_of: Callable[[str], str] = storage.file_has
 
 
 def _content(source: Source) -> dict:
-    """What a text that lives in Python is known by: its content, of a stream that of its first documents."""
+    """Return the name, size and sha256 of a Python text; of a stream, of its first documents."""
     digest, size = hashlib.sha256(), 0
     for document in itertools.islice(documents(source), OPENING if source.streaming else None):
         content = json.dumps(document.get("text", document.get("messages")), sort_keys=True).encode()
@@ -206,18 +203,17 @@ def _content(source: Source) -> dict:
     return {"name": name, "size": None if source.streaming else size, "sha256": digest.hexdigest()}
 
 
-def remarks(found: list[Source]) -> list[str]:
-    """What was not read, or not as it should be, in words."""
-    lines = [file.note for source in found for file in files_of(source) if file.note]
-    lines += [note for source in found if (note := _splits_left(source))]
-    if others := skipped_endings(name for source in found if not source.dataset_name for name in source.files):
+def remarks(every: list[Source]) -> list[str]:
+    """List messages about files and splits that are not read."""
+    lines = [file.note for source in every for file in files_of(source) if file.note]
+    lines += [note for source in every if (note := _unread_splits(source))]
+    if others := skipped_endings(name for source in every if not source.dataset_name for name in source.files):
         words = ", ".join(f"{ending} ({number})" for ending, number in others.items())
         lines.append(f"files not read for their endings: {words}")
     return lines
 
 
-def _splits_left(source: Source) -> str | None:
-    """The splits of a DatasetDict that are not read, in words."""
+def _unread_splits(source: Source) -> str | None:
     name = source.dataset_name
     if isinstance(name, PythonText):
         return name.note
@@ -228,17 +224,17 @@ def _splits_left(source: Source) -> str | None:
 
 
 def files_of(source: Source) -> Iterable[File]:
-    """The files of a source; none of a dataset, or of one that is read over the network."""
+    """Return the files of a source; none for a dataset or for streamed URLs."""
     if source.dataset_name or source.remote:
         return ()
     return find_files(source.files) if source.found is None else source.found
 
 
-def total_bytes(found: list[Source]) -> int | None:
-    """The size of the files behind the sources; None where they do not tell how far the reading is."""
-    if any(source.dataset_name or source.max_samples or source.remote for source in found):
+def total_bytes(every: list[Source]) -> int | None:
+    """Return the total size of all files; None if progress cannot be measured in bytes."""
+    if any(source.dataset_name or source.max_samples or source.remote for source in every):
         return None
-    return sum(os.path.getsize(file.path) for source in found for file in files_of(source))
+    return sum(os.path.getsize(file.path) for source in every for file in files_of(source))
 
 
 def documents(
@@ -246,23 +242,23 @@ def documents(
     in_pieces: bool = False,
     reporter: Reporter = SILENT,
     keep_broken: bool = False,
-    begin: Place = Place(),
+    begin: ResumePoint = ResumePoint(),
     opened: bool = False,
 ) -> Iterator[dict]:
-    """All documents of a source, in an order that is always the same; `in_pieces` and `keep_broken` as in `Reading`.
+    """Yield all documents of a source in a fixed order; `in_pieces` and `keep_broken` as in `Reading`.
 
-    A document may have a `place` at which another call may `begin`. `opened`: the source could be opened before, so that it
-    cannot now is the network's fault.
+    A document may have a `place`, from which another call can `begin`. With `opened` the source was opened before, so a
+    failure to open it is retried as a network error.
     """
     how = replace(source.how, in_pieces=in_pieces, keep_broken=keep_broken)
     if source.dataset_name == "toyland":
-        found = _toyland(source)
+        every = _toyland(source)
     elif source.dataset_name or source.remote:
-        found = _dataset(source, how, begin, reporter, opened)
+        every = _dataset(source, how, begin, reporter, opened)
     else:
         files = files_of(source)
-        found = (_named(document, file) for file in files for document in file_documents(file.path, how, reporter))
-    return itertools.islice(found, None if source.max_samples is None else max(0, source.max_samples - begin.rows))
+        every = (_named(document, file) for file in files for document in file_documents(file.path, how, reporter))
+    return itertools.islice(every, None if source.max_samples is None else max(0, source.max_samples - begin.rows))
 
 
 def _named(document: dict, file: File) -> dict:
@@ -278,17 +274,16 @@ def _toyland(source: Source) -> Iterator[dict]:
         raise UsageError("toyland has no end", "how many documents to write", "try --max_train_samples 20000")
     kinds = {None: ("story", "facts", "dialogue"), "text": ("story", "facts"), "dialogues": ("dialogue",)}
     if source.dataset_config_name not in kinds:
-        seen = f"toyland has no configuration {source.dataset_config_name!r}"
-        raise UsageError(seen, "text or dialogues, or none for both", "check --dataset_config_name")
+        problem = f"toyland has no configuration {source.dataset_config_name!r}"
+        raise UsageError(problem, "text or dialogues, or none for both", "check --dataset_config_name")
     wanted = kinds[source.dataset_config_name]
     for document in toyland.documents(source.seed, sys.maxsize, source.dataset_split):
-        if document["kind"] not in wanted:
-            continue
-        yield {**document, "origin": f"toyland:{document['id']}"}
+        if document["kind"] in wanted:
+            yield {**document, "origin": f"toyland:{document['id']}"}
 
 
-def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, opened: bool) -> Iterator[dict]:
-    """Yield the rows of a dataset. Streamed, one that breaks off is opened again where it was, after WAITS."""
+def _dataset(source: Source, how: Reading, begin: ResumePoint, reporter: Reporter, opened: bool) -> Iterator[dict]:
+    """Yield the documents of a dataset; if a streamed one fails, it is opened again at the same row, after WAITS."""
     name, number = source.name, begin.rows
     dataset, rows, place = None, None, {}
 
@@ -297,11 +292,11 @@ def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, ope
         if rows is None:
             dataset, rows = _rows_from(source, begin, reporter)
             rows, opened = itertools.islice(rows, number - begin.rows, None), True
-        is_due = source.streaming and number >= begin.rows + NOTED_EVERY and knows_its_place(dataset)
+        is_due = source.streaming and number >= begin.rows + NOTED_EVERY and is_resumable(dataset)
         state = dataset.state_dict() if is_due else None
         row = next(rows, None)
         if state is not None:
-            begin = Place(number, state, _row_hash(row))
+            begin = ResumePoint(number, state, _row_hash(row))
             place = {"place": begin}
         return row
 
@@ -314,7 +309,7 @@ def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, ope
                 "check --dataset_name, --dataset_config_name, --dataset_split and the network",
             ) from error
         reason = f"the dataset {name!r} broke off after {number} rows ({first_words(error)})"
-        if wait is None or not source.streaming or isinstance(error, THE_DATA):
+        if wait is None or not source.streaming or isinstance(error, DATA_ERRORS):
             raise RunError(reason) from error
         reporter.say(f"note: {reason}; trying again in {wait:g} s")
         rows = None
@@ -327,8 +322,11 @@ def _dataset(source: Source, how: Reading, begin: Place, reporter: Reporter, ope
         number, place = number + 1, {}
 
 
-def _rows_from(source: Source, begin: Place, reporter: Reporter) -> tuple[Any, Iterator]:
-    """(the dataset, its rows from a place on). Where its state does not lead to that row, they are counted from the first on."""
+def _rows_from(source: Source, begin: ResumePoint, reporter: Reporter) -> tuple[Any, Iterator]:
+    """Return (the dataset, its rows from `begin` on).
+
+    If the saved state does not lead to that row, the dataset is read from its beginning and rows are skipped.
+    """
     dataset = open_dataset(source)
     if begin.state is not None:
         dataset.load_state_dict(begin.state)
@@ -336,7 +334,7 @@ def _rows_from(source: Source, begin: Place, reporter: Reporter) -> tuple[Any, I
         first = next(rows, None)
         if begin.hash in (None, _row_hash(first)):
             return dataset, itertools.chain(() if first is None else (first,), rows)
-        reporter.say(f"note: {source.name} has lost its place: it is read from its beginning")
+        reporter.say(f"note: {source.name} cannot be resumed at row {begin.rows}: reading it from the beginning")
         dataset = open_dataset(source)
     return dataset, itertools.islice(iter(dataset), begin.rows, None)
 
@@ -346,7 +344,7 @@ def _row_hash(row) -> str:
 
 
 def open_dataset(source: Source):
-    """Open what gives the rows of the dataset."""
+    """Open the dataset of a source, as an iterable of rows."""
     from datasets import DatasetDict, load_dataset, load_from_disk
 
     name = source.dataset_name

@@ -1,7 +1,7 @@
-"""Which documents are used how often, and which are held out for validation: pure functions of the document.
+"""Split documents into training and validation, and repeat them by weight, as pure functions of their content.
 
-A document's fate hangs on a hash of its content, not on its place, so it stays on its side of the split when the corpus grows
-or is read in another order, and copies of one document cannot land on both sides.
+The split uses a hash of a document's content, not its position. A document therefore stays on its side when the corpus grows
+or is read in another order, and duplicates are always on the same side.
 """
 
 import itertools
@@ -11,40 +11,40 @@ from collections.abc import Iterable, Iterator
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, fraction, salted_hash
 
-FEW_DOCUMENTS = 64  # below this a hash would hold out none or too many: the tail of each document is held out instead
+FEW_DOCUMENTS = 64  # with fewer, a hash may hold out none or too many, so the tail of each text is held out instead
 
 
 def content_hash(document: dict, salt: str = "") -> float:
-    """A number in [0, 1) that depends on the content of the document only: its text, or its messages and tools."""
+    """Hash a document's content (its text, or its messages and tools) to a number in [0, 1)."""
     content = document.get("text")
     if isinstance(content, LongText):
         return content.hash(salt)
     if content is None:
-        said = [document["messages"], document["tools"]] if "tools" in document else document["messages"]
-        content = json.dumps(said, sort_keys=True, default=str)
+        parts = [document["messages"], document["tools"]] if "tools" in document else document["messages"]
+        content = json.dumps(parts, sort_keys=True, default=str)
     digest = salted_hash(salt)
     digest.update(content.encode())
     return fraction(digest)
 
 
 def repetitions(document: dict, weight: float) -> int:
-    """How often a document is used at this weight: 2 is twice; 0.5 is half of the documents, chosen by their hash."""
+    """Return how often a document is used: always twice for weight 2, for 0.5 once for half of the documents, by hash."""
     whole = int(weight)
     return whole + (weight > whole and content_hash(document, "weight") < weight - whole)
 
 
 def is_held_out(document: dict, percentage: float) -> bool:
-    """Does the document belong to the validation part?"""
+    """Check whether the hash split puts the document into validation."""
     return content_hash(document, "validation") < percentage / 100
 
 
 def tail_border(length: int, percentage: float) -> int:
-    """Where the tail begins that is held out of a text of so many characters."""
+    """Return the character at which the held-out tail of a text of `length` characters begins."""
     return int(length * (1 - percentage / 100))
 
 
 def border(document: dict, how: str, percentage: float) -> int:
-    """How many characters of a text, from its first on, are for training."""
+    """Return the number of characters at the beginning of a text that are for training."""
     length = len(document["text"])
     if percentage > 0 and how == "tail":
         return tail_border(length, percentage)
@@ -52,14 +52,14 @@ def border(document: dict, how: str, percentage: float) -> int:
 
 
 def choose_split(documents: Iterator[dict], wanted: str | None) -> tuple[str, Iterator[dict]]:
-    """`hash` or `tail`, and the documents again: as wanted, else tail for a corpus of few texts."""
+    """Return the split method and all documents: `wanted` if given, else "tail" for fewer than 64 texts, else "hash"."""
     first = list(itertools.islice(documents, FEW_DOCUMENTS))
     few = len(first) < FEW_DOCUMENTS and all("text" in document for document in first)
     return wanted or ("tail" if few else "hash"), itertools.chain(first, documents)
 
 
 def split(documents: Iterable[dict], how: str, percentage: float) -> Iterator[tuple[str, dict]]:
-    """("train" | "validation", document) for every document; a text cut by its tail comes as two."""
+    """Yield ("train" | "validation", document); the tail split divides each text into two documents."""
     for document in documents:
         if percentage <= 0:
             yield "train", document

@@ -1,10 +1,9 @@
-"""Turns of a conversation, in whoever's form -> messages in the form that Transformers' chat templates take.
+"""Convert conversations of the common formats to the messages that Transformers' chat templates take.
 
-Roles are `system` (or developer), `user` (human), `assistant` (gpt, model) and `tool` (function, observation); a message has its
-`content` as text, and where there is one `reasoning_content`, `tool_calls`, `name`, `tool_call_id`, and `weight: 0` on an answer
-that is not learned. A list or an object may be written as a string of JSON or of Python. A field that has a meaning and no place
-in this form makes the row a `BrokenConversation` that names it: it is refused, or dropped and counted, but not lost. An empty
-field means nothing and passes.
+Roles are `system` (or developer), `user` (human), `assistant` (gpt, model) and `tool` (function, observation). A message has
+its `content` as text and optionally `reasoning_content`, `tool_calls`, `name`, `tool_call_id`, and `weight: 0` on an answer
+that is not learned. A list or an object may be written as a string of JSON or Python. A field with a meaning that a message
+cannot represent raises `BrokenConversation` naming it, so that nothing is lost silently. Empty fields are ignored.
 """
 
 import ast
@@ -22,7 +21,7 @@ SPEAKERS = {
     "model": "assistant", "assistant": "assistant", "function_call": "assistant", "system": "system", "developer": "system",
     "tool": "tool", "function": "tool", "observation": "tool",
 }  # fmt: skip
-# Whose turn comes next, the usual one first.
+# The roles that may follow each role, the usual one first.
 DUE = {
     None: ("user", "system"), "system": ("user",), "user": ("assistant",), "assistant": ("user", "tool"),
     "tool": ("assistant", "tool", "user"),
@@ -32,37 +31,37 @@ TOOLS, CALLS = ("tools", "functions"), ("tool_calls", "function_call")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 TEXT_BLOCKS, PICTURES = ("text", "input_text", "output_text"), ("image", "image_url", "input_image")
-# What has a meaning and no place in a message.
+# Fields that a message cannot represent.
 UNREAD = (*TOOLS, "documents", "refusal", "train_detail", "mask", *MEDIA)
-# Marks of what is learned: in an answer they decide, elsewhere they may only say what is done anyway.
+# Fields that tell what is learned: they select answers; on other messages they may only state the default.
 MARKS = ("weight", "train", "training", "loss", "loss_weight")
 MARKED = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-EMPTY = ("", "[]", "{}", "null", "none", "nan")  # in a table of text
-LONGEST_LITERAL = 2**24  # characters: Python's parser takes a hundred times the room
-RESULT_BEGINS, RESULT_ENDS = "<tool_response>\n", "\n</tool_response>"  # as Hermes' data has them around a tool's words
+EMPTY = ("", "[]", "{}", "null", "none", "nan")  # empty values as strings, in text tables
+LONGEST_LITERAL = 2**24  # characters; Python's parser needs a hundred times that memory
+RESULT_BEGINS, RESULT_ENDS = "<tool_response>\n", "\n</tool_response>"  # around tool results in Hermes' data
 
 
 class BrokenRow(UsageError):
-    """Report a row that holds nothing where text is expected: prepare-corpus drops it under `rule`, and counts it."""
+    """An error for a row without text; prepare-corpus drops the row and counts it under `rule`."""
 
     rule = "no_text"
 
 
 class BrokenConversation(BrokenRow):
-    """Report a row with the columns of a conversation that holds none, or says more than can be read."""
+    """An error for a row whose conversation is invalid or has fields that cannot be represented."""
 
     rule = "conversation"
 
 
 def check_messages(messages, where: str) -> None:
-    """Refuse what is no conversation: after an optional system message user and assistant in turn, who may call tools."""
+    """Raise BrokenConversation unless user and assistant alternate, after an optional system message; tools may be called."""
     if fault := _message_fault(messages):
-        raise broken(f"{where}: {fault}")
+        raise broken_conversation(f"{where}: {fault}")
 
 
 def _message_fault(messages) -> str | None:
     if not isinstance(messages, list) or not messages:
-        return "is no list of messages"
+        return "is not a list of messages"
     before = None
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
@@ -77,7 +76,7 @@ def _message_fault(messages) -> str | None:
 
 
 def message_texts(message: dict) -> list[str]:
-    """List what a message says: its content, and what else it holds, as JSON where that is no text."""
+    """List the texts of a message: its content, then its other fields, as JSON if they are not strings."""
     more = (value for name, value in message.items() if name not in ("role", "content", "weight", "tool_call_id"))
     return [message["content"], *(value if isinstance(value, str) else as_json(value) for value in more)]
 
@@ -91,12 +90,12 @@ def document_texts(document: dict) -> list[str]:
 
 
 def read_turns(turns: list, origin: str) -> list[dict]:
-    """Return the messages of a list of turns: OpenAI's, Anthropic's with their blocks, or ShareGPT's."""
+    """Convert a list of turns to messages: OpenAI's, Anthropic's with content blocks, or ShareGPT's."""
     messages: list[dict] = []
     for number, turn in enumerate(turns, 1):
         where = f"{origin}: message {number}"
         if not isinstance(turn, dict):
-            raise broken(f"{where} has no text under `content`")
+            raise broken_conversation(f"{where} has no text under `content`")
         speaker = turn.get("role", turn.get("from"))
         name = "value" if "from" in turn and "role" not in turn else "content"
         message = {
@@ -111,11 +110,11 @@ def read_turns(turns: list, origin: str) -> list[dict]:
             results = _read_content(message, where, name)
         if message["content"] is None:
             if not results and "tool_calls" not in message:
-                raise broken(f"{where} has no text under `{name}`")
+                raise broken_conversation(f"{where} has no text under `{name}`")
             message["content"] = ""
         before = messages[-1] if messages else {}
         if speaker == "function_call" and before.get("role") == "assistant":
-            # ShareGPT gives each call a turn of its own
+            # in ShareGPT each call is a separate turn
             more = {n: part for n, part in message.items() if n not in ("role", "content", "tool_calls")}
             if more != {n: before[n] for n in ("weight",) if n in before}:
                 raise lost_fields(where, [*more, "weight"])
@@ -129,7 +128,7 @@ def read_turns(turns: list, origin: str) -> list[dict]:
 
 
 def _read_fields(turn: dict, message: dict, where: str) -> None:
-    """Read all of a turn but its role and content into its message."""
+    """Read the other fields of a turn into its message; raises for fields that cannot be represented."""
     is_answer = message["role"] == "assistant"
     lost = [name for name in UNREAD if has_meaning(turn.get(name))]
     for name in THOUGHTS:
@@ -147,7 +146,7 @@ def _read_fields(turn: dict, message: dict, where: str) -> None:
         if has_meaning(turn.get(name)):
             message[name] = str(turn[name])
     marks = {n: MARKED.get(str(turn[n]).lower()) for n in MARKS if turn.get(n) is False or has_meaning(turn.get(n))}
-    if not is_answer:  # OpenAI's weights are of answers only
+    if not is_answer:  # OpenAI weights only answers
         lost += [name for name, value in marks.items() if value is None or value and "weight" not in name]
     elif marks and (None in marks.values() or len(set(marks.values())) > 1):
         lost += marks
@@ -158,29 +157,29 @@ def _read_fields(turn: dict, message: dict, where: str) -> None:
 
 
 def _read_content(message: dict, where: str, name: str = "content") -> list[dict]:
-    """Make text of a content, whose blocks may hold more; return the results of tools among them as messages."""
+    """Convert a message's content blocks to text and fields; returns tool results among them as messages."""
     value, results, texts = message["content"], [], []
     if message["role"] == "tool" and value is not None:
         blocks = value if isinstance(value, list) else [value]
         kinds = [block.get("type") if isinstance(block, dict) else None for block in blocks]
         if not isinstance(value, str) and not all(kind in (*TEXT_BLOCKS, *PICTURES) for kind in kinds):
-            value = as_json(value)  # what a tool returned, not blocks
+            value = as_json(value)  # a tool result, not content blocks
         if isinstance(value, str):
             message["content"] = value.removeprefix(RESULT_BEGINS).removesuffix(RESULT_ENDS)
     if value is None or isinstance(value, str):
         return results
     if not isinstance(value, list) or not all(map(_is_block, value)):
-        raise broken(f"{where} has no text under `{name}`")
+        raise broken_conversation(f"{where} has no text under `{name}`")
     for block in value:
         kind = "text" if isinstance(block, str) else str(block.get("type") or "text")
-        said = block if isinstance(block, str) else block.get(kind, block.get("text", block.get("value")))
+        content = block if isinstance(block, str) else block.get(kind, block.get("text", block.get("value")))
         is_answer = message["role"] == "assistant"
-        if kind in TEXT_BLOCKS and isinstance(said, str):
-            texts.append(said)
-        elif kind in THOUGHTS and is_answer and isinstance(said, str):
-            message["reasoning_content"] = message.get("reasoning_content", "") + said
+        if kind in TEXT_BLOCKS and isinstance(content, str):
+            texts.append(content)
+        elif kind in THOUGHTS and is_answer and isinstance(content, str):
+            message["reasoning_content"] = message.get("reasoning_content", "") + content
         elif kind in ("tool_use", "tool_call") and is_answer:
-            calls = _calls(block if kind == "tool_use" else said, where)
+            calls = _calls(block if kind == "tool_use" else content, where)
             message["tool_calls"] = message.get("tool_calls", []) + calls
         elif kind == "tool_result" and message["role"] == "user":
             result = {"role": "tool", "content": block.get("content") or ""}
@@ -198,32 +197,34 @@ def _is_block(value) -> bool:
 
 
 def _calls(value, where: str) -> list[dict]:
-    """Return calls of tools in the form of OpenAI, their arguments as an object."""
+    """Convert tool calls to OpenAI's form, with the arguments as an object."""
     calls = []
     for call, function in _functions(value):
         if function is None:
-            raise broken(f"{where} has a call of a tool without a name", "tool_calls")
+            raise broken_conversation(f"{where} has a call of a tool without a name", "tool_calls")
         given = next((function[name] for name in ("arguments", "parameters", "input") if name in function), None)
-        given = parsed(given) if isinstance(given, str) and given.strip() else given or {}
+        given = parse_string(given) if isinstance(given, str) and given.strip() else given or {}
         if not isinstance(given, dict):
-            raise broken(f"{where} calls `{function['name'][:60]}` with arguments that are no object", "tool_calls")
+            raise broken_conversation(
+                f"{where} calls `{function['name'][:60]}` with arguments that are not an object", "tool_calls"
+            )
         made = {"type": "function", "function": {"name": function["name"], "arguments": given}}
         calls.append(made | ({"id": str(call["id"])} if has_meaning(call.get("id")) else {}))
     return calls
 
 
 def _functions(value) -> Iterator[tuple[Any, dict | None]]:
-    """Yield each of some tools, or of calls of them, with its function; None where it names none."""
-    value = parsed(value) if isinstance(value, str) else value
+    """Yield (entry, its function) for each tool or tool call; the function is None if it has no name."""
+    value = parse_string(value) if isinstance(value, str) else value
     for entry in value if isinstance(value, list) else [value]:
-        entry = parsed(entry) if isinstance(entry, str) else entry
+        entry = parse_string(entry) if isinstance(entry, str) else entry
         function = entry.get("function", entry) if isinstance(entry, dict) else None
         is_named = isinstance(function, dict) and isinstance(function.get("name"), str)
         yield entry, function if is_named else None
 
 
 def _order_results(messages: list[dict]) -> None:
-    """Put the results of tools into the order of their calls, where each says to which it belongs: templates go by it."""
+    """Sort tool results by the order of their calls if all have ids, because templates rely on the order."""
     for begin, message in enumerate(messages):
         ids = [call.get("id") for call in message.get("tool_calls", ())]
         run = list(itertools.takewhile(lambda result: result["role"] == "tool", messages[begin + 1 :]))
@@ -234,38 +235,38 @@ def _order_results(messages: list[dict]) -> None:
 
 
 def read_tools(value, name: str, origin: str) -> list[dict]:
-    """Return tools as the JSON schemas that chat templates take."""
+    """Convert tools to the JSON schemas that chat templates take."""
     tools = []
     for tool, function in _functions(value):
         if function is None:
-            raise broken(f"{origin} has `{name}` that are no list of JSON schemas with a name each", name)
-        if function is tool:  # as OpenAI's `functions`, Anthropic and LLaMA-Factory have them
+            raise broken_conversation(f"{origin} has `{name}` that are not a list of JSON schemas with names", name)
+        if function is tool:  # the form of OpenAI's `functions`, Anthropic and LLaMA-Factory
             renamed = {"input_schema": "parameters"}
             function = {renamed.get(key, key): part for key, part in tool.items() if key != "type"}
         tools.append({"type": "function", "function": function})
     return tools
 
 
-def parsed(text: str):
-    """Return what a string of JSON or of Python holds, also one quoted twice; None if it holds neither."""
+def parse_string(text: str):
+    """Parse a string as JSON or as a Python literal, also if quoted twice; returns None if it is neither."""
     for read in (json.loads, _literal):
         try:
             value = read(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
-        return parsed(value) if isinstance(value, str) else value
+        return parse_string(value) if isinstance(value, str) else value
     return None
 
 
 def _literal(text: str):
     if len(text) > LONGEST_LITERAL:
         raise ValueError("too long")
-    text = re.sub(r"\}\s*\n\s*\{", "}, {", text.strip())  # how NumPy writes a list that pandas puts into a table
+    text = re.sub(r"\}\s*\n\s*\{", "}, {", text.strip())  # NumPy prints lists of dicts without commas
     return ast.literal_eval(text.removeprefix("array(").removesuffix(", dtype=object)"))
 
 
 def has_meaning(value) -> bool:
-    """Tell whether anything would be lost with this value: not if it is empty, or all of its parts are."""
+    """Check that a value is not empty, and that not all of its parts are empty."""
     if isinstance(value, str):
         return value.strip().lower() not in EMPTY
     if isinstance(value, (list, dict)):
@@ -274,7 +275,7 @@ def has_meaning(value) -> bool:
         except RecursionError:
             return True
     if isinstance(value, float):
-        return not math.isnan(value)  # how a table says nothing
+        return not math.isnan(value)  # NaN is a missing cell
     return value is not None and value is not False
 
 
@@ -282,7 +283,7 @@ def as_json(value) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def broken(problem: str, field: str | None = None) -> BrokenConversation:
+def broken_conversation(problem: str, field: str | None = None) -> BrokenConversation:
     example = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}'
     error = BrokenConversation(problem, example, "fix the line or remove it")
     error.rule = f"field {field}" if field else error.rule

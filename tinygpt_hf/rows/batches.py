@@ -1,4 +1,4 @@
-"""The micro-batches of a step, for one process: a pure function of the step, read ahead by threads where that is wanted.
+"""Build the micro-batches of one training step for one process, optionally reading ahead in threads.
 
 steps = StepBatches(RowView(rows, 256, shift=True, seed=42), rows_per_step=64, total_rows=6400)
 batches, tokens = steps.at(step, size=16)          # 4 pairs (input_ids, labels), each (16, 256); their supervised tokens
@@ -17,10 +17,9 @@ Batch = tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, to
 
 
 class StepBatches:
-    """Which rows of `view` a step shows, cut for one process of several: `place` is (its number, how many there are).
+    """The training batches of one process, where `place` is (process index, number of processes).
 
-    `workers` threads read that many steps ahead. Nothing here has a state that could be lost: the rows of a step follow from
-    its number alone.
+    `workers` threads read that many steps ahead. The rows of a step depend on its number alone, so there is no state to save.
     """
 
     def __init__(
@@ -39,14 +38,14 @@ class StepBatches:
         self._ahead: dict[int, Future] = {}
 
     def at(self, step: int, size: int) -> tuple[list[Batch], int]:
-        """The micro-batches of at most `size` rows, as many on every process, and the supervised tokens of all processes.
+        """Return this process's micro-batches of at most `size` rows, and the supervised tokens of all processes.
 
-        The last step of a run may be short: a micro-batch without rows is one row that counts nothing. The tokens of other
-        processes are counted from the rows, which all can read: asking them would make every GPU wait.
+        Every process gets the same number of micro-batches. In a short last step an empty micro-batch is replaced by one row
+        whose labels are all ignored. Each process counts the tokens of the whole step itself, which saves an all-reduce.
         """
         rows = self._ahead.pop(step).result() if step in self._ahead else self._read(step)
         if self._pool:
-            self._ahead = {ahead: waiting for ahead, waiting in self._ahead.items() if ahead > step}
+            self._ahead = {ahead: future for ahead, future in self._ahead.items() if ahead > step}
             for ahead in range(step + 1, step + 1 + self._workers):
                 if self.span(ahead)[1] > 0 and ahead not in self._ahead and self.covered(ahead, step):
                     self._ahead[ahead] = self._pool.submit(self._read, ahead)
@@ -55,21 +54,20 @@ class StepBatches:
         batches = []
         for part in range(parts):
             first, number = order.share(begin, count, parts, part)
-            cut = slice(first, first + number)
-            batches.append(tuple(part[cut] for part in rows) if number else self._nothing())
+            batches.append(tuple(array[first : first + number] for array in rows) if number else self._empty_batch())
         return batches, int((rows[1] != IGNORED).sum())
 
     def row_ids(self, step: int) -> list[int]:
-        """The numbers of the rows a step shows, of all processes."""
+        """Return the row numbers of a step, over all processes."""
         return self.view.row_ids(self._ids(step))
 
     def span(self, step: int) -> tuple[int, int]:
-        """The positions a step shows: (the first, how many)."""
+        """Return the positions of a step as (first, count)."""
         first = step * self._per_step
         return first, min(self._per_step, self._total - first)
 
     def covered(self, step: int, shown: int | None = None) -> bool:
-        """Are the rows of a step there, and do they stay while those of step `shown` are shown?"""
+        """Check that the rows of a step are ready, and stay on disk while step `shown` is being trained on."""
         return self.view.covers(*self.span(step), None if shown is None else self.span(shown)[0])
 
     def _ids(self, step: int) -> range:
@@ -82,7 +80,7 @@ class StepBatches:
             parts = *parts, self.view.position_ids(self._ids(step))
         return tuple(map(torch.from_numpy, parts))
 
-    def _nothing(self) -> Batch:
-        empty = torch.zeros((1, self.view.block_size), dtype=torch.long)
-        nothing = empty, torch.full_like(empty, IGNORED)
-        return (*nothing, empty) if self._document_mask else nothing
+    def _empty_batch(self) -> Batch:
+        zeros = torch.zeros((1, self.view.block_size), dtype=torch.long)
+        batch = zeros, torch.full_like(zeros, IGNORED)
+        return (*batch, zeros) if self._document_mask else batch

@@ -1,10 +1,10 @@
-"""Documents -> token ids -> shards, with nothing lost: every token lands in exactly one row.
+"""Tokenize documents into shards of rows, without losing a token.
 
-`<|endoftext|>` follows every document. Text is encoded on all cores; memory is bounded by some megabytes per core
-and the longest document; a text file longer than decoding.LONG is never held.
+`<|endoftext|>` follows every document. Text is encoded on all cores. Memory is bounded by some megabytes per core and the
+longest document; a text file longer than decoding.LONG is read in pieces.
 
-    making = Making(corpus, tokenizer, folder, facts, capacity=SHARD_IDS)
-    for number in making.shards(0): ...       # folder/train/shard-000000 is final, and what was held out beside it
+    builder = ShardBuilder(corpus, tokenizer, folder, facts, capacity=SHARD_IDS)
+    for number in builder.shards(0): ...      # folder/train/shard-000000 is final, and its held-out shard
 """
 
 import contextlib
@@ -28,16 +28,19 @@ from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.tokenizing.encode import encode_all
 from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 
-SHARD_IDS = 1 << 24  # of a shard that nobody waits for: about 70 MB of text, which a kill may lose
+SHARD_IDS = 1 << 24  # ids per shard: about 70 MB of text, the most that a killed process loses
 UNBOUNDED = 1 << 62
 
 
 @dataclass
 class Prepared:
-    """Rows for training and validation. `encoded`: the tokens the text came to, counted before they were written; None for
-    rows that were there already. `notes`: what was found out about the text now, in words."""
+    """Rows for training and validation.
 
-    train: Any  # Rows, or what reads rows in another way: BestFitRows, StreamedRows
+    `encoded` is the number of tokens counted during tokenizing, None for rows that already existed. `notes` are warnings
+    about the text.
+    """
+
+    train: Any  # Rows, BestFitRows or StreamedRows
     validation: Rows | None
     encoded: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -48,47 +51,46 @@ class Prepared:
 
     @property
     def kept(self) -> int:
-        """Tokens at rest."""
+        """Return the number of stored tokens."""
         return self.train.num_tokens + (self.validation.num_tokens if self.validation else 0)
 
     @property
     def remarks(self) -> list[str]:
-        """What was not taken as it stood, in words."""
-        parts = [rows for rows in (self.train, self.validation) if rows]
-        count = lambda *names: sum(rows.total(*names) for rows in parts)  # noqa: E731
-        found = []
-        if cut := count("conversations", "cut"):
-            found.append(
-                f"{cut} over-long conversations cut behind an answer ({count('conversations', 'turns_cut')} turns left out)"
-            )
-        if too_long := count("conversations", "too_long"):
-            found.append(f"{too_long} conversations are longer than a row all the same")
-        if replaced := count("replaced"):
-            found.append(f"{replaced} invalid UTF-8 sequences replaced")
-        return found + self.notes
+        """Return messages about text that was cut, replaced or not read."""
+
+        def total(*names: str) -> int:
+            return sum(rows.total(*names) for rows in (self.train, self.validation) if rows)
+
+        messages = []
+        if cut := total("conversations", "cut"):
+            turns = total("conversations", "turns_cut")
+            messages.append(f"{cut} over-long conversations cut after an answer ({turns} turns left out)")
+        if too_long := total("conversations", "too_long"):
+            messages.append(f"{too_long} conversations are still longer than a row")
+        if replaced := total("replaced"):
+            messages.append(f"{replaced} invalid UTF-8 sequences replaced")
+        return messages + self.notes
 
 
 def row_facts(corpus: Corpus, tokenizer) -> dict:
-    """What decides the rows, as JSON: kept in their manifests, so that stale rows are noticed and the change is named."""
-    # the row length decides where conversations are cut
+    """Return what determines the rows, as JSON. It is stored in the manifests to detect and name later changes."""
+    # conversations are cut to the row length
     return {**corpus.facts, "tokenizer": tokenizer_hash(tokenizer), "block_size": corpus.data.block_size}
 
 
 def open_rows(folder: Path) -> Prepared:
-    """Rows made earlier."""
+    """Open existing rows; raises UsageError for rows made with --streaming."""
     validation = folder / "validation"
     if "window_rows" in (shard_manifest(folder / "train", 0) or {}):
-        wanted = "rows of a text that was read to its end"
+        expected = "rows of a complete text"
         raise UsageError(
-            f"the rows in {folder} were made with --streaming", wanted, "make them with `tinygpt tokenize`"
+            f"the rows in {folder} were made with --streaming", expected, "make them with `tinygpt tokenize`"
         )
     return Prepared(Rows(folder / "train"), Rows(validation) if validation.exists() else None)
 
 
 def changed_facts(folder: Path, facts: dict, missing: bool = True) -> list[str]:
-    """What differs between the rows in `folder` and `facts`, in words; empty where nothing does. Not `missing`: a fact that only
-    one of them states is no difference.
-    """
+    """List the differences between the rows in `folder` and `facts`; without `missing`, a fact absent on one side is equal."""
     rows = Rows(folder / "train")
     chats = any("conversations" in manifest for manifest in rows.manifests)
     names = ["sources", "validation", "split", "tokenizer", *(["block_size"] if chats else [])]
@@ -98,36 +100,39 @@ def changed_facts(folder: Path, facts: dict, missing: bool = True) -> list[str]:
 def prepare_rows(corpus: Corpus, tokenizer, folder: Path) -> Prepared:
     """Tokenize a corpus into `folder`/train and `folder`/validation, both complete or neither.
 
-    A killed call leaves a temporary folder, with whose shards the next one goes on; the rows are the same, byte for byte, and do
-    not depend on `num_proc` either.
+    A killed call leaves a temporary folder, and the next call continues from its shards. The result is the same to the byte,
+    and does not depend on `num_proc`.
     """
     facts = row_facts(corpus, tokenizer)
     corpus.reporter.stage("tokenizing", corpus.size)
     with storage.new_folder(folder, resumable=True) as tmp:
-        making = Making(corpus, tokenizer, tmp, facts, SHARD_IDS)
-        for _ in making.shards(making.shards_there()):
+        builder = ShardBuilder(corpus, tokenizer, tmp, facts, SHARD_IDS)
+        for _ in builder.shards(builder.finished_shards()):
             pass
         check_parts(_manifests(tmp / "train"), _manifests(tmp / "validation"), corpus.data)
-    corpus.reporter.encoded(making.size, making.tokens)
-    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=making.tokens)
+    corpus.reporter.encoded(builder.size, builder.tokens)
+    return Prepared(Rows(folder / "train"), Rows(folder / "validation"), encoded=builder.tokens)
 
 
 def _manifests(folder: Path) -> list[dict]:
     return [storage.read_json(shard / storage.MANIFEST) for shard in shard_folders(folder)]
 
 
-class Making:
-    """Makes the shards of a corpus in `folder`. Where `facts` say how many rows a window has, they are streamed: sources are read
-    in turns, and what is held out later than the first shard is left out, since validation has begun by then."""
+class ShardBuilder:
+    """A builder of the training and validation shards of a corpus in `folder`.
+
+    If `facts` has `window_rows`, the shards are streamed. Then sources are read in turns. Documents held out after the first
+    shard are left out, because validation has already started.
+    """
 
     def __init__(self, corpus: Corpus, tokenizer, folder: Path, facts: dict, capacity: int):
         self.corpus, self.data, self.tokenizer, self.folder, self.facts = corpus, corpus.data, tokenizer, folder, facts
         self.capacity, self.reporter = capacity, corpus.reporter
         self.streamed = "window_rows" in facts
-        self.size = self.tokens = 0  # bytes of text and tokens of all that was encoded
+        self.size = self.tokens = 0  # bytes of text and tokens encoded so far
 
-    def shards_there(self) -> int:
-        """How many shards an earlier call has finished. Those of other text or settings are removed."""
+    def finished_shards(self) -> int:
+        """Return the number of shards that an earlier call finished; shards of other text or settings are deleted."""
         train, number = self.folder / "train", 0
         while (known := shard_manifest(train, number)) and all(
             known.get(name) == self.facts[name] for name in self.facts
@@ -147,7 +152,7 @@ class Making:
         return number
 
     def shards(self, number: int, reporter: Reporter | None = None) -> Generator[int]:
-        """Make shards from this one on; yields the number of each one that became final."""
+        """Build shards from `number` on; yields the number of each shard when it is final."""
         self.reporter = reporter or self.reporter
         before = shard_manifest(self.folder / "train", number - 1) if number else None
         documents = PlacedDocuments(self.corpus, before, self.reporter, self.streamed)
@@ -156,34 +161,35 @@ class Making:
         held_out = self._held_out(number)
         try:
             with contextlib.closing(self._encoded(documents)) as encoded:
-                for part, document, place, found in encoded:
+                for part, document, place, tokens in encoded:
                     if part == "train":
-                        yield from self._final(train.add(document, found, place), train, held_out, documents)
+                        full = train.add(document, tokens, place)
+                        yield from self._publish(full, train, held_out, documents)
                     elif held_out and not (self.streamed and train.number > 0):
-                        yield from held_out.add(document, found, BEGINNING)
-            yield from self._final(train.finish(), train, held_out, documents)
+                        yield from held_out.add(document, tokens, BEGINNING)
+            yield from self._publish(train.finish(), train, held_out, documents)
         finally:
             train.abandon()
             if held_out:
                 held_out.abandon()
 
-    def _final(
-        self, found: Iterator[int], train: ShardWriter, held_out: ShardWriter | None, documents: PlacedDocuments
+    def _publish(
+        self, full: Iterator[int], train: ShardWriter, held_out: ShardWriter | None, documents: PlacedDocuments
     ) -> Iterator[int]:
-        """The shards that `train` names before they are final, when they are: first what was held out beside them."""
-        for number in found:
+        """Publish the `full` training shards, each after its held-out shard; yields their numbers."""
+        for number in full:
             if held_out and not (self.streamed and number > 0):
                 if self.streamed:
-                    self._check_first(train, held_out, [reading.how for reading in documents.readings])
+                    self._check_first(train, held_out, [reader.how for reader in documents.readers])
                 if held_out.manifests:
                     held_out.number = number
                     held_out.publish(None)
-            next(found, None)
+            next(full, None)  # `full` yields a number again once its shard is final
             yield number
 
     def _check_first(self, train: ShardWriter, held_out: ShardWriter, hows: list) -> None:
-        """What was held out before the first shard of a stream is final is all that ever will be."""
-        if "tail" in hows and sum(m["num_tokens"] for m in held_out.manifests) < 2:
+        """Refuse a stream without validation text in its first window, since later windows add none."""
+        if "tail" in hows and _total(held_out.manifests, "num_tokens") < 2:
             raise UsageError(
                 "the text is a few long documents, and longer than the first window",
                 "validation text early in the stream: the tail of each is read last",
@@ -192,7 +198,7 @@ class Making:
         check_parts(train.manifests, held_out.manifests, self.data)
 
     def _held_out(self, number: int) -> ShardWriter | None:
-        """Where held-out documents go, the whole validation files already in it; None where all of it is there."""
+        """Open the writer of held-out documents, with the validation files already added; None if validation is complete."""
         folder = self.folder / "validation"
         if self.streamed and shard_folders(folder) and shard_manifest(self.folder / "train", 0) is not None:
             return None
@@ -204,43 +210,49 @@ class Making:
             documents = sources.documents(self.corpus.validation, in_pieces=True, reporter=self.reporter)
             try:
                 items = ((("validation", document), BEGINNING) for document in documents)
-                for _, document, place, found in self._encoded(items):
-                    list(writer.add(document, found, place))
+                for _, document, place, tokens in self._encoded(items):
+                    list(writer.add(document, tokens, place))
             except BaseException:
                 writer.abandon()
                 raise
         return writer
 
     def _encoded(self, documents: Iterable) -> Generator[tuple]:
-        """(part, document or a part of one, where it is found again, what it is encoded to), in order."""
+        """Yield (part, document or a piece of one, resume point, Encoded), in order."""
         items = long_items(documents, self.tokenizer)
-        documents_of = lambda batch: [document for _, document, _ in batch]  # noqa: E731
         longest, processes = self.data.block_size + 1, self.data.num_proc
-        for batch, encoded in encode_all(batched(items), documents_of, self.tokenizer, longest, processes):
-            for (part, document, place), found in zip(batch, encoded, strict=True):
-                self.size += 0 if place["skip"] else found.num_bytes
-                self.tokens += len(found.ids) - place["skip"]
-                yield part, document, place, found
+        for batch, encoded in encode_all(batched(items), _documents_of, self.tokenizer, longest, processes):
+            for (part, document, place), tokens in zip(batch, encoded, strict=True):
+                self.size += 0 if place["skip"] else tokens.num_bytes
+                self.tokens += len(tokens.ids) - place["skip"]
+                yield part, document, place, tokens
             self.reporter.encoded(self.size, self.tokens)
 
 
+def _documents_of(batch: list[tuple]) -> list[dict]:
+    return [document for _, document, _ in batch]
+
+
+def _total(manifests: list[dict], name: str) -> int:
+    return sum(manifest[name] for manifest in manifests)
+
+
 def check_length(tokens: int, block_size: int) -> None:
-    """Refuse a training text that fills no row."""
+    """Raise UsageError if the training text is too short for one row."""
     if tokens <= block_size:
         wanted = f"at least {block_size + 1} for one row"
         raise UsageError(f"the training text has {tokens} tokens", wanted, "use more text or a smaller --block_size")
 
 
 def check_parts(train: list[dict], validation: list[dict], data: DataArguments) -> None:
-    """Refuse rows for training or validation, known by their manifests, that are too few to be of use."""
-    count = lambda manifests, name: sum(manifest[name] for manifest in manifests)  # noqa: E731
-    check_length(count(train, "num_tokens"), data.block_size)
-    documents = count(train, "num_documents")
-    held_out = count(validation, "num_tokens")
+    """Raise UsageError if the training or validation shards with these manifests hold too few tokens or targets."""
+    check_length(_total(train, "num_tokens"), data.block_size)
+    documents = _total(train, "num_documents")
+    held_out = _total(validation, "num_tokens")
     if data.validation_file and held_out < 2:
         raise UsageError(f"the validation text has {held_out} tokens", "at least 2", "use more --validation_file")
     if held_out < 2:
-        chats = sum(manifest.get("conversations", {}).get("count", 0) for manifest in train)  # they have no tail
+        chats = sum(manifest.get("conversations", {}).get("count", 0) for manifest in train)  # cannot be split by tail
         tail = ", use --validation_split tail," if not chats and data.validation_split != "tail" else ""
         raise UsageError(
             f"none of the {documents} documents fell into the {data.validation_split_percentage:g} % held out",
@@ -248,15 +260,15 @@ def check_parts(train: list[dict], validation: list[dict], data: DataArguments) 
             f"raise --validation_split_percentage{tail} or give --validation_file",
         )
     for part, manifests in (("train", train), ("validation", validation)):
-        if count(manifests, "num_target_tokens") == 0:
+        if _total(manifests, "num_target_tokens") == 0:
             raise UsageError(f"no token of the {part} data may be learned", "assistant turns", "check the messages")
 
 
 def shown_rows(rows: Rows, tokenizer, count: int, block_size: int) -> list[str]:
-    """The first rows as a person reads them, one line each. In conversations what is learned stands between ⟦ and ⟧."""
+    """Decode the first rows, one line each. In conversations the learned tokens stand between ⟦ and ⟧."""
     lines = []
     for index in range(min(count, rows.count(block_size))):
-        filled = int((rows.places([index], block_size) >= 0).sum())  # behind them is padding
+        filled = int((rows.places([index], block_size) >= 0).sum())  # inputs that are not padding
         input_ids, labels = (array[0, :filled] for array in rows.batch([index], block_size))
         learned = labels != IGNORED
         if not rows.is_masked:

@@ -1,16 +1,14 @@
-"""Which rows at which step: a pure function of (seed, epoch, position).
+"""Compute the order of training rows as a pure function of (seed, epoch, position).
 
-The stream of rows is infinite: epoch after epoch, each a permutation of all rows. Position p of the stream is row
-`order(p % rows)` of epoch `p // rows`; a step with an effective batch of E rows takes positions [step*E, (step+1)*E). So
+The stream of rows is infinite: each epoch is a permutation of all rows. Position p of the stream is row `order(p % rows)` of
+epoch `p // rows`. A step with an effective batch of E rows takes positions [step*E, (step+1)*E). Therefore
 
-- resume is one integer, and nothing has to be skipped or replayed;
-- processes share a step by arithmetic: the rows of a step do not depend on how many processes or micro-batches it is cut
-  into, only which process computes which of them does;
-- rows that are still being read come in windows of R rows, each window permuted by itself, so that the order of a window is
-  known before the next one is;
-- nothing is held in memory, however many rows there are: the permutation is a keyed Feistel network (Luby and Rackoff 1988)
-  over the next power of four, walked until it falls inside the range (Black and Rogaway 2002), written out in integer
-  arithmetic, so that the order never changes with a library's random number generator.
+- the data position of a checkpoint is one integer, and resuming skips or replays nothing;
+- the rows of a step do not depend on the number of processes or micro-batches, only which process gets which row does;
+- streamed rows come in windows of R rows, each permuted by itself, so a window's order is known before the next one exists;
+- no permutation is stored: it is a keyed Feistel network (Luby and Rackoff 1988) over the next power of four, repeated until
+  the result falls inside the range (Black and Rogaway 2002). It uses integer arithmetic only, so the order does not depend
+  on a library's random number generator.
 """
 
 import numpy as np
@@ -20,7 +18,7 @@ _ROUNDS = 6
 
 
 def mix(*values: int) -> int:
-    """A 64-bit hash of whole numbers (the finaliser of SplitMix64, Steele et al. 2014, chained)."""
+    """Hash integers to 64 bits with a chained SplitMix64 finalizer (Steele et al. 2014)."""
     state = 0x9E3779B97F4A7C15
     for value in values:
         state = (state ^ (value & _MASK64)) * 0xBF58476D1CE4E5B9 & _MASK64
@@ -31,7 +29,7 @@ def mix(*values: int) -> int:
 
 
 def permuted(positions: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
-    """Where each of `positions` (0..size-1) lies in the permutation of 0..size-1 that belongs to (seed, epoch)."""
+    """Map `positions` (0..size-1) through the permutation of 0..size-1 keyed by (seed, epoch); returns int64."""
     positions = np.asarray(positions, dtype=np.uint64)
     if positions.size and int(positions.max()) >= size:
         raise ValueError(f"position {int(positions.max())} lies outside 0..{size - 1}")
@@ -39,7 +37,7 @@ def permuted(positions: np.ndarray, size: int, seed: int, epoch: int) -> np.ndar
     keys = [np.uint64(mix(seed, epoch, k)) for k in range(_ROUNDS)]
     result = _feistel(positions, half_bits, keys)
     outside = result >= size
-    while outside.any():  # the network covers less than four times the range, so a walk takes four rounds on average
+    while outside.any():  # the network covers less than four times the range: under four rounds on average
         result[outside] = _feistel(result[outside], half_bits, keys)
         outside = result >= size
     return result.astype(np.int64)
@@ -58,12 +56,12 @@ def _feistel(values: np.ndarray, half_bits: int, keys: list[np.uint64]) -> np.nd
 
 
 def epoch_offset(block_size: int, seed: int, epoch: int) -> int:
-    """The cut of an epoch: 1..block_size, a pure function of (seed, epoch). The first epoch is drawn like all others."""
+    """Return the offset in 1..block_size at which an epoch cuts the text, a pure function of (seed, epoch)."""
     return 1 + mix(seed, epoch, 0x0FF5E7) % block_size
 
 
 def rows_at(positions: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(epoch, row) at each of these positions of the stream over `size` rows."""
+    """Return (epoch, row) for each position of the stream over `size` rows."""
     epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), size)
     rows = np.empty_like(places)
     for epoch in np.unique(epochs):
@@ -75,10 +73,10 @@ def rows_at(positions: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np
 def windowed_rows_at(
     positions: np.ndarray, borders: np.ndarray, seed: int, size: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `rows_at`, but the rows of each window are permuted among themselves, one window after another.
+    """Return (epoch, row) as `rows_at` does, with each window of rows permuted separately and windows in order.
 
-    Window k holds rows borders[k] to borders[k + 1] - 1. `size` None: the end of the text is not known yet, and there is one
-    epoch, without an end.
+    Window k holds rows borders[k] to borders[k + 1] - 1. With `size` None the end of the text is not known yet: all positions
+    belong to epoch 0.
     """
     positions = np.asarray(positions, dtype=np.int64)
     epochs, places = np.divmod(positions, size) if size else (np.zeros_like(positions), positions)
@@ -92,9 +90,9 @@ def windowed_rows_at(
 
 
 def share(first: int, count: int, parts: int, part: int) -> tuple[int, int]:
-    """Part `part` of `parts` of positions [first, first + count), as (first, count): contiguous, sizes differ by at most one.
+    """Return part `part` of `parts` of positions [first, first + count), as (first, count).
 
-    Used for processes and, inside one, for micro-batches; a short last step is shared the same way.
+    Parts are contiguous and their sizes differ by at most one. Used for processes, and for micro-batches inside a process.
     """
     begin, end = count * part // parts, count * (part + 1) // parts
     return first + begin, end - begin

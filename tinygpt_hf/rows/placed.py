@@ -1,4 +1,4 @@
-"""The training text as items that are encoded together, each with the place where it is found again: so a shard can begin anywhere.
+"""Read the training documents together with their resume points, so that a shard can begin anywhere in the text.
 
 for (part, document), place in PlacedDocuments(corpus, before, reporter, turns): ...
 for batch in batched(long_items(documents, tokenizer)): ...     # lists of (part, document or a part of one, place)
@@ -20,65 +20,64 @@ BEGINNING: dict = {"rows": 0, "state": None, "documents": 0, "items": 0, "skip":
 
 
 class PlacedDocuments:
-    """The training text from behind a shard on, whose manifest is `before`: ((part, document), where it is found again).
+    """The training documents that follow the shard with manifest `before`, as ((part, document), resume point).
 
-    In `turns` each source gives a document in turn, as long as it has one; else they come one after the other. A place says how
-    far each source was read, whose turn it was, which of the document's parts it is (`items`, counted by `long_items`), and how
-    many of that one's ids were shown.
+    With `turns` sources are read round robin, else one after the other. A resume point records how far each source was read
+    and whose turn it was. It also has the item inside the document (`items`, see `long_items`) and the number of its ids that
+    were used (`skip`).
     """
 
     def __init__(self, corpus: Corpus, before: dict | None, reporter: Reporter, turns: bool):
         place = before["next"] if before else {}
         begins = place.get("sources") or [place or BEGINNING] * len(corpus.sources)  # one source needs no list
-        how = before.get("how") if before else None  # where a place did not say it yet
+        how = before.get("how") if before else None  # older manifests have it here, not in the resume point
         pairs = zip(corpus.sources, begins, strict=True)
-        self.readings = [Reading(corpus, source, {"how": how, **begin}, reporter) for source, begin in pairs]
+        self.readers = [SourceReader(corpus, source, {"how": how, **begin}, reporter) for source, begin in pairs]
         self.corpus, self._turns, self._turn = corpus, turns, place.get("turn", 0)
-        self._again = (place["items"], place["skip"]) if before else None
+        self._resume_at = (place["items"], place["skip"]) if before else None
 
     def __iter__(self) -> Iterator[tuple[tuple[str, dict], dict]]:
-        left = len(self.readings)
+        left = len(self.readers)
         while left:
-            reading = self.readings[self._turn]
-            if (document := reading.next()) is not None:
-                left = len(self.readings)
-                places = [each.place for each in self.readings]
-                places[self._turn] |= {"documents": places[self._turn]["documents"] - 1}  # this one is shown again
+            reader = self.readers[self._turn]
+            if (document := reader.next()) is not None:
+                left = len(self.readers)
+                places = [each.place for each in self.readers]
+                places[self._turn] |= {"documents": places[self._turn]["documents"] - 1}  # resume with this document
                 place = places[0] if len(places) == 1 else {"sources": places, "turn": self._turn}
-                again, self._again = self._again, None
-                place |= {"items": 0, "skip": 0, **({"from": again} if again else {})}
+                resume_at, self._resume_at = self._resume_at, None
+                place |= {"items": 0, "skip": 0, **({"from": resume_at} if resume_at else {})}
                 if not self._turns and len(places) > 1:  # in turns every document would be of another source
                     document["of_source"] = self._turn
-                for part in self.corpus.parts_of(document, reading.how, reading.source):
+                for part in self.corpus.parts_of(document, reader.how, reader.source):
                     yield part, place
             else:
                 left -= 1
             if self._turns or document is None:
-                self._turn = (self._turn + 1) % len(self.readings)
+                self._turn = (self._turn + 1) % len(self.readers)
                 if not self._turns and self._turn == 0:
                     return
 
 
-class Reading:
-    """A source that is read from a place on, once it is its turn."""
+class SourceReader:
+    """A reader of one source that starts at a resume point and opens the source at the first call of `next`."""
 
     def __init__(self, corpus: Corpus, source: sources.Source, begin: dict, reporter: Reporter):
         self.source, self.how, self._corpus = source, begin["how"], corpus
-        self._place = sources.Place(begin["rows"], begin["state"], begin.get("hash"))
+        self._place = sources.ResumePoint(begin["rows"], begin["state"], begin.get("hash"))
         self._since, self._skip = 0, begin["documents"]
         opened = source.streaming and self.how is not None
         self._documents = sources.documents(source, True, reporter, begin=self._place, opened=opened)
 
     @property
     def place(self) -> dict:
-        """Where the next document is found again."""
-        known = {**vars(self._place), "how": self.how}
-        return known | {"documents": self._since + self._skip}
+        """Return the resume point of the next document."""
+        return {**vars(self._place), "how": self.how, "documents": self._since + self._skip}
 
     def next(self) -> dict | None:
-        """The next document; None behind the last one."""
+        """Return the next document, or None after the last one."""
         if self.how is None:
-            self.how, self._documents = self._corpus.chosen_split(self._documents)
+            self.how, self._documents = self._corpus.choose_split(self._documents)
         document = None
         for _ in range(self._skip + 1):
             document = next(self._documents, None)
@@ -91,19 +90,18 @@ class Reading:
 
 
 def long_items(placed: Iterable[tuple[tuple[str, dict], dict]], tokenizer) -> Iterator[tuple[str, dict, dict]]:
-    """(part, document, place) of everything, a long text as several: `begins` and `ends` say which is the first and the last.
+    """Yield (part, item, resume point); a long text gives several items, its first marked `begins` and its last `ends`.
 
-    `items` in a place counts them from the beginning of their document; of one that is shown again those that were shown are
-    left out.
+    `items` in a resume point is the item's number inside its document. When resuming, items already used are skipped.
     """
     last, number = None, 0
     for (part, document), place in placed:
         number, last = (number if place is last else 0), place
         items, skip = place.get("from") or (0, 0)
         for item in _pieces(document, tokenizer):
-            where = {name: value for name, value in place.items() if name != "from"} | {"items": number}
+            item_place = {name: value for name, value in place.items() if name != "from"} | {"items": number}
             if number >= items:
-                yield part, item, where | ({"skip": skip} if number == items else {})
+                yield part, item, item_place | ({"skip": skip} if number == items else {})
             number += 1
 
 
@@ -124,5 +122,5 @@ def _pieces(document: dict, tokenizer) -> Iterator[dict]:
 
 
 def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:
-    """The same (part, document, ...) tuples in lists that are worth a call of the tokenizer."""
+    """Group (part, document, ...) tuples into lists of about BATCH_CHARACTERS characters."""
     return grouped(items, lambda item: sum(map(len, document_texts(item[1]))) + 64, BATCH_CHARACTERS)

@@ -1,4 +1,4 @@
-"""The road from text to rows, as one call each for the tokenizer and the rows; a folder that has them already is asked first."""
+"""Find the tokenizer and the rows of a run, or make them from the text if they do not exist yet."""
 
 import contextlib
 from pathlib import Path
@@ -8,7 +8,7 @@ from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.reading.corpus import Corpus
-from tinygpt_hf.rows import build as packing
+from tinygpt_hf.rows import build
 from tinygpt_hf.rows.store import shard_folders
 from tinygpt_hf.rows.stream import changed_stream, open_stream
 from tinygpt_hf.rows.writer import shard_manifest
@@ -21,14 +21,14 @@ from tinygpt_hf.tokenizing.tokenizer import (
     train_tokenizer,
 )
 
-REPORT = "report.json"  # beside a tokenizer we trained: what it was trained on and what it achieves
+REPORT = "report.json"  # beside a tokenizer we trained: its settings, text and compression
 
 
-def wanted_tokenizer(corpus: Corpus, settings: TokenizerArguments) -> dict:
-    """What decides a trained tokenizer, as JSON."""
+def tokenizer_facts(corpus: Corpus, settings: TokenizerArguments) -> dict:
+    """Return what determines a trained tokenizer, as JSON."""
     kind = settings.tokenizer_type or "bpe"
     facts: dict[str, Any] = {"tokenizer_type": kind}
-    if corpus.is_named or not corpus.data.rows:  # rows that are there need no text
+    if corpus.is_named or not corpus.data.rows:  # existing rows need no text
         facts["sources"] = corpus.source_facts
     if kind == "bpe":
         facts |= {"vocab_size": settings.vocab_size or VOCABULARY, "min_frequency": settings.min_frequency}
@@ -36,10 +36,9 @@ def wanted_tokenizer(corpus: Corpus, settings: TokenizerArguments) -> dict:
 
 
 def find_tokenizer(folder: Path, corpus: Corpus, settings: TokenizerArguments, fallback: str | None = None):
-    """A tokenizer that is there already: the one named, the one in `folder`, the one beside --rows, or the fallback model's;
-    None if one is to be trained.
+    """Load an existing tokenizer: --tokenizer_name, the one in `folder`, the one beside --rows, or the fallback model's.
 
-    One that was trained with other settings is refused: silently using it would be as wrong as replacing it.
+    Returns None if one must be trained. Raises UsageError if the one in `folder` was trained with other settings.
     """
     data = corpus.data
     if settings.tokenizer_name:
@@ -49,20 +48,7 @@ def find_tokenizer(folder: Path, corpus: Corpus, settings: TokenizerArguments, f
         folder = beside if (beside / "tokenizer.json").is_file() else folder
     if (folder / "tokenizer.json").is_file():
         if settings.wanted and (folder / REPORT).is_file():
-            known, wanted = _trained_with(folder / REPORT), wanted_tokenizer(corpus, settings)
-            if settings.vocab_size is None:  # it was open, and is what it was
-                wanted.pop("vocab_size", None)
-            changed = changes(known, wanted, wanted)
-            if changed:
-                name = changed[0]
-                values = ""
-                if name in wanted and name != "sources":
-                    values = f" ({known.get(name, 'not set')}, now {wanted[name]})"
-                raise UsageError(
-                    f"{folder} was trained with other {', '.join(changed)}{values}",
-                    "the tokenizer of these settings",
-                    "choose another --output_dir, use --overwrite, or restore the settings",
-                )
+            _check_trained_with(folder, corpus, settings)
         return load_tokenizer(str(folder))
     if not settings.wanted and fallback:
         return load_tokenizer(fallback)
@@ -72,20 +58,33 @@ def find_tokenizer(folder: Path, corpus: Corpus, settings: TokenizerArguments, f
     return None
 
 
-def _trained_with(report: Path) -> dict:
-    found = storage.read_json(report)
-    if not isinstance(found, dict) or not isinstance(found.get("trained_with"), dict):
-        raise RunError(f"{report} is damaged: it does not say what the tokenizer was trained with")
-    return found["trained_with"]
+def _check_trained_with(folder: Path, corpus: Corpus, settings: TokenizerArguments) -> None:
+    """Raise UsageError if the tokenizer in `folder` was trained with other settings or on another text."""
+    report = storage.read_json(folder / REPORT)
+    known = report.get("trained_with") if isinstance(report, dict) else None
+    if not isinstance(known, dict):
+        raise RunError(f"{folder / REPORT} is damaged: it does not say what the tokenizer was trained with")
+    wanted = tokenizer_facts(corpus, settings)
+    if settings.vocab_size is None:  # not requested, so any size is accepted
+        wanted.pop("vocab_size", None)
+    if changed := changes(known, wanted, wanted):
+        name = changed[0]
+        has_values = name in wanted and name != "sources"
+        values = f" ({known.get(name, 'not set')}, now {wanted[name]})" if has_values else ""
+        raise UsageError(
+            f"{folder} was trained with other {', '.join(changed)}{values}",
+            "the tokenizer of these settings",
+            "choose another --output_dir, use --overwrite, or restore the settings",
+        )
 
 
 def make_tokenizer(corpus: Corpus, settings: TokenizerArguments):
-    """Train the tokenizer that the settings ask for on the training part of the text; returns (tokenizer, report)."""
+    """Train a tokenizer on a sample of the training text; returns (tokenizer, report)."""
     texts, held_out = corpus.sample(settings.max_train_bytes)
     if held_out and not any(texts):
         held = f"all {sum(map(len, held_out))} characters of the text are held out"
         raise UsageError(held, "text to train a tokenizer on", "use more text, or give --validation_file")
-    facts = wanted_tokenizer(corpus, settings)
+    facts = tokenizer_facts(corpus, settings)
     corpus.reporter.stage("training the tokenizer", None)
     tokenizer = train_tokenizer(
         texts,
@@ -105,17 +104,17 @@ def make_tokenizer(corpus: Corpus, settings: TokenizerArguments):
 
 
 def holds_conversations(corpus: Corpus, folder: Path) -> bool:
-    """Are there conversations in the rows of these settings, or, before they are made, at the beginning of a source?"""
-    made = rows_folder(corpus.data.rows) if corpus.data.rows else folder
-    if not shard_folders(made / "train"):
+    """Check for conversations in the existing rows, or else at the beginning of each source."""
+    rows = rows_folder(corpus.data.rows) if corpus.data.rows else folder
+    if not shard_folders(rows / "train"):
         return corpus.holds_conversations()
-    if "window_rows" not in (first := shard_manifest(made / "train", 0) or {}):
-        return packing.open_rows(made).train.is_masked
+    if "window_rows" not in (first := shard_manifest(rows / "train", 0) or {}):
+        return build.open_rows(rows).train.is_masked
     return "mask.bin" in first["files"]
 
 
 def save_tokenizer(tokenizer, report: dict | None, folder: Path) -> None:
-    """Write the tokenizer's files, and its report if we trained it, into a new folder."""
+    """Write the tokenizer's files, and its report if it was trained here, into a new folder."""
     with storage.new_folder(folder) as tmp:
         tokenizer.save_pretrained(tmp)
         if report is not None:
@@ -123,13 +122,13 @@ def save_tokenizer(tokenizer, report: dict | None, folder: Path) -> None:
 
 
 def write_tokenizer(corpus: Corpus, settings: TokenizerArguments, folder: Path, overwrite: bool = False) -> dict:
-    """Train a tokenizer into a new folder and return its report; `overwrite` moves what stands there aside."""
+    """Train a tokenizer into a new folder and return its report; `overwrite` moves an existing folder aside."""
     folder = storage.linked(folder)
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not overwrite:
         raise UsageError(f"{folder} is not empty", "a new folder", "choose another --output_dir, or --overwrite")
     tokenizer, report = make_tokenizer(corpus, settings)
-    if taken:  # only now: a failure above leaves it where it is
+    if taken:  # only after training succeeded
         storage.move_aside(folder)
     elif folder.is_dir():
         folder.rmdir()
@@ -138,14 +137,15 @@ def write_tokenizer(corpus: Corpus, settings: TokenizerArguments, folder: Path, 
 
 
 def rows_folder(name: str) -> Path:
-    """Where the rows lie that --rows names: there, or in `rows` below it, as `tokenize` and a run folder have them."""
+    """Return the rows folder that --rows names: `name`/rows, as in a run folder, if it exists, else `name`."""
     folder = Path(name)
     return folder / "rows" if (folder / "rows" / "train").is_dir() else folder
 
 
 def tokenize(corpus: Corpus, settings: TokenizerArguments, folder: Path):
-    """(tokenizer, rows, report of the tokenizer where it was trained now): `folder`/tokenizer and `folder`/rows, those that are
-    there already or new ones. After a kill the same call goes on.
+    """Find or make `folder`/tokenizer and `folder`/rows; a killed call can be repeated and continues.
+
+    Returns (tokenizer, rows, report); the report is None if the tokenizer already existed.
     """
     tokenizer, report = find_tokenizer(folder / "tokenizer", corpus, settings), None
     if tokenizer is None:
@@ -158,12 +158,11 @@ def tokenize(corpus: Corpus, settings: TokenizerArguments, folder: Path):
 
 def find_rows(
     corpus: Corpus, tokenizer, folder: Path, closing: contextlib.ExitStack | None = None, reading: bool = True
-) -> packing.Prepared:
-    """The rows of these settings: those at --rows, those already in `folder` if nothing changed, or new ones made there; streamed,
-    those of the first window, and more until `closing` closes, where `reading` (stream.py).
+) -> build.Prepared:
+    """Return the rows of these settings: those at --rows, those in `folder`, or new ones made in `folder`.
 
-    Rows that are there are refused where the settings name another text than they were made from, another split, another
-    tokenizer, or, for conversations, another length.
+    With --streaming `closing` and `reading` are passed to `open_stream`. Raises UsageError if existing rows were made from
+    another text, split or tokenizer, or, for conversations, another block size.
     """
     if corpus.data.rows:
         return _given_rows(corpus, tokenizer)
@@ -175,12 +174,12 @@ def find_rows(
         raise UsageError(
             f"the rows in {folder} were made without --streaming", "rows that grow", "leave --streaming out"
         )
-    facts = packing.row_facts(corpus, tokenizer)
+    facts = build.row_facts(corpus, tokenizer)
     changed = []
     if streaming and first:
         changed = changed_stream(first, facts, corpus.data)
     elif not streaming and train.is_dir():
-        changed = packing.changed_facts(folder, facts)
+        changed = build.changed_facts(folder, facts)
     if changed:
         raise UsageError(
             f"the rows in {folder} were made from other {', '.join(changed)}",
@@ -190,16 +189,16 @@ def find_rows(
     if streaming:
         assert closing is not None
         return open_stream(corpus, tokenizer, folder, reading, closing)
-    prepared = packing.open_rows(folder) if train.is_dir() else packing.prepare_rows(corpus, tokenizer, folder)
+    prepared = build.open_rows(folder) if train.is_dir() else build.prepare_rows(corpus, tokenizer, folder)
     prepared.notes = corpus.remarks
     return prepared
 
 
-def _given_rows(corpus: Corpus, tokenizer) -> packing.Prepared:
-    """The rows at --rows."""
+def _given_rows(corpus: Corpus, tokenizer) -> build.Prepared:
+    """Open the rows at --rows, after checking them against the settings."""
     name = corpus.data.rows
     folder = rows_folder(name)
-    prepared = packing.open_rows(folder)
+    prepared = build.open_rows(folder)
     known = prepared.train.manifest["vocab_size"]
     if known != len(tokenizer):
         raise UsageError(
@@ -211,8 +210,8 @@ def _given_rows(corpus: Corpus, tokenizer) -> packing.Prepared:
         raise UsageError(
             f"the rows in {name} were made with another tokenizer", "the same one", "use the one they were made with"
         )
-    facts = packing.row_facts(corpus, tokenizer) if corpus.is_named else {"block_size": corpus.data.block_size}
-    if changed := packing.changed_facts(folder, facts, missing=False):
+    facts = build.row_facts(corpus, tokenizer) if corpus.is_named else {"block_size": corpus.data.block_size}
+    if changed := build.changed_facts(folder, facts, missing=False):
         raise UsageError(
             f"the rows in {name} were made from other {', '.join(changed)}",
             "rows of these settings",

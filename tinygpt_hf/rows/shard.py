@@ -1,4 +1,4 @@
-"""One shard of rows at rest: its files, written and read. store.py tells what is in them, and reads many as one."""
+"""Write and read one shard of rows. store.py describes its files and reads several shards as one."""
 
 import contextlib
 import os
@@ -11,26 +11,26 @@ from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
 
 FORMAT = 1
-PART = 1 << 20  # of the documents, looked at together
-IGNORED = -100  # the label PyTorch's cross entropy leaves out
+PART = 1 << 20  # document starts checked at once
+IGNORED = -100  # the label that PyTorch's cross entropy ignores
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-    """uint16 when every id fits, else uint32."""
+    """Return uint16 if every id fits, else uint32."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
 def _rises(numbers: np.ndarray) -> bool:
-    """Is each number larger than the one before? A part at a time: there may be billions."""
+    """Check that the numbers strictly increase, a part at a time because there may be billions."""
     parts = (numbers[k : k + PART + 1] for k in range(0, len(numbers), PART))
     return all(bool(np.all(part[1:] > part[:-1])) for part in parts)
 
 
 class RowWriter:
-    """Write documents of token ids, in order, into a new row folder that appears complete or not at all.
+    """A context manager that writes documents of token ids into a new folder, which appears complete or not at all.
 
-    Memory stays bounded by one document. `facts` (hashes of the source, the tokenizer, the options...) go into the manifest
-    as they are; add to it until the `with` block ends.
+    Memory is bounded by one document. `facts` (hashes of source and tokenizer, options) are copied into the manifest when
+    the `with` block ends.
     """
 
     def __init__(self, folder: Path, vocab_size: int, facts: dict | None = None):
@@ -41,7 +41,7 @@ class RowWriter:
         self.num_documents = 0
         self._dtype = token_dtype(vocab_size)
         self.num_masked = 0
-        self._pending_mask = np.zeros(0, dtype=bool)  # fewer than 8 bits, waiting for a full byte
+        self._pending_mask = np.zeros(0, dtype=bool)  # fewer than 8 bits, not yet written
 
     def __enter__(self) -> "RowWriter":
         self._transaction = self._writing()
@@ -70,7 +70,10 @@ class RowWriter:
     def add(
         self, ids: Sequence[int] | np.ndarray, mask: Sequence[int] | np.ndarray | None = None, begins: bool = True
     ) -> None:
-        """Append one document. `mask[k]` says whether ids[k] may be a target; None means all may. Not `begins`: it goes on."""
+        """Append a document, or with `begins` False the rest of the last one.
+
+        `mask[k]` tells whether ids[k] may be a target; None means that all may. Raises RunError for an id outside the vocabulary.
+        """
         ids = np.asarray(ids)
         if ids.size == 0:
             return
@@ -92,7 +95,7 @@ class RowWriter:
 
     @property
     def manifest(self) -> dict:
-        """What is known of the rows now."""
+        """Return the manifest of what was added so far, without hashes."""
         return {
             "format": FORMAT,
             "dtype": self._dtype.name,
@@ -105,7 +108,7 @@ class RowWriter:
 
 
 class Shard:
-    """One folder of rows, memory-mapped: opening is instant whatever its size. Its files are checked for their sizes."""
+    """A memory-mapped folder of rows. Opening it checks the manifest, file sizes and document order, but no hashes."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -119,9 +122,9 @@ class Shard:
             raise UsageError(f"{folder} has row format {known}", f"format {FORMAT}", "make the rows again")
         for name, size in self._sizes().items():
             path = self.folder / name
-            found = path.stat().st_size if path.is_file() else 0
-            if found != size:
-                raise RunError(f"{path} has {found} bytes instead of {size}: the rows are damaged; make them again")
+            actual = path.stat().st_size if path.is_file() else 0
+            if actual != size:
+                raise RunError(f"{path} has {actual} bytes instead of {size}: the rows are damaged; make them again")
         self.num_tokens: int = self.manifest["num_tokens"]
         self.tokens = self._map("tokens.bin", np.dtype(self.manifest["dtype"]))
         self.starts = self._map("documents.bin", np.dtype(np.uint64))  # (documents + 1,)
@@ -132,12 +135,12 @@ class Shard:
             raise RunError(f"{self.folder / 'documents.bin'} is out of order: the rows are damaged; make them again")
 
     def _sizes(self) -> dict[str, int]:
-        """The size each file must have for what the manifest counts. The counts are checked, so that nobody allocates by them."""
+        """Return the expected size of each file in bytes; raises RunError if the manifest's counts are invalid."""
         kinds = {"num_tokens": int, "num_documents": int, "num_target_tokens": int, "vocab_size": int, "files": dict}
         for name, kind in kinds.items():
             if type(self.manifest.get(name)) is not kind or (kind is int and not 0 <= self.manifest[name] < 2**48):
                 raise RunError(
-                    f"{self.folder / storage.MANIFEST} is damaged: it has no sound {name}; make the rows again"
+                    f"{self.folder / storage.MANIFEST} is damaged: its {name} is invalid; make the rows again"
                 )
         if self.manifest.get("dtype") != token_dtype(self.manifest["vocab_size"]).name:
             raise RunError(f"{self.folder / storage.MANIFEST} is damaged: the dtype does not fit; make the rows again")
@@ -155,29 +158,31 @@ class Shard:
         return np.memmap(path, dtype=dtype, mode="r")
 
     def ids(self, places: np.ndarray) -> np.ndarray:
-        """The ids at these places, as int64."""
-        found = self.tokens[places].astype(np.int64)
-        if found.size and found.max() >= self.manifest["vocab_size"]:
+        """Return the ids at these positions, as int64."""
+        ids = self.tokens[places].astype(np.int64)
+        if ids.size and ids.max() >= self.manifest["vocab_size"]:
             raise RunError(
                 f"{self.folder / 'tokens.bin'} holds ids outside its vocabulary: the rows are damaged; make them again"
             )
-        return found
+        return ids
 
     def may_be_target(self, places: np.ndarray) -> np.ndarray:
-        """May the ids at these places be learned?"""
+        """Return bools: whether the ids at these positions may be targets."""
         if self.mask is None:
             return np.ones(places.shape, dtype=bool)
         return (self.mask[places >> 3] >> (7 - (places & 7)).astype(np.uint8) & 1).astype(bool)
 
     def is_target(self, begin: int, end: int) -> np.ndarray:
-        """The same of the places `begin` to `end` - 1."""
+        """Return bools: whether the ids at positions `begin` to `end` - 1 may be targets."""
         if self.mask is None:
             return np.ones(end - begin, dtype=bool)
         return np.unpackbits(self.mask[begin >> 3 : (end + 7) >> 3])[begin & 7 :][: end - begin].view(bool)
 
     def document_of(self, places: np.ndarray) -> np.ndarray:
-        """The document whose part the ids at these places are, as targets: an unlearned first id is predicted by none, so it
-        counts to the document before."""
-        places_ = places.astype(np.uint64)  # of the type of `starts`, which would be copied as a whole otherwise
-        document = np.searchsorted(self.starts, places_, side="right") - 1
-        return document - ((self.starts[document] == places_) & ~self.may_be_target(places))
+        """Return the document of the targets at these positions.
+
+        A first id that may not be a target counts to the document before, since no input of its own document predicts it.
+        """
+        positions = places.astype(np.uint64)  # the dtype of `starts`; else searchsorted would copy all of it
+        document = np.searchsorted(self.starts, positions, side="right") - 1
+        return document - ((self.starts[document] == positions) & ~self.may_be_target(places))

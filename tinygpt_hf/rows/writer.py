@@ -1,13 +1,12 @@
-"""How shards come to be: each complete or absent, each saying where the text goes on behind it, so that a finished one is the
-journal. A killed call begins again at any shard, and so does one that makes a shard again which was deleted to save space; of that
-the manifest stays.
+"""Write shards one after another, each with the resume point of the text after it.
 
-    train/shard-000000/      the first ids (store.py tells what is in it)
+    train/shard-000000/      the first ids (store.py describes the files)
     train/shard-000001/      the next; its first id is the last of the one before
-    train/end.json           how many shards and rows there are, once a streamed text has ended
-    validation/shard-000000/ what was held out while the training shard of that number was filled
+    train/end.json           the number of shards and rows, once a streamed text has ended
+    validation/shard-000000/ the documents held out while the training shard of that number was filled
 
-Text, tokenizer and sizes decide a shard, to the byte.
+A shard is complete or absent, so writing resumes after the last complete one. Streamed shards can be deleted to save space:
+the manifest stays, and the shard can be built again. Text, tokenizer and sizes determine a shard to the byte.
 """
 
 import contextlib
@@ -26,40 +25,40 @@ END = "end.json"
 
 
 def shard_folder(train: Path, number: int) -> Path:
-    """Where a shard lies; `window` is what one of streamed rows was called."""
+    """Return the folder of a shard; older versions named streamed shards `window-*`."""
     name = "window" if (train / "window-000000").is_dir() else "shard"
     return train / f"{name}-{number:06d}"
 
 
 def shard_manifest(train: Path, number: int) -> dict | None:
-    """What is known of a shard, also of one that was deleted; None where it was never made, or its manifest is damaged."""
-    return _sound_json(shard_folder(train, number) / storage.MANIFEST)
+    """Return a shard's manifest, which outlives the shard's deletion; None if it is missing or damaged."""
+    return _valid_json(shard_folder(train, number) / storage.MANIFEST)
 
 
 def read_end(train: Path) -> dict | None:
-    """{"windows", "rows"} once the text has ended."""
-    return _sound_json(train / END)
+    """Return {"windows": shards, "rows": rows} once the text has ended, else None."""
+    return _valid_json(train / END)
 
 
 def write_end(train: Path, number: int, rows: int) -> None:
-    """Note that the text ends with shard `number` - 1; where that is known, it must be the same end."""
+    """Record that the text has `number` shards and `rows` rows; raises RunError if other numbers were recorded."""
     end, known = {"windows": number, "rows": rows}, read_end(train)
     if known is not None and known != end:
         raise RunError(f"the text has {rows} rows now, it had {known['rows']}; restore it, or begin again")
     storage.write_json(train / END, {**end, storage.OWN_HASH: storage.value_hash(end)})
 
 
-def _sound_json(path: Path) -> dict | None:
+def _valid_json(path: Path) -> dict | None:
     try:
-        found = storage.read_json(path)
+        content = storage.read_json(path)
     except (OSError, RunError):
         return None
-    sound = isinstance(found, dict) and found.pop(storage.OWN_HASH, None) == storage.value_hash(found)
-    return found if sound else None
+    valid = isinstance(content, dict) and content.pop(storage.OWN_HASH, None) == storage.value_hash(content)
+    return content if valid else None
 
 
 def delete_shard(train: Path, number: int) -> None:
-    """Give back the space of a shard; its manifest stays."""
+    """Delete the files of a shard but its manifest."""
     folder = shard_folder(train, number)
     for name in (shard_manifest(train, number) or {}).get("files", {}):
         if (folder / name).is_file():
@@ -67,11 +66,10 @@ def delete_shard(train: Path, number: int) -> None:
 
 
 class ShardWriter:
-    """Fills shards of `capacity` ids one after another, beginning with shard `number`. A shard becomes final only when it is
-    known whether text follows.
+    """A writer of shards of `capacity` ids, starting with shard `number`.
 
-    `packed`: the length of the rows into which whole documents will be packed; then a shard ends where a document does, but for
-    one that is longer than a row and a quarter of a shard.
+    A shard is published only when it is known whether more text follows. `packed` is the row length if whole documents will
+    be packed. Then shards end with a document, except one that is longer than a row and longer than a quarter of a shard.
     """
 
     def __init__(
@@ -80,22 +78,21 @@ class ShardWriter:
         self.folder, self.number = folder, number
         self._capacity, self._facts, self._vocab_size, self._packed = capacity, facts, vocab_size, packed
         self._writer: RowWriter | None = None
-        self._last: tuple[int, bool] | None = None  # the id that was added last: itself, may it be learned
-        self._behind: dict = {}  # where it is found again
-        self._inputs: list[int] = []  # where the documents of a packed shard begin as inputs
+        self._last: tuple[int, bool] | None = None  # the last id added, and whether it may be a target
+        self._next: dict = {}  # the resume point of that id
+        self._inputs: list[int] = []  # first input positions of a packed shard's documents
         self._streamed = "window_rows" in facts
-        # the shard before may have been deleted where rows are streamed: its last id is added again instead
-        if number and not self._streamed and (found := sorted(folder.glob("shard-*"))):
-            shard = Shard(found[-1])
+        # a streamed shard may have been deleted, so its resume point includes its last id
+        if number and not self._streamed and (earlier := sorted(folder.glob("shard-*"))):
+            shard = Shard(earlier[-1])
             place = np.array([shard.num_tokens - 1])
             self._last = int(shard.ids(place)[0]), bool(shard.may_be_target(place)[0])
 
     def add(self, document: dict, encoded: Encoded, place: dict) -> Iterator[int]:
-        """Add a document, or a part of one. `place` says where it is found again; of one found again, `place["skip"]` ids are
-        left out: they went into shards that are there.
+        """Add a document or a piece of one, without its first `place["skip"]` ids, which earlier shards hold.
 
-        Yields the number of each shard that is full: once before it becomes final, so that the caller can see to what must be
-        on the disk before it, and once behind.
+        `place` is its resume point. Yields the number of each full shard twice: before it is published, so that the caller
+        can first write what belongs with it, and after.
         """
         ids, start = encoded.ids, place["skip"]
         mask = np.ones(len(ids), dtype=bool) if encoded.mask is None else encoded.mask
@@ -107,14 +104,14 @@ class ShardWriter:
             if room == 0 or (
                 fits_whole and start == 0 and room < len(ids) < self._capacity and self._begun_beyond_last
             ):
-                yield from self._full(self._behind if self._streamed else {**place, "skip": start})
+                yield from self._full(self._next if self._streamed else {**place, "skip": start})
                 continue
             writer = self._writer or self._begin()
             if start == 0:
                 self._count(document, encoded, writer, begins)
             end = min(len(ids), start + self._capacity - writer.num_tokens)
             writer.add(ids[start:end], mask[start:end], begins=(begins and start == 0) or not writer.num_tokens)
-            self._last, self._behind = (int(ids[end - 1]), bool(mask[end - 1])), {**place, "skip": end - 1}
+            self._last, self._next = (int(ids[end - 1]), bool(mask[end - 1])), {**place, "skip": end - 1}
             start = end
 
     @property
@@ -124,14 +121,14 @@ class ShardWriter:
     def _count(self, document: dict, encoded: Encoded, writer: RowWriter, begins: bool) -> None:
         count_document(writer.facts, document, encoded)
         if begins and "of_source" in document:
-            firsts = writer.facts.setdefault("first_documents", {})  # of each source, for the report
+            firsts = writer.facts.setdefault("first_documents", {})  # by source, for the report
             firsts.setdefault(str(document["of_source"]), writer.num_documents)
         if self._packed and begins:
             learned = encoded.mask is None or bool(encoded.mask[0])
             self._inputs.append(max(0, writer.num_tokens - learned))
 
     def finish(self) -> Iterator[int]:
-        """The text has ended: yields the number of the last shard before and behind its becoming final."""
+        """End the text: yields the number of the last shard before and after it is published."""
         if self._writer is None and self.number:  # a shard begins only where text followed
             raise RunError("the text has become shorter since its rows were made; restore it")
         if self._writer is None:
@@ -142,13 +139,13 @@ class ShardWriter:
 
     @property
     def manifests(self) -> list[dict]:
-        """What is known of the shard that is being filled; none where nothing was added since the last one became final."""
+        """Return the manifest of the unfinished shard, as a list; empty if nothing was added since the last shard."""
         return [self._writer.manifest] if self._writer else []
 
     def _begin(self) -> RowWriter:
-        """A shard; its first id is the last of the one before."""
+        """Open a new shard, whose first id is the last id of the shard before."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        folder = self.folder / f"{storage.TEMPORARY}again-{self.number:06d}"  # seen to before it takes a shard's place
+        folder = self.folder / f"{storage.TEMPORARY}again-{self.number:06d}"  # checked before it is renamed
         if folder.is_dir():
             storage.remove_tree(folder)
         named = {"window": self.number} if self._streamed else {}
@@ -159,29 +156,32 @@ class ShardWriter:
             self._writer.add([last], [learned])
         return self._writer
 
-    def _full(self, behind: dict) -> Iterator[int]:
+    def _full(self, following: dict) -> Iterator[int]:
         yield self.number
-        self.publish(behind)
+        self.publish(following)
         yield self.number
         self.number += 1
 
-    def publish(self, behind: dict | None) -> None:
-        """Make the shard final; the text goes on at `behind`, or has ended. A shard that is known, and was deleted or lost, must
-        come to the same bytes."""
+    def publish(self, following: dict | None) -> None:
+        """Give the shard its final name; `following` is the resume point of the text after it, None at the end.
+
+        Raises RunError if an earlier manifest of this shard lists other bytes.
+        """
         writer, self._writer = self._writer or self._begin(), None
-        writer.facts["next"] = behind
+        writer.facts["next"] = following
         rows = self._rows_of(writer)
         writer.__exit__(None, None, None)
         folder, known = shard_folder(self.folder, self.number), shard_manifest(self.folder, self.number)
         files = storage.read_json(writer.folder / storage.MANIFEST)["files"]
         end = read_end(self.folder)
-        changed = known is not None and (known["files"], known["next"] is None) != (files, behind is None)
-        if changed or (end is not None and (self.number + 1 == end["windows"]) != (behind is None)):
+        is_last = following is None
+        changed = known is not None and (known["files"], known["next"] is None) != (files, is_last)
+        if changed or (end is not None and (self.number + 1 == end["windows"]) != is_last):
             storage.remove_tree(writer.folder)
             raise RunError(
                 f"the text has changed since window {self.number} of its rows was made; restore it, or begin again"
             )
-        if behind is None and rows is not None:
+        if is_last and rows is not None:
             write_end(self.folder, self.number + 1, rows)
         if folder.is_dir():
             storage.remove_tree(folder)
@@ -189,28 +189,28 @@ class ShardWriter:
         storage.sync_folder(self.folder)
 
     def _rows_of(self, writer: RowWriter) -> int | None:
-        """How many rows there are up to the end of this shard; None where nobody streams them."""
+        """Return the number of rows up to the end of this shard; None if rows are not streamed."""
         if not self._streamed:
             return None
         block_size = self._facts["block_size"]
         if self._packed is None:
             return self.number * self._facts["window_rows"] + rows_per_epoch(writer.num_tokens, block_size)
         before = (shard_manifest(self.folder, self.number - 1) or {}) if self.number else {}
-        repeated = [0] if self.number else []  # the id a shard shares with the one before
+        repeated = [0] if self.number else []  # the id shared with the shard before
         begins = np.array([*repeated, *self._inputs, writer.num_tokens - 1])
         writer.facts["rows"] = before.get("rows", 0) + len(packed(begins, block_size)[2]) - 1
         return writer.facts["rows"]
 
     def abandon(self) -> None:
-        """Leave nothing of the shard that is being filled."""
+        """Delete the unfinished shard."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            with contextlib.suppress(OSError):  # there may be no room for what its files still hold
+            with contextlib.suppress(OSError):  # flushing the files may fail on a full disk
                 writer.__exit__(RunError, RunError("not finished"), None)
 
 
 def count_document(facts: dict, document: dict, encoded: Encoded) -> None:
-    """Add what a document, or a part of one, is to the facts of the rows it goes into."""
+    """Add the bytes and counts of a document, or a piece of one, to `facts`."""
     facts["num_bytes"] = facts.get("num_bytes", 0) + encoded.num_bytes
     if "messages" in document:
         counts = facts.setdefault("conversations", {"count": 0, "cut": 0, "turns_cut": 0, "too_long": 0})
