@@ -25,7 +25,7 @@ from tinygpt_hf.training.probe import peak_memory
 PROBED = ((2, 64), (3, 128), (4, 256), (12, 768))  # shapes that are measured: the wider ones where that takes little
 WIDER = 8  # times longer, a wider one takes at most
 LARGER = 8192  # vocabulary that the first shape is measured with a second time
-PROBES, EARLY = 0.025, 0.05  # of the budget for all of them, and for a small model's first steps on the text
+PROBES, EARLY = 0.025, 0.07  # of the budget for all of them, and for a small model's first steps on the text
 TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
 BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among them
@@ -35,7 +35,7 @@ OPENING = 2.0  # seconds: processes that tokenize start, the model is made
 CLOSING = 5.0  # seconds: the last weights are saved, the report is written, the process ends
 ROW_BYTES = 2  # of a token at rest
 COUNTING = 30  # bytes of memory for each token of the text, while trigrams are counted
-RUNNING = 60 << 20  # bytes of memory beside what a step takes: rows, evaluations, samples
+RUNNING = 80 << 20  # bytes of memory beside what a step takes: rows, evaluations, samples
 
 
 def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = False) -> tuple[tuple, dict, Choice]:
