@@ -50,7 +50,7 @@ def machine(monkeypatch, tmp_path):
 
     monkeypatch.setattr(step, "gradients", timed)
     monkeypatch.setattr(torch, "compile", compiler)
-    monkeypatch.setattr(compilation, "LONG", {True: 0, False: 0})
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: 0})
     monkeypatch.setattr(compilation, "time", SimpleNamespace(perf_counter=lambda: world.now))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -79,7 +79,7 @@ def test_a_run_compiles_where_it_pays_and_a_killed_one_from_the_same_step(machin
     decided = event(tmp_path / "whole")
     assert (decided["event"], decided["step"], decided["compiled"], decided["share"]) == ("compile", 8, True, 0.5)
     assert machine.compiled == {8, 9, 10, 11} and machine.made == 1 and not same(tmp_path / "whole", plain)
-    monkeypatch.setattr(compilation, "LONG", {True: 0, False: math.inf})  # it was compiled here before
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: math.inf})  # it was compiled here before
     for killed_at in (6, 9):  # goes on at step 4, with the decision before it, and at step 8
         machine.stop_at, folder = killed_at, tmp_path / f"killed-{killed_at}"
         with pytest.raises(Interrupted):
@@ -97,7 +97,7 @@ def test_a_run_compiles_where_it_pays_and_a_killed_one_from_the_same_step(machin
 )
 def test_a_run_stays_as_it_is_where_compiling_does_not_pay(machine, plain, tmp_path, monkeypatch, seconds, long, told):
     machine.seconds[True] = seconds
-    monkeypatch.setattr(compilation, "LONG", {True: 0, False: long})
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: long})
     run(tmp_path / "run", **RUN)
     found = event(tmp_path / "run")
     assert found.pop("seconds") >= 0 and found == {"event": "compile", "step": 8, "compiled": False, **told}
@@ -110,7 +110,7 @@ def test_without_a_compiler_a_run_says_so_and_goes_on(machine, plain, tmp_path, 
     monkeypatch.setattr("tinygpt_hf.training.log.Console.say", lambda console, line: said.append(line))
     machine.fails = RuntimeError("No working C++ compiler found\nin many lines")
     run(tmp_path / "run", **RUN | {"torch_compile": wanted})
-    assert said.count("note: nothing is compiled: No working C++ compiler found") == 1 and machine.made == 1
+    assert said.count("note: the layers are not compiled: No working C++ compiler found") == 1 and machine.made == 1
     assert same(tmp_path / "run", plain)
 
 

@@ -18,7 +18,7 @@ from tinygpt_hf import (
 )
 from tinygpt_hf.rows.store import IGNORED
 from tinygpt_hf.training import explain
-from tinygpt_hf.training.screen import tabled
+from tinygpt_hf.training.screen import as_table
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -35,7 +35,7 @@ def test_the_first_batch_is_shown_with_its_targets_and_their_loss(tiny_tokenizer
         steps=steps, state=SimpleNamespace(step=0, micro_batch=2), data=SimpleNamespace(block_size=30), raw=model,
         tokenizer=tiny_tokenizer,
     )  # fmt: skip
-    first, row, reads, learns, _, *table = explain.beginning(run)
+    first, row, reads, learns, _, *table = explain.first_batch_lines(run)
     assert first == "a step: 2 rows of 30 tokens in 1 micro-batch(es) on this process, 50 targets in all"
     loss = model(ids[:, :-1], labels=labels, shift_labels=labels).loss.item()
     assert f"25 targets, loss {loss:.4f} nats per token" in row
@@ -92,12 +92,12 @@ SAMPLE = "    Once there was | a cat that sat on a mat"
         (SAMPLE, "    │ Once there was | a cat that sat on\n    │ a mat"),
         ("  self_attn      2  33,024", "  self_attn      2  33,024"),
         ("done: 60 steps", "done       60 steps"),
-        ("ends after 8m; another time: --time_budget, --x", "ends after 8m; another time:\n--time_budget, --x"),
+        ("ends after 8m; to change: --time_budget, --x", "ends after 8m; to change:\n--time_budget, --x"),
     ],
 )  # fmt: skip
 def test_before_a_person_lines_are_rows(line, shown):
-    assert tabled(line, 40, color=False) == shown
-    colored = tabled(line, 40, color=True)
+    assert as_table(line, 40, color=False) == shown
+    colored = as_table(line, 40, color=True)
     for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m"):
         colored = colored.replace(code, "")
     assert colored == shown

@@ -241,7 +241,7 @@ def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 40)
     assert main(["train", "--train_file", "my.txt"]) == 0
     said = capsys.readouterr().err
-    assert "another time: --time_budget" in said and "a small model's first" in said
+    assert "to change: --time_budget" in said and "a small model's first" in said
     record = json.loads((tmp_path / "runs" / "my" / "run.json").read_text())
     assert record["plan"]["settings"]["hidden_size"] == record["model"].get("hidden_size", 256)
     assert main(["train", "--train_file", "my.txt"]) == 0
