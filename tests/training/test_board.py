@@ -79,7 +79,7 @@ def test_a_tracker_that_fails_is_left_out(run, monkeypatch):
     lines, said = run("tensorboard")
     assert [step for step, _ in HEARD] == [1] and [line["step"] for line in lines if "loss" in line] == [1, 2, 3]
     assert (
-        said.count("note: tensorboard is left out from here on (ConnectionError: nobody there); log.jsonl goes on") == 1
+        said.count("note: tensorboard failed and is no longer used (ConnectionError: nobody there); see log.jsonl") == 1
     )
     assert "the board: " not in said
 

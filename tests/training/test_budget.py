@@ -50,7 +50,7 @@ def slow(monkeypatch):
         training = dataclasses.replace(training, learning_rate=0.01)
         return Machine([Pace(run.shape, training, data.block_size, world.each, 0.0)])
 
-    monkeypatch.setattr(budget, "_measured", measured)
+    monkeypatch.setattr(budget, "_time_trials", measured)
     monkeypatch.setattr(budget.probe, "early_losses", lambda *_: (3.0, 2.5))
     return world
 

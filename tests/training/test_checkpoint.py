@@ -59,7 +59,7 @@ def test_an_optimizer_of_another_kind_is_refused(tmp_path):
     saved = save(tmp_path, model, optimizer, 1)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
     larger = make_optimizer(TinyGPTForCausalLM(TinyGPTConfig(**shape)), training(), "no")
-    with pytest.raises(UsageError, match="has nothing for model.layers.1"):
+    with pytest.raises(UsageError, match="has no optimizer state for model.layers.1"):
         checkpoint.load_optimizer(saved / checkpoint.OPTIMIZER, larger)
 
 

@@ -92,7 +92,7 @@ SAMPLE = "    Once there was | a cat that sat on a mat"
         (SAMPLE, "    │ Once there was | a cat that sat on\n    │ a mat"),
         ("  self_attn      2  33,024", "  self_attn      2  33,024"),
         ("done: 60 steps", "done       60 steps"),
-        ("ends after 8m; to change: --time_budget, --x", "ends after 8m; to change:\n--time_budget, --x"),
+        ("ends after 8m; to change the length: --time_budget, --x", "ends after 8m; to change the length:\n--time_budget, --x"),
     ],
 )  # fmt: skip
 def test_before_a_person_lines_are_rows(line, shown):

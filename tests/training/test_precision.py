@@ -18,7 +18,7 @@ def test_the_launcher_decides_what_is_left_open(monkeypatch):
 @pytest.mark.parametrize("fast,chosen", [(True, "bf16"), (False, "no")])
 def test_bf16_is_chosen_where_the_processor_has_it(monkeypatch, fast, chosen):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    monkeypatch.setattr(precision, "_cpu_multiplies_bf16", lambda: fast)
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: fast)
     assert precision.choose_precision("auto", "cpu") == chosen
     assert precision.choose_precision("auto", "mps") == "no"
 

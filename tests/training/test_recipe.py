@@ -226,7 +226,7 @@ def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
     settings = dataclasses.replace(TRAINING, output_dir=str(tmp_path / "r"), per_device_train_batch_size=None)
     model = dataclasses.replace(MODEL, hidden_dropout=0.0, hidden_size=None)
     recipe.train(model, DATA, TOKENIZER, settings)
-    assert "the settings are silent: hidden_size 32, tie_word_embeddings True, learning_rate 0.001" in (
+    assert "as they are not given now: hidden_size 32, tie_word_embeddings True, learning_rate 0.001" in (
         " ".join(capsys.readouterr().err.split())
     )
     assert losses(tmp_path / "r") == losses(tmp_path / "whole")
@@ -241,7 +241,7 @@ def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 40)
     assert main(["train", "--train_file", "my.txt"]) == 0
     said = capsys.readouterr().err
-    assert "to change: --time_budget" in said and "a small model's first" in said
+    assert "to change the length: --time_budget" in said and "a small model's first" in said
     record = json.loads((tmp_path / "runs" / "my" / "run.json").read_text())
     assert record["plan"]["settings"]["hidden_size"] == record["model"].get("hidden_size", 256)
     assert main(["train", "--train_file", "my.txt"]) == 0
@@ -303,7 +303,7 @@ def test_a_path_is_a_file_to_train_on_and_a_folder_to_write(tmp_path):
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UsageError, match="is no run of ours .it holds thesis.tex"):
+    with pytest.raises(UsageError, match="is not a run folder .it holds thesis.tex"):
         run(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -56,9 +56,7 @@ def check_environment() -> str | None:
         if int(found["WORLD_SIZE"]) == 1 or launcher_command():
             return None
         address = ":".join(os.environ[name] for name in MASTER_VARIABLES)
-        return (
-            f"note: waiting for the other processes at {address} (RANK={found['RANK']}, WORLD_SIZE={found['WORLD_SIZE']})"
-        )
+        return f"note: waiting for the other processes at {address} (RANK={found['RANK']}, WORLD_SIZE={found['WORLD_SIZE']})"
     for name in found:
         del os.environ[name]
     why = f"{missing[0]} is not set" if missing else f"{wrong[0]} is not a number"

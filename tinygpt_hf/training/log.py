@@ -265,7 +265,7 @@ def run_summary(run) -> str:
     if run.clock.is_open:
         ends = "before" if run.planned["is_enough"] else "after"
         lines.append(
-            f"ends {ends} {run.training.time_budget}; to change: --time_budget, --max_steps, --num_train_epochs"
+            f"ends {ends} {run.training.time_budget}; to change the length: --time_budget, --max_steps, --num_train_epochs"
         )
     return "\n".join(lines)
 

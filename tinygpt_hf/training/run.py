@@ -52,7 +52,7 @@ class Run(contextlib.AbstractContextManager):
     """A training run. Used as a context manager, which locks the run folder.
 
     `groups`: ModelArguments, DataArguments, TokenizerArguments, TrainingArguments. `seconds_before`: seconds the command took
-    before. `is_here`: False for a plan for another machine, whose memory and disk cannot be checked.
+    before. `is_here`: False if another machine is planned for, whose memory and disk cannot be checked.
     """
 
     def __init__(self, groups: tuple, quiet: bool, seconds_before: float = 0.0, is_here: bool = True):
@@ -193,8 +193,8 @@ class Run(contextlib.AbstractContextManager):
         if self.resumed:
             checkpoint.load_weights(self.resumed, self.raw)
         self.baselines: list = []
+        settings = [self.model, self.data, self.tokenizer_settings, self.training]
         if self.is_main:
-            settings = [self.model, self.data, self.tokenizer_settings, self.training]
             run_folder.write_settings(self.folder, settings, self.console.say)
             run_folder.write_facts(self, {**self.facts, "chat": self.is_chat}, result=None)
             self.console.say(log.run_summary(self))
@@ -209,10 +209,7 @@ class Run(contextlib.AbstractContextManager):
             self.log = Journal(self)
         ratio = measures.bytes_per_token(self.rows.validation)
         self.meter = log.Meter(self.console, self.plan.max_steps, self.state.step, self.state.unlogged, ratio)
-        self.about = {
-            "settings": storage.value_hash(to_yaml([self.model, self.data, self.tokenizer_settings, self.training])),
-            "versions": run_folder.versions(),
-        }
+        self.about = {"settings": storage.value_hash(to_yaml(settings)), "versions": run_folder.versions()}
         self.saved = self.state.step
         self.interruption.defer()
 
@@ -294,7 +291,9 @@ class Run(contextlib.AbstractContextManager):
         if number == NO_MORE_ROWS:
             why = failed or "the first process got no more text"
             raise RunError(f"{why}; stopped after step {step}, saved; the same command goes on")
-        where = f"after step {step}, saved in {self.folder}; the same command goes on" if step else "before the first step"
+        where = (
+            f"after step {step}, saved in {self.folder}; the same command goes on" if step else "before the first step"
+        )
         raise Interrupted(f"stopped by {Signals(number).name} {where}", number)
 
     @property

@@ -23,7 +23,7 @@ def save(run) -> None:
     kept = len(list((run.folder / FOLDER).glob("step-*")))
     # a time budget may change the number of steps and thus the chosen ones: limit how many are kept
     if run.is_main and kept < run.training.keep_snapshots:
-        contents = run.files | {checkpoint.WEIGHTS: checkpoint.tensor_pieces(weights)}
+        contents = run.files | {checkpoint.WEIGHTS: checkpoint.safetensors_chunks(weights)}
         about = {"step": run.state.step, "tokens": run.state.tokens}
         checkpoint.write_complete(run.folder / FOLDER / f"step-{run.state.step}", contents, about)
     run.meter.resume("saving")
