@@ -38,7 +38,7 @@ YAML = {
     "merge": ("training: {<<: {seed: 1}, max_steps: 2}\n", "merge keys"),
     "twice, where": ("training:\n  seed: 1\n  seed: 2\n", "line 3: the key 'seed' is given twice"),
     "a bomb of aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "line 2: aliases"),
-    "a list for a key": ("? [a, b]\n: 1\n", "a key is no word"),
+    "a list for a key": ("? [a, b]\n: 1\n", "a key is not a word"),
     "open bracket": ("training: {seed: 1\n", "no readable YAML"),
     "tab": ("\ttraining: 1\n", "no readable YAML"),
     "two documents": ("training: {}\n---\ndata: {}\n", "no readable YAML"),
@@ -57,7 +57,7 @@ YAML = {
     "NUL": ("training: {seed: \0}\n", "no readable YAML"),
     "escaped surrogate": ('data: {dataset_name: "\\ud800"}\n', "no readable YAML"),
     "latin-1": (b"data: {dataset_name: caf\xe9}\n", "cannot be read"),
-    "escapes in a key": ('training: {"\\e[2J\\r\\n": 1}\n', r"training.\x1b[2J\r\n is no setting"),
+    "escapes in a key": ('training: {"\\e[2J\\r\\n": 1}\n', r"training.\x1b[2J\r\n is not a setting"),
     "escapes in a section": ('"\\e]0;x\\a": {}\n', r"\x1b]0;x\x07"),
     "escapes in a value": ('training: {seed: "\\e[2J"}\n', r"\x1b[2J"),
     "escapes bare": ("training: {seed: \x1b[2J}\n", "no readable YAML"),
@@ -86,7 +86,7 @@ def test_fifty_megabytes_and_an_endless_device_are_refused_before_they_are_read(
         assert cli.main(["train", "--config", path]) == 2
         assert tracemalloc.get_traced_memory()[1] < 8 * LARGEST_FILE
         tracemalloc.stop()
-        assert "is no settings file: it is too large" in one_line(capsys)
+        assert "is too large for a settings file" in one_line(capsys)
 
 
 def test_what_is_ours_may_be_large(tmp_path):

@@ -27,7 +27,7 @@ def test_fine_settings_pass():
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        (ModelArguments(hidden_size=100, num_attention_heads=8), "--hidden_size 100 is no multiple"),
+        (ModelArguments(hidden_size=100, num_attention_heads=8), "--hidden_size 100 is not a multiple"),
         (ModelArguments(hidden_size=10**9 + 7, num_attention_heads=7), "Try --num_attention_heads 1,"),
         (ModelArguments(num_attention_heads=8, num_key_value_heads=3), "Try --num_key_value_heads 2"),
         (ModelArguments(num_attention_heads=8, num_key_value_heads=-3), "--num_key_value_heads is -3"),
