@@ -247,4 +247,4 @@ def test_a_tokenizer_that_claims_a_billion_tokens_or_pads_to_a_billion_allocates
     (tmp_path / "a.txt").write_text("Zebras " * 200)
     words = ["--train_file", str(tmp_path / "a.txt"), "--tokenizer_name", str(tmp_path / "t"), "--max_steps", "1"]
     assert cli.main(["train", *words, "--block_size", "8", "--output_dir", str(tmp_path / "run")]) == 2
-    assert "numbers its" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert "tokens with ids up to" in capsys.readouterr().err and not (tmp_path / "run").exists()

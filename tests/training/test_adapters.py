@@ -249,7 +249,8 @@ def test_missing_peft_is_one_line(bases, tmp_path, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
     with pytest.raises(
-        UsageError, match=r"peft is not installed \(expected the package, for --lora_r\). Run pip install 'tinygpt_hf\[tune\]'"
+        UsageError,
+        match=r"peft is not installed \(expected the package, for --lora_r\). Run pip install 'tinygpt_hf\[tune\]'",
     ):
         tune(tmp_path / "r", bases[True])
     assert list(tmp_path.iterdir()) == []

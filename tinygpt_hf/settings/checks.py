@@ -18,12 +18,12 @@ from tinygpt_hf.settings.hub import check_repository
 from tinygpt_hf.settings.layering import conflicts, unmet_needs
 from tinygpt_hf.settings.parsing import fields_of, raise_together
 
-MIN_BPE = 260  # 256 bytes and 4 special tokens
+SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
 MIN_STREAM_ROWS = 6  # one row in each of 6 windows: the first, two in use, three ahead
-MAX_BPE = 10_000_000  # the trainer allocates memory for all of it at once
+LARGEST_BPE = 10_000_000  # the trainer allocates memory for all of it at once
 BOUNDS: dict[
     str, tuple[str, Callable[[float, float], bool]]
 ] = {  # `setting(...)` metadata -> (words for an error, check)
@@ -125,11 +125,11 @@ def _data(data: DataArguments) -> list[tuple]:
 
 def _tokenizer(tokenizer: TokenizerArguments) -> list[tuple]:
     kind, size = tokenizer.tokenizer_type, tokenizer.vocab_size
-    is_possible = size is None or kind not in (None, "bpe") or MIN_BPE <= size <= MAX_BPE
+    is_possible = size is None or kind not in (None, "bpe") or SMALLEST_BPE <= size <= LARGEST_BPE
     return [
         (not is_possible, f"--vocab_size is {size}",
-         f"{MIN_BPE} to {MAX_BPE}: 256 bytes and 4 special tokens come before the first merge",
-         f"use at least {MIN_BPE}, e.g. 4096, or --tokenizer_type byte"),
+         f"{SMALLEST_BPE} to {LARGEST_BPE}: 256 bytes and 4 special tokens come before the first merge",
+         f"use at least {SMALLEST_BPE}, e.g. 4096, or --tokenizer_type byte"),
     ]  # fmt: skip
 
 
