@@ -17,7 +17,7 @@ def complaints(*groups) -> list[str]:
     return str(caught.value).split("\n")
 
 
-def test_fine_settings_pass():
+def test_valid_settings_pass():
     check_settings(*FINE)
     check_settings(*(type(group)() for group in FINE))
     check_settings(ModelArguments(model_name_or_path="x"), TrainingArguments())
@@ -69,13 +69,13 @@ def test_fine_settings_pass():
         (CorpusArguments(mask=["emial"]), "--mask is ['emial']"),
     ],
 )
-def test_one_impossible_setting_is_one_line(group, words):
+def test_an_invalid_setting_is_one_error(group, words):
     groups = (DataArguments(), group) if type(group) is CorpusArguments else FINE
     (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in groups))
     assert words in line and " (expected " in line
 
 
-def test_wrong_types_and_impossible_values_are_reported_together():
+def test_wrong_types_and_values_are_reported_together():
     lines = complaints(
         ModelArguments(num_hidden_layers=0, hidden_size="wide"),
         DataArguments(block_size=0),
@@ -89,7 +89,7 @@ def test_wrong_types_and_impossible_values_are_reported_together():
     ]  # fmt: skip
 
 
-def test_the_table_of_rotary_positions_is_that_of_the_library():
+def test_rope_types_are_those_of_transformers():
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     assert set(checks.ROPE_TYPES) == {"default", *ROPE_INIT_FUNCTIONS}

@@ -58,7 +58,7 @@ def ids_of(tokenizer, text) -> list[int]:
 @settings(max_examples=150)
 @example("").via("the least")
 @given(text=any_text | st.sampled_from(HARD))
-def test_any_text_comes_back_byte_for_byte(tokenizers, text):
+def test_any_text_decodes_to_the_same_bytes(tokenizers, text):
     for words in (text, *HARD) if not text else (text,):
         for tokenizer in tokenizers.values():
             ids = ids_of(tokenizer, words)
@@ -98,7 +98,7 @@ assert "tinygpt_hf" not in sys.modules
 """
 
 
-def test_autotokenizer_opens_them_in_a_process_that_knows_nothing_of_us(tokenizers, reopened):
+def test_autotokenizer_loads_them_without_this_package(tokenizers, reopened):
     folders = [str(reopened[kind]) for kind in KINDS]
     done = subprocess.run(
         [sys.executable, "-c", FRESH, *folders], input=json.dumps(HARD), capture_output=True, text=True
@@ -112,7 +112,7 @@ def test_autotokenizer_opens_them_in_a_process_that_knows_nothing_of_us(tokenize
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_hash_is_that_of_its_ids_and_survives_saving_and_use(tokenizers, reopened, kind):
+def test_the_hash_depends_on_ids_only_and_survives_saving(tokenizers, reopened, kind):
     before = tokenizer_hash(tokenizers[kind])
     again = load_tokenizer(str(reopened[kind]))
     assert tokenizer_hash(again) == before
@@ -135,11 +135,11 @@ def pre_tokens(tokenizer, text) -> list[str]:
 @settings(max_examples=150)
 @given(text=st.text(st.sampled_from("ab Z'sdtrevml19²é四🙂\u0301!?.-_ \t\n\r\u00a0\u3000"), max_size=30))
 @example("I'll we'RE  it's 'tis\n\n  x\t\ty \n")
-def test_words_are_cut_by_the_pattern_of_gpt2(tokenizers, text):
+def test_pre_tokens_follow_the_gpt2_pattern(tokenizers, text):
     assert pre_tokens(tokenizers["bpe"], text) == GPT2.findall(text)
 
 
-def test_the_stock_parts_are_those_of_gpt2(tokenizers):
+def test_pre_tokenizer_and_decoder_are_those_of_gpt2(tokenizers):
     from tokenizers import pre_tokenizers
 
     core = json.loads(tokenizers["bpe"].backend_tokenizer.to_str())
@@ -156,12 +156,12 @@ def test_training_is_deterministic(tiny_text):
     assert tokenizer_hash(train_tokenizer([tiny_text] * 2, "bpe", 300, min_frequency=9)) != tokenizer_hash(first)
 
 
-def test_the_vocabulary_ends_where_the_text_does():
+def test_the_vocabulary_is_no_larger_than_the_text_supports():
     assert len(train_tokenizer(["ab"], "bpe", 5000)) == 260  # no pair occurs twice
     assert len(train_tokenizer(["ab ab ab"], "bpe", 5000)) == 262  # `ab` and ` ab`
 
 
-def test_texts_that_are_none():
+def test_no_texts_are_an_error():
     for kind in KINDS:
         with pytest.raises(UsageError, match="the text is empty"):
             train_tokenizer([], kind, 300)
@@ -200,7 +200,7 @@ HOSTILE = [  # changes of a good tokenizer.json
         ({"tokenizer.json": None, "tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["x.Y", "x.Y"]}}'}, NONE),
     ],
 )
-def test_a_folder_that_holds_no_valid_tokenizer_is_one_line(reopened, tmp_path, capfd, files, words):
+def test_an_invalid_tokenizer_folder_is_one_error(reopened, tmp_path, capfd, files, words):
     for name, data in files.items():
         if not isinstance(data, bytes):
             core, change = json.loads((reopened["bpe"] / name).read_text()), data
@@ -215,12 +215,12 @@ def test_a_folder_that_holds_no_valid_tokenizer_is_one_line(reopened, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["", "/none/there", "somebody/none", "../up"])
-def test_a_name_that_leads_nowhere_is_one_line(name):
+def test_an_unknown_tokenizer_name_is_one_error(name):
     with pytest.raises(UsageError, match="no tokenizer could be loaded.* Check --tokenizer_name"):
         load_tokenizer(name)
 
 
-def test_bytes_per_token_counts_what_it_says(tokenizers, tiny_text):
+def test_bytes_per_token_equals_a_count_by_hand(tokenizers, tiny_text):
     texts = [tiny_text, "四字"]
     for kind, tokenizer in tokenizers.items():
         tokens = sum(len(ids_of(tokenizer, text)) for text in texts)
@@ -231,12 +231,12 @@ def test_bytes_per_token_counts_what_it_says(tokenizers, tiny_text):
     assert bytes_per_token(tokenizers["bpe"], [tiny_text]) > 1.5
 
 
-def test_measuring_says_nothing_about_long_texts(tokenizers, caplog, capfd):
+def test_bytes_per_token_prints_no_warning_for_long_texts(tokenizers, caplog, capfd):
     bytes_per_token(tokenizers["bpe"], ["long text " * 1000])
     assert caplog.text == "" and capfd.readouterr().err == ""
 
 
-def test_a_tokenizer_that_claims_a_billion_tokens_or_pads_to_a_billion_allocates_nothing(tmp_path, tokenizers, capsys):
+def test_a_tokenizer_with_huge_ids_or_padding_allocates_no_memory(tmp_path, tokenizers, capsys):
     tokenizers["bpe"].save_pretrained(tmp_path / "t")
     path = tmp_path / "t" / "tokenizer.json"
     core = json.loads(path.read_text())

@@ -65,7 +65,7 @@ def in_the_plain(base: dict, saved: dict, r: int = 4, alpha: int = 8) -> dict[st
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_what_is_saved_is_the_base_plus_the_product(bases, tmp_path, tied):
+def test_saved_weights_are_base_plus_adapter_product(bases, tmp_path, tied):
     tune(tmp_path / "r", bases[tied], max_steps=3)
     base = weights(bases[tied])
     for place in (tmp_path / "r", tmp_path / "r/checkpoint-3"):
@@ -82,7 +82,7 @@ def test_what_is_saved_is_the_base_plus_the_product(bases, tmp_path, tied):
             assert rows == CONTROL
 
 
-def test_every_folder_is_a_plain_model_without_peft(finished, monkeypatch):
+def test_every_folder_loads_without_peft(finished, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     for folder in (finished, finished / "best", finished / "checkpoint-4", finished / "checkpoint-8"):
         model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -92,7 +92,7 @@ def test_every_folder_is_a_plain_model_without_peft(finished, monkeypatch):
     assert "NaN" not in log and losses(finished)[8] < losses(finished)[1]
 
 
-def test_the_adapter_alone_fits_its_base(finished, bases):
+def test_the_adapter_folder_loads_onto_the_base(finished, bases):
     from peft import PeftModel
 
     facts = json.loads((finished / "adapter" / "adapter_config.json").read_text())
@@ -134,7 +134,7 @@ def test_a_killed_run_ends_bit_identical(finished, bases, tmp_path, monkeypatch)
     ).read_bytes()
 
 
-def test_a_kill_before_the_adapter_is_published_leaves_no_old_one(finished, bases, tmp_path, monkeypatch):
+def test_a_kill_before_publishing_leaves_no_old_adapter(finished, bases, tmp_path, monkeypatch):
     real, calls = checkpoint.publish_adapter, []
 
     def killed(*args):
@@ -153,7 +153,7 @@ def test_a_kill_before_the_adapter_is_published_leaves_no_old_one(finished, base
         assert (tmp_path / "r" / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_another_split_of_the_same_batch_resumes(bases, tmp_path):
+def test_a_run_resumes_with_another_micro_batch_size(bases, tmp_path):
     plain = {"lora_dropout": 0.0, "lr_scheduler_type": "constant"}
     tune(tmp_path / "whole", bases[True], **plain, lora_merge=True)
     tune(tmp_path / "r", bases[True], **plain, max_steps=4)
@@ -170,7 +170,7 @@ def test_gradient_checkpointing_learns_the_same(bases, finished, tmp_path):
     assert max(abs(a[k] - b[k]) for k in a) < 1e-5
 
 
-def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(bases):
+def test_only_adapters_are_trained_by_adamw_without_decay_and_memory_is_counted(bases):
     net = build_model(
         ModelArguments(model_name_or_path=str(bases[True])), DATA, AutoTokenizer.from_pretrained(bases[True]), 0
     )
@@ -204,7 +204,7 @@ def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(b
         ({"base": False}, "made with (model tie_word_embeddings|base)"),
     ],
 )
-def test_a_change_of_what_the_run_is_made_of_is_refused(finished, bases, change, message):
+def test_changed_facts_are_an_error_on_resume(finished, bases, change, message):
     before = sorted(str(path) for path in finished.rglob("*"))
     base = bases[change.pop("base", True)]
     with pytest.raises(UsageError, match=message):
@@ -212,7 +212,7 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, bases, change,
     assert sorted(str(path) for path in finished.rglob("*")) == before
 
 
-def test_another_base_is_refused_and_a_moved_one_is_not(finished, bases, tmp_path):
+def test_another_base_is_an_error_but_a_moved_one_is_not(finished, bases, tmp_path):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
@@ -239,13 +239,13 @@ def test_another_base_is_refused_and_a_moved_one_is_not(finished, bases, tmp_pat
         ({"lora_r": None}, "--lora_dropout is given without --lora_r"),
     ],
 )
-def test_bad_settings_are_one_line_and_leave_nothing(bases, tmp_path, change, message):
+def test_invalid_settings_are_one_error_and_leave_no_files(bases, tmp_path, change, message):
     with pytest.raises(UsageError, match=message):
         tune(tmp_path / "r", bases[True], **change)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_peft_is_one_line(bases, tmp_path, monkeypatch):
+def test_missing_peft_is_one_error(bases, tmp_path, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
     with pytest.raises(
@@ -256,7 +256,7 @@ def test_missing_peft_is_one_line(bases, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fsdp2_is_refused(monkeypatch):
+def test_lora_under_fsdp2_is_an_error(monkeypatch):
     import accelerate
 
     sharding = SimpleNamespace(distributed_type=accelerate.DistributedType.FSDP, is_fsdp2=True)

@@ -85,7 +85,7 @@ def same(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_run_ends_on_time_and_equals_one_with_its_numbers(slow, tmp_path):
+def test_a_run_ends_in_time_and_equals_one_with_the_same_number_of_steps(slow, tmp_path):
     result = train(tmp_path / "run", time_budget="20m")
     plan, (event,), after = (facts(tmp_path / "run")[name] for name in ("plan", "events", "came_true"))
     assert 0.95 * 1200 < after["seconds"] <= 1200 and abs(after["seconds"] - result.steps * EACH) < 2 * EACH
@@ -103,7 +103,7 @@ def test_a_run_ends_on_time_and_equals_one_with_its_numbers(slow, tmp_path):
     assert same(weights(tmp_path / "run"), weights(tmp_path / "given"))
 
 
-def test_a_killed_run_goes_on_with_its_plan_its_clock_and_its_event(slow, tmp_path):
+def test_a_killed_run_resumes_with_its_plan_time_and_events(slow, tmp_path):
     whole = train(tmp_path / "whole", time_budget="20m")
     decided = facts(tmp_path / "whole")["events"][0]["step"]
     for where in (decided - 3, decided + 10):
@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_with_its_plan_its_clock_and_its_event(slow, tmp_pa
     assert train(folder, max_steps=result.steps + 2).steps == result.steps + 2
 
 
-def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, tmp_path, monkeypatch):
+def test_a_slowdown_shortens_the_plateau_not_the_decay(slow, tmp_path, monkeypatch):
     train(tmp_path / "quiet", time_budget="20m")
     slow.stop_at = 20
     with pytest.raises(Interrupted):
@@ -135,7 +135,7 @@ def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, 
     assert facts(tmp_path / "r")["came_true"]["seconds"] < 1200 + 3 * slow.each and result.steps == slowed["max_steps"]
 
 
-def test_a_machine_that_is_slower_than_measured_has_a_shorter_decay_decided_early(slow, tmp_path, monkeypatch):
+def test_a_machine_slower_than_planned_shortens_the_decay_early(slow, tmp_path, monkeypatch):
     gradients = step.gradients
 
     def twice_as_slow(*given):
@@ -152,7 +152,7 @@ def test_a_machine_that_is_slower_than_measured_has_a_shorter_decay_decided_earl
     assert result.steps == decay["step"] + decay["decay_steps"]
 
 
-def test_a_text_that_is_read_often_enough_ends_before_the_time(slow, tmp_path, monkeypatch):
+def test_a_small_text_ends_before_the_time_budget(slow, tmp_path, monkeypatch):
     (tmp_path / "few.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in TEXTS[:70]))
     monkeypatch.setitem(OPTIONS_OF_DATA, "train_file", [str(tmp_path / "few.jsonl")])
     result = train(tmp_path / "r", time_budget="200h", eval_steps=0, save_steps=0)
@@ -161,7 +161,7 @@ def test_a_text_that_is_read_often_enough_ends_before_the_time(slow, tmp_path, m
     assert after["seconds"] < 200 * 3600 / 2
 
 
-def test_a_plan_alone_writes_nothing_and_foretells_the_run(slow, tmp_path, monkeypatch):
+def test_plan_writes_nothing_and_predicts_the_run(slow, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     groups = (
         ModelArguments(**MODEL),
@@ -176,7 +176,7 @@ def test_a_plan_alone_writes_nothing_and_foretells_the_run(slow, tmp_path, monke
     assert forecast.settings == facts(tmp_path / "r")["plan"]["settings"]
 
 
-def test_bad_budgets_are_one_line_before_anything_is_written(slow, tmp_path):
+def test_invalid_budgets_are_errors_before_anything_is_written(slow, tmp_path):
     for wrong in ("soon", "0s", "-8m", "8"):
         with pytest.raises(UsageError, match="--time_budget is .*such as 90s, 8m"):
             train(tmp_path / "r", time_budget=wrong)

@@ -84,7 +84,7 @@ def stop_rate(folder: Path, **sampling) -> float:
 
 
 @pytest.mark.parametrize("lora", [{}, {"lora_r": 8, "learning_rate": 0.02}], ids=["all weights", "lora"])
-def test_a_tuned_model_stops_by_itself_and_one_that_read_text_does_not(base, material, tmp_path, lora):
+def test_a_tuned_model_ends_its_turns_and_the_base_does_not(base, material, tmp_path, lora):
     data = {"train_file": [str(material / "chats.jsonl")]}
     train(tmp_path / "chat", {"model_name_or_path": str(base)}, data, max_steps=60, **lora)
     for sampling in ({"do_sample": False}, {"do_sample": True, "temperature": 1.0, "top_k": 50}):
@@ -92,7 +92,7 @@ def test_a_tuned_model_stops_by_itself_and_one_that_read_text_does_not(base, mat
         assert rates[0] < 0.5 and rates[1] >= 0.95
 
 
-def test_every_end_of_turn_is_learnt_once_an_epoch_wherever_rows_are_cut(base, material, tmp_path):
+def test_every_end_of_turn_is_trained_on_once_per_epoch(base, material, tmp_path):
     block_size = 64  # no conversation is longer
     data = {"train_file": [str(material / "chats.jsonl")], "block_size": block_size}
     train(tmp_path / "r", {"model_name_or_path": str(base)}, data, max_steps=1)
@@ -108,7 +108,7 @@ def test_every_end_of_turn_is_learnt_once_an_epoch_wherever_rows_are_cut(base, m
     assert seen == turns
 
 
-def test_a_base_without_turns_is_given_them(material, tmp_path, capsys):
+def test_a_base_without_turn_tokens_gets_them(material, tmp_path, capsys):
     """GPT-2 as its tokenizer comes: no template, no tokens for turns."""
     (model, tokenizer), folder = gpt2(), tmp_path / "gpt2"
     model.save_pretrained(folder)
@@ -142,7 +142,7 @@ def test_a_base_without_turns_is_given_them(material, tmp_path, capsys):
     assert len(plain) == known and plain.chat_template is None
 
 
-def test_lora_on_a_base_without_turns_learns_their_rows(material, tmp_path):
+def test_lora_trains_the_embeddings_of_new_turn_tokens(material, tmp_path):
     (model, tokenizer), folder = gpt2(), tmp_path / "gpt2"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -156,7 +156,7 @@ def test_lora_on_a_base_without_turns_learns_their_rows(material, tmp_path):
     assert (rows[known:] - rows[:known].mean(0)).abs().min(dim=1).values.max() > 1e-4
 
 
-def test_the_end_of_turn_of_another_template_stops_as_well(material, tmp_path):
+def test_the_end_of_turn_token_of_another_template_ends_generation(material, tmp_path):
     (model, tokenizer), folder = llama(), tmp_path / "llama"
     tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "</turn>"]})
     tokenizer.chat_template = (
@@ -184,7 +184,7 @@ def test_the_end_of_turn_of_another_template_stops_as_well(material, tmp_path):
         (["user", "system", "assistant"], "line 1: message 2 has the role 'system' where 'assistant' is due"),
     ],
 )
-def test_talks_that_teach_nothing_are_one_line_and_leave_nothing(base, tmp_path, roles, message):
+def test_conversations_without_targets_are_an_error_and_leave_no_files(base, tmp_path, roles, message):
     chats = [{"messages": [{"role": role, "content": f"Pip has {k} balls."} for role in roles]} for k in range(90)]
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
     data = {"train_file": [str(tmp_path / "bad.jsonl")]}
@@ -194,7 +194,7 @@ def test_talks_that_teach_nothing_are_one_line_and_leave_nothing(base, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
 
 
-def test_toyland_comes_as_text_as_dialogues_or_as_both():
+def test_toyland_is_text_or_dialogues_or_both():
     def documents(name: str | None) -> list[dict]:
         return list(sources.documents(sources.Source(dataset_name="toyland", dataset_config_name=name, max_samples=90)))
 
@@ -208,7 +208,7 @@ def test_toyland_comes_as_text_as_dialogues_or_as_both():
 
 
 @pytest.mark.parametrize("name", FROM_A_BASE)
-def test_the_configuration_is_read_and_trains_two_steps(name, base, tmp_path, monkeypatch):
+def test_the_configuration_trains_two_steps(name, base, tmp_path, monkeypatch):
     config = next(path for path in CONFIGS if path.stem == name)
     flags = ["--output_dir", str(tmp_path / "r"), "--max_steps", "2", "--per_device_train_batch_size", "2"]
     flags += ["--device", "cpu", "--block_size", "32", "--sample_tokens", "2", "--gradient_accumulation_steps", "1"]

@@ -74,7 +74,7 @@ def plain(tmp_path_factory):
     return folder
 
 
-def test_a_run_compiles_where_it_pays_and_a_killed_one_from_the_same_step(machine, plain, tmp_path, monkeypatch):
+def test_a_run_compiles_if_faster_and_a_resumed_one_from_the_same_step(machine, plain, tmp_path, monkeypatch):
     run(tmp_path / "whole", **RUN)
     decided = event(tmp_path / "whole")
     assert (decided["event"], decided["step"], decided["compiled"], decided["share"]) == ("compile", 8, True, 0.5)
@@ -95,7 +95,7 @@ def test_a_run_compiles_where_it_pays_and_a_killed_one_from_the_same_step(machin
     [(0.98, 0, {"share": 0.98}), (0.5, math.inf, {})],
     ids=["hardly faster", "too short a run"],
 )
-def test_a_run_stays_as_it_is_where_compiling_does_not_pay(machine, plain, tmp_path, monkeypatch, seconds, long, told):
+def test_a_run_stays_uncompiled_if_compiling_is_not_faster(machine, plain, tmp_path, monkeypatch, seconds, long, told):
     machine.seconds[True] = seconds
     monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: long})
     run(tmp_path / "run", **RUN)
@@ -105,7 +105,7 @@ def test_a_run_stays_as_it_is_where_compiling_does_not_pay(machine, plain, tmp_p
 
 
 @pytest.mark.parametrize("wanted", ["auto", True])
-def test_without_a_compiler_a_run_says_so_and_goes_on(machine, plain, tmp_path, capsys, monkeypatch, wanted):
+def test_without_a_compiler_a_run_prints_a_note_and_continues(machine, plain, tmp_path, capsys, monkeypatch, wanted):
     said = []
     monkeypatch.setattr("tinygpt_hf.training.log.Console.say", lambda console, line: said.append(line))
     machine.fails = RuntimeError("No working C++ compiler found\nin many lines")
@@ -129,5 +129,5 @@ def test_true_compiles_from_the_first_step(machine, tmp_path):
         ("--no_torch_compile", False),
     ],
 )
-def test_the_setting_is_a_switch_with_a_third_position(words, value):
+def test_torch_compile_is_a_flag_or_auto(words, value):
     assert parse((TrainingArguments,), words.split())[TrainingArguments].torch_compile == value

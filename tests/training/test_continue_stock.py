@@ -132,7 +132,7 @@ def log(home) -> list[dict]:
     return [json.loads(line) for line in (home / "run" / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_first_loss_is_the_stock_models_own(home):
+def test_the_first_loss_equals_that_of_the_stock_model(home):
     rows = packing.open_rows(home / "run" / "rows").train
     _, indices = order.rows_at(range(BATCH), rows.count(BLOCK), SEED)
     ids, labels = (torch.from_numpy(part) for part in rows.batch(indices, BLOCK))
@@ -144,7 +144,7 @@ def test_the_first_loss_is_the_stock_models_own(home):
     assert abs(first - loss) < 1e-5
 
 
-def test_the_run_is_tinygpt_with_the_stock_models_tokenizer_and_ends(home, kind):
+def test_the_run_is_a_tinygpt_model_with_the_stock_tokenizer_and_special_tokens(home, kind):
     run, stock = AutoModelForCausalLM.from_pretrained(home / "run"), STOCK[kind]()[0]
     assert type(run).__name__ == "TinyGPTForCausalLM" and run.config.vocab_size == stock.config.vocab_size
     assert run.num_parameters() == stock.num_parameters()
@@ -155,7 +155,7 @@ def test_the_run_is_tinygpt_with_the_stock_models_tokenizer_and_ends(home, kind)
     assert two.model_max_length == 64
 
 
-def test_it_goes_back_to_what_it_was_with_other_weights(home, kind, capsys, monkeypatch):
+def test_export_restores_the_stock_architecture(home, kind, capsys, monkeypatch):
     if kind != "llama":  # the proof itself takes seconds; test_export.py has it of every kind
         monkeypatch.setattr(export, "_prove", lambda command, report: None)
     assert main(["export", str(home / "run"), "--to", kind]) == 0
@@ -178,7 +178,7 @@ def test_it_goes_back_to_what_it_was_with_other_weights(home, kind, capsys, monk
     assert "auto_map" not in two and not list(back.glob("*.py"))
 
 
-def test_weights_that_are_not_a_whole_stock_model_are_refused(home, kind, tmp_path, capsys):
+def test_incomplete_stock_weights_are_an_error(home, kind, tmp_path, capsys):
     model, tokenizer = STOCK[kind]()
     tokenizer.save_pretrained(tmp_path / "half")
     model.base_model.save_pretrained(tmp_path / "half")
@@ -203,7 +203,7 @@ def test_weights_that_are_not_a_whole_stock_model_are_refused(home, kind, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_stock_folder_without_its_tokenizer_is_refused(home, kind, tmp_path, capsys):
+def test_a_stock_folder_without_a_tokenizer_is_an_error(home, kind, tmp_path, capsys):
     STOCK[kind]()[0].save_pretrained(tmp_path / "bare")
     words = f"--model_name_or_path {tmp_path / 'bare'} --train_file {home / 'text.txt'} --block_size 32 --max_steps 1"
     assert main(["train", *words.split(), "--output_dir", str(tmp_path / "run"), "--device", "cpu"]) == 2
@@ -211,7 +211,7 @@ def test_a_stock_folder_without_its_tokenizer_is_refused(home, kind, tmp_path, c
     assert error.count("\n") == 1 and "it holds no tokenizer.json" in error and not (tmp_path / "run").exists()
 
 
-def test_a_kind_that_is_not_convertible_is_refused_before_the_text_is_read(tmp_path, capsys):
+def test_an_unsupported_architecture_is_an_error_before_the_text_is_read(tmp_path, capsys):
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     config = GPTNeoXConfig(
@@ -233,7 +233,7 @@ def test_a_kind_that_is_not_convertible_is_refused_before_the_text_is_read(tmp_p
     assert error.count("\n") == 1 and "gpt_neox" in error and "tinygpt, qwen3, llama, gpt2" in error
 
 
-def test_float32_whatever_the_stock_weights_were_saved_in(tmp_path):
+def test_training_is_in_float32_for_any_saved_dtype(tmp_path):
     model, _ = llama()
     model.to(torch.bfloat16).save_pretrained(tmp_path)
     assert {parameter.dtype for parameter in load_weights_of(str(tmp_path)).parameters()} == {torch.float32}

@@ -41,7 +41,7 @@ SCONTROL = """#!/bin/sh
 
 
 @pytest.mark.parametrize("name", ["ddp.yaml", "fsdp2.yaml"])
-def test_accelerate_reads_its_configurations(name):
+def test_accelerate_accepts_the_configurations(name):
     from accelerate.commands.config.config_args import load_config_from_file
 
     from tinygpt_hf import TinyGPTForCausalLM
@@ -103,7 +103,7 @@ def slurm(tmp_path):
             os.killpg(each.pid, signal.SIGKILL)
 
 
-def test_a_job_that_is_warned_saves_and_is_queued_again(slurm, tmp_path):
+def test_a_job_near_its_time_limit_saves_and_is_requeued(slurm, tmp_path):
     log = tmp_path / "run" / "log.jsonl"
     job = slurm("--max_steps", "100000", "--per_device_train_batch_size", "2")
     while not (log.is_file() and read_log(log)):

@@ -23,7 +23,7 @@ from tinygpt_hf.training.screen import as_table
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def test_the_first_batch_is_shown_with_its_targets_and_their_loss(tiny_tokenizer, tiny_text):
+def test_explain_prints_the_first_batch_with_targets_and_loss(tiny_tokenizer, tiny_text):
     torch.manual_seed(0)
     model = TinyGPTForCausalLM(TinyGPTConfig(vocab_size=len(tiny_tokenizer), **SHAPE))
     ids = torch.tensor([tiny_tokenizer(tiny_text)["input_ids"][:31]])
@@ -54,7 +54,7 @@ def test_the_first_batch_is_shown_with_its_targets_and_their_loss(tiny_tokenizer
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.05, 0.0])
-def test_the_log_says_how_each_module_moves(tmp_path, max_grad_norm):
+def test_explain_logs_gradient_norm_and_update_ratio_by_module(tmp_path, max_grad_norm):
     shape = SHAPE | {"hidden_dropout": 0.1}
     folder = tmp_path / "r"
     train(
@@ -95,7 +95,7 @@ SAMPLE = "    Once there was | a cat that sat on a mat"
         ("ends after 8m; to change the length: --time_budget, --x", "ends after 8m; to change the length:\n--time_budget, --x"),
     ],
 )  # fmt: skip
-def test_before_a_person_lines_are_rows(line, shown):
+def test_terminal_lines_become_table_rows(line, shown):
     assert as_table(line, 40, color=False) == shown
     colored = as_table(line, 40, color=True)
     for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m"):

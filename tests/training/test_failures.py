@@ -48,11 +48,11 @@ LACKS = [
 ]
 
 
-def test_every_words_for_a_lack_of_memory_are_known():
+def test_out_of_memory_errors_of_all_devices_are_recognized():
     assert all(map(is_out_of_memory, LACKS)) and not is_out_of_memory(KeyError("x"))
 
 
-def test_out_of_memory_changes_no_loss_and_is_remembered(finished, tmp_path, monkeypatch):
+def test_out_of_memory_changes_no_loss_and_the_smaller_size_is_saved(finished, tmp_path, monkeypatch):
     tried = out_of_memory_above(monkeypatch, 3)  # it halves the micro-batch and repeats the step
     with monkeypatch.context() as patch:
         real = run_module.Run.save
@@ -73,7 +73,7 @@ def test_out_of_memory_changes_no_loss_and_is_remembered(finished, tmp_path, mon
     assert a.keys() == b.keys() and max(abs(a[step] - b[step]) for step in a) < 1e-5
 
 
-def test_one_row_too_many_names_the_levers(tmp_path, monkeypatch):
+def test_out_of_memory_with_one_row_suggests_settings(tmp_path, monkeypatch):
     tried = out_of_memory_above(monkeypatch, 0)
     with pytest.raises(
         RunError, match="out of memory with one row per micro-batch; what helps: --gradient_checkpointing"
@@ -82,7 +82,7 @@ def test_one_row_too_many_names_the_levers(tmp_path, monkeypatch):
     assert tried == [8, 4, 2, 1]
 
 
-def test_another_error_is_no_lack_of_memory(tmp_path, monkeypatch):
+def test_other_errors_are_not_treated_as_out_of_memory(tmp_path, monkeypatch):
     out_of_memory_above(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes"):
         run(tmp_path / "r")
@@ -110,7 +110,7 @@ def spoil(monkeypatch, step: int, value: float, of: str = "loss") -> None:
 
 
 @pytest.mark.parametrize(("value", "of"), [(math.nan, "loss"), (math.inf, "gradient")])
-def test_a_step_that_is_no_number_stops_the_run_before_its_update(finished, tmp_path, monkeypatch, value, of):
+def test_a_step_that_is_not_finite_stops_the_run_before_the_update(finished, tmp_path, monkeypatch, value, of):
     with monkeypatch.context() as patch:
         spoil(patch, 6, value, of)
         with pytest.raises(
@@ -130,7 +130,7 @@ def test_a_step_that_is_no_number_stops_the_run_before_its_update(finished, tmp_
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
 
 
-def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
+def test_skipped_steps_are_counted(tmp_path, monkeypatch):
     real_step, updates = run_module.make_optimizer, []
 
     def counting(*args):
@@ -149,14 +149,14 @@ def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
     assert [line["skipped"] for line in logged] == [1]
 
 
-def test_more_steps_than_allowed_stop_the_run(tmp_path, monkeypatch):
+def test_too_many_skipped_steps_stop_the_run(tmp_path, monkeypatch):
     real = step_module.micro_batch_loss
     monkeypatch.setattr(step_module, "micro_batch_loss", lambda *args: real(*args) * math.nan)
     with pytest.raises(RunError, match="in step 3 .*skip:10"):
         run(tmp_path / "r", nonfinite="skip:2")
 
 
-def test_an_evaluation_that_is_not_finite_ends_the_run_in_words(tmp_path, monkeypatch):
+def test_a_run_with_a_nonfinite_evaluation_finishes_with_null_values(tmp_path, monkeypatch):
     spoilt = {name: math.nan for name in ("eval_loss", "eval_perplexity", "eval_bits_per_byte", "eval_accuracy")}
     monkeypatch.setattr(measures, "evaluate", lambda *words: spoilt)
     for _ in range(2):  # and again when it is already finished
@@ -199,7 +199,7 @@ class FullDisk(storage.System):
         super().make_folder(folder)
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(finished, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_error_and_the_run_resumes_with_free_space(finished, tmp_path, monkeypatch):
     plain = {"model": {"hidden_dropout": 0.0}, "keep_snapshots": 0}
     probe = FullDisk(10**6)
     monkeypatch.setattr(storage, "system", probe)

@@ -41,7 +41,7 @@ def parent(monkeypatch):
         ("", None),
     ],
 )
-def test_the_number_asked_for_is_read_from_the_launcher(parent, words, asked, monkeypatch, tmp_path):
+def test_the_number_of_processes_is_read_from_the_launcher_command(parent, words, asked, monkeypatch, tmp_path):
     monkeypatch.setattr("accelerate.commands.config.config_args.default_config_file", str(tmp_path / "none.yaml"))
     parent(*words.split())
     assert launcher.requested_processes() == asked
@@ -52,13 +52,13 @@ def test_the_number_asked_for_is_read_from_the_launcher(parent, words, asked, mo
 @pytest.mark.parametrize(
     "text,asked", [("num_processes: 4", 4), ("use_cpu: true", None), ("- x", None), ("a: [", None)]
 )
-def test_or_from_its_configuration(parent, tmp_path, text, asked):
+def test_the_number_of_processes_is_read_from_the_launcher_configuration(parent, tmp_path, text, asked):
     (tmp_path / "c.yaml").write_text(text)
     parent("python", "/bin/accelerate", "launch", "--config_file", str(tmp_path / "c.yaml"), "run_clm.py")
     assert launcher.requested_processes() == asked
 
 
-def test_a_run_that_got_fewer_processes_is_told_so(parent, tmp_path, capsys):
+def test_a_run_with_fewer_processes_than_requested_prints_a_note(parent, tmp_path, capsys):
     (tmp_path / "ask.py").write_text(
         "import os\nfrom tinygpt_hf.training.launcher import requested_processes\n"
         "print(requested_processes(), os.environ.get('WORLD_SIZE', '1'))"
@@ -73,7 +73,7 @@ def test_a_run_that_got_fewer_processes_is_told_so(parent, tmp_path, capsys):
     assert capsys.readouterr().err.count(note) == 1
 
 
-def test_a_dead_launcher_counts_as_a_signal(parent, monkeypatch):
+def test_a_dead_launcher_counts_as_sigterm(parent, monkeypatch):
     parent("torchrun", "x.py")
     with Interruption(ALONE) as interruption:
         interruption.defer()
@@ -82,7 +82,7 @@ def test_a_dead_launcher_counts_as_a_signal(parent, monkeypatch):
         assert interruption.requested() == signal.SIGTERM
 
 
-def test_a_shell_that_ends_does_not(parent, monkeypatch):
+def test_a_dead_shell_does_not_count_as_a_signal(parent, monkeypatch):
     parent("bash")
     with Interruption(ALONE) as interruption:
         monkeypatch.setattr(os, "getppid", lambda: 1)
@@ -90,7 +90,7 @@ def test_a_shell_that_ends_does_not(parent, monkeypatch):
 
 
 @pytest.mark.parametrize("number", signals.SIGNALS)
-def test_the_first_signal_waits_and_the_second_leaves(parent, number):
+def test_the_first_signal_is_deferred_and_the_second_raises(parent, number):
     parent("bash")
     before = signal.getsignal(number)
     with Interruption(ALONE) as interruption:
@@ -103,7 +103,7 @@ def test_the_first_signal_waits_and_the_second_leaves(parent, number):
     assert signal.getsignal(number) == before
 
 
-def test_what_a_launcher_passes_on_is_the_same_signal(parent, monkeypatch):
+def test_a_signal_repeated_by_the_launcher_counts_once(parent, monkeypatch):
     parent("torchrun", "x.py")
     monkeypatch.setattr(signals, "DUPLICATE_SECONDS", 600.0)  # however slowly we come to the next line
     with Interruption(ALONE) as interruption:
@@ -116,7 +116,7 @@ def test_what_a_launcher_passes_on_is_the_same_signal(parent, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_before_there_is_anything_to_save_a_signal_leaves_at_once(parent):
+def test_a_signal_before_training_raises_at_once(parent):
     parent("bash")
     with Interruption(ALONE), pytest.raises(Interrupted, match="stopped by SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -139,7 +139,7 @@ LAUNCHED = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_
     ],
     ids=str,
 )
-def test_a_place_among_processes_that_nobody_started_is_left_out(monkeypatch, environment, said):
+def test_stale_distributed_variables_are_removed(monkeypatch, environment, said):
     for name in (*launcher.RANK_VARIABLES, *launcher.MASTER_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -156,7 +156,7 @@ def test_a_place_among_processes_that_nobody_started_is_left_out(monkeypatch, en
     assert launcher.check_environment() is None
 
 
-def test_a_launcher_that_is_gone_is_noticed_before_torch_waits_for_it(monkeypatch):
+def test_a_dead_launcher_is_an_error_before_torch_waits_for_it(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as store:
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(store.getsockname()[1]))

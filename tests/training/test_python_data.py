@@ -36,7 +36,7 @@ def equal(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_text_trains_the_same_model_wherever_it_lives(tmp_path):
+def test_text_in_python_trains_the_same_model_as_a_file(tmp_path):
     lines, saved = tmp_path / "t.jsonl", tmp_path / "on the disk"
     lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     rows = Dataset.from_dict({"text": TEXTS})
@@ -52,7 +52,7 @@ def test_a_text_trains_the_same_model_wherever_it_lives(tmp_path):
     assert "python:Dataset of 120 rows" in (tmp_path / "dataset" / "run.yaml").read_text()
 
 
-def test_a_list_given_alone_is_planned_trained_and_evaluated(tmp_path):
+def test_a_list_of_texts_is_planned_trained_and_evaluated(tmp_path):
     training = TrainingArguments(num_train_epochs=1, **OPTIONS)
     planned = tinygpt_hf.plan(MODEL, TEXTS, TokenizerArguments(tokenizer_type="byte"), training)
     assert planned.epochs == pytest.approx(1, rel=0.1)
@@ -65,7 +65,7 @@ def test_a_list_given_alone_is_planned_trained_and_evaluated(tmp_path):
         assert f"python:list of {count} texts " in str(caught.value)
 
 
-def test_a_text_of_a_hundred_characters_trains_or_is_refused_with_numbers(tmp_path, capsys):
+def test_a_text_of_a_hundred_characters_trains_or_is_an_error_with_numbers(tmp_path, capsys):
     text = tmp_path / "t.txt"
     text.write_text(TEXTS[0] + TEXTS[1][: 100 - len(TEXTS[0])])
     training = TrainingArguments(output_dir=str(tmp_path / "run"), max_steps=2, **OPTIONS)
@@ -80,7 +80,7 @@ def test_a_text_of_a_hundred_characters_trains_or_is_refused_with_numbers(tmp_pa
         tinygpt_hf.train(MODEL, text, bytewise, training)
 
 
-def test_evaluate_takes_documents_and_counts_the_answers_of_conversations(tmp_path):
+def test_evaluate_accepts_documents_and_measures_answers_of_conversations(tmp_path):
     train(tmp_path / "run", CHATS)
     found = tinygpt_hf.evaluate(tmp_path / "run", CHATS[:5])
     rows = tinygpt_hf.evaluate(tmp_path / "run", Dataset.from_dict({"messages": CHATS[:5]}))
@@ -168,7 +168,7 @@ def attempts(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["stream", "shuffled", "list"])
-def test_killed_it_goes_on_in_a_new_process_to_the_same_weights(attempts, kind):
+def test_a_killed_run_resumes_in_a_new_process_to_the_same_weights(attempts, kind):
     folder, statuses, said = attempts
     kills = 2 if kind == "stream" else 1  # a stream that was led to its place knows the next one too
     assert statuses[kind] == [0, *kills * [-9], 0], said

@@ -114,7 +114,7 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch):
     assert snapshots(tmp_path / "r") == snapshots(finished)
 
 
-def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finished, tmp_path, monkeypatch):
+def test_a_kill_between_checkpoint_and_publishing_leaves_no_old_weights(finished, tmp_path, monkeypatch):
     real, calls = checkpoint.publish, []
 
     def killed(folder, *args):
@@ -132,7 +132,7 @@ def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finishe
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
 
 
-def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
+def test_rows_with_a_flipped_bit_are_an_error(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
@@ -145,7 +145,7 @@ def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
         run(tmp_path / "r")
 
 
-def test_a_finished_run_is_not_run_again(finished):
+def test_a_finished_run_is_not_repeated(finished):
     before = (finished / "model.safetensors").stat().st_mtime_ns
     result = run(finished)
     assert result.already_finished and result.steps == 8
@@ -191,11 +191,11 @@ def slow_loss(folder: Path, run_folder: Path) -> float:
     return nats / count
 
 
-def test_validation_is_the_mean_over_every_token_once(finished):
+def test_validation_loss_is_the_mean_over_each_token_once(finished):
     assert losses(finished, "eval_loss")[8] == pytest.approx(slow_loss(finished, finished), abs=1e-5)
 
 
-def test_a_part_is_evaluated_on_the_way_and_all_of_it_at_the_end(tmp_path, monkeypatch):
+def test_evaluations_use_a_part_and_the_last_one_all_rows(tmp_path, monkeypatch):
     real = measures.evaluate
 
     def seen(*words):  # the last weights look worse than the first ones, on the part
@@ -218,7 +218,7 @@ def test_a_part_is_evaluated_on_the_way_and_all_of_it_at_the_end(tmp_path, monke
     assert facts["best_loss"] == result.best_loss and facts["final_evaluation_seconds"] > 0
 
 
-def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
+def test_a_resumed_run_keeps_settings_that_are_not_given(tmp_path, capsys):
     other = {"learning_rate": 0.001, "lr_scheduler_type": "constant"}
     plain = {"hidden_dropout": 0.0, "tie_word_embeddings": True, "embedding_initializer_range": None}
     run(tmp_path / "whole", model=plain, **other)
@@ -248,7 +248,7 @@ def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     assert f"already finished: {record['result']['steps']} steps" in capsys.readouterr().err
 
 
-def test_epochs_and_tokens_set_the_length(tmp_path):
+def test_epochs_or_tokens_set_the_number_of_steps(tmp_path):
     result = run(tmp_path / "r", max_steps=None, max_train_tokens=64 * 8 * 3, eval_steps=0, save_steps=0)
     assert result.steps == 3
 
@@ -263,7 +263,7 @@ def test_epochs_and_tokens_set_the_length(tmp_path):
         ({"tokenizer": TokenizerArguments(tokenizer_type="char")}, "trained with other tokenizer_type"),
     ],
 )
-def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, message):
+def test_changed_facts_are_an_error_on_resume(finished, change, message):
     before = sorted(str(p) for p in finished.rglob("*"))
     with pytest.raises(UsageError, match=message):
         run(finished, **{"max_steps": 12, **change})
@@ -286,13 +286,13 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
         ),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):
+def test_invalid_input_is_one_error_and_leaves_no_files(tmp_path, change, message):
     with pytest.raises(UsageError, match=message):
         run(tmp_path / "runs" / "r", **change)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_is_a_file_to_train_on_and_a_folder_to_write(tmp_path):
+def test_path_objects_are_accepted_for_files_and_folders(tmp_path):
     text = tmp_path / "my.txt"
     text.write_text("One day a small dog found a red ball.\n" * 40)
     data = DataArguments(train_file=text, block_size=32)
@@ -301,14 +301,14 @@ def test_a_path_is_a_file_to_train_on_and_a_folder_to_write(tmp_path):
     assert result.output_dir == training.output_dir == str(tmp_path / "r") and data.train_file == [str(text)]
 
 
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_a_run_is_left_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UsageError, match="is not a run folder .it holds thesis.tex"):
         run(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_pulled_model_is_not_trained_over(finished, tmp_path):
+def test_a_pulled_model_is_not_overwritten(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint-*", "run.json", "rows"))
@@ -342,7 +342,7 @@ def test_a_failed_overwrite_leaves_the_old_run_where_it_was(finished, tmp_path):
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 
 
-def test_training_goes_on_from_given_weights(finished, tmp_path):
+def test_training_starts_from_given_weights(finished, tmp_path):
     tokenizer = TokenizerArguments(tokenizer_name=str(finished))
     first = run(tmp_path / "r", model={"model_name_or_path": str(finished)}, tokenizer=tokenizer, max_steps=1)
     assert first.eval_loss < losses(finished, "eval_loss")[4]
@@ -355,19 +355,19 @@ def test_a_diverging_run_stops_and_saves_nothing(tmp_path):
     assert not list((tmp_path / "r").glob("checkpoint-*"))
 
 
-def test_what_the_launcher_set_does_not_change_the_gradient(finished, tmp_path, monkeypatch):
+def test_accumulation_set_by_the_launcher_does_not_change_the_gradient(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     run(tmp_path / "r")
     assert losses(tmp_path / "r", "grad_norm") == losses(finished, "grad_norm")
 
 
-def test_a_second_run_may_have_another_precision(finished, tmp_path):
+def test_a_second_run_can_use_another_precision(finished, tmp_path):
     result = run(tmp_path / "r", mixed_precision="bf16", max_steps=2)
     assert json.loads((tmp_path / "r" / "run.json").read_text())["hardware"]["mixed_precision"] == "bf16"
     assert abs(losses(tmp_path / "r")[1] - losses(finished)[1]) < 0.05 and result.steps == 2
 
 
-def test_settings_written_are_settings_read(finished):
+def test_written_settings_equal_settings_read(finished):
     from tinygpt_hf.settings.parsing import parse
 
     groups = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)

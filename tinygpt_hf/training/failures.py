@@ -19,7 +19,7 @@ LEVERS = "--gradient_checkpointing, a smaller --block_size, --vocab_size, --hidd
 
 
 class MicroBatchFitter:
-    """Computes gradients in micro-batches of `state.micro_batch` rows, and halves that number when memory runs out.
+    """Gradient computation in micro-batches of `state.micro_batch` rows, a number that is halved when memory runs out.
 
     The step is then repeated with the same rows and the same dropout; the effective batch size stays. Under DDP all
     processes must halve together. So the first step is unsynchronized: each keeps its own gradient until all have one, then
