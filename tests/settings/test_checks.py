@@ -1,4 +1,4 @@
-"""What can be wrong with settings that are each well-formed, all of it reported at once."""
+"""Invalid values and combinations of settings are reported, all at once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a run is made with where nobody says: the rules by hand, and that whatever is given wins."""
+"""Default settings follow their rules, and settings that are given do not change."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""The last word counts: every declared pair of alternatives, in one layer and in two, in both orders."""
+"""Every declared pair of alternatives, in one layer and in two, in both orders."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ BOTH_WAYS = [(groups, *pair[::step]) for groups, *pair in PAIRS for step in (1, 
 
 
 def chosen(field: dataclasses.Field):
-    """A value that is not the default."""
+    """Return a value that is not the default."""
     kind, inner = base_type(field.type)
     if choices_of(field.type):
         return next(word for word in choices_of(field.type) if word != field.default)
@@ -33,7 +33,7 @@ def chosen(field: dataclasses.Field):
 
 
 def said(groups, condition: str) -> dict:
-    """A setting of the pair, as a layer of its own."""
+    """Return a layer with only this setting."""
     name, _, word = condition.partition("=")
     return {name: word or chosen(fields_of(groups)[name][1])}
 
@@ -106,7 +106,7 @@ def test_a_setting_without_one_it_needs_is_an_error_or_removed_with_it(groups, n
     assert parse(groups, config).note is None
     needed = need.partition("=")[0]
     off = {bool: "false"}.get(base_type(flat[needed][1].type)[0], "none")
-    if needed != "sources":  # a list has no word for nothing
+    if needed != "sources":  # a list cannot be unset by a flag
         read = parse(groups, [*config, f"--{needed}={off}"])
         assert read.note == f"{tmp_path / 'c.yaml'}: {name} gives way to --{needed}" and name not in read.given
 

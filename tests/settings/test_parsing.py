@@ -1,4 +1,4 @@
-"""One converter for YAML, flags and Python; default < YAML < flag; every problem at once, with the name that was meant."""
+"""YAML, flags and Python values are converted alike; flags override YAML; all problems are reported at once."""
 
 import copy
 import dataclasses
@@ -49,7 +49,7 @@ def problems(argv, groups=TRAINING) -> list[str]:
     return lines
 
 
-# The converter: the same word means the same in a file and on the command line.
+# Conversion.
 
 WORDS = [
     ("training", "learning_rate", "3e-4", 3e-4),
@@ -310,7 +310,7 @@ def test_settings_survive_yaml_and_type_checks_unchanged(tmp_path_factory, group
 
 @dataclass
 class Words:
-    """One field of text."""
+    """Settings with one text field."""
 
     section: ClassVar[str] = "data"
     word: str = dataclasses.field(default="", metadata={"help": "any"})
@@ -427,7 +427,7 @@ def test_home_and_variables_are_expanded_in_every_path_setting(home, config, wor
                 assert getattr(parse(TRAINING, argv)[group], name) == value
             for python in (word, Path(word), [word])[: 3 if isinstance(value, list) else 2]:
                 made = group(**{name: python})
-                if "://" not in word:  # a Path has one slash there
+                if "://" not in word:  # a Path merges the two slashes
                     assert check_types(made) == [] and getattr(made, name) == value
 
 
@@ -475,7 +475,7 @@ def test_the_config_path_is_expanded(monkeypatch, tmp_path):
     assert read[TrainingArguments].seed == 3 and read.config == str(tmp_path / "c.yaml")
 
 
-# What other trainers call it.
+# Names of other trainers.
 
 SAID = [
     ("training", "fp16", "true", "mixed_precision", "fp16"),

@@ -1,4 +1,4 @@
-"""Conversations as ids: the assistant's words and its end of turn are trained on, and nothing typed is ever a control token."""
+"""Encoding conversations: answers and their end of turn are trained on, and message text never becomes a control token."""
 
 import copy
 
@@ -51,7 +51,7 @@ def test_ids_and_mask_equal_those_built_by_hand(tokenizer):
 
 
 def test_text_and_mask_equal_apply_chat_template(tokenizer):
-    """`apply_chat_template` tokenizes the whole at once, so it is compared by characters: which are is_target, which are not."""
+    """Compare as text, since `apply_chat_template` tokenizes the whole conversation at once."""
     ids, mask = encode_chat(tokenizer, TALK)
     theirs = tokenizer.apply_chat_template(TALK, return_dict=True, return_assistant_tokens_mask=True)
     their_ids, their_mask = theirs["input_ids"], theirs["assistant_masks"]

@@ -1,4 +1,4 @@
-"""A function runs on all cores, in order, and whatever becomes of its processes is one line."""
+"""Results are in order for any number of processes, and a failing process is one error."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ def test_results_are_in_the_order_of_the_batches(num_proc):
     results = list(ordered_map(json.loads, iter(batches), num_proc, argument=lambda batch: batch["words"]))
     assert results == [(batch, [k]) for k, batch in enumerate(batches)]
     assert list(ordered_map(json.loads, [], num_proc)) == []
-    few = ordered_map(lambda batch: batch, batches, num_proc, here=9)  # a lambda reaches no other process
+    few = ordered_map(lambda batch: batch, batches, num_proc, here=9)  # a lambda cannot be pickled
     assert list(few) == [(batch, batch) for batch in batches]
 
 

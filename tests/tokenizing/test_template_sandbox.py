@@ -1,4 +1,4 @@
-"""A hostile chat template costs seconds and a line, whatever it does; a sound one renders as the library renders it."""
+"""A hostile chat template is one error within seconds; a valid one renders as in Transformers."""
 
 import copy
 import os
@@ -34,14 +34,14 @@ NAMESPACE = (
 
 
 def allow(patch, seconds: float) -> None:
-    """So much time in a process that is yet to start: one learns its limits when it starts."""
+    """Set the time limit and make a new process start, since the limit is fixed at its start."""
     patch.setattr(template_sandbox, "SECONDS", seconds)
     patch.setattr(template_sandbox, "_process", None)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def a_minute():
-    """However slow the machine, time ends only what is endless; one process serves all tests that do not end it."""
+    """Set a limit that only endless templates reach; one process serves most tests."""
     with pytest.MonkeyPatch.context() as patch:
         allow(patch, 60)
         yield
@@ -83,7 +83,7 @@ LONG = "ran longer than 0.5 s"
 MEMORY = "needs more than 256 MB of memory"
 ENDLESS = [
     ("{% for i in range(99999) %}{% for j in range(99999) %}{% set x = j %}{% endfor %}{% endfor %}", LONG),
-    ("{{ 9 ** (9 ** 9) }}", LONG),  # one instruction, computed when the template is compiled
+    ("{{ 9 ** (9 ** 9) }}", LONG),  # one instruction, evaluated when the template is compiled
     ("{{ 'a' * 10 ** 10 }}", MEMORY),
     ("{{ messages[0].role * 10 ** 10 }}", MEMORY),
     ("{{ '%0999999999d' % 1 }}", MEMORY),

@@ -1,4 +1,4 @@
-"""Three kinds of tokenizer, each lossless on any text, stock to the library, with the special tokens at 0 to 3."""
+"""Trained tokenizers are lossless on any text, load as stock tokenizers, and have special tokens at ids 0 to 3."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ from tinygpt_hf.tokenizing.tokenizer import (
 )
 
 KINDS = ("bpe", "char", "byte")
-any_text = st.text(st.characters(codec="utf-8"), max_size=60)  # everything UTF-8 can hold
+any_text = st.text(st.characters(codec="utf-8"), max_size=60)  # any valid Unicode
 HARD = [
     "",
     " ",
@@ -69,7 +69,7 @@ def test_any_text_decodes_to_the_same_bytes(tokenizers, text):
 def test_a_byte_is_one_token_and_a_known_character_is_one_token(tokenizers):
     assert len(ids_of(tokenizers["byte"], "aé四🙂")) == 1 + 2 + 3 + 4
     assert len(ids_of(tokenizers["char"], "The 🙂\n")) == 6
-    assert len(ids_of(tokenizers["char"], "四")) == 3  # never seen: its bytes
+    assert len(ids_of(tokenizers["char"], "四")) == 3  # not in training: its bytes
     assert len(ids_of(tokenizers["bpe"], "Anna was happy")) < 14
 
 
@@ -79,7 +79,7 @@ def test_special_tokens_and_roles(tokenizers, kind):
     assert tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == [0, 1, 2, 3]
     assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3]
     assert tokenizer.bos_token_id == tokenizer.eos_token_id == 0 and tokenizer.pad_token_id == 1
-    assert tokenizer("a")["input_ids"] == ids_of(tokenizer, "a")  # nothing is put in front
+    assert tokenizer("a")["input_ids"] == ids_of(tokenizer, "a")  # no BOS token
     assert tokenizer.chat_template == CHAT_TEMPLATE
     assert len(tokenizer) == {"bpe": 320, "byte": 260}.get(kind, len(tokenizer))
     assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
@@ -123,7 +123,7 @@ def test_the_hash_depends_on_ids_only_and_survives_saving(tokenizers, reopened, 
     assert len({tokenizer_hash(t) for t in tokenizers.values()}) == len(KINDS)
 
 
-# The pattern that llama.cpp knows as "gpt-2".
+# The pattern of pre-tokenizer type "gpt-2" in llama.cpp.
 
 GPT2 = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
@@ -211,7 +211,7 @@ def test_an_invalid_tokenizer_folder_is_one_error(reopened, tmp_path, capfd, fil
     with pytest.raises(UsageError) as caught:
         load_tokenizer(str(tmp_path))
     assert words in str(caught.value) and "\n" not in str(caught.value)
-    assert "y/N" not in capfd.readouterr().out  # nobody is asked whether code may run
+    assert "y/N" not in capfd.readouterr().out  # no question whether code may run
 
 
 @pytest.mark.parametrize("name", ["", "/none/there", "somebody/none", "../up"])

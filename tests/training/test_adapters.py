@@ -1,4 +1,4 @@
-"""Truths of LoRA runs: the folder is always a plain merged model, the base stays as it was, a killed run ends bit-identical."""
+"""LoRA runs: saved models are merged, the base does not change, and a killed run resumes bit-identically."""
 
 import dataclasses
 import importlib.util
@@ -29,7 +29,7 @@ CONTROL = [2, 3]  # <|im_start|> and <|im_end|>
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory) -> dict[bool, Path]:
-    """A base with tied embeddings and one without."""
+    """Train a base with tied embeddings and one without."""
     folder = tmp_path_factory.mktemp("bases")
     for tied in (True, False):
         run(folder / str(tied), model={**SHAPE, "tie_word_embeddings": tied}, max_steps=2, eval_steps=0, save_steps=0)
@@ -43,14 +43,14 @@ def tune(folder: Path, base: Path, model=None, **training) -> recipe.TrainResult
 
 @pytest.fixture(scope="module")
 def finished(bases, tmp_path_factory) -> Path:
-    """A LoRA run nobody interrupted."""
+    """Train a LoRA run without interruption."""
     folder = tmp_path_factory.mktemp("lora") / "whole"
     tune(folder, bases[True])
     return folder
 
 
 def in_the_plain(base: dict, saved: dict, r: int = 4, alpha: int = 8) -> dict[str, torch.Tensor]:
-    """W + alpha/r B A, and the rows of control tokens put in their place: LoRA by its definition."""
+    """Merge by the definition of LoRA: W + alpha/r B A, and the trained embeddings of control tokens."""
     found = dict(base)
     for name, matrix in saved.items():
         place = name.removeprefix("base_model.model.")
@@ -77,7 +77,7 @@ def test_saved_weights_are_base_plus_adapter_product(bases, tmp_path, tied):
         matrices = {name for name in base if name.startswith("model.layers.") and name.endswith("_proj.weight")}
         ends = {"model.embed_tokens.weight"} | (set() if tied else {"lm_head.weight"})
         assert changed == matrices | ends
-        for name in ends:  # nothing but the control tokens
+        for name in ends:  # only the control tokens differ
             rows = (found[name] != base[name]).any(-1).nonzero().flatten().tolist()
             assert rows == CONTROL
 
@@ -183,7 +183,7 @@ def test_only_adapters_are_trained_by_adamw_without_decay_and_memory_is_counted(
     optimizer = optim.make_optimizer(net, training, "no")
     assert [(group["muon"], group["weight_decay"]) for group in optimizer.param_groups] == [(False, 0.0)]
     learned = sum(p.numel() for p in optimizer.param_groups[0]["params"])
-    # each pair: r numbers per row and column of its matrix; and the rows of the control tokens
+    # A and B have r numbers per column and row of their matrix; plus the embeddings of the control tokens
     matrices = [w for name, w in before.items() if name.endswith("_proj.weight")]
     assert learned == sum(4 * sum(w.shape) for w in matrices) + len(CONTROL) * net.config.hidden_size
 
@@ -192,7 +192,7 @@ def test_only_adapters_are_trained_by_adamw_without_decay_and_memory_is_counted(
     optimizer.step()
     memory = sum(t.numel() * 4 for t in optimizer_tensors(optimizer).values() if t.ndim)
     assert needs.weights == 4 * (size + learned) and memory == 8 * learned
-    merged = sum(tensor.numel() for tensor in before.values())  # beside the weights and gradients, while it is saved
+    merged = sum(tensor.numel() for tensor in before.values())  # merged weights exist in addition while saving
     assert needs.fixed == 4 * (size + learned) + 4 * learned + 4 * merged + memory
 
 

@@ -1,4 +1,4 @@
-"""What a board is given are the numbers of log.jsonl; a tracker that fails takes nothing with it. This one keeps what it hears."""
+"""A tracker gets the numbers of log.jsonl, and its failure does not end the run. The tracker here records its calls."""
 
 import importlib.util
 import json

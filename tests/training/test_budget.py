@@ -1,4 +1,4 @@
-"""A run with a time budget: what it decides, that it keeps to it, and that it ends as a run with the same numbers given."""
+"""Runs with a time budget: what they decide, how they resume, and that they equal runs with the same settings given."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, Tokeniz
 from tinygpt_hf.training import budget, clock, log, recipe, step
 from tinygpt_hf.training.log import read_log
 
-EACH = 20.0  # seconds of a step, on a clock that only steps move
+EACH = 20.0  # seconds of a step; only steps advance the clock
 MODEL = {"hidden_size": 32, "num_hidden_layers": 1}
 TEXTS = [f"Number {n} is followed by number {n + 1}, and that one by {n + 2}." for n in range(400)]
 OPTIONS_OF_DATA: dict = {"block_size": 32}
@@ -28,7 +28,7 @@ OPTIONS = {
 
 @pytest.fixture
 def slow(monkeypatch):
-    """A machine whose step takes `slow.each` seconds, and nothing else any time; `slow.stop_at`: where a run is killed."""
+    """Replace the clock: each step takes `slow.each` seconds, all else none. `slow.stop_at`: the step that is killed."""
     world = SimpleNamespace(now=1000.0, each=EACH, steps=0, stop_at=None)
     gradients = step.gradients
 
@@ -111,7 +111,7 @@ def test_a_killed_run_resumes_with_its_plan_time_and_events(slow, tmp_path):
         slow.stop_at = where
         with pytest.raises(Interrupted):
             train(folder, time_budget="20m")
-        slow.stop_at, slow.now = None, slow.now + 1e6  # time that passes while nothing runs does not count
+        slow.stop_at, slow.now = None, slow.now + 1e6  # time between two processes does not count
         result = train(folder, time_budget="20m")
         plans = [facts(each)["plan"] | {"memory_bytes": None} for each in (folder, tmp_path / "whole")]
         assert plans[0] == plans[1]

@@ -1,4 +1,4 @@
-"""Checkpoints: which is found, which may go, and that nothing in them is a pickle."""
+"""Checkpoints: finding, loading and removing them, detecting damage, and no pickles."""
 
 import os
 

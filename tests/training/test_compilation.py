@@ -1,4 +1,4 @@
-"""Compiled layers: when a run decides for them, that it keeps to it after a kill, and that it goes on where they cannot be made.
+"""Compiled layers: when a run chooses them, that it keeps the decision when resumed, and that failures do not end it.
 
 The compiler is a stand-in whose kernels round otherwise; a real one traces the layers in tests/model/test_generation_modes.py.
 """
@@ -28,8 +28,11 @@ RUN = {
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine with a compiler: `seconds` of a gradient, plain and compiled; `fails`: with what; `stop_at`: where a run is killed;
-    `compiled`: the steps taken that way."""
+    """Replace the compiler and the clock.
+
+    `seconds`: of a gradient, by whether it is compiled. `fails`: the compiler's error. `stop_at`: the step that is killed.
+    `compiled`: the compiled steps.
+    """
     world = SimpleNamespace(now=0.0, seconds={False: 1.0, True: 0.5}, fails=None, stop_at=None, compiled=set(), made=0)
     gradients = step.gradients
 
@@ -79,8 +82,8 @@ def test_a_run_compiles_if_faster_and_a_resumed_one_from_the_same_step(machine, 
     decided = event(tmp_path / "whole")
     assert (decided["event"], decided["step"], decided["compiled"], decided["share"]) == ("compile", 8, True, 0.5)
     assert machine.compiled == {8, 9, 10, 11} and machine.made == 1 and not same(tmp_path / "whole", plain)
-    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: math.inf})  # it was compiled here before
-    for killed_at in (6, 9):  # goes on at step 4, with the decision before it, and at step 8
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: math.inf})  # it is in the cache now
+    for killed_at in (6, 9):  # resumed at step 4, before the decision, and at step 8
         machine.stop_at, folder = killed_at, tmp_path / f"killed-{killed_at}"
         with pytest.raises(Interrupted):
             run(folder, **RUN)

@@ -1,4 +1,4 @@
-"""A stock Qwen3, Llama or GPT-2 folder, trained on as TinyGPT through the real command, and exported back to what it was."""
+"""Continue training of a stock Qwen3, Llama or GPT-2 model by the command line, and export it to its architecture."""
 
 import json
 
@@ -50,7 +50,7 @@ def vocabulary(core: Tokenizer) -> dict:
 
 
 def gpt2():
-    """GPT-2 with its own tokenizer class; one token for begin, end and unknown, no padding token."""
+    """Make a GPT-2 model with its tokenizer class: one token for BOS, EOS and UNK, no padding token."""
     tokenizer = GPT2Tokenizer(
         **vocabulary(trained(["<|endoftext|>"], pre_tokenizers.ByteLevel(add_prefix_space=False)))
     )
@@ -61,13 +61,13 @@ def gpt2():
 
 
 def llama():
-    """As SmolLM2: grouped heads, tied, a larger rope_theta, digits one by one, a conversation's marks as begin and end."""
+    """Make a Llama model like SmolLM2: grouped-query attention, tied, larger rope_theta, single digits, chat BOS and EOS."""
     splits = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     core = trained(["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pre_tokenizers.Sequence(splits))
     names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|endoftext|>", **names)
     config = LlamaConfig(
-        vocab_size=384,  # more rows than the tokenizer has tokens
+        vocab_size=384,  # larger than the tokenizer
         hidden_size=48,
         intermediate_size=80,
         num_hidden_layers=2,
@@ -84,7 +84,7 @@ def llama():
 
 
 def qwen3():
-    """Qwen3 with its own tokenizer class, untied, heads wider than the model."""
+    """Make a Qwen3 model with its tokenizer class, untied, with heads wider than the model."""
     core = trained(["<|endoftext|>"], pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.NFC())
     tokenizer = Qwen2Tokenizer(**vocabulary(core))
     config = Qwen3Config(
@@ -112,7 +112,7 @@ def kind(request) -> str:
 
 @pytest.fixture(scope="module")
 def home(kind, tmp_path_factory):
-    """A stock folder in `stock`, and two steps of training from it in `run`, by the command a user types."""
+    """Save a stock model in `stock`, and train two steps from it in `run` by the command line."""
     home = tmp_path_factory.mktemp(kind)
     torch.manual_seed(3)
     model, tokenizer = STOCK[kind]()
@@ -156,7 +156,7 @@ def test_the_run_is_a_tinygpt_model_with_the_stock_tokenizer_and_special_tokens(
 
 
 def test_export_restores_the_stock_architecture(home, kind, capsys, monkeypatch):
-    if kind != "llama":  # the proof itself takes seconds; test_export.py has it of every kind
+    if kind != "llama":  # the proof takes seconds; test_export.py runs it for every kind
         monkeypatch.setattr(export, "_prove", lambda command, report: None)
     assert main(["export", str(home / "run"), "--to", kind]) == 0
     assert kind != "llama" or "proved in a process without tinygpt_hf" in capsys.readouterr().out

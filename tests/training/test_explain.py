@@ -1,4 +1,4 @@
-"""What `train --explain` shows is what is trained: the targets, their loss, the modules, and how far an update moves them."""
+"""`train --explain`: the printed targets, loss and modules, and the logged update ratios are the true ones."""
 
 import json
 import math
@@ -47,9 +47,7 @@ def test_explain_prints_the_first_batch_with_targets_and_loss(tiny_tokenizer, ti
     rows = {line[:36].strip(): line[36:].split() for line in table[1:]}
     assert rows["all"][1] == f"{model.num_parameters():,}"
     attention = sum(p.numel() for p in model.model.layers[0].self_attn.parameters() if p.ndim == 2)
-    work = (
-        3 * 60 * 2 * (2 * attention + 2 * 30 * 32)
-    )  # forward and twice backward, tokens, layers, operations of a token
+    work = 3 * 60 * 2 * (2 * attention + 2 * 30 * 32)  # forward and twice backward, tokens, layers, FLOP per token
     assert rows["a layer's self_attn"][0] == "2" and rows["a layer's self_attn"][2] == f"{work / 1e9:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a step is injected: memory that runs out, numbers that are none, a disk that is full."""
+"""Failures of a step, injected: out of memory, values that are not finite, a full disk."""
 
 import errno
 import json
@@ -19,14 +19,14 @@ from tinygpt_hf.training.log import read_log
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run in which nothing went wrong; without dropout, so that it may be cut otherwise."""
+    """Train a run without failures, and without dropout, so that the micro-batch size does not matter."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     run(folder, model={"hidden_dropout": 0.0})
     return folder
 
 
 def out_of_memory_above(monkeypatch, rows: int, error=None) -> list[int]:
-    """Every forward with more than `rows` rows fails; returns the sizes that were tried."""
+    """Make every forward pass with more than `rows` rows fail, and return the list of sizes tried."""
     real, tried = step_module.micro_batch_loss, []
 
     def forward(net, batch, *rest):
@@ -53,7 +53,7 @@ def test_out_of_memory_errors_of_all_devices_are_recognized():
 
 
 def test_out_of_memory_changes_no_loss_and_the_smaller_size_is_saved(finished, tmp_path, monkeypatch):
-    tried = out_of_memory_above(monkeypatch, 3)  # it halves the micro-batch and repeats the step
+    tried = out_of_memory_above(monkeypatch, 3)  # the micro-batch is halved and the step repeated
     with monkeypatch.context() as patch:
         real = run_module.Run.save
 
@@ -64,7 +64,7 @@ def test_out_of_memory_changes_no_loss_and_the_smaller_size_is_saved(finished, t
         patch.setattr(run_module.Run, "save", then_killed)
         with pytest.raises(SystemExit):
             run(tmp_path / "r", model={"hidden_dropout": 0.0})
-    assert tried[:3] == [8, 4, 2] and set(tried[3:]) == {2}  # once for good
+    assert tried[:3] == [8, 4, 2] and set(tried[3:]) == {2}  # only in the first step
     assert json.loads((tmp_path / "r/checkpoint-4/state.json").read_text())["micro_batch"] == 2
     tried.clear()
     run(tmp_path / "r", model={"hidden_dropout": 0.0})
@@ -124,7 +124,7 @@ def test_a_step_that_is_not_finite_stops_the_run_before_the_update(finished, tmp
         assert line["loss"] is None and line["loss_is"] == str(value)
     run(
         tmp_path / "r", model={"hidden_dropout": 0.0}
-    )  # the fault is gone: the same command ends as if it had never been
+    )  # without the fault the same command ends as an uninterrupted run
     assert losses(tmp_path / "r") == losses(finished)
     expected = weights(finished)
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
@@ -159,7 +159,7 @@ def test_too_many_skipped_steps_stop_the_run(tmp_path, monkeypatch):
 def test_a_run_with_a_nonfinite_evaluation_finishes_with_null_values(tmp_path, monkeypatch):
     spoilt = {name: math.nan for name in ("eval_loss", "eval_perplexity", "eval_bits_per_byte", "eval_accuracy")}
     monkeypatch.setattr(measures, "evaluate", lambda *words: spoilt)
-    for _ in range(2):  # and again when it is already finished
+    for _ in range(2):  # the second call finds a finished run
         result = run(tmp_path / "r")
         assert result.eval_loss is None and result.best_step is None and result.steps == 8
     line = [line for line in read_log(tmp_path / "r/log.jsonl") if "eval_loss" in line][-1]
@@ -168,7 +168,7 @@ def test_a_run_with_a_nonfinite_evaluation_finishes_with_null_values(tmp_path, m
 
 
 class FullDisk(storage.System):
-    """From the Nth call on the disk is full, until `left` is set high again."""
+    """A disk that is full from the Nth call on."""
 
     def __init__(self, nth: int):
         self.left = nth

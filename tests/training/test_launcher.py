@@ -1,4 +1,4 @@
-"""Who started a process, how many it asked for, and what a dead launcher or a signal sent twice means."""
+"""Launchers: the number of processes requested, dead launchers, stale environment variables, and signals."""
 
 import dataclasses
 import os
@@ -45,7 +45,7 @@ def test_the_number_of_processes_is_read_from_the_launcher_command(parent, words
     monkeypatch.setattr("accelerate.commands.config.config_args.default_config_file", str(tmp_path / "none.yaml"))
     parent(*words.split())
     assert launcher.requested_processes() == asked
-    parent("bash", "-c", words)  # the shell that started the launcher is none
+    parent("bash", "-c", words)  # a shell that started a launcher is not a launcher
     assert launcher.requested_processes() is None
 
 
@@ -105,11 +105,11 @@ def test_the_first_signal_is_deferred_and_the_second_raises(parent, number):
 
 def test_a_signal_repeated_by_the_launcher_counts_once(parent, monkeypatch):
     parent("torchrun", "x.py")
-    monkeypatch.setattr(signals, "DUPLICATE_SECONDS", 600.0)  # however slowly we come to the next line
+    monkeypatch.setattr(signals, "DUPLICATE_SECONDS", 600.0)  # on a slow machine the next line comes late
     with Interruption(ALONE) as interruption:
         interruption.defer()
         os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)  # the launcher, at once
+        os.kill(os.getpid(), signal.SIGTERM)  # as the launcher would do
         assert interruption.requested() == signal.SIGINT
         monkeypatch.setattr(signals, "DUPLICATE_SECONDS", 0.0)
         with pytest.raises(Interrupted):

@@ -1,4 +1,4 @@
-"""log.jsonl holds whole lines and true values; the console raises nothing, whoever reads it."""
+"""log.jsonl has whole lines and correct values; the console never raises."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def test_the_log_is_cut_to_the_step_of_the_checkpoint(tmp_path):
     for step in (1, 2, 3):
         log.write({"step": step, "loss": 1.0 / step})
     with path.open("a") as file:
-        file.write('{"step": 4, "lo')  # a line torn by a crash
+        file.write('{"step": 4, "lo')  # an incomplete line after a crash
     assert [line["step"] for line in read_log(path)] == [1, 2, 3]
     RunLog(path, 2).write({"step": 3, "loss": 9.0})
     assert read_log(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}, {"step": 3, "loss": 9.0}]
@@ -51,7 +51,7 @@ def test_the_first_line_after_a_resume_equals_that_of_an_uninterrupted_run():
 
 
 def gone(kind: str):
-    """A standard error that cannot be written to."""
+    """Return a stderr that cannot be written to."""
     if kind == "missing":
         return None
     if kind == "full":
@@ -79,7 +79,7 @@ def test_an_unusable_stderr_raises_nothing(kind, monkeypatch):
         console.close()
     monkeypatch.undo()
     if stream is not None:
-        stream.close()  # raises where something is left that Python would try to write when it ends
+        stream.close()  # raises if data is left in its buffer
 
 
 def test_a_closed_terminal_raises_nothing(monkeypatch):

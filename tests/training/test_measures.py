@@ -1,4 +1,4 @@
-"""The prompts of the samples begin held-out documents and end where a word does, whatever the script and the tokenizer."""
+"""Sample prompts are openings of validation documents and end with a word, for any script and tokenizer."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from tinygpt_hf.training.measures import sample_prompts
         ("byte", "Über alle Gipfel", "Über alle"),
         ("char", "Once a cat sat on a mat", "Once a cat"),
         ("byte", "Donaudampfschifffahrt", "Donaudampfsc"),  # a single long word is cut
-        ("byte", "Hi", "H"),  # something must be left to say
+        ("byte", "Hi", "H"),  # at least one token must remain
     ],
 )
 def test_a_prompt_ends_at_a_word_end(tmp_path, kind, text, prompt):

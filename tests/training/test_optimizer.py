@@ -1,4 +1,4 @@
-"""Truths of the optimizer: Muon is torch's Muon, every parameter has one group, the learning rate is a function of the step."""
+"""The optimizer equals torch's Muon and AdamW; every parameter is in one group; schedules equal those of Transformers."""
 
 import math
 

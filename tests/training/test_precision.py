@@ -1,4 +1,4 @@
-"""The choice of device and number format: the launcher's wish counts, what cannot work is refused."""
+"""Mixed precision: the launcher's choice is used for `auto`, and unsupported formats are errors."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tinygpt_hf.training import precision
 def test_auto_precision_is_that_of_the_launcher(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert precision.choose_precision("auto", "cpu") == "no"
-    assert precision.choose_precision("bf16", "cpu") == "bf16"  # a setting wins over the launcher
+    assert precision.choose_precision("bf16", "cpu") == "bf16"  # a setting overrides the launcher
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert precision.choose_device("auto") == "cpu"
 

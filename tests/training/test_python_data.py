@@ -1,4 +1,4 @@
-"""train(), plan() and evaluate() on text that lives in Python: as from a file, and bit for bit over a kill."""
+"""train(), plan() and evaluate() on text held in Python: same results as from a file, and after a kill."""
 
 import json
 import subprocess
@@ -87,13 +87,13 @@ def test_evaluate_accepts_documents_and_measures_answers_of_conversations(tmp_pa
     names = [measured.pop("data") for each in (rows, found) for measured in (each, *each["models"])]
     assert rows == found and names[-2:] == ["python:list of 5 conversations"] * 2
     answers = sum(len(chat[1]["content"].encode()) for chat in CHATS[:5])
-    assert found["bytes"] == answers and found["tokens"] == answers + 5  # each with the end of its turn
+    assert found["bytes"] == answers and found["tokens"] == answers + 5  # one end-of-turn token per answer
     texts = tinygpt_hf.evaluate(tmp_path / "run", TEXTS[:5])
     assert texts["tokens"] == texts["bytes"] + 5 == sum(map(len, TEXTS[:5])) - 1 + 5
     assert texts["loss"] > 0 and "xz_bits_per_byte" in texts
 
 
-# A process that forks one for each attempt, so that the libraries are loaded once; prints the statuses by kind.
+# Forks a process for each attempt, so that libraries are imported once; prints the exit statuses by kind.
 PROGRAM = """
 import json, os, signal, sys, traceback
 import torch
@@ -160,7 +160,7 @@ print(json.dumps(ends))
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory):
-    """(folder, statuses by kind) of a whole run, and of one that is killed twice and goes on, each in its own process."""
+    """Return (folder, statuses by kind) of an uninterrupted run and of one that is killed and resumed in new processes."""
     folder = tmp_path_factory.mktemp("attempts")
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
@@ -170,9 +170,9 @@ def attempts(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["stream", "shuffled", "list"])
 def test_a_killed_run_resumes_in_a_new_process_to_the_same_weights(attempts, kind):
     folder, statuses, said = attempts
-    kills = 2 if kind == "stream" else 1  # a stream that was led to its place knows the next one too
+    kills = 2 if kind == "stream" else 1  # the second kill tests a stream that was itself resumed
     assert statuses[kind] == [0, *kills * [-9], 0], said
     assert equal(weights(folder / f"{kind}-killed"), weights(folder / f"{kind}-whole"))
-    if kind == "stream":  # its first rows say which data it is; what was read before the kill is not read again
+    if kind == "stream":  # its first documents identify it; those read before the kill are skipped
         again = json.loads((folder / "stream-killed" / "opened.json").read_text())
         assert again[-1] > 7 and not set(range(4, 8)) & set(again), again

@@ -1,4 +1,4 @@
-"""Truths of training: the loss is exact, an interrupted run ends as an uninterrupted one, wrong input leaves nothing behind."""
+"""train(): the loss is exact, an interrupted run equals an uninterrupted one, invalid input leaves no files."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ TRAINING = dataclasses.replace(
 
 def run(folder: Path, model=None, data=None, tokenizer=None, **training) -> recipe.TrainResult:
     settings = dataclasses.replace(TRAINING, output_dir=str(folder), **training)
-    named = (model or {}).get("model_name_or_path")  # a shape beside it is refused
+    named = (model or {}).get("model_name_or_path")  # excludes settings of the shape
     return recipe.train(
         ModelArguments(**model) if named else dataclasses.replace(MODEL, **(model or {})),
         dataclasses.replace(DATA, **(data or {})),
@@ -40,7 +40,7 @@ def losses(folder: Path, key: str = "loss") -> dict[int, float]:
 
 
 def snapshots(folder: Path) -> dict[str, dict]:
-    """name -> hashes of the files in it."""
+    """Return snapshot name -> hashes of its files."""
     found = {path.name: storage.read_json(path / storage.MANIFEST)["files"] for path in folder.glob("snapshots/*")}
     assert not any(map(storage.damage, folder.glob("snapshots/*")))
     return found
@@ -52,7 +52,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A run nobody interrupted."""
+    """Train a run without interruption."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     run(folder)
     return folder
@@ -70,7 +70,7 @@ def test_the_run_folder_is_a_transformers_model(finished):
         "step-1",
         "step-2",
         "step-4",
-    ]  # powers of the cube root of 8; the last is the folder
+    ]  # powers of the cube root of 8; the last step is the run folder itself
     same = load_file(finished / "checkpoint-4" / "model.safetensors")
     kept = load_file(finished / "snapshots" / "step-4" / "model.safetensors")
     assert all(torch.equal(same[name], kept[name]) for name in same)
@@ -169,7 +169,7 @@ def test_accumulation_does_not_change_the_loss(tmp_path, batch, accumulation):
 
 
 def slow_loss(folder: Path, run_folder: Path) -> float:
-    """Of the weights in a folder over the validation rows of a run: one window at a time, one token at a time."""
+    """Return the validation loss of the model in `folder`, computed one window and one token at a time."""
     from transformers import AutoModelForCausalLM
 
     from tinygpt_hf.rows.store import Rows
@@ -198,7 +198,7 @@ def test_validation_loss_is_the_mean_over_each_token_once(finished):
 def test_evaluations_use_a_part_and_the_last_one_all_rows(tmp_path, monkeypatch):
     real = measures.evaluate
 
-    def seen(*words):  # the last weights look worse than the first ones, on the part
+    def seen(*words):  # on the part, the last weights seem worse than the first
         found = real(*words)
         if "eval_rows" in found:
             parts.append(found["eval_loss"])
@@ -213,7 +213,7 @@ def test_evaluations_use_a_part_and_the_last_one_all_rows(tmp_path, monkeypatch)
     assert result.best_step == 4 and result.best_loss > result.eval_loss
     assert result.eval_loss == pytest.approx(slow_loss(tmp_path / "r", tmp_path / "r"), abs=1e-5)
     assert result.best_loss == pytest.approx(slow_loss(tmp_path / "r" / "best", tmp_path / "r"), abs=1e-5)
-    assert abs(parts[0] - result.best_loss) > 1e-5  # three rows are not all
+    assert abs(parts[0] - result.best_loss) > 1e-5  # three rows are only a part
     facts = json.loads((tmp_path / "r" / "run.json").read_text())["result"]
     assert facts["best_loss"] == result.best_loss and facts["final_evaluation_seconds"] > 0
 
@@ -323,7 +323,7 @@ def test_overwrite_moves_the_old_run_aside(finished, tmp_path, is_link):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
-    if is_link:  # to a larger disk, say: it stays, and leads to the new run
+    if is_link:  # the link is kept and points to the new run
         (tmp_path / "link").symlink_to(tmp_path / "r")
     run(tmp_path / ("link" if is_link else "r"), overwrite=True, max_steps=2)
     assert (tmp_path / "r.old-1" / "checkpoint-8").is_dir() and (tmp_path / "r" / "checkpoint-2").is_dir()
@@ -374,4 +374,4 @@ def test_written_settings_equal_settings_read(finished):
     settings = parse(groups, ["--config", str(finished / "run.yaml")])
     model, training = filled(MODEL, dataclasses.replace(TRAINING, output_dir=str(finished), warmup_steps=0))
     assert settings[ModelArguments] == model and settings[DataArguments] == DATA
-    assert settings[TrainingArguments] == training  # nothing of it is open any more
+    assert settings[TrainingArguments] == training  # with all defaults filled in

@@ -1,5 +1,6 @@
-"""A run on two processes is the run of one: under DDP, of adapters, and with the model spread over both (FSDP2), whose
-checkpoints are anybody's. By Muon, which leaves embeddings and norms to AdamW.
+"""A run on two processes equals one on a single process: under DDP, with adapters, and under FSDP2 with Muon and AdamW.
+
+Checkpoints of FSDP2 and of a single process are interchangeable.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ HALVES = {"per_device_train_batch_size": 4}
 
 
 class Pair:
-    """The program that forks the two."""
+    """A program that forks two processes for each run."""
 
     def __init__(self):
         words = [sys.executable, str(Path(__file__).parents[1] / "pair.py")]
