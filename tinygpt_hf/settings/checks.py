@@ -24,9 +24,8 @@ LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
 MIN_STREAM_ROWS = 6  # one row in each of 6 windows: the first, two in use, three ahead
 LARGEST_BPE = 10_000_000  # the trainer allocates memory for all of it at once
-BOUNDS: dict[
-    str, tuple[str, Callable[[float, float], bool]]
-] = {  # `setting(...)` metadata -> (words for an error, check)
+# metadata of `setting(...)` -> (words for an error, check)
+BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "at_least": ("at least", lambda value, bound: value >= bound),
     "above": ("more than", lambda value, bound: value > bound),
     "at_most": ("at most", lambda value, bound: value <= bound),

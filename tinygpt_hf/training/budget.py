@@ -24,10 +24,8 @@ from tinygpt_hf.training.probe import peak_memory
 
 TRIAL_SHAPES = ((2, 64), (3, 128), (4, 256), (12, 768))  # (layers, width), timed in this order while time allows
 NEXT_SHAPE_RATIO = 8  # a step of the next shape takes at most this many times as long
-TRIALS_SHARE, EARLY_SHARE = (
-    0.025,
-    0.05,
-)  # of the budget: for all trials, and for a small model's first steps on the text
+TRIALS_SHARE = 0.025  # of the budget, for all trials
+EARLY_SHARE = 0.05  # of the budget, for a small model's first steps on the text
 TOKENIZED = 150_000  # bytes of text per second of the budget and core; a larger text is streamed
 SAMPLED = 20_000  # bytes of text for the tokenizer per second of the budget
 OVERHEAD = 0.1  # of the time of the steps: evaluations, samples and checkpoints

@@ -166,9 +166,8 @@ def safetensors_chunks(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview 
     Format: https://huggingface.co/docs/safetensors. Unlike `safetensors.torch.save` this needs no second copy of the weights
     and allows hashing while writing.
     """
-    order = sorted(
-        tensors, key=lambda name: -tensors[name].element_size()
-    )  # so that each is aligned to its element size
+    # by falling element size, so that each tensor is aligned to its own
+    order = sorted(tensors, key=lambda name: -tensors[name].element_size())
     header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in order:

@@ -15,7 +15,7 @@ from tinygpt_hf.storage import format_size
 from tinygpt_hf.training.checkpoint import RunState
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
-LEVERS = "--gradient_checkpointing, a smaller --block_size, --vocab_size, --hidden_size or --num_hidden_layers"
+MEMORY_ADVICE = "--gradient_checkpointing, a smaller --block_size, --vocab_size, --hidden_size or --num_hidden_layers"
 
 
 class MicroBatchFitter:
@@ -48,7 +48,7 @@ class MicroBatchFitter:
                     raise RunError(
                         f"out of memory in step {self.state.step + 1} with {self.state.micro_batch} rows per micro-batch; "
                         f"run again with a smaller --per_device_train_batch_size and more --gradient_accumulation_steps; "
-                        f"it goes on from the last checkpoint. Other levers: {LEVERS}"
+                        f"it resumes from the last checkpoint. What else helps: {MEMORY_ADVICE}"
                     ) from error
                 out_of_memory = True
             if probing:
@@ -68,7 +68,7 @@ class MicroBatchFitter:
             torch.cuda.empty_cache()
         before = self.state.micro_batch
         if before == 1:
-            raise RunError(f"out of memory with one row per micro-batch; what helps: {LEVERS}")
+            raise RunError(f"out of memory with one row per micro-batch; what helps: {MEMORY_ADVICE}")
         self.state.micro_batch = before // 2
         self.say(
             f"out of memory with {before} rows per micro-batch: from here on {before // 2}, accumulated to the same "

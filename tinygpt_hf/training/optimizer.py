@@ -117,12 +117,9 @@ class MuonAdamW(torch.optim.AdamW):
         own = orthogonalize(whole[rank * share : (rank + 1) * share], self.compute_dtype).to(whole.dtype)
         dist.all_gather_into_tensor(whole, own.contiguous())
         mesh, placements = updates[0].device_mesh, updates[0].placements
-        return [
-            distribute_tensor(
-                matrix, mesh, placements, src_data_rank=None
-            )  # no communication: each has the full matrix
-            for matrix in whole[: len(updates)].unbind()
-        ]
+        # src_data_rank=None: no communication, since every process has the full matrices
+        matrices = whole[: len(updates)].unbind()
+        return [distribute_tensor(matrix, mesh, placements, src_data_rank=None) for matrix in matrices]
 
 
 def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype, steps: int = NEWTON_SCHULZ_STEPS) -> torch.Tensor:

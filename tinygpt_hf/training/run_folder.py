@@ -22,11 +22,8 @@ from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
-SCHEDULE = {
-    "lr_scheduler_type",
-    "warmup_steps",
-    "decay_steps",
-}  # planned settings unused if the number of steps is given
+# planned settings that are not used if the number of steps is given
+SCHEDULE = {"lr_scheduler_type", "warmup_steps", "decay_steps"}
 DECISIONS = ("plan", "events")  # entries of run.json that are kept when it is rewritten
 PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
 
@@ -191,13 +188,11 @@ def write_settings(folder: Path, groups: list, say) -> None:
         before = {k: v for section in load_yaml(str(path), bounded=False).values() for k, v in section.items()}
         now = redacted({f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)})
         free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata.get("resume") == "free"}
-        changed = [
-            f"{name} {before.get(name)} -> {value}"
-            for name, value in now.items()
-            if name not in free
-            and before.get(name) != value
-            and (before.get(name) or value)  # None, 0 and [] are equal
-        ]
+        changed = []
+        for name, value in now.items():
+            old = before.get(name)
+            if name not in free and old != value and (old or value):  # None, 0 and [] count as equal
+                changed.append(f"{name} {old} -> {value}")
         if changed:
             say(f"note: resumed with other settings: {', '.join(changed)}")
         if path.read_text(encoding="utf-8") == text:

@@ -59,7 +59,7 @@ def report_rows(rows: Prepared, data: DataArguments, console: Console) -> None:
         return
     if data.streaming:
         kept = f"rows: {rows.train.num_tokens} tokens of {rows.train.num_documents} documents to begin with, "
-        kept += f"{rows.validation.num_tokens} held out; the text is read on while the model trains"
+        kept += f"{rows.validation.num_tokens} held out; more text is read while the model trains"
     else:
         documents = rows.train.num_documents + rows.validation.num_documents
         kept = f"rows: kept {rows.kept} of {rows.encoded} tokens of {documents} documents"
