@@ -81,3 +81,8 @@ def exact_dtype(accelerator):
 def is_sharded(accelerator) -> bool:
     """Return True under FSDP, where each process holds only a part of the weights."""
     return accelerator.distributed_type.value == "FSDP"
+
+
+def num_shards(accelerator) -> int:
+    """Return over how many processes each weight is split."""
+    return accelerator.num_processes if is_sharded(accelerator) else 1

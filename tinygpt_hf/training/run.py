@@ -143,8 +143,7 @@ class Run(contextlib.AbstractContextManager):
 
     def _check_fit(self) -> str | None:
         """Raise UsageError if memory or disk cannot suffice, before weights are allocated. Return a note if memory may not."""
-        sharded = precision.is_sharded(self.accelerator)
-        device, shards = self.accelerator.device.type, self.accelerator.num_processes if sharded else 1
+        device, shards = self.accelerator.device.type, precision.num_shards(self.accelerator)
         needs = needs_of_shape(
             self.shape, self.training, self.data.block_size, lambda net: parameter_groups(net, self.training), shards
         )
@@ -217,7 +216,7 @@ class Run(contextlib.AbstractContextManager):
         """Make the optimizer, check the disk, and wrap model and optimizer with Accelerate."""
         self.files = checkpoint.model_files(self.raw, self.tokenizer)
         optimizer = make_optimizer(self.raw, self.training, self.accelerator.mixed_precision)
-        shards = self.accelerator.num_processes if precision.is_sharded(self.accelerator) else 1
+        shards = precision.num_shards(self.accelerator)
         frozen = sum(p.numel() for p in self.raw.parameters() if not p.requires_grad)
         needs = self.disk.needs = estimate_needs(
             self.raw.config, optimizer.param_groups, self.training, self.data.block_size, shards, frozen
