@@ -90,5 +90,5 @@ def test_a_tracker_that_is_not_installed_is_an_error(tmp_path, monkeypatch, caps
     assert (
         main(["train", "--dataset_name", "toyland", "--report_to", "wandb", "--output_dir", str(tmp_path / "r")]) == 2
     )
-    assert "wandb is not installed (expected it, for --report_to). Run pip install" in capsys.readouterr().err
+    assert "wandb is not installed (expected the package, for --report_to). Run pip install" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()

@@ -275,7 +275,7 @@ def test_changed_facts_are_an_error_on_resume(finished, change, message):
     [
         ({"data": {"block_size": 50_000}}, "at least 50001 for one row"),
         ({"data": {"dataset_name": None, "train_file": ["/nowhere.txt"]}}, "does not exist"),
-        ({"model": {"num_attention_heads": 5}}, "no multiple of --num_attention_heads"),
+        ({"model": {"num_attention_heads": 5}}, "not a multiple of --num_attention_heads"),
         ({"model": {"hidden_act": "nonsense"}}, "--hidden_act is 'nonsense'"),
         ({"mixed_precision": "fp16"}, "expected a CUDA GPU for fp16"),
         ({"save_total_limit": 1}, "Use 2 or more"),
@@ -313,7 +313,7 @@ def test_a_pulled_model_is_not_overwritten(finished, tmp_path):
 
     shutil.copytree(finished, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint-*", "run.json", "rows"))
     before = weights(tmp_path / "r")
-    with pytest.raises(UsageError, match="is a model without its run, .*Go on from it with --model_name_or_path"):
+    with pytest.raises(UsageError, match="is a model without its run, .*Continue from it with --model_name_or_path"):
         run(tmp_path / "r")
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "r").items())
 

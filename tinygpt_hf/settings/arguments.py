@@ -213,8 +213,8 @@ class TrainingArguments(OutputArguments):
 
     time_budget: str | None = setting(
         None,
-        "time the whole command may take (90s, 8m, 2h): settings that are not given are chosen to fit; default 8m, if no "
-        "number of steps, epochs or tokens is given",
+        "time the whole command may take (90s, 8m, 2h): other settings are chosen to fit it unless given; default 8m, if no "
+        "steps, epochs or tokens are given",
         excludes=("max_steps", "num_train_epochs", "max_train_tokens", *NO_PLATEAU), resume="free"
     )  # fmt: skip
     max_steps: int | None = setting(
