@@ -175,7 +175,7 @@ class TokenizerArguments:
         2, "BPE merges pairs of symbols that occur at least this often", at_least=1, excludes=NO_MERGES
     )
     max_train_bytes: int = setting(
-        100_000_000, "train the tokenizer on about this many bytes, taken evenly from the text", at_least=1
+        100_000_000, "train on about this many bytes, taken evenly from the text", at_least=1
     )
 
     @property
@@ -307,17 +307,13 @@ class TrainingArguments(OutputArguments):
     torch_compile: bool | Literal["auto"] = setting(
         False, "compile the layers; auto: if a trial in a long enough run shows that it is faster", resume="free"
     )
-    gradient_checkpointing: bool = setting(
-        False, "recompute activations in the backward pass: less memory, more time", resume="free"
-    )
+    gradient_checkpointing: bool = setting(False, "recompute activations to save memory; slower", resume="free")
     nonfinite: str = setting(
         "stop",
         "if a loss or gradient is not finite: `stop`, or `skip:N` to skip and log up to N such steps",
         resume="free",
     )
-    dataloader_num_workers: int = setting(
-        0, "number of threads that read batches, and of steps they read ahead", at_least=0, resume="free"
-    )
+    dataloader_num_workers: int = setting(0, "threads, each reading one step ahead", at_least=0, resume="free")
     report_to: Literal["tensorboard", "trackio", "wandb"] | None = setting(
         None, "log the numbers of log.jsonl to this tracker too, offline, in boards/ of the run folder", means={"none": None},
         resume="free"

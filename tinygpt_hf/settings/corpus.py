@@ -42,9 +42,7 @@ class CorpusArguments:
     section: ClassVar[str] = "corpus"
 
     output_dir: PathText | None = setting(None, "new folder to write the corpus into")
-    preset: Literal["prose", "code", "chat", "none"] = setting(
-        "prose", "set of rules to use; each rule can be changed by its own setting"
-    )
+    preset: Literal["prose", "code", "chat", "none"] = setting("prose", "set of rules; each can be changed by itself")
     output_format: Literal["parquet", "jsonl"] = setting("parquet", "format of the shards under data/")
     shard_megabytes: int = setting(256, "megabytes of text in a shard", at_least=1)
     tokenizer_name: PathText | None = setting(

@@ -33,9 +33,7 @@ class GenerateArguments(DeviceArguments):
         None, 'read the prompt from this UTF-8 file, unchanged; .jsonl: one {"prompt": ...} per line'
     )
     max_new_tokens: int = setting(200, "stop after this many tokens")
-    temperature: float = setting(
-        0.8, "below 1 sharpens the distribution, above 1 flattens it; 0 takes the likeliest token"
-    )
+    temperature: float = setting(0.8, "sampling temperature; 0 always takes the likeliest token")
     top_k: int = setting(50, "sample among the k likeliest tokens; 0: among all")
     top_p: float = setting(1.0, "sample among the likeliest tokens with this total probability; 1: among all")
     min_p: float = setting(0.0, "leave out tokens less likely than this share of the likeliest one; 0: none")
@@ -94,9 +92,7 @@ class EvaluateArguments(MeasuringArguments):
         None, "folder with the tasks' data: TASK.jsonl or TASK/*.jsonl; for lm_eval the YAML file of the task"
     )
     memorization: bool = setting(False, "also measure how much samples copy from the run's training rows")
-    stride: int | None = setting(
-        None, "tokens between windows; default the window length; less gives each token more context"
-    )
+    stride: int | None = setting(None, "tokens between windows; default the window; less gives more context")
     quantization: Literal["int8", "int4"] | None = setting(
         None, "also measure the model with quantized matrices (torchao)"
     )
@@ -130,9 +126,7 @@ class ChatArguments(DeviceArguments):
     prompt: str | None = setting(None, "answer this message and exit")
     system: str | None = setting(None, "system message at the start of the conversation")
     max_new_tokens: int = setting(256, "longest answer, in tokens")
-    temperature: float = setting(
-        0.7, "below 1 sharpens the distribution, above 1 flattens it; 0 takes the likeliest token"
-    )
+    temperature: float = setting(0.7, "sampling temperature; 0 always takes the likeliest token")
     top_k: int = setting(50, "sample among the k likeliest tokens; 0: among all")
     top_p: float = setting(1.0, "sample among the likeliest tokens with this total probability; 1: among all")
     min_p: float = setting(0.05, "leave out tokens less likely than this share of the likeliest one; 0: none")

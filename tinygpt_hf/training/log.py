@@ -1,10 +1,12 @@
 """The output of a run: log.jsonl with one object per logged step, and messages and a progress bar on stderr."""
 
+import contextlib
 import json
 import math
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -114,9 +116,9 @@ class RunLog:
     def __init__(self, path: Path, step: int):
         self.path, self.lines = path, []  # the parsed lines
         if path.is_file():
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
-            self.lines = [json.loads(line) for line in kept]
-            storage.write_file(path, "".join(f"{line}\n" for line in kept))
+            kept = [(text, line) for text, line in _complete_lines(path) if line["step"] <= step]
+            self.lines = [line for _, line in kept]
+            storage.write_file(path, "".join(f"{text}\n" for text, _ in kept))
 
     def write(self, values: dict) -> None:
         """Append one object. JSON has no NaN: a value that is not finite becomes null, with its text under `<key>_is`."""
@@ -131,7 +133,7 @@ class RunLog:
 
 def read_log(path: Path) -> list[dict]:
     """Return the objects of a log.jsonl file, without an incomplete last line."""
-    return [json.loads(line) for line in _whole_lines(path)]
+    return [line for _, line in _complete_lines(path)]
 
 
 def finite_or_none(values: dict) -> dict:
@@ -139,16 +141,13 @@ def finite_or_none(values: dict) -> dict:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
-def _whole_lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    good = []
-    for line in lines:
-        try:
-            if isinstance(json.loads(line), dict):
-                good.append(line)
-        except ValueError:
-            continue
-    return good
+def _complete_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield (text, object) of each line that is complete and holds a JSON object."""
+    for text in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            if isinstance(line, dict):
+                yield text, line
 
 
 class Meter:
