@@ -65,7 +65,7 @@ def contestant(side: str, shape, compiled: bool, peer: str | None, device: str):
         net.set_attn_implementation(precision.attention_for(device, "bf16"))
         if compiled:
             compilation.cache_folder()
-            compilation.use(net.model.layers, compilation.compiled_layer(net.model.layers[0]))
+            compilation.set_forward(net.model.layers, compilation.compiled_layer(net.model.layers[0]))
 
         def own_loss(ids, labels):
             words = {"num_items_in_batch": B * T, "skip_logits": True, "use_cache": False}

@@ -58,7 +58,7 @@ def main() -> None:
             """Write the same files plainly and sync each."""
             for part, tensors in (("a", weights), ("b", memory)):
                 with open(folder / f"plain-{step}-{part}", "wb") as file:
-                    for piece in checkpoint.tensor_pieces(tensors):
+                    for piece in checkpoint.safetensors_chunks(tensors):
                         file.write(piece)
                     file.flush()
                     os.fsync(file.fileno())

@@ -38,29 +38,29 @@ YAML = {
     "merge": ("training: {<<: {seed: 1}, max_steps: 2}\n", "merge keys"),
     "twice, where": ("training:\n  seed: 1\n  seed: 2\n", "line 3: the key 'seed' is given twice"),
     "a bomb of aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "line 2: aliases"),
-    "a list for a key": ("? [a, b]\n: 1\n", "a key is no word"),
-    "open bracket": ("training: {seed: 1\n", "no readable YAML"),
-    "tab": ("\ttraining: 1\n", "no readable YAML"),
-    "two documents": ("training: {}\n---\ndata: {}\n", "no readable YAML"),
+    "a list for a key": ("? [a, b]\n: 1\n", "a key is not a word"),
+    "open bracket": ("training: {seed: 1\n", "is not valid YAML"),
+    "tab": ("\ttraining: 1\n", "is not valid YAML"),
+    "two documents": ("training: {}\n---\ndata: {}\n", "is not valid YAML"),
     "list": ("- training\n", "holds a list"),
     "words": ("just words\n", "holds a str"),
     "utf-16": ("training: {seed: 1}\n".encode("utf-16"), "cannot be read"),
     "bytes": (bytes(range(256)), "cannot be read"),
     "twice in a list": ("data: {sources: [{weight: 1, weight: 2}]}\n", "given twice"),
     "long key twice": ("{" + "k" * 900 + ": 1, " + "k" * 900 + ": 2}\n", "given twice"),
-    "huge number": ("training: {seed: " + "9" * 100_000 + "}\n", "no readable YAML"),
+    "huge number": ("training: {seed: " + "9" * 100_000 + "}\n", "is not valid YAML"),
     "huge power": ("training: {seed: 1e999999999}\n", "seed is"),
     "deep flow": ("[" * 10**5, "nested too deeply"),
     "deep keys": ("? " * 10**5, "nested too deeply"),
     "many values": ("a: [" + "1," * 100_000 + "]", "more than 10000 values"),
     "large": ("#" + "x" * LARGEST_FILE, "too large"),
-    "NUL": ("training: {seed: \0}\n", "no readable YAML"),
-    "escaped surrogate": ('data: {dataset_name: "\\ud800"}\n', "no readable YAML"),
+    "NUL": ("training: {seed: \0}\n", "is not valid YAML"),
+    "escaped surrogate": ('data: {dataset_name: "\\ud800"}\n', "is not valid YAML"),
     "latin-1": (b"data: {dataset_name: caf\xe9}\n", "cannot be read"),
-    "escapes in a key": ('training: {"\\e[2J\\r\\n": 1}\n', r"training.\x1b[2J\r\n is no setting"),
+    "escapes in a key": ('training: {"\\e[2J\\r\\n": 1}\n', r"training.\x1b[2J\r\n is not a setting"),
     "escapes in a section": ('"\\e]0;x\\a": {}\n', r"\x1b]0;x\x07"),
     "escapes in a value": ('training: {seed: "\\e[2J"}\n', r"\x1b[2J"),
-    "escapes bare": ("training: {seed: \x1b[2J}\n", "no readable YAML"),
+    "escapes bare": ("training: {seed: \x1b[2J}\n", "is not valid YAML"),
     "NUL in a name": ('training: {output_dir: "a\\0b"}\n', "a name without NUL"),
     "long value": ("training: {seed: " + "x" * 99_999 + "}\n", "xxx…"),
     "long section": ("data: [" + "'x'," * 9000 + "]\n", "(expected a mapping"),
@@ -86,7 +86,7 @@ def test_fifty_megabytes_and_an_endless_device_are_refused_before_they_are_read(
         assert cli.main(["train", "--config", path]) == 2
         assert tracemalloc.get_traced_memory()[1] < 8 * LARGEST_FILE
         tracemalloc.stop()
-        assert "is no settings file: it is too large" in one_line(capsys)
+        assert "is too large for a settings file" in one_line(capsys)
 
 
 def test_what_is_ours_may_be_large(tmp_path):

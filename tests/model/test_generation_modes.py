@@ -265,7 +265,7 @@ def test_layers_that_train_share_one_graph(how, monkeypatch):
     torch.compiler.reset()
     counters.clear()
     plain = gradient(18)
-    compilation.use(model.model.layers, compilation.compiled_layer(model.model.layers[0]))
+    compilation.set_forward(model.model.layers, compilation.compiled_layer(model.model.layers[0]))
     for tokens in (18, 7):  # how many count differs from step to step
         assert all(differ(one, two) < 1e-5 for one, two in zip(gradient(tokens), plain, strict=True))
     model.eval()

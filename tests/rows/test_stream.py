@@ -558,7 +558,7 @@ def whole(tmp_path_factory, served) -> Path:
     """Run without any failure, for comparison."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     status, said = train(served, folder)
-    assert status == 0 and "the text is read on while the model trains" in said, said
+    assert status == 0 and "more text is read while the model trains" in said, said
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with settings that are each well-formed, all of it reported at once."""
+"""Invalid values and combinations of settings are reported, all at once."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def complaints(*groups) -> list[str]:
     return str(caught.value).split("\n")
 
 
-def test_fine_settings_pass():
+def test_valid_settings_pass():
     check_settings(*FINE)
     check_settings(*(type(group)() for group in FINE))
     check_settings(ModelArguments(model_name_or_path="x"), TrainingArguments())
@@ -27,7 +27,7 @@ def test_fine_settings_pass():
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        (ModelArguments(hidden_size=100, num_attention_heads=8), "--hidden_size 100 is no multiple"),
+        (ModelArguments(hidden_size=100, num_attention_heads=8), "--hidden_size 100 is not a multiple"),
         (ModelArguments(hidden_size=10**9 + 7, num_attention_heads=7), "Try --num_attention_heads 1,"),
         (ModelArguments(num_attention_heads=8, num_key_value_heads=3), "Try --num_key_value_heads 2"),
         (ModelArguments(num_attention_heads=8, num_key_value_heads=-3), "--num_key_value_heads is -3"),
@@ -69,13 +69,13 @@ def test_fine_settings_pass():
         (CorpusArguments(mask=["emial"]), "--mask is ['emial']"),
     ],
 )
-def test_one_impossible_setting_is_one_line(group, words):
+def test_an_invalid_setting_is_one_error(group, words):
     groups = (DataArguments(), group) if type(group) is CorpusArguments else FINE
     (line,) = complaints(*(group if type(fine) is type(group) else fine for fine in groups))
     assert words in line and " (expected " in line
 
 
-def test_wrong_types_and_impossible_values_are_reported_together():
+def test_wrong_types_and_values_are_reported_together():
     lines = complaints(
         ModelArguments(num_hidden_layers=0, hidden_size="wide"),
         DataArguments(block_size=0),
@@ -89,7 +89,7 @@ def test_wrong_types_and_impossible_values_are_reported_together():
     ]  # fmt: skip
 
 
-def test_the_table_of_rotary_positions_is_that_of_the_library():
+def test_rope_types_are_those_of_transformers():
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     assert set(checks.ROPE_TYPES) == {"default", *ROPE_INIT_FUNCTIONS}

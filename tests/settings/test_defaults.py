@@ -1,4 +1,4 @@
-"""What a run is made with where nobody says: the rules by hand, and that whatever is given wins."""
+"""Default settings follow their rules, and settings that are given do not change."""
 
 from dataclasses import fields
 
@@ -16,7 +16,7 @@ def shape(**given) -> tuple:
     return tuple(getattr(model, name) for name in defaults.SHAPE)
 
 
-def test_the_shape_of_a_model_from_scratch():
+def test_default_shapes_of_a_model_from_scratch():
     assert shape() == (128, 3, 2, False, 0.3)
     assert shape(hidden_size=768, tie_word_embeddings=True) == (768, 3, 12, True, None)
     assert (
@@ -26,7 +26,7 @@ def test_the_shape_of_a_model_from_scratch():
     assert shape(model_name_or_path="x") == (None,) * 5
 
 
-def test_rates_fall_with_the_width_and_are_low_for_weights_that_are_there():
+def test_learning_rates_fall_with_width_and_are_lower_for_existing_weights():
     def rate(width=None, name=None, **training) -> float:
         model = ModelArguments(hidden_size=width, model_name_or_path=name)
         return filled(model, TrainingArguments(**training))[1].learning_rate
@@ -39,7 +39,7 @@ def test_rates_fall_with_the_width_and_are_low_for_weights_that_are_there():
 
 
 @pytest.mark.parametrize("name", [None, "x"])
-def test_nothing_stays_open_but_what_the_text_decides(name):
+def test_only_settings_that_depend_on_the_text_stay_none(name):
     training = filled(ModelArguments(model_name_or_path=name), TrainingArguments())[1]
     left = {"time_budget"} | {field for field in defaults.OPEN if getattr(training, field, 0) is None}
     assert training.time_budget == defaults.TIME_BUDGET and left == OPEN_TILL_THE_TEXT_IS_KNOWN - (
@@ -49,7 +49,7 @@ def test_nothing_stays_open_but_what_the_text_decides(name):
     assert all(known[field] is None for field in defaults.OPEN)
 
 
-def test_a_run_goes_on_as_it_began():
+def test_a_resumed_run_keeps_its_defaults():
     before = {"hidden_size": 256, "num_attention_heads": 8, "tie_word_embeddings": False, "learning_rate": 0.003,
               "lr_scheduler_type": "cosine", "num_train_epochs": 3.0, "seed": 7}  # fmt: skip
     model, training = filled(ModelArguments(num_attention_heads=4), TrainingArguments(), before)
@@ -59,7 +59,7 @@ def test_a_run_goes_on_as_it_began():
     assert filled(ModelArguments(), TrainingArguments(max_steps=9), before)[1].num_train_epochs is None
 
 
-def test_a_run_is_called_as_its_first_text():
+def test_the_default_run_folder_is_named_after_the_first_text():
     def named(*files, **data):
         return run_folder(DataArguments(train_file=list(files), **data))
 

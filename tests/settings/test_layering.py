@@ -1,4 +1,4 @@
-"""The last word counts: every declared pair of alternatives, in one layer and in two, in both orders."""
+"""Every declared pair of alternatives, in one layer and in two, in both orders."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ BOTH_WAYS = [(groups, *pair[::step]) for groups, *pair in PAIRS for step in (1, 
 
 
 def chosen(field: dataclasses.Field):
-    """A value that is not the default."""
+    """Return a value that is not the default."""
     kind, inner = base_type(field.type)
     if choices_of(field.type):
         return next(word for word in choices_of(field.type) if word != field.default)
@@ -33,7 +33,7 @@ def chosen(field: dataclasses.Field):
 
 
 def said(groups, condition: str) -> dict:
-    """A setting of the pair, as a layer of its own."""
+    """Return a layer with only this setting."""
     name, _, word = condition.partition("=")
     return {name: word or chosen(fields_of(groups)[name][1])}
 
@@ -60,7 +60,7 @@ def ids(pairs) -> list[str]:
     return [f"{one}-{other}" for _, one, other in pairs]
 
 
-def test_the_declarations_are_read():
+def test_declared_alternatives_are_found():
     names = {(one, other) for _, one, other in PAIRS}
     assert len(names) > 35
     assert {("max_steps", "num_train_epochs"), ("train_file", "dataset_name"), ("tokenizer_name", "vocab_size"),
@@ -69,7 +69,7 @@ def test_the_declarations_are_read():
 
 @pytest.mark.parametrize("place", ["file", "flags", "python"])
 @pytest.mark.parametrize(("groups", "one", "other"), PAIRS, ids=ids(PAIRS))
-def test_two_alternatives_in_one_layer_are_refused(groups, one, other, place, tmp_path):
+def test_two_alternatives_in_one_layer_are_an_error(groups, one, other, place, tmp_path):
     layer = said(groups, one) | said(groups, other)
     with pytest.raises(UsageError, match="are both given .*one of them") as caught:
         if place == "python":
@@ -81,7 +81,7 @@ def test_two_alternatives_in_one_layer_are_refused(groups, one, other, place, tm
 
 
 @pytest.mark.parametrize(("groups", "first", "last"), BOTH_WAYS, ids=ids(BOTH_WAYS))
-def test_a_later_choice_replaces_the_earlier_one_and_a_line_says_so(groups, first, last, tmp_path):
+def test_a_later_layer_replaces_alternatives_with_a_note(groups, first, last, tmp_path):
     file, line = said(groups, first), said(groups, last)
     read = parse(groups, [*in_file(groups, file, tmp_path / "c.yaml"), *flags(line)])
     ((name, _),), ((winner, value),) = file.items(), line.items()
@@ -98,7 +98,7 @@ NEEDING = [(groups, name, need) for groups in COMMANDS for name, (_, field) in f
 
 
 @pytest.mark.parametrize(("groups", "name", "need"), NEEDING, ids=ids(NEEDING))
-def test_a_setting_without_what_it_needs_is_refused_or_goes_with_it(groups, name, need, tmp_path):
+def test_a_setting_without_one_it_needs_is_an_error_or_removed_with_it(groups, name, need, tmp_path):
     flat, both = fields_of(groups), said(groups, name) | said(groups, need)
     with pytest.raises(UsageError, match=f"--{name} is given without --{need.split('=')[0]}|without --dataset_name or"):
         check_settings(*(g(**{n: v for n, v in said(groups, name).items() if flat[n][0] is g}) for g in groups))
@@ -106,12 +106,12 @@ def test_a_setting_without_what_it_needs_is_refused_or_goes_with_it(groups, name
     assert parse(groups, config).note is None
     needed = need.partition("=")[0]
     off = {bool: "false"}.get(base_type(flat[needed][1].type)[0], "none")
-    if needed != "sources":  # a list has no word for nothing
+    if needed != "sources":  # a list cannot be unset by a flag
         read = parse(groups, [*config, f"--{needed}={off}"])
         assert read.note == f"{tmp_path / 'c.yaml'}: {name} gives way to --{needed}" and name not in read.given
 
 
-def test_what_belongs_to_something_goes_with_it_and_the_line_names_all(tmp_path):
+def test_dependent_settings_are_removed_together_with_one_note(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text(
         "model: {model_name_or_path: base}\n"
@@ -131,7 +131,7 @@ def test_what_belongs_to_something_goes_with_it_and_the_line_names_all(tmp_path)
     assert read[TrainingArguments] == TrainingArguments(num_train_epochs=2.0)
 
 
-def test_a_default_is_no_choice_and_what_does_not_conflict_stays(tmp_path):
+def test_defaults_do_not_conflict_and_other_settings_stay(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("data: {dataset_split: train, streaming: false, text_column: body, train_file: [a]}\n"
                       "tokenizer: {tokenizer_name: t, min_frequency: 2}\n")  # fmt: skip

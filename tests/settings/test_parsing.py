@@ -1,4 +1,4 @@
-"""One converter for YAML, flags and Python; default < YAML < flag; every problem at once, with the name that was meant."""
+"""YAML, flags and Python values are converted alike; flags override YAML; all problems are reported at once."""
 
 import copy
 import dataclasses
@@ -49,7 +49,7 @@ def problems(argv, groups=TRAINING) -> list[str]:
     return lines
 
 
-# The converter: the same word means the same in a file and on the command line.
+# Conversion.
 
 WORDS = [
     ("training", "learning_rate", "3e-4", 3e-4),
@@ -77,7 +77,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("section", "name", "word", "value"), WORDS, ids=[f"{n}={w}" for _, n, w, _ in WORDS])
-def test_a_word_means_the_same_in_a_file_as_a_flag_and_in_python(config, section, name, word, value):
+def test_values_mean_the_same_in_a_file_as_flags_and_in_python(config, section, name, word, value):
     from_file = parse(TRAINING, ["--config", config(f"{section}:\n  {name}: {word}\n")])
     for argv in ([f"--{name}", word], [f"--{name}={word}"], [f"--{name.replace('_', '-')}", word]):
         from_flag = parse(TRAINING, argv)
@@ -106,7 +106,7 @@ BAD_WORDS = [
 
 
 @pytest.mark.parametrize(("section", "name", "word"), BAD_WORDS, ids=[f"{n}={w[:9]}" for _, n, w in BAD_WORDS])
-def test_a_wrong_word_is_refused_in_every_place_and_shown(config, section, name, word):
+def test_invalid_values_are_errors_everywhere(config, section, name, word):
     (line,) = problems([f"--{name}={word}"])
     assert line.startswith(f"--{name} is ") and word[:5] in line
     assert [*map(str, check_types(fields_of(TRAINING)[name][0](**{name: word})))] == [line]
@@ -114,7 +114,7 @@ def test_a_wrong_word_is_refused_in_every_place_and_shown(config, section, name,
     assert "c.yaml" in line
 
 
-def test_text_that_yaml_would_rewrite_must_be_quoted(config):
+def test_text_that_yaml_would_convert_must_be_quoted(config):
     for word in ("no", "true", "1.10"):
         (line,) = problems(["--config", config(f"data:\n  dataset_config_name: {word}\n")])
         assert "put it in quotes" in line.lower()
@@ -122,7 +122,7 @@ def test_text_that_yaml_would_rewrite_must_be_quoted(config):
         assert quoted[DataArguments].dataset_config_name == word
 
 
-def test_an_empty_value_leaves_the_default_and_an_empty_entry_of_a_list_is_refused(config):
+def test_an_empty_value_is_the_default_and_an_empty_list_entry_is_an_error(config):
     assert parse(TRAINING, ["--config", config("training:\n  adam_beta2:\n")])[TrainingArguments].adam_beta2 == 0.95
     (line,) = problems(["--config", config("data:\n  train_file: [a.txt, null]\n")])
     assert "data.train_file is empty" in line
@@ -162,7 +162,7 @@ def test_a_flag_without_value_does_not_swallow_the_next_flag(flag):
     assert parse(TRAINING, ["--sample_prompts", "-1"])[TrainingArguments].sample_prompts == ["-1"]
 
 
-def test_words_that_are_no_flags():
+def test_words_without_dashes_are_errors():
     given = parse((GenerateArguments,), ["runs/a", "--prompt", "Hi"])
     assert given[GenerateArguments].model == "runs/a" and given[GenerateArguments].prompt == "Hi"
     assert parse((GenerateArguments,), ["--model", "runs/a"])[GenerateArguments].model == "runs/a"
@@ -175,7 +175,7 @@ def test_words_that_are_no_flags():
         (["-x"], (GenerateArguments,), "unexpected word '-x'"),
         (["a", "b"], (GenerateArguments,), "unexpected word 'b'"),
         (["a", "--model", "b"], (GenerateArguments,), "--model is given twice"),
-        (["--output_dir", "caf\udce9", "--seed"], TRAINING, "\\udce9' is no UTF-8"),
+        (["--output_dir", "caf\udce9", "--seed"], TRAINING, "\\udce9' is not valid UTF-8"),
         (["--seed", "1", "--seed", "2"], TRAINING, "--seed is given twice"),
         (["--n_layer", "3", "--num_hidden_layers", "3"], TRAINING, "given twice"),
         (["--config", __file__, "--config", __file__], TRAINING, "--config is given twice"),
@@ -186,14 +186,14 @@ def test_words_that_are_no_flags():
         (["--config", str(Path(__file__).parent)], TRAINING, "cannot be read"),
     ],
 )  # fmt: skip
-def test_wrong_words_are_one_line(argv, groups, words):
+def test_invalid_words_are_one_error_each(argv, groups, words):
     assert words in problems(argv, groups)[0]
 
 
 # Names.
 
 
-def test_old_names_are_accepted_but_not_beside_the_new(config):
+def test_old_names_are_accepted_but_not_together_with_new_ones(config):
     assert parse(TRAINING, ["--n_layer", "3", "--n-embd=48"])[ModelArguments].num_hidden_layers == 3
     file = config("model:\n  n_layer: 5\n  n_head: 2\n")
     assert parse(TRAINING, ["--config", file])[ModelArguments].num_hidden_layers == 5
@@ -202,7 +202,7 @@ def test_old_names_are_accepted_but_not_beside_the_new(config):
     assert "model.num_hidden_layers repeats" in line and "model.n_layer" in line
 
 
-def test_every_problem_of_file_and_flags_is_reported_at_once(config):
+def test_all_problems_of_file_and_flags_are_reported_at_once(config):
     path = config(
         "model:\n  hiden_size: 3\n  learning_rate: 1\ndata: 7\ntrainig:\n  seed: 1\nseed: 4\n"
         "training:\n  max_steps: many\n  optim: adam\n"
@@ -211,8 +211,8 @@ def test_every_problem_of_file_and_flags_is_reported_at_once(config):
     for words in (
         "unknown setting --wieght_decay (expected one that --help lists). Did you mean --weight_decay?",
         "unknown setting --sed (expected one that --help lists). Did you mean --seed?",
-        "model.hiden_size is no setting (expected a setting of `model:`). Did you mean hidden_size?",
-        "model.learning_rate is no setting (expected a setting of `model:`). Move it under `training:`.",
+        "model.hiden_size is not a setting (expected a setting of `model:`). Did you mean hidden_size?",
+        "model.learning_rate is not a setting (expected a setting of `model:`). Move it under `training:`.",
         "`data` is 7",
         "unknown section `trainig` (expected one of",
         "Move it under `training:`",
@@ -223,7 +223,7 @@ def test_every_problem_of_file_and_flags_is_reported_at_once(config):
     assert len(lines) == 9
 
 
-def test_a_training_config_serves_train_tokenizer_too(config):
+def test_train_tokenizer_accepts_a_training_config(config):
     from tinygpt_hf.commands import COMMANDS
 
     path = config(
@@ -236,7 +236,7 @@ def test_a_training_config_serves_train_tokenizer_too(config):
     assert "Did you mean seed?" in problems(wrong, COMMANDS["train-tokenizer"].groups)[0]
 
 
-def test_default_then_file_then_flag(config):
+def test_flags_override_the_file_and_the_file_overrides_defaults(config):
     path = config("training:\n  seed: 7\n  max_steps: 5\n")
     read = parse(TRAINING, ["--seed", "9", "--config", path])
     training = read[TrainingArguments]
@@ -285,7 +285,7 @@ def instances(group):
 
 
 @pytest.mark.parametrize("word", ["0E0", "1e5", "+3", "-.5", ".inf", "3e-4", "1_000", "0x1f", "7"])
-def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, word):
+def test_strings_that_look_like_numbers_stay_strings(tmp_path, word):
     data = DataArguments(sources=[{"text_column": word}])
     (tmp_path / "run.yaml").write_text(to_yaml([data]))
     assert parse([DataArguments], ["--config", str(tmp_path / "run.yaml")])[DataArguments] == data
@@ -293,7 +293,7 @@ def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, word):
 
 @settings(max_examples=40)
 @given(groups=st.tuples(*map(instances, TRAINING)))
-def test_settings_of_the_right_types_can_be_given_back_and_are_left_as_they_are(tmp_path_factory, groups):
+def test_settings_survive_yaml_and_type_checks_unchanged(tmp_path_factory, groups):
     path = tmp_path_factory.mktemp("yaml") / "run.yaml"
     flat, values = fields_of(TRAINING), {name: value for group in groups for name, value in vars(group).items()}
     for one, other in alternatives(flat):
@@ -310,7 +310,7 @@ def test_settings_of_the_right_types_can_be_given_back_and_are_left_as_they_are(
 
 @dataclass
 class Words:
-    """One field of text."""
+    """Settings with one text field."""
 
     section: ClassVar[str] = "data"
     word: str = dataclasses.field(default="", metadata={"help": "any"})
@@ -326,7 +326,7 @@ class Words:
 @example("0x1F")
 @example("a: b # c")
 @example(" \t\r\n\x85\u2028\ufeff\x00")
-def test_any_text_survives_to_yaml_and_back(tmp_path_factory, word):
+def test_any_text_survives_yaml(tmp_path_factory, word):
     path = tmp_path_factory.mktemp("yaml") / "run.yaml"
     path.write_text(to_yaml([Words(word)]), encoding="utf-8", newline="")
     assert parse((Words,), ["--config", str(path)])[Words].word == word
@@ -385,7 +385,7 @@ def test_python_is_checked_like_the_command_line(group, words):
         (CorpusArguments(max_mean_word=False), "max_mean_word", "off"),
     ],
 )
-def test_what_python_says_in_short_becomes_what_the_field_holds(group, name, value):
+def test_python_values_are_converted_to_field_types(group, name, value):
     assert check_types(group) == []
     assert getattr(group, name) == value and type(getattr(group, name)) is type(value)
 
@@ -427,11 +427,11 @@ def test_home_and_variables_are_expanded_in_every_path_setting(home, config, wor
                 assert getattr(parse(TRAINING, argv)[group], name) == value
             for python in (word, Path(word), [word])[: 3 if isinstance(value, list) else 2]:
                 made = group(**{name: python})
-                if "://" not in word:  # a Path has one slash there
+                if "://" not in word:  # a Path merges the two slashes
                     assert check_types(made) == [] and getattr(made, name) == value
 
 
-def test_every_setting_that_names_a_file_or_a_folder_is_one(home):
+def test_every_file_or_folder_setting_is_a_path(home):
     from tinygpt_hf.commands import COMMANDS
 
     named = {
@@ -455,27 +455,27 @@ def test_a_path_is_expanded_once(home, tmp_path):
     assert parse(TRAINING, ["--config", str(tmp_path / "run.yaml")])[TrainingArguments] == read
 
 
-def test_paths_within_a_mix_are_expanded_too(home):
+def test_paths_in_sources_are_expanded(home):
     data = DataArguments(sources=[{"train_file": ["~/a.txt", "$DATA/b.txt"]}, {"dataset_name": "$DATA/c"}])
     first, second = training_sources(data)
     assert first.files == (f"{home}/a.txt", "/data/b.txt") and second.dataset_name == "/data/c"
 
 
-def test_a_variable_that_is_not_set_is_named(home, config):
+def test_an_unset_variable_in_a_path_is_an_error(home, config):
     for words in (["--output_dir=$b/x"], ["--train_file", "a", "${b}"], ["--config=$b/c.yaml"]):
         (line,) = problems(words)
         assert "names $b, which is not set" in line and "Set b" in line
     assert [error.problem for error in check_types(DataArguments(rows="$b"))] == ["--rows names $b, which is not set"]
 
 
-def test_the_configuration_file_itself_is_a_path(monkeypatch, tmp_path):
+def test_the_config_path_is_expanded(monkeypatch, tmp_path):
     (tmp_path / "c.yaml").write_text("training: {seed: 3}")
     monkeypatch.setenv("HOME", str(tmp_path))
     read = parse(TRAINING, ["--config=~/c.yaml"])
     assert read[TrainingArguments].seed == 3 and read.config == str(tmp_path / "c.yaml")
 
 
-# What other trainers call it.
+# Names of other trainers.
 
 SAID = [
     ("training", "fp16", "true", "mixed_precision", "fp16"),
@@ -500,7 +500,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("section", "theirs", "word", "ours", "value"), SAID, ids=[f"{t}={w}" for _, t, w, *_ in SAID])
-def test_what_means_the_same_elsewhere_is_understood_everywhere(config, section, theirs, word, ours, value):
+def test_names_of_other_trainers_are_accepted_everywhere(config, section, theirs, word, ours, value):
     group = next(group for group in TRAINING if group.section == section)
     in_python = group(**{theirs: {"true": True, "false": False, "-1": -1, "512": 512}.get(word, word)})
     assert check_types(in_python) == []
@@ -524,7 +524,7 @@ HINTED = [
 
 
 @pytest.mark.parametrize(("section", "theirs", "word", "words"), HINTED, ids=[f"{t}={w}" for _, t, w, _ in HINTED])
-def test_what_means_something_else_is_refused_with_the_right_word(config, section, theirs, word, words):
+def test_unsupported_names_of_other_trainers_get_advice(config, section, theirs, word, words):
     for argv in ([f"--{theirs}", word], ["--config", config(f"{section}:\n  {theirs}: {word}\n")]):
         (line,) = problems(argv)
         assert theirs in line and words in line
@@ -533,7 +533,7 @@ def test_what_means_something_else_is_refused_with_the_right_word(config, sectio
         raise next(iter(check_types(group(**{theirs: {"true": True, "false": False}.get(word, word)}))))
 
 
-def test_a_name_said_twice_is_refused(config):
+def test_a_setting_given_twice_is_an_error(config):
     for argv in (["--lr=1", "--learning_rate=1"], ["--bf16", "--mixed_precision", "no"], ["--fp16", "--bf16"]):
         assert "given twice" in problems(argv)[0] or "repeats" in problems(argv)[0]
     assert "repeats" in problems(["--config", config("training: {bf16: true, mixed_precision: no}")])[0]
@@ -542,11 +542,11 @@ def test_a_name_said_twice_is_refused(config):
             TrainingArguments(**words)
 
 
-def test_a_command_without_such_a_setting_refuses_the_name():
+def test_commands_without_the_setting_reject_its_alias():
     assert "unknown setting --bf16" in problems(["runs/x", "--bf16"], (GenerateArguments,))[0]
 
 
-def test_python_is_told_about_names_nobody_knows():
+def test_unknown_names_in_python_are_errors_with_a_hint():
     with pytest.raises(UsageError, match="TrainingArguments has no setting wieght_decay .*Did you mean weight_decay?"):
         TrainingArguments(wieght_decay=0.1)
     with pytest.raises(UsageError, match="ModelArguments has no setting fp16"):

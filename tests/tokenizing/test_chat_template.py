@@ -1,4 +1,4 @@
-"""Conversations as ids: the assistant's words and its end of turn are trained on, and nothing typed is ever a control token."""
+"""Encoding conversations: answers and their end of turn are trained on, and message text never becomes a control token."""
 
 import copy
 
@@ -35,7 +35,7 @@ def plain(tokenizer, text) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
-def test_ids_and_mask_are_those_written_out_by_hand(tokenizer):
+def test_ids_and_mask_equal_those_built_by_hand(tokenizer):
     ids, mask = encode_chat(tokenizer, TALK)
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     expected_ids, expected_mask = [], []
@@ -50,8 +50,8 @@ def test_ids_and_mask_are_those_written_out_by_hand(tokenizer):
     assert said == "Hello! What is it?<|im_end|> Well then.<|im_end|>"
 
 
-def test_the_library_agrees_for_ordinary_contents(tokenizer):
-    """`apply_chat_template` tokenizes the whole at once, so it is compared by characters: which are is_target, which are not."""
+def test_text_and_mask_equal_apply_chat_template(tokenizer):
+    """Compare as text, since `apply_chat_template` tokenizes the whole conversation at once."""
     ids, mask = encode_chat(tokenizer, TALK)
     theirs = tokenizer.apply_chat_template(TALK, return_dict=True, return_assistant_tokens_mask=True)
     their_ids, their_mask = theirs["input_ids"], theirs["assistant_masks"]
@@ -61,7 +61,7 @@ def test_the_library_agrees_for_ordinary_contents(tokenizer):
         assert ours == tokenizer.decode([i for i, m in zip(their_ids, their_mask, strict=True) if m == bit])
 
 
-def test_the_library_agrees_to_the_token_where_no_word_spans_a_border(tokenizer):
+def test_ids_equal_apply_chat_template_if_no_word_crosses_a_boundary(tokenizer):
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Anna was happy."}]
     theirs = tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
     assert encode_chat(tokenizer, talk) == (theirs["input_ids"], theirs["assistant_masks"])
@@ -69,7 +69,7 @@ def test_the_library_agrees_to_the_token_where_no_word_spans_a_border(tokenizer)
     assert encode_chat(tokenizer, talk[:1], add_generation_prompt=True)[0] == list(prompt)
 
 
-def test_the_prompt_of_an_answer_is_the_beginning_of_the_conversation(tokenizer):
+def test_the_generation_prompt_is_a_prefix_of_the_conversation(tokenizer):
     whole, mask = encode_chat(tokenizer, TALK)
     prompt, prompt_mask = encode_chat(tokenizer, TALK[:-1], add_generation_prompt=True)
     assert whole[: len(prompt)] == prompt
@@ -77,7 +77,7 @@ def test_the_prompt_of_an_answer_is_the_beginning_of_the_conversation(tokenizer)
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_what_is_typed_never_becomes_a_control_token(tokenizer, role):
+def test_message_text_never_becomes_a_control_token(tokenizer, role):
     ordinary, _ = encode_chat(tokenizer, TALK)
     for typed in TYPED_MARKS:
         talk = [dict(message) for message in TALK]
@@ -90,7 +90,7 @@ def test_what_is_typed_never_becomes_a_control_token(tokenizer, role):
 
 @settings(max_examples=60)
 @given(content=st.text(st.characters(codec="utf-8"), min_size=1, max_size=30), other=st.sampled_from(TYPED_MARKS))
-def test_any_content_is_one_piece_unchanged(tokenizer, content, other):
+def test_any_content_is_one_unchanged_piece(tokenizer, content, other):
     talk = [{"role": "user", "content": content + other}, {"role": "assistant", "content": other + content}]
     assert [(p, is_target) for p, is_target, typed in chat_pieces(tokenizer, talk) if typed] == [
         (content + other, False),
@@ -101,7 +101,7 @@ def test_any_content_is_one_piece_unchanged(tokenizer, content, other):
     assert tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m]) == other + content + "<|im_end|>"
 
 
-def test_a_template_without_marks_trains_on_the_words_and_the_special_token_after_them(tiny_tokenizer):
+def test_without_generation_marks_answers_and_the_special_token_after_them_are_trained_on(tiny_tokenizer):
     bare = copy.deepcopy(tiny_tokenizer)
     bare.chat_template = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")
     assert encode_chat(bare, TALK) == encode_chat(tiny_tokenizer, TALK)
@@ -120,7 +120,7 @@ def test_a_template_without_marks_trains_on_the_words_and_the_special_token_afte
         ("{{ messages[99].content.x.y }}", "the chat template refuses the conversation"),
     ],
 )
-def test_a_template_that_fails_is_one_line(tiny_tokenizer, template, words):
+def test_a_failing_template_is_one_error(tiny_tokenizer, template, words):
     broken = copy.deepcopy(tiny_tokenizer)
     broken.chat_template = template
     with pytest.raises(UsageError) as caught:

@@ -1,4 +1,4 @@
-"""A function runs on all cores, in order, and whatever becomes of its processes is one line."""
+"""Results are in order for any number of processes, and a failing process is one error."""
 
 import functools
 import json
@@ -12,12 +12,12 @@ from tinygpt_hf.tokenizing.process_map import ordered_map
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
-def test_results_come_in_the_order_of_the_batches(num_proc):
+def test_results_are_in_the_order_of_the_batches(num_proc):
     batches = [{"words": f"[{k}]"} for k in range(9)]
     results = list(ordered_map(json.loads, iter(batches), num_proc, argument=lambda batch: batch["words"]))
     assert results == [(batch, [k]) for k, batch in enumerate(batches)]
     assert list(ordered_map(json.loads, [], num_proc)) == []
-    few = ordered_map(lambda batch: batch, batches, num_proc, here=9)  # a lambda reaches no other process
+    few = ordered_map(lambda batch: batch, batches, num_proc, here=9)  # a lambda cannot be pickled
     assert list(few) == [(batch, batch) for batch in batches]
 
 
@@ -30,7 +30,7 @@ def test_results_come_in_the_order_of_the_batches(num_proc):
         (print, "noise on standard output is no answer", None, None),
     ],
 )
-def test_a_process_that_fails_is_one_line(function, batch, kind, words):
+def test_a_failing_worker_is_one_error(function, batch, kind, words):
     results = ordered_map(function, [batch] * 3, 2, here=0)
     if kind is None:
         assert [result for _, result in results] == [None] * 3

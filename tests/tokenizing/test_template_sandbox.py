@@ -1,4 +1,4 @@
-"""A hostile chat template costs seconds and a line, whatever it does; a sound one renders as the library renders it."""
+"""A hostile chat template is one error within seconds; a valid one renders as in Transformers."""
 
 import copy
 import os
@@ -34,14 +34,14 @@ NAMESPACE = (
 
 
 def allow(patch, seconds: float) -> None:
-    """So much time in a process that is yet to start: one learns its limits when it starts."""
+    """Set the time limit and make a new process start, since the limit is fixed at its start."""
     patch.setattr(template_sandbox, "SECONDS", seconds)
     patch.setattr(template_sandbox, "_process", None)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def a_minute():
-    """However slow the machine, time ends only what is endless; one process serves all tests that do not end it."""
+    """Set a limit that only endless templates reach; one process serves most tests."""
     with pytest.MonkeyPatch.context() as patch:
         allow(patch, 60)
         yield
@@ -67,13 +67,13 @@ def refusal(tokenizer, template: str) -> str:
     "template", [LLAMA, NAMESPACE, CHAT_TEMPLATE + "{# mine #}"], ids=["llama", "namespace", "chatml"]
 )
 @pytest.mark.parametrize("prompt", [False, True])
-def test_a_sound_template_renders_as_the_library_renders_it(tokenizer, template, prompt):
+def test_a_valid_template_renders_as_in_transformers(tokenizer, template, prompt):
     tokenizer.chat_template = template
     ours = "".join(piece for piece, _, _ in chat_pieces(tokenizer, TALK, prompt))
     assert ours == tokenizer.apply_chat_template(TALK, tokenize=False, add_generation_prompt=prompt)
 
 
-def test_in_the_other_process_the_same_is_trained_on(tokenizer):
+def test_the_sandbox_yields_the_same_training_mask(tokenizer):
     expected = encode_chat(tokenizer, TALK)
     tokenizer.chat_template = CHAT_TEMPLATE + "{# mine #}"
     assert encode_chat(tokenizer, TALK) == expected
@@ -83,7 +83,7 @@ LONG = "ran longer than 0.5 s"
 MEMORY = "needs more than 256 MB of memory"
 ENDLESS = [
     ("{% for i in range(99999) %}{% for j in range(99999) %}{% set x = j %}{% endfor %}{% endfor %}", LONG),
-    ("{{ 9 ** (9 ** 9) }}", LONG),  # one instruction, computed when the template is compiled
+    ("{{ 9 ** (9 ** 9) }}", LONG),  # one instruction, evaluated when the template is compiled
     ("{{ 'a' * 10 ** 10 }}", MEMORY),
     ("{{ messages[0].role * 10 ** 10 }}", MEMORY),
     ("{{ '%0999999999d' % 1 }}", MEMORY),
@@ -101,7 +101,7 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize(("template", "words"), ENDLESS, ids=[t[:40] for t, _ in ENDLESS])
-def test_time_memory_and_output_are_bounded(tokenizer, template, words, monkeypatch):
+def test_time_memory_and_output_are_limited(tokenizer, template, words, monkeypatch):
     if "ran longer" in words:
         allow(monkeypatch, 0.5)
     assert re.search(words, refusal(tokenizer, template))
@@ -126,12 +126,12 @@ FORBIDDEN = [
 ]
 
 
-def test_what_the_sandbox_forbids_is_one_line(tokenizer):
+def test_forbidden_expressions_are_one_error(tokenizer):
     for template in FORBIDDEN:
         assert "the chat template refuses the conversation (" in refusal(tokenizer, template), template
 
 
-def test_what_the_sandbox_hides_is_nothing(tokenizer):
+def test_python_internals_render_as_nothing(tokenizer):
     for words in (
         "messages.__class__", "''['__class__']", "'{0.__class__}'.format(1)", "self._TemplateReference__context",
         "self.__dict__",
@@ -140,7 +140,7 @@ def test_what_the_sandbox_hides_is_nothing(tokenizer):
         assert chat_pieces(tokenizer, TALK[:1]) == [("Be kind.", False, True)], words
 
 
-def test_a_template_that_changes_what_was_said_is_refused(tokenizer):
+def test_a_template_that_changes_messages_is_an_error(tokenizer):
     for template in (
         "{{ messages[0].content | upper }}{{ messages[1].content[:-1] }}",
         "{{ messages[0].content[:-2] ~ '99\x03' }}",
@@ -150,7 +150,7 @@ def test_a_template_that_changes_what_was_said_is_refused(tokenizer):
         assert "someone/model changes what the messages say" in refusal(tokenizer, template)
 
 
-def test_whoever_renders_without_limits_asks_first(tokenizer):
+def test_check_template_renders_every_template_in_the_sandbox(tokenizer):
     for template in (None, CHAT_TEMPLATE, LLAMA, "{{ raise_exception('not these') }}", {"default": LLAMA}):
         tokenizer.chat_template = template
         check_template(tokenizer)
@@ -159,7 +159,7 @@ def test_whoever_renders_without_limits_asks_first(tokenizer):
         check_template(tokenizer)
 
 
-def test_any_thread_may_ask_and_a_refusal_ends_only_its_own_conversation(tokenizer, monkeypatch):
+def test_rendering_is_thread_safe_and_an_error_affects_one_conversation(tokenizer, monkeypatch):
     allow(monkeypatch, 2)  # the others need a few milliseconds
     answers = []
 
@@ -182,7 +182,7 @@ def test_any_thread_may_ask_and_a_refusal_ends_only_its_own_conversation(tokeniz
     assert len({str(answer) for answer in answers}) == 2, "the next conversation is served"
 
 
-def test_the_process_holds_none_of_our_files_and_ends_with_us(tmp_path):
+def test_the_sandbox_inherits_no_files_and_ends_with_its_parent(tmp_path):
     program = (
         "import copy, fcntl, os, sys, time\n"
         "from tinygpt_hf.tokenizing import template_sandbox\n"

@@ -1,4 +1,4 @@
-"""Three kinds of tokenizer, each lossless on any text, stock to the library, with the special tokens at 0 to 3."""
+"""Trained tokenizers are lossless on any text, load as stock tokenizers, and have special tokens at ids 0 to 3."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ from tinygpt_hf.tokenizing.tokenizer import (
 )
 
 KINDS = ("bpe", "char", "byte")
-any_text = st.text(st.characters(codec="utf-8"), max_size=60)  # everything UTF-8 can hold
+any_text = st.text(st.characters(codec="utf-8"), max_size=60)  # any valid Unicode
 HARD = [
     "",
     " ",
@@ -58,7 +58,7 @@ def ids_of(tokenizer, text) -> list[int]:
 @settings(max_examples=150)
 @example("").via("the least")
 @given(text=any_text | st.sampled_from(HARD))
-def test_any_text_comes_back_byte_for_byte(tokenizers, text):
+def test_any_text_decodes_to_the_same_bytes(tokenizers, text):
     for words in (text, *HARD) if not text else (text,):
         for tokenizer in tokenizers.values():
             ids = ids_of(tokenizer, words)
@@ -69,7 +69,7 @@ def test_any_text_comes_back_byte_for_byte(tokenizers, text):
 def test_a_byte_is_one_token_and_a_known_character_is_one_token(tokenizers):
     assert len(ids_of(tokenizers["byte"], "aé四🙂")) == 1 + 2 + 3 + 4
     assert len(ids_of(tokenizers["char"], "The 🙂\n")) == 6
-    assert len(ids_of(tokenizers["char"], "四")) == 3  # never seen: its bytes
+    assert len(ids_of(tokenizers["char"], "四")) == 3  # not in training: its bytes
     assert len(ids_of(tokenizers["bpe"], "Anna was happy")) < 14
 
 
@@ -79,7 +79,7 @@ def test_special_tokens_and_roles(tokenizers, kind):
     assert tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == [0, 1, 2, 3]
     assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3]
     assert tokenizer.bos_token_id == tokenizer.eos_token_id == 0 and tokenizer.pad_token_id == 1
-    assert tokenizer("a")["input_ids"] == ids_of(tokenizer, "a")  # nothing is put in front
+    assert tokenizer("a")["input_ids"] == ids_of(tokenizer, "a")  # no BOS token
     assert tokenizer.chat_template == CHAT_TEMPLATE
     assert len(tokenizer) == {"bpe": 320, "byte": 260}.get(kind, len(tokenizer))
     assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
@@ -98,7 +98,7 @@ assert "tinygpt_hf" not in sys.modules
 """
 
 
-def test_autotokenizer_opens_them_in_a_process_that_knows_nothing_of_us(tokenizers, reopened):
+def test_autotokenizer_loads_them_without_this_package(tokenizers, reopened):
     folders = [str(reopened[kind]) for kind in KINDS]
     done = subprocess.run(
         [sys.executable, "-c", FRESH, *folders], input=json.dumps(HARD), capture_output=True, text=True
@@ -112,7 +112,7 @@ def test_autotokenizer_opens_them_in_a_process_that_knows_nothing_of_us(tokenize
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_hash_is_that_of_its_ids_and_survives_saving_and_use(tokenizers, reopened, kind):
+def test_the_hash_depends_on_ids_only_and_survives_saving(tokenizers, reopened, kind):
     before = tokenizer_hash(tokenizers[kind])
     again = load_tokenizer(str(reopened[kind]))
     assert tokenizer_hash(again) == before
@@ -123,7 +123,7 @@ def test_its_hash_is_that_of_its_ids_and_survives_saving_and_use(tokenizers, reo
     assert len({tokenizer_hash(t) for t in tokenizers.values()}) == len(KINDS)
 
 
-# The pattern that llama.cpp knows as "gpt-2".
+# The pattern of pre-tokenizer type "gpt-2" in llama.cpp.
 
 GPT2 = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
@@ -135,11 +135,11 @@ def pre_tokens(tokenizer, text) -> list[str]:
 @settings(max_examples=150)
 @given(text=st.text(st.sampled_from("ab Z'sdtrevml19²é四🙂\u0301!?.-_ \t\n\r\u00a0\u3000"), max_size=30))
 @example("I'll we'RE  it's 'tis\n\n  x\t\ty \n")
-def test_words_are_cut_by_the_pattern_of_gpt2(tokenizers, text):
+def test_pre_tokens_follow_the_gpt2_pattern(tokenizers, text):
     assert pre_tokens(tokenizers["bpe"], text) == GPT2.findall(text)
 
 
-def test_the_stock_parts_are_those_of_gpt2(tokenizers):
+def test_pre_tokenizer_and_decoder_are_those_of_gpt2(tokenizers):
     from tokenizers import pre_tokenizers
 
     core = json.loads(tokenizers["bpe"].backend_tokenizer.to_str())
@@ -156,12 +156,12 @@ def test_training_is_deterministic(tiny_text):
     assert tokenizer_hash(train_tokenizer([tiny_text] * 2, "bpe", 300, min_frequency=9)) != tokenizer_hash(first)
 
 
-def test_the_vocabulary_ends_where_the_text_does():
+def test_the_vocabulary_is_no_larger_than_the_text_supports():
     assert len(train_tokenizer(["ab"], "bpe", 5000)) == 260  # no pair occurs twice
     assert len(train_tokenizer(["ab ab ab"], "bpe", 5000)) == 262  # `ab` and ` ab`
 
 
-def test_texts_that_are_none():
+def test_no_texts_are_an_error():
     for kind in KINDS:
         with pytest.raises(UsageError, match="the text is empty"):
             train_tokenizer([], kind, 300)
@@ -200,7 +200,7 @@ HOSTILE = [  # changes of a good tokenizer.json
         ({"tokenizer.json": None, "tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["x.Y", "x.Y"]}}'}, NONE),
     ],
 )
-def test_a_folder_that_holds_no_valid_tokenizer_is_one_line(reopened, tmp_path, capfd, files, words):
+def test_an_invalid_tokenizer_folder_is_one_error(reopened, tmp_path, capfd, files, words):
     for name, data in files.items():
         if not isinstance(data, bytes):
             core, change = json.loads((reopened["bpe"] / name).read_text()), data
@@ -211,16 +211,16 @@ def test_a_folder_that_holds_no_valid_tokenizer_is_one_line(reopened, tmp_path, 
     with pytest.raises(UsageError) as caught:
         load_tokenizer(str(tmp_path))
     assert words in str(caught.value) and "\n" not in str(caught.value)
-    assert "y/N" not in capfd.readouterr().out  # nobody is asked whether code may run
+    assert "y/N" not in capfd.readouterr().out  # no question whether code may run
 
 
 @pytest.mark.parametrize("name", ["", "/none/there", "somebody/none", "../up"])
-def test_a_name_that_leads_nowhere_is_one_line(name):
+def test_an_unknown_tokenizer_name_is_one_error(name):
     with pytest.raises(UsageError, match="no tokenizer could be loaded.* Check --tokenizer_name"):
         load_tokenizer(name)
 
 
-def test_bytes_per_token_counts_what_it_says(tokenizers, tiny_text):
+def test_bytes_per_token_equals_a_count_by_hand(tokenizers, tiny_text):
     texts = [tiny_text, "四字"]
     for kind, tokenizer in tokenizers.items():
         tokens = sum(len(ids_of(tokenizer, text)) for text in texts)
@@ -231,12 +231,12 @@ def test_bytes_per_token_counts_what_it_says(tokenizers, tiny_text):
     assert bytes_per_token(tokenizers["bpe"], [tiny_text]) > 1.5
 
 
-def test_measuring_says_nothing_about_long_texts(tokenizers, caplog, capfd):
+def test_bytes_per_token_prints_no_warning_for_long_texts(tokenizers, caplog, capfd):
     bytes_per_token(tokenizers["bpe"], ["long text " * 1000])
     assert caplog.text == "" and capfd.readouterr().err == ""
 
 
-def test_a_tokenizer_that_claims_a_billion_tokens_or_pads_to_a_billion_allocates_nothing(tmp_path, tokenizers, capsys):
+def test_a_tokenizer_with_huge_ids_or_padding_allocates_no_memory(tmp_path, tokenizers, capsys):
     tokenizers["bpe"].save_pretrained(tmp_path / "t")
     path = tmp_path / "t" / "tokenizer.json"
     core = json.loads(path.read_text())
@@ -247,4 +247,4 @@ def test_a_tokenizer_that_claims_a_billion_tokens_or_pads_to_a_billion_allocates
     (tmp_path / "a.txt").write_text("Zebras " * 200)
     words = ["--train_file", str(tmp_path / "a.txt"), "--tokenizer_name", str(tmp_path / "t"), "--max_steps", "1"]
     assert cli.main(["train", *words, "--block_size", "8", "--output_dir", str(tmp_path / "run")]) == 2
-    assert "numbers its" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert "tokens with ids up to" in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Truths of LoRA runs: the folder is always a plain merged model, the base stays as it was, a killed run ends bit-identical."""
+"""LoRA runs: saved models are merged, the base does not change, and a killed run resumes bit-identically."""
 
 import dataclasses
 import importlib.util
@@ -29,7 +29,7 @@ CONTROL = [2, 3]  # <|im_start|> and <|im_end|>
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory) -> dict[bool, Path]:
-    """A base with tied embeddings and one without."""
+    """Train a base with tied embeddings and one without."""
     folder = tmp_path_factory.mktemp("bases")
     for tied in (True, False):
         run(folder / str(tied), model={**SHAPE, "tie_word_embeddings": tied}, max_steps=2, eval_steps=0, save_steps=0)
@@ -43,14 +43,14 @@ def tune(folder: Path, base: Path, model=None, **training) -> recipe.TrainResult
 
 @pytest.fixture(scope="module")
 def finished(bases, tmp_path_factory) -> Path:
-    """A LoRA run nobody interrupted."""
+    """Train a LoRA run without interruption."""
     folder = tmp_path_factory.mktemp("lora") / "whole"
     tune(folder, bases[True])
     return folder
 
 
 def in_the_plain(base: dict, saved: dict, r: int = 4, alpha: int = 8) -> dict[str, torch.Tensor]:
-    """W + alpha/r B A, and the rows of control tokens put in their place: LoRA by its definition."""
+    """Merge by the definition of LoRA: W + alpha/r B A, and the trained embeddings of control tokens."""
     found = dict(base)
     for name, matrix in saved.items():
         place = name.removeprefix("base_model.model.")
@@ -65,7 +65,7 @@ def in_the_plain(base: dict, saved: dict, r: int = 4, alpha: int = 8) -> dict[st
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_what_is_saved_is_the_base_plus_the_product(bases, tmp_path, tied):
+def test_saved_weights_are_base_plus_adapter_product(bases, tmp_path, tied):
     tune(tmp_path / "r", bases[tied], max_steps=3)
     base = weights(bases[tied])
     for place in (tmp_path / "r", tmp_path / "r/checkpoint-3"):
@@ -77,12 +77,12 @@ def test_what_is_saved_is_the_base_plus_the_product(bases, tmp_path, tied):
         matrices = {name for name in base if name.startswith("model.layers.") and name.endswith("_proj.weight")}
         ends = {"model.embed_tokens.weight"} | (set() if tied else {"lm_head.weight"})
         assert changed == matrices | ends
-        for name in ends:  # nothing but the control tokens
+        for name in ends:  # only the control tokens differ
             rows = (found[name] != base[name]).any(-1).nonzero().flatten().tolist()
             assert rows == CONTROL
 
 
-def test_every_folder_is_a_plain_model_without_peft(finished, monkeypatch):
+def test_every_folder_loads_without_peft(finished, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     for folder in (finished, finished / "best", finished / "checkpoint-4", finished / "checkpoint-8"):
         model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -92,7 +92,7 @@ def test_every_folder_is_a_plain_model_without_peft(finished, monkeypatch):
     assert "NaN" not in log and losses(finished)[8] < losses(finished)[1]
 
 
-def test_the_adapter_alone_fits_its_base(finished, bases):
+def test_the_adapter_folder_loads_onto_the_base(finished, bases):
     from peft import PeftModel
 
     facts = json.loads((finished / "adapter" / "adapter_config.json").read_text())
@@ -134,7 +134,7 @@ def test_a_killed_run_ends_bit_identical(finished, bases, tmp_path, monkeypatch)
     ).read_bytes()
 
 
-def test_a_kill_before_the_adapter_is_published_leaves_no_old_one(finished, bases, tmp_path, monkeypatch):
+def test_a_kill_before_publishing_leaves_no_old_adapter(finished, bases, tmp_path, monkeypatch):
     real, calls = checkpoint.publish_adapter, []
 
     def killed(*args):
@@ -153,7 +153,7 @@ def test_a_kill_before_the_adapter_is_published_leaves_no_old_one(finished, base
         assert (tmp_path / "r" / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_another_split_of_the_same_batch_resumes(bases, tmp_path):
+def test_a_run_resumes_with_another_micro_batch_size(bases, tmp_path):
     plain = {"lora_dropout": 0.0, "lr_scheduler_type": "constant"}
     tune(tmp_path / "whole", bases[True], **plain, lora_merge=True)
     tune(tmp_path / "r", bases[True], **plain, max_steps=4)
@@ -170,7 +170,7 @@ def test_gradient_checkpointing_learns_the_same(bases, finished, tmp_path):
     assert max(abs(a[k] - b[k]) for k in a) < 1e-5
 
 
-def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(bases):
+def test_only_adapters_are_trained_by_adamw_without_decay_and_memory_is_counted(bases):
     net = build_model(
         ModelArguments(model_name_or_path=str(bases[True])), DATA, AutoTokenizer.from_pretrained(bases[True]), 0
     )
@@ -183,7 +183,7 @@ def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(b
     optimizer = optim.make_optimizer(net, training, "no")
     assert [(group["muon"], group["weight_decay"]) for group in optimizer.param_groups] == [(False, 0.0)]
     learned = sum(p.numel() for p in optimizer.param_groups[0]["params"])
-    # each pair: r numbers per row and column of its matrix; and the rows of the control tokens
+    # A and B have r numbers per column and row of their matrix; plus the embeddings of the control tokens
     matrices = [w for name, w in before.items() if name.endswith("_proj.weight")]
     assert learned == sum(4 * sum(w.shape) for w in matrices) + len(CONTROL) * net.config.hidden_size
 
@@ -192,7 +192,7 @@ def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(b
     optimizer.step()
     memory = sum(t.numel() * 4 for t in optimizer_tensors(optimizer).values() if t.ndim)
     assert needs.weights == 4 * (size + learned) and memory == 8 * learned
-    merged = sum(tensor.numel() for tensor in before.values())  # beside the weights and gradients, while it is saved
+    merged = sum(tensor.numel() for tensor in before.values())  # merged weights exist in addition while saving
     assert needs.fixed == 4 * (size + learned) + 4 * learned + 4 * merged + memory
 
 
@@ -204,7 +204,7 @@ def test_only_adapters_are_learnt_by_adamw_without_decay_and_memory_is_counted(b
         ({"base": False}, "made with (model tie_word_embeddings|base)"),
     ],
 )
-def test_a_change_of_what_the_run_is_made_of_is_refused(finished, bases, change, message):
+def test_changed_facts_are_an_error_on_resume(finished, bases, change, message):
     before = sorted(str(path) for path in finished.rglob("*"))
     base = bases[change.pop("base", True)]
     with pytest.raises(UsageError, match=message):
@@ -212,7 +212,7 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, bases, change,
     assert sorted(str(path) for path in finished.rglob("*")) == before
 
 
-def test_another_base_is_refused_and_a_moved_one_is_not(finished, bases, tmp_path):
+def test_another_base_is_an_error_but_a_moved_one_is_not(finished, bases, tmp_path):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
@@ -239,23 +239,24 @@ def test_another_base_is_refused_and_a_moved_one_is_not(finished, bases, tmp_pat
         ({"lora_r": None}, "--lora_dropout is given without --lora_r"),
     ],
 )
-def test_bad_settings_are_one_line_and_leave_nothing(bases, tmp_path, change, message):
+def test_invalid_settings_are_one_error_and_leave_no_files(bases, tmp_path, change, message):
     with pytest.raises(UsageError, match=message):
         tune(tmp_path / "r", bases[True], **change)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_peft_is_one_line(bases, tmp_path, monkeypatch):
+def test_missing_peft_is_one_error(bases, tmp_path, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
     with pytest.raises(
-        UsageError, match=r"peft is not installed \(expected it, for --lora_r\). Run pip install 'tinygpt_hf\[tune\]'"
+        UsageError,
+        match=r"peft is not installed \(expected the package, for --lora_r\). Run pip install 'tinygpt_hf\[tune\]'",
     ):
         tune(tmp_path / "r", bases[True])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fsdp2_is_refused(monkeypatch):
+def test_lora_under_fsdp2_is_an_error(monkeypatch):
     import accelerate
 
     sharding = SimpleNamespace(distributed_type=accelerate.DistributedType.FSDP, is_fsdp2=True)

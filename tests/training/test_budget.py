@@ -1,4 +1,4 @@
-"""A run with a time budget: what it decides, that it keeps to it, and that it ends as a run with the same numbers given."""
+"""Runs with a time budget: what they decide, how they resume, and that they equal runs with the same settings given."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, Tokeniz
 from tinygpt_hf.training import budget, clock, log, recipe, step
 from tinygpt_hf.training.log import read_log
 
-EACH = 20.0  # seconds of a step, on a clock that only steps move
+EACH = 20.0  # seconds of a step; only steps advance the clock
 MODEL = {"hidden_size": 32, "num_hidden_layers": 1}
 TEXTS = [f"Number {n} is followed by number {n + 1}, and that one by {n + 2}." for n in range(400)]
 OPTIONS_OF_DATA: dict = {"block_size": 32}
@@ -28,7 +28,7 @@ OPTIONS = {
 
 @pytest.fixture
 def slow(monkeypatch):
-    """A machine whose step takes `slow.each` seconds, and nothing else any time; `slow.stop_at`: where a run is killed."""
+    """Replace the clock: each step takes `slow.each` seconds, all else none. `slow.stop_at`: the step that is killed."""
     world = SimpleNamespace(now=1000.0, each=EACH, steps=0, stop_at=None)
     gradients = step.gradients
 
@@ -50,7 +50,7 @@ def slow(monkeypatch):
         training = dataclasses.replace(training, learning_rate=0.01)
         return Machine([Pace(run.shape, training, data.block_size, world.each, 0.0)])
 
-    monkeypatch.setattr(budget, "_measured", measured)
+    monkeypatch.setattr(budget, "_time_trials", measured)
     monkeypatch.setattr(budget.probe, "early_losses", lambda *_: (3.0, 2.5))
     return world
 
@@ -85,7 +85,7 @@ def same(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_run_ends_on_time_and_equals_one_with_its_numbers(slow, tmp_path):
+def test_a_run_ends_in_time_and_equals_one_with_the_same_number_of_steps(slow, tmp_path):
     result = train(tmp_path / "run", time_budget="20m")
     plan, (event,), after = (facts(tmp_path / "run")[name] for name in ("plan", "events", "came_true"))
     assert 0.95 * 1200 < after["seconds"] <= 1200 and abs(after["seconds"] - result.steps * EACH) < 2 * EACH
@@ -103,7 +103,7 @@ def test_a_run_ends_on_time_and_equals_one_with_its_numbers(slow, tmp_path):
     assert same(weights(tmp_path / "run"), weights(tmp_path / "given"))
 
 
-def test_a_killed_run_goes_on_with_its_plan_its_clock_and_its_event(slow, tmp_path):
+def test_a_killed_run_resumes_with_its_plan_time_and_events(slow, tmp_path):
     whole = train(tmp_path / "whole", time_budget="20m")
     decided = facts(tmp_path / "whole")["events"][0]["step"]
     for where in (decided - 3, decided + 10):
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_with_its_plan_its_clock_and_its_event(slow, tmp_pa
         slow.stop_at = where
         with pytest.raises(Interrupted):
             train(folder, time_budget="20m")
-        slow.stop_at, slow.now = None, slow.now + 1e6  # time that passes while nothing runs does not count
+        slow.stop_at, slow.now = None, slow.now + 1e6  # time between two processes does not count
         result = train(folder, time_budget="20m")
         plans = [facts(each)["plan"] | {"memory_bytes": None} for each in (folder, tmp_path / "whole")]
         assert plans[0] == plans[1]
@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_with_its_plan_its_clock_and_its_event(slow, tmp_pa
     assert train(folder, max_steps=result.steps + 2).steps == result.steps + 2
 
 
-def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, tmp_path, monkeypatch):
+def test_a_slowdown_shortens_the_plateau_not_the_decay(slow, tmp_path, monkeypatch):
     train(tmp_path / "quiet", time_budget="20m")
     slow.stop_at = 20
     with pytest.raises(Interrupted):
@@ -135,7 +135,7 @@ def test_a_machine_that_slows_down_shortens_the_plateau_and_not_the_decay(slow, 
     assert facts(tmp_path / "r")["came_true"]["seconds"] < 1200 + 3 * slow.each and result.steps == slowed["max_steps"]
 
 
-def test_a_machine_that_is_slower_than_measured_has_a_shorter_decay_decided_early(slow, tmp_path, monkeypatch):
+def test_a_machine_slower_than_planned_shortens_the_decay_early(slow, tmp_path, monkeypatch):
     gradients = step.gradients
 
     def twice_as_slow(*given):
@@ -152,7 +152,7 @@ def test_a_machine_that_is_slower_than_measured_has_a_shorter_decay_decided_earl
     assert result.steps == decay["step"] + decay["decay_steps"]
 
 
-def test_a_text_that_is_read_often_enough_ends_before_the_time(slow, tmp_path, monkeypatch):
+def test_a_small_text_ends_before_the_time_budget(slow, tmp_path, monkeypatch):
     (tmp_path / "few.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in TEXTS[:70]))
     monkeypatch.setitem(OPTIONS_OF_DATA, "train_file", [str(tmp_path / "few.jsonl")])
     result = train(tmp_path / "r", time_budget="200h", eval_steps=0, save_steps=0)
@@ -161,7 +161,7 @@ def test_a_text_that_is_read_often_enough_ends_before_the_time(slow, tmp_path, m
     assert after["seconds"] < 200 * 3600 / 2
 
 
-def test_a_plan_alone_writes_nothing_and_foretells_the_run(slow, tmp_path, monkeypatch):
+def test_plan_writes_nothing_and_predicts_the_run(slow, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     groups = (
         ModelArguments(**MODEL),
@@ -176,7 +176,7 @@ def test_a_plan_alone_writes_nothing_and_foretells_the_run(slow, tmp_path, monke
     assert forecast.settings == facts(tmp_path / "r")["plan"]["settings"]
 
 
-def test_bad_budgets_are_one_line_before_anything_is_written(slow, tmp_path):
+def test_invalid_budgets_are_errors_before_anything_is_written(slow, tmp_path):
     for wrong in ("soon", "0s", "-8m", "8"):
         with pytest.raises(UsageError, match="--time_budget is .*such as 90s, 8m"):
             train(tmp_path / "r", time_budget=wrong)

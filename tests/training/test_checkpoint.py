@@ -1,4 +1,4 @@
-"""Checkpoints: which is found, which may go, and that nothing in them is a pickle."""
+"""Checkpoints: finding, loading and removing them, detecting damage, and no pickles."""
 
 import os
 
@@ -40,7 +40,7 @@ def save(folder, model, optimizer, step):
     return checkpoint.save_checkpoint(folder, files, parts, RunState(step=step, tokens=step * 10), {"versions": {}})
 
 
-def test_model_and_optimizer_come_back_exactly(tmp_path):
+def test_model_and_optimizer_are_restored_exactly(tmp_path):
     model, optimizer = parts()
     train(model, optimizer, 3)
     saved = save(tmp_path, model, optimizer, 3)
@@ -53,17 +53,17 @@ def test_model_and_optimizer_come_back_exactly(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def test_an_optimizer_of_another_kind_is_refused(tmp_path):
+def test_another_optimizer_is_an_error(tmp_path):
     model, optimizer = parts()
     train(model, optimizer, 1)
     saved = save(tmp_path, model, optimizer, 1)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
     larger = make_optimizer(TinyGPTForCausalLM(TinyGPTConfig(**shape)), training(), "no")
-    with pytest.raises(UsageError, match="has nothing for model.layers.1"):
+    with pytest.raises(UsageError, match="has no optimizer state for model.layers.1"):
         checkpoint.load_optimizer(saved / checkpoint.OPTIMIZER, larger)
 
 
-def test_there_is_no_pickle_and_the_files_follow_the_umask(tmp_path):
+def test_there_is_no_pickle_and_files_follow_the_umask(tmp_path):
     model, optimizer = parts()
     train(model, optimizer, 1)
     saved = save(tmp_path, model, optimizer, 1)
@@ -73,7 +73,7 @@ def test_there_is_no_pickle_and_the_files_follow_the_umask(tmp_path):
     assert {oct(p.stat().st_mode) for p in saved.iterdir()} == {oct(plain.stat().st_mode)}
 
 
-def test_retention_keeps_two_and_never_follows_links(tmp_path):
+def test_retention_keeps_two_and_ignores_links(tmp_path):
     model, optimizer = parts()
     for step in (7, 1, 2, 3, 4):  # 7 was found damaged, and the run began again before it
         save(tmp_path, model, optimizer, step)
@@ -91,7 +91,7 @@ def test_retention_keeps_two_and_never_follows_links(tmp_path):
     [("model.safetensors", "flip"), ("optimizer.safetensors", "halve"), ("state.json", "delete"), ("config.json", "empty"),
      ("manifest.json", "flip"), ("manifest.json", "delete")]
 )  # fmt: skip
-def test_every_kind_of_damage_is_noticed(tmp_path, name, harm):
+def test_every_kind_of_damage_is_detected(tmp_path, name, harm):
     model, optimizer = parts()
     save(tmp_path, model, optimizer, 1)
     path = save(tmp_path, model, optimizer, 2) / name
@@ -114,7 +114,7 @@ def test_every_kind_of_damage_is_noticed(tmp_path, name, harm):
         checkpoint.newest_valid(tmp_path)
 
 
-def test_a_save_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_folder_unchanged(tmp_path, monkeypatch):
     model, optimizer = parts()
     save(tmp_path, model, optimizer, 1)
 

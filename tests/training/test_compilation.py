@@ -1,4 +1,4 @@
-"""Compiled layers: when a run decides for them, that it keeps to it after a kill, and that it goes on where they cannot be made.
+"""Compiled layers: when a run chooses them, that it keeps the decision when resumed, and that failures do not end it.
 
 The compiler is a stand-in whose kernels round otherwise; a real one traces the layers in tests/model/test_generation_modes.py.
 """
@@ -28,8 +28,11 @@ RUN = {
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine with a compiler: `seconds` of a gradient, plain and compiled; `fails`: with what; `stop_at`: where a run is killed;
-    `compiled`: the steps taken that way."""
+    """Replace the compiler and the clock.
+
+    `seconds`: of a gradient, by whether it is compiled. `fails`: the compiler's error. `stop_at`: the step that is killed.
+    `compiled`: the compiled steps.
+    """
     world = SimpleNamespace(now=0.0, seconds={False: 1.0, True: 0.5}, fails=None, stop_at=None, compiled=set(), made=0)
     gradients = step.gradients
 
@@ -50,7 +53,7 @@ def machine(monkeypatch, tmp_path):
 
     monkeypatch.setattr(step, "gradients", timed)
     monkeypatch.setattr(torch, "compile", compiler)
-    monkeypatch.setattr(compilation, "LONG", {True: 0, False: 0})
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: 0})
     monkeypatch.setattr(compilation, "time", SimpleNamespace(perf_counter=lambda: world.now))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -74,13 +77,13 @@ def plain(tmp_path_factory):
     return folder
 
 
-def test_a_run_compiles_where_it_pays_and_a_killed_one_from_the_same_step(machine, plain, tmp_path, monkeypatch):
+def test_a_run_compiles_if_faster_and_a_resumed_one_from_the_same_step(machine, plain, tmp_path, monkeypatch):
     run(tmp_path / "whole", **RUN)
     decided = event(tmp_path / "whole")
     assert (decided["event"], decided["step"], decided["compiled"], decided["share"]) == ("compile", 8, True, 0.5)
     assert machine.compiled == {8, 9, 10, 11} and machine.made == 1 and not same(tmp_path / "whole", plain)
-    monkeypatch.setattr(compilation, "LONG", {True: 0, False: math.inf})  # it was compiled here before
-    for killed_at in (6, 9):  # goes on at step 4, with the decision before it, and at step 8
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: math.inf})  # it is in the cache now
+    for killed_at in (6, 9):  # resumed at step 4, before the decision, and at step 8
         machine.stop_at, folder = killed_at, tmp_path / f"killed-{killed_at}"
         with pytest.raises(Interrupted):
             run(folder, **RUN)
@@ -95,9 +98,9 @@ def test_a_run_compiles_where_it_pays_and_a_killed_one_from_the_same_step(machin
     [(0.98, 0, {"share": 0.98}), (0.5, math.inf, {})],
     ids=["hardly faster", "too short a run"],
 )
-def test_a_run_stays_as_it_is_where_compiling_does_not_pay(machine, plain, tmp_path, monkeypatch, seconds, long, told):
+def test_a_run_stays_uncompiled_if_compiling_is_not_faster(machine, plain, tmp_path, monkeypatch, seconds, long, told):
     machine.seconds[True] = seconds
-    monkeypatch.setattr(compilation, "LONG", {True: 0, False: long})
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", {True: 0, False: long})
     run(tmp_path / "run", **RUN)
     found = event(tmp_path / "run")
     assert found.pop("seconds") >= 0 and found == {"event": "compile", "step": 8, "compiled": False, **told}
@@ -105,12 +108,12 @@ def test_a_run_stays_as_it_is_where_compiling_does_not_pay(machine, plain, tmp_p
 
 
 @pytest.mark.parametrize("wanted", ["auto", True])
-def test_without_a_compiler_a_run_says_so_and_goes_on(machine, plain, tmp_path, capsys, monkeypatch, wanted):
+def test_without_a_compiler_a_run_prints_a_note_and_continues(machine, plain, tmp_path, capsys, monkeypatch, wanted):
     said = []
     monkeypatch.setattr("tinygpt_hf.training.log.Console.say", lambda console, line: said.append(line))
     machine.fails = RuntimeError("No working C++ compiler found\nin many lines")
     run(tmp_path / "run", **RUN | {"torch_compile": wanted})
-    assert said.count("note: nothing is compiled: No working C++ compiler found") == 1 and machine.made == 1
+    assert said.count("note: the layers are not compiled: No working C++ compiler found") == 1 and machine.made == 1
     assert same(tmp_path / "run", plain)
 
 
@@ -129,5 +132,5 @@ def test_true_compiles_from_the_first_step(machine, tmp_path):
         ("--no_torch_compile", False),
     ],
 )
-def test_the_setting_is_a_switch_with_a_third_position(words, value):
+def test_torch_compile_is_a_flag_or_auto(words, value):
     assert parse((TrainingArguments,), words.split())[TrainingArguments].torch_compile == value

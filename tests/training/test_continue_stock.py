@@ -1,4 +1,4 @@
-"""A stock Qwen3, Llama or GPT-2 folder, trained on as TinyGPT through the real command, and exported back to what it was."""
+"""Continue training of a stock Qwen3, Llama or GPT-2 model by the command line, and export it to its architecture."""
 
 import json
 
@@ -50,7 +50,7 @@ def vocabulary(core: Tokenizer) -> dict:
 
 
 def gpt2():
-    """GPT-2 with its own tokenizer class; one token for begin, end and unknown, no padding token."""
+    """Make a GPT-2 model with its tokenizer class: one token for BOS, EOS and UNK, no padding token."""
     tokenizer = GPT2Tokenizer(
         **vocabulary(trained(["<|endoftext|>"], pre_tokenizers.ByteLevel(add_prefix_space=False)))
     )
@@ -61,13 +61,13 @@ def gpt2():
 
 
 def llama():
-    """As SmolLM2: grouped heads, tied, a larger rope_theta, digits one by one, a conversation's marks as begin and end."""
+    """Make a Llama model like SmolLM2: grouped-query attention, tied, larger rope_theta, single digits, chat BOS and EOS."""
     splits = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     core = trained(["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pre_tokenizers.Sequence(splits))
     names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|endoftext|>", **names)
     config = LlamaConfig(
-        vocab_size=384,  # more rows than the tokenizer has tokens
+        vocab_size=384,  # larger than the tokenizer
         hidden_size=48,
         intermediate_size=80,
         num_hidden_layers=2,
@@ -84,7 +84,7 @@ def llama():
 
 
 def qwen3():
-    """Qwen3 with its own tokenizer class, untied, heads wider than the model."""
+    """Make a Qwen3 model with its tokenizer class, untied, with heads wider than the model."""
     core = trained(["<|endoftext|>"], pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.NFC())
     tokenizer = Qwen2Tokenizer(**vocabulary(core))
     config = Qwen3Config(
@@ -112,7 +112,7 @@ def kind(request) -> str:
 
 @pytest.fixture(scope="module")
 def home(kind, tmp_path_factory):
-    """A stock folder in `stock`, and two steps of training from it in `run`, by the command a user types."""
+    """Save a stock model in `stock`, and train two steps from it in `run` by the command line."""
     home = tmp_path_factory.mktemp(kind)
     torch.manual_seed(3)
     model, tokenizer = STOCK[kind]()
@@ -132,7 +132,7 @@ def log(home) -> list[dict]:
     return [json.loads(line) for line in (home / "run" / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_first_loss_is_the_stock_models_own(home):
+def test_the_first_loss_equals_that_of_the_stock_model(home):
     rows = packing.open_rows(home / "run" / "rows").train
     _, indices = order.rows_at(range(BATCH), rows.count(BLOCK), SEED)
     ids, labels = (torch.from_numpy(part) for part in rows.batch(indices, BLOCK))
@@ -144,7 +144,7 @@ def test_the_first_loss_is_the_stock_models_own(home):
     assert abs(first - loss) < 1e-5
 
 
-def test_the_run_is_tinygpt_with_the_stock_models_tokenizer_and_ends(home, kind):
+def test_the_run_is_a_tinygpt_model_with_the_stock_tokenizer_and_special_tokens(home, kind):
     run, stock = AutoModelForCausalLM.from_pretrained(home / "run"), STOCK[kind]()[0]
     assert type(run).__name__ == "TinyGPTForCausalLM" and run.config.vocab_size == stock.config.vocab_size
     assert run.num_parameters() == stock.num_parameters()
@@ -155,8 +155,8 @@ def test_the_run_is_tinygpt_with_the_stock_models_tokenizer_and_ends(home, kind)
     assert two.model_max_length == 64
 
 
-def test_it_goes_back_to_what_it_was_with_other_weights(home, kind, capsys, monkeypatch):
-    if kind != "llama":  # the proof itself takes seconds; test_export.py has it of every kind
+def test_export_restores_the_stock_architecture(home, kind, capsys, monkeypatch):
+    if kind != "llama":  # the proof takes seconds; test_export.py runs it for every kind
         monkeypatch.setattr(export, "_prove", lambda command, report: None)
     assert main(["export", str(home / "run"), "--to", kind]) == 0
     assert kind != "llama" or "proved in a process without tinygpt_hf" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_it_goes_back_to_what_it_was_with_other_weights(home, kind, capsys, monk
     assert "auto_map" not in two and not list(back.glob("*.py"))
 
 
-def test_weights_that_are_not_a_whole_stock_model_are_refused(home, kind, tmp_path, capsys):
+def test_incomplete_stock_weights_are_an_error(home, kind, tmp_path, capsys):
     model, tokenizer = STOCK[kind]()
     tokenizer.save_pretrained(tmp_path / "half")
     model.base_model.save_pretrained(tmp_path / "half")
@@ -203,7 +203,7 @@ def test_weights_that_are_not_a_whole_stock_model_are_refused(home, kind, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_stock_folder_without_its_tokenizer_is_refused(home, kind, tmp_path, capsys):
+def test_a_stock_folder_without_a_tokenizer_is_an_error(home, kind, tmp_path, capsys):
     STOCK[kind]()[0].save_pretrained(tmp_path / "bare")
     words = f"--model_name_or_path {tmp_path / 'bare'} --train_file {home / 'text.txt'} --block_size 32 --max_steps 1"
     assert main(["train", *words.split(), "--output_dir", str(tmp_path / "run"), "--device", "cpu"]) == 2
@@ -211,7 +211,7 @@ def test_a_stock_folder_without_its_tokenizer_is_refused(home, kind, tmp_path, c
     assert error.count("\n") == 1 and "it holds no tokenizer.json" in error and not (tmp_path / "run").exists()
 
 
-def test_a_kind_that_is_not_convertible_is_refused_before_the_text_is_read(tmp_path, capsys):
+def test_an_unsupported_architecture_is_an_error_before_the_text_is_read(tmp_path, capsys):
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     config = GPTNeoXConfig(
@@ -233,7 +233,7 @@ def test_a_kind_that_is_not_convertible_is_refused_before_the_text_is_read(tmp_p
     assert error.count("\n") == 1 and "gpt_neox" in error and "tinygpt, qwen3, llama, gpt2" in error
 
 
-def test_float32_whatever_the_stock_weights_were_saved_in(tmp_path):
+def test_training_is_in_float32_for_any_saved_dtype(tmp_path):
     model, _ = llama()
     model.to(torch.bfloat16).save_pretrained(tmp_path)
     assert {parameter.dtype for parameter in load_weights_of(str(tmp_path)).parameters()} == {torch.float32}

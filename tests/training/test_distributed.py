@@ -1,4 +1,4 @@
-"""The files of docs/distributed.md do what they say: launcher configurations, and the Slurm script under a stand-in for Slurm."""
+"""The files of docs/distributed.md: launcher configurations, and the Slurm script with simulated Slurm commands."""
 
 import contextlib
 import json
@@ -41,7 +41,7 @@ SCONTROL = """#!/bin/sh
 
 
 @pytest.mark.parametrize("name", ["ddp.yaml", "fsdp2.yaml"])
-def test_accelerate_reads_its_configurations(name):
+def test_accelerate_accepts_the_configurations(name):
     from accelerate.commands.config.config_args import load_config_from_file
 
     from tinygpt_hf import TinyGPTForCausalLM
@@ -55,7 +55,7 @@ def test_accelerate_reads_its_configurations(name):
 
 
 def free_port() -> int:
-    """One that the script can make of a job's number."""
+    """Return a free port that the script can derive from a job number."""
     for port in random.Random().sample(range(20000, 40000), 200):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -64,7 +64,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def slurm(tmp_path):
-    """A folder of commands that play Slurm for two tasks on this machine."""
+    """Write commands to a folder that simulate Slurm with two tasks on this machine."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, text in (("srun", SRUN.format(python=sys.executable)), ("scontrol", SCONTROL)):
@@ -99,11 +99,11 @@ def slurm(tmp_path):
 
     yield job
     for each in jobs:
-        with contextlib.suppress(ProcessLookupError):  # it has ended, as it should
+        with contextlib.suppress(ProcessLookupError):  # it has ended
             os.killpg(each.pid, signal.SIGKILL)
 
 
-def test_a_job_that_is_warned_saves_and_is_queued_again(slurm, tmp_path):
+def test_a_job_near_its_time_limit_saves_and_is_requeued(slurm, tmp_path):
     log = tmp_path / "run" / "log.jsonl"
     job = slurm("--max_steps", "100000", "--per_device_train_batch_size", "2")
     while not (log.is_file() and read_log(log)):
@@ -117,7 +117,7 @@ def test_a_job_that_is_warned_saves_and_is_queued_again(slurm, tmp_path):
     (saved,) = (tmp_path / "run").glob("checkpoint-*")
     step = json.loads((saved / "state.json").read_text())["step"]
 
-    # it goes on, here as one process with as many rows a step; a job that ends by itself is not queued again
+    # it resumes, here as one process with the same effective batch; a job that finishes is not requeued
     words = [*SETTINGS, "--per_device_train_batch_size", "4", "--max_steps", str(step + 2)]
     assert main(["train", *words, "--output_dir", str(tmp_path / "run")]) == 0
     done = slurm("--help")

@@ -1,4 +1,4 @@
-"""What `train --explain` shows is what is trained: the targets, their loss, the modules, and how far an update moves them."""
+"""`train --explain`: the printed targets, loss and modules, and the logged update ratios are the true ones."""
 
 import json
 import math
@@ -18,12 +18,12 @@ from tinygpt_hf import (
 )
 from tinygpt_hf.rows.store import IGNORED
 from tinygpt_hf.training import explain
-from tinygpt_hf.training.screen import tabled
+from tinygpt_hf.training.screen import as_table
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def test_the_first_batch_is_shown_with_its_targets_and_their_loss(tiny_tokenizer, tiny_text):
+def test_explain_prints_the_first_batch_with_targets_and_loss(tiny_tokenizer, tiny_text):
     torch.manual_seed(0)
     model = TinyGPTForCausalLM(TinyGPTConfig(vocab_size=len(tiny_tokenizer), **SHAPE))
     ids = torch.tensor([tiny_tokenizer(tiny_text)["input_ids"][:31]])
@@ -35,7 +35,7 @@ def test_the_first_batch_is_shown_with_its_targets_and_their_loss(tiny_tokenizer
         steps=steps, state=SimpleNamespace(step=0, micro_batch=2), data=SimpleNamespace(block_size=30), raw=model,
         tokenizer=tiny_tokenizer,
     )  # fmt: skip
-    first, row, reads, learns, _, *table = explain.beginning(run)
+    first, row, reads, learns, _, *table = explain.first_batch_lines(run)
     assert first == "a step: 2 rows of 30 tokens in 1 micro-batch(es) on this process, 50 targets in all"
     loss = model(ids[:, :-1], labels=labels, shift_labels=labels).loss.item()
     assert f"25 targets, loss {loss:.4f} nats per token" in row
@@ -47,14 +47,12 @@ def test_the_first_batch_is_shown_with_its_targets_and_their_loss(tiny_tokenizer
     rows = {line[:36].strip(): line[36:].split() for line in table[1:]}
     assert rows["all"][1] == f"{model.num_parameters():,}"
     attention = sum(p.numel() for p in model.model.layers[0].self_attn.parameters() if p.ndim == 2)
-    work = (
-        3 * 60 * 2 * (2 * attention + 2 * 30 * 32)
-    )  # forward and twice backward, tokens, layers, operations of a token
+    work = 3 * 60 * 2 * (2 * attention + 2 * 30 * 32)  # forward and twice backward, tokens, layers, FLOP per token
     assert rows["a layer's self_attn"][0] == "2" and rows["a layer's self_attn"][2] == f"{work / 1e9:.2f}"
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.05, 0.0])
-def test_the_log_says_how_each_module_moves(tmp_path, max_grad_norm):
+def test_explain_logs_gradient_norm_and_update_ratio_by_module(tmp_path, max_grad_norm):
     shape = SHAPE | {"hidden_dropout": 0.1}
     folder = tmp_path / "r"
     train(
@@ -92,12 +90,12 @@ SAMPLE = "    Once there was | a cat that sat on a mat"
         (SAMPLE, "    │ Once there was | a cat that sat on\n    │ a mat"),
         ("  self_attn      2  33,024", "  self_attn      2  33,024"),
         ("done: 60 steps", "done       60 steps"),
-        ("ends after 8m; another time: --time_budget, --x", "ends after 8m; another time:\n--time_budget, --x"),
+        ("ends after 8m; to change the length: --time_budget, --x", "ends after 8m; to change the length:\n--time_budget, --x"),
     ],
 )  # fmt: skip
-def test_before_a_person_lines_are_rows(line, shown):
-    assert tabled(line, 40, color=False) == shown
-    colored = tabled(line, 40, color=True)
+def test_terminal_lines_become_table_rows(line, shown):
+    assert as_table(line, 40, color=False) == shown
+    colored = as_table(line, 40, color=True)
     for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m"):
         colored = colored.replace(code, "")
     assert colored == shown

@@ -1,4 +1,4 @@
-"""What goes wrong in a step is injected: memory that runs out, numbers that are none, a disk that is full."""
+"""Failures of a step, injected: out of memory, values that are not finite, a full disk."""
 
 import errno
 import json
@@ -19,14 +19,14 @@ from tinygpt_hf.training.log import read_log
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run in which nothing went wrong; without dropout, so that it may be cut otherwise."""
+    """Train a run without failures, and without dropout, so that the micro-batch size does not matter."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     run(folder, model={"hidden_dropout": 0.0})
     return folder
 
 
 def out_of_memory_above(monkeypatch, rows: int, error=None) -> list[int]:
-    """Every forward with more than `rows` rows fails; returns the sizes that were tried."""
+    """Make every forward pass with more than `rows` rows fail, and return the list of sizes tried."""
     real, tried = step_module.micro_batch_loss, []
 
     def forward(net, batch, *rest):
@@ -48,12 +48,12 @@ LACKS = [
 ]
 
 
-def test_every_words_for_a_lack_of_memory_are_known():
+def test_out_of_memory_errors_of_all_devices_are_recognized():
     assert all(map(is_out_of_memory, LACKS)) and not is_out_of_memory(KeyError("x"))
 
 
-def test_out_of_memory_changes_no_loss_and_is_remembered(finished, tmp_path, monkeypatch):
-    tried = out_of_memory_above(monkeypatch, 3)  # it halves the micro-batch and repeats the step
+def test_out_of_memory_changes_no_loss_and_the_smaller_size_is_saved(finished, tmp_path, monkeypatch):
+    tried = out_of_memory_above(monkeypatch, 3)  # the micro-batch is halved and the step repeated
     with monkeypatch.context() as patch:
         real = run_module.Run.save
 
@@ -64,7 +64,7 @@ def test_out_of_memory_changes_no_loss_and_is_remembered(finished, tmp_path, mon
         patch.setattr(run_module.Run, "save", then_killed)
         with pytest.raises(SystemExit):
             run(tmp_path / "r", model={"hidden_dropout": 0.0})
-    assert tried[:3] == [8, 4, 2] and set(tried[3:]) == {2}  # once for good
+    assert tried[:3] == [8, 4, 2] and set(tried[3:]) == {2}  # only in the first step
     assert json.loads((tmp_path / "r/checkpoint-4/state.json").read_text())["micro_batch"] == 2
     tried.clear()
     run(tmp_path / "r", model={"hidden_dropout": 0.0})
@@ -73,7 +73,7 @@ def test_out_of_memory_changes_no_loss_and_is_remembered(finished, tmp_path, mon
     assert a.keys() == b.keys() and max(abs(a[step] - b[step]) for step in a) < 1e-5
 
 
-def test_one_row_too_many_names_the_levers(tmp_path, monkeypatch):
+def test_out_of_memory_with_one_row_suggests_settings(tmp_path, monkeypatch):
     tried = out_of_memory_above(monkeypatch, 0)
     with pytest.raises(
         RunError, match="out of memory with one row per micro-batch; what helps: --gradient_checkpointing"
@@ -82,7 +82,7 @@ def test_one_row_too_many_names_the_levers(tmp_path, monkeypatch):
     assert tried == [8, 4, 2, 1]
 
 
-def test_another_error_is_no_lack_of_memory(tmp_path, monkeypatch):
+def test_other_errors_are_not_treated_as_out_of_memory(tmp_path, monkeypatch):
     out_of_memory_above(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes"):
         run(tmp_path / "r")
@@ -110,7 +110,7 @@ def spoil(monkeypatch, step: int, value: float, of: str = "loss") -> None:
 
 
 @pytest.mark.parametrize(("value", "of"), [(math.nan, "loss"), (math.inf, "gradient")])
-def test_a_step_that_is_no_number_stops_the_run_before_its_update(finished, tmp_path, monkeypatch, value, of):
+def test_a_step_that_is_not_finite_stops_the_run_before_the_update(finished, tmp_path, monkeypatch, value, of):
     with monkeypatch.context() as patch:
         spoil(patch, 6, value, of)
         with pytest.raises(
@@ -124,13 +124,13 @@ def test_a_step_that_is_no_number_stops_the_run_before_its_update(finished, tmp_
         assert line["loss"] is None and line["loss_is"] == str(value)
     run(
         tmp_path / "r", model={"hidden_dropout": 0.0}
-    )  # the fault is gone: the same command ends as if it had never been
+    )  # without the fault the same command ends as an uninterrupted run
     assert losses(tmp_path / "r") == losses(finished)
     expected = weights(finished)
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
 
 
-def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
+def test_skipped_steps_are_counted(tmp_path, monkeypatch):
     real_step, updates = run_module.make_optimizer, []
 
     def counting(*args):
@@ -149,17 +149,17 @@ def test_steps_may_be_left_out_and_are_counted(tmp_path, monkeypatch):
     assert [line["skipped"] for line in logged] == [1]
 
 
-def test_more_steps_than_allowed_stop_the_run(tmp_path, monkeypatch):
+def test_too_many_skipped_steps_stop_the_run(tmp_path, monkeypatch):
     real = step_module.micro_batch_loss
     monkeypatch.setattr(step_module, "micro_batch_loss", lambda *args: real(*args) * math.nan)
     with pytest.raises(RunError, match="in step 3 .*skip:10"):
         run(tmp_path / "r", nonfinite="skip:2")
 
 
-def test_an_evaluation_that_is_not_finite_ends_the_run_in_words(tmp_path, monkeypatch):
+def test_a_run_with_a_nonfinite_evaluation_finishes_with_null_values(tmp_path, monkeypatch):
     spoilt = {name: math.nan for name in ("eval_loss", "eval_perplexity", "eval_bits_per_byte", "eval_accuracy")}
     monkeypatch.setattr(measures, "evaluate", lambda *words: spoilt)
-    for _ in range(2):  # and again when it is already finished
+    for _ in range(2):  # the second call finds a finished run
         result = run(tmp_path / "r")
         assert result.eval_loss is None and result.best_step is None and result.steps == 8
     line = [line for line in read_log(tmp_path / "r/log.jsonl") if "eval_loss" in line][-1]
@@ -168,7 +168,7 @@ def test_an_evaluation_that_is_not_finite_ends_the_run_in_words(tmp_path, monkey
 
 
 class FullDisk(storage.System):
-    """From the Nth call on the disk is full, until `left` is set high again."""
+    """A disk that is full from the Nth call on."""
 
     def __init__(self, nth: int):
         self.left = nth
@@ -199,7 +199,7 @@ class FullDisk(storage.System):
         super().make_folder(folder)
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(finished, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_error_and_the_run_resumes_with_free_space(finished, tmp_path, monkeypatch):
     plain = {"model": {"hidden_dropout": 0.0}, "keep_snapshots": 0}
     probe = FullDisk(10**6)
     monkeypatch.setattr(storage, "system", probe)

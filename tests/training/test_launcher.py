@@ -1,4 +1,4 @@
-"""Who started a process, how many it asked for, and what a dead launcher or a signal sent twice means."""
+"""Launchers: the number of processes requested, dead launchers, stale environment variables, and signals."""
 
 import dataclasses
 import os
@@ -12,8 +12,7 @@ import pytest
 from test_recipe import DATA, MODEL, TOKENIZER, TRAINING
 
 from tinygpt_hf.errors import Interrupted, RunError
-from tinygpt_hf.training import launcher, recipe
-from tinygpt_hf.training import signals as interruption
+from tinygpt_hf.training import launcher, recipe, signals
 from tinygpt_hf.training.signals import Interruption
 
 ALONE = SimpleNamespace(num_processes=1, device="cpu")
@@ -42,27 +41,27 @@ def parent(monkeypatch):
         ("", None),
     ],
 )
-def test_the_number_asked_for_is_read_from_the_launcher(parent, words, asked, monkeypatch, tmp_path):
+def test_the_number_of_processes_is_read_from_the_launcher_command(parent, words, asked, monkeypatch, tmp_path):
     monkeypatch.setattr("accelerate.commands.config.config_args.default_config_file", str(tmp_path / "none.yaml"))
     parent(*words.split())
-    assert launcher.processes_asked() == asked
-    parent("bash", "-c", words)  # the shell that started the launcher is none
-    assert launcher.processes_asked() is None
+    assert launcher.requested_processes() == asked
+    parent("bash", "-c", words)  # a shell that started a launcher is not a launcher
+    assert launcher.requested_processes() is None
 
 
 @pytest.mark.parametrize(
     "text,asked", [("num_processes: 4", 4), ("use_cpu: true", None), ("- x", None), ("a: [", None)]
 )
-def test_or_from_its_configuration(parent, tmp_path, text, asked):
+def test_the_number_of_processes_is_read_from_the_launcher_configuration(parent, tmp_path, text, asked):
     (tmp_path / "c.yaml").write_text(text)
     parent("python", "/bin/accelerate", "launch", "--config_file", str(tmp_path / "c.yaml"), "run_clm.py")
-    assert launcher.processes_asked() == asked
+    assert launcher.requested_processes() == asked
 
 
-def test_a_run_that_got_fewer_processes_is_told_so(parent, tmp_path, capsys):
+def test_a_run_with_fewer_processes_than_requested_prints_a_note(parent, tmp_path, capsys):
     (tmp_path / "ask.py").write_text(
-        "import os\nfrom tinygpt_hf.training.launcher import processes_asked\n"
-        "print(processes_asked(), os.environ.get('WORLD_SIZE', '1'))"
+        "import os\nfrom tinygpt_hf.training.launcher import requested_processes\n"
+        "print(requested_processes(), os.environ.get('WORLD_SIZE', '1'))"
     )
     words = "accelerate launch --cpu --num_processes 2".split()
     launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *words[1:], str(tmp_path / "ask.py")]
@@ -74,50 +73,50 @@ def test_a_run_that_got_fewer_processes_is_told_so(parent, tmp_path, capsys):
     assert capsys.readouterr().err.count(note) == 1
 
 
-def test_a_dead_launcher_counts_as_a_signal(parent, monkeypatch):
+def test_a_dead_launcher_counts_as_sigterm(parent, monkeypatch):
     parent("torchrun", "x.py")
-    with Interruption(ALONE) as held:
-        held.hold()
-        assert held.asked() == 0
+    with Interruption(ALONE) as interruption:
+        interruption.defer()
+        assert interruption.requested() == 0
         monkeypatch.setattr(os, "getppid", lambda: 1)
-        assert held.asked() == signal.SIGTERM
+        assert interruption.requested() == signal.SIGTERM
 
 
-def test_a_shell_that_ends_does_not(parent, monkeypatch):
+def test_a_dead_shell_does_not_count_as_a_signal(parent, monkeypatch):
     parent("bash")
-    with Interruption(ALONE) as held:
+    with Interruption(ALONE) as interruption:
         monkeypatch.setattr(os, "getppid", lambda: 1)
-        assert held.asked() == 0
+        assert interruption.requested() == 0
 
 
-@pytest.mark.parametrize("number", interruption.SIGNALS)
-def test_the_first_signal_waits_and_the_second_leaves(parent, number):
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_the_first_signal_is_deferred_and_the_second_raises(parent, number):
     parent("bash")
     before = signal.getsignal(number)
-    with Interruption(ALONE) as held:
-        held.hold()
+    with Interruption(ALONE) as interruption:
+        interruption.defer()
         os.kill(os.getpid(), number)
-        assert held.asked() == number
+        assert interruption.requested() == number
         with pytest.raises(Interrupted) as left:
             os.kill(os.getpid(), number)
         assert left.value.exit_status == {signal.SIGINT: 130, signal.SIGHUP: 129}.get(number, 143)
     assert signal.getsignal(number) == before
 
 
-def test_what_a_launcher_passes_on_is_the_same_signal(parent, monkeypatch):
+def test_a_signal_repeated_by_the_launcher_counts_once(parent, monkeypatch):
     parent("torchrun", "x.py")
-    monkeypatch.setattr(interruption, "ONE_SIGNAL", 600.0)  # however slowly we come to the next line
-    with Interruption(ALONE) as held:
-        held.hold()
+    monkeypatch.setattr(signals, "DUPLICATE_SECONDS", 600.0)  # on a slow machine the next line comes late
+    with Interruption(ALONE) as interruption:
+        interruption.defer()
         os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)  # the launcher, at once
-        assert held.asked() == signal.SIGINT
-        monkeypatch.setattr(interruption, "ONE_SIGNAL", 0.0)
+        os.kill(os.getpid(), signal.SIGTERM)  # as the launcher would do
+        assert interruption.requested() == signal.SIGINT
+        monkeypatch.setattr(signals, "DUPLICATE_SECONDS", 0.0)
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_before_there_is_anything_to_save_a_signal_leaves_at_once(parent):
+def test_a_signal_before_training_raises_at_once(parent):
     parent("bash")
     with Interruption(ALONE), pytest.raises(Interrupted, match="stopped by SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -129,19 +128,19 @@ LAUNCHED = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"RANK": "1"}, "RANK=1 in the environment is left out"),
-        ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0 in the environment is left out"),
-        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "x"}, "RANK=0, WORLD_SIZE=2 in the environment is left out"),
-        ({**LAUNCHED, "WORLD_SIZE": "two"}, "WORLD_SIZE is no number"),
+        ({"RANK": "1"}, "RANK=1 in the environment is ignored"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0 in the environment is ignored"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "x"}, "RANK=0, WORLD_SIZE=2 in the environment is ignored"),
+        ({**LAUNCHED, "WORLD_SIZE": "two"}, "WORLD_SIZE is not a number"),
         ({**LAUNCHED, "MASTER_PORT": ""}, "MASTER_PORT is not set"),
-        (LAUNCHED, "process 1 of 2, as the environment says, meets the others at 127.0.0.1:29500"),
+        (LAUNCHED, "waiting for the other processes at 127.0.0.1:29500 (RANK=1, WORLD_SIZE=2)"),
         ({**LAUNCHED, "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}, None),
         ({"MASTER_ADDR": "127.0.0.1"}, None),
     ],
     ids=str,
 )
-def test_a_place_among_processes_that_nobody_started_is_left_out(monkeypatch, environment, said):
-    for name in (*launcher.PLACE, *launcher.MEETING):
+def test_stale_distributed_variables_are_removed(monkeypatch, environment, said):
+    for name in (*launcher.RANK_VARIABLES, *launcher.MASTER_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -149,15 +148,15 @@ def test_a_place_among_processes_that_nobody_started_is_left_out(monkeypatch, en
     assert (note is None) if said is None else said in note
     left = (
         {}
-        if note and "left out" in note
-        else {name: value for name, value in environment.items() if name in launcher.PLACE}
+        if note and "ignored" in note
+        else {name: value for name, value in environment.items() if name in launcher.RANK_VARIABLES}
     )
-    assert {name: os.environ[name] for name in launcher.PLACE if name in os.environ} == left
+    assert {name: os.environ[name] for name in launcher.RANK_VARIABLES if name in os.environ} == left
     monkeypatch.setattr(launcher, "launcher_command", lambda: ["torchrun"])
     assert launcher.check_environment() is None
 
 
-def test_a_launcher_that_is_gone_is_noticed_before_torch_waits_for_it(monkeypatch):
+def test_a_dead_launcher_is_an_error_before_torch_waits_for_it(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as store:
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(store.getsockname()[1]))

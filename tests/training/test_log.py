@@ -1,4 +1,4 @@
-"""log.jsonl holds whole lines and true values; the console raises nothing, whoever reads it."""
+"""log.jsonl has whole lines and correct values; the console never raises."""
 
 import json
 import os
@@ -16,13 +16,13 @@ def test_the_log_is_cut_to_the_step_of_the_checkpoint(tmp_path):
     for step in (1, 2, 3):
         log.write({"step": step, "loss": 1.0 / step})
     with path.open("a") as file:
-        file.write('{"step": 4, "lo')  # a line torn by a crash
+        file.write('{"step": 4, "lo')  # an incomplete line after a crash
     assert [line["step"] for line in read_log(path)] == [1, 2, 3]
     RunLog(path, 2).write({"step": 3, "loss": 9.0})
     assert read_log(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}, {"step": 3, "loss": 9.0}]
 
 
-def test_a_value_that_is_no_number_is_null_with_a_flag(tmp_path):
+def test_a_value_that_is_not_finite_is_null_with_its_text(tmp_path):
     log = RunLog(tmp_path / "log.jsonl", 0)
     log.write({"step": 1, "grad_norm": float("inf")})
     assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 1, "grad_norm": None, "grad_norm_is": "inf"}
@@ -37,7 +37,7 @@ def test_the_logged_loss_is_the_mean_over_tokens():
     assert values["grad_norm"] == 1.5 and values["tokens"] == 150
 
 
-def test_a_line_after_a_resumption_is_what_it_would_have_been():
+def test_the_first_line_after_a_resume_equals_that_of_an_uninterrupted_run():
     steps = [(torch.tensor(loss, dtype=torch.float64), tokens) for loss, tokens in ((0.1, 3), (1.7, 5), (2.3, 7))]
     whole, before = Meter(Console(enabled=False), 10, 0), Meter(Console(enabled=False), 10, 0)
     for step in steps:
@@ -51,7 +51,7 @@ def test_a_line_after_a_resumption_is_what_it_would_have_been():
 
 
 def gone(kind: str):
-    """A standard error that cannot be written to."""
+    """Return a stderr that cannot be written to."""
     if kind == "missing":
         return None
     if kind == "full":
@@ -67,7 +67,7 @@ def gone(kind: str):
 
 
 @pytest.mark.parametrize("kind", ["missing", "closed", "full", "reader left", "terminal"])
-def test_nobody_listens_and_nothing_is_raised(kind, monkeypatch):
+def test_an_unusable_stderr_raises_nothing(kind, monkeypatch):
     stream = gone(kind)
     monkeypatch.setattr(sys, "stderr", stream)
     console = Console()
@@ -79,10 +79,10 @@ def test_nobody_listens_and_nothing_is_raised(kind, monkeypatch):
         console.close()
     monkeypatch.undo()
     if stream is not None:
-        stream.close()  # raises where something is left that Python would try to write when it ends
+        stream.close()  # raises if data is left in its buffer
 
 
-def test_a_terminal_that_vanishes_ends_neither_the_bar_nor_what_it_shows(monkeypatch):
+def test_a_closed_terminal_raises_nothing(monkeypatch):
     terminal, writer = os.openpty()
     monkeypatch.setattr(sys, "stderr", open(writer, "w"))
     console = Console()
@@ -97,7 +97,7 @@ def test_a_terminal_that_vanishes_ends_neither_the_bar_nor_what_it_shows(monkeyp
     sys.stderr.close()
 
 
-def test_a_reader_that_comes_back_hears_again(monkeypatch, tmp_path):
+def test_output_resumes_when_stderr_becomes_writable(monkeypatch, tmp_path):
     with open("/dev/full", "w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         console = Console()

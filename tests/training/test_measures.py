@@ -1,4 +1,4 @@
-"""The prompts of the samples begin held-out documents and end where a word does, whatever the script and the tokenizer."""
+"""Sample prompts are openings of validation documents and end with a word, for any script and tokenizer."""
 
 import pytest
 
@@ -23,10 +23,10 @@ from tinygpt_hf.training.measures import sample_prompts
         ("byte", "Über alle Gipfel", "Über alle"),
         ("char", "Once a cat sat on a mat", "Once a cat"),
         ("byte", "Donaudampfschifffahrt", "Donaudampfsc"),  # a single long word is cut
-        ("byte", "Hi", "H"),  # something must be left to say
+        ("byte", "Hi", "H"),  # at least one token must remain
     ],
 )
-def test_a_prompt_ends_at_a_word(tmp_path, kind, text, prompt):
+def test_a_prompt_ends_at_a_word_end(tmp_path, kind, text, prompt):
     tokenizer = train_tokenizer([text] * 2, kind, vocab_size=300, max_length=64)
     ids = tokenizer(text)["input_ids"]
     with RowWriter(tmp_path / "rows", vocab_size=len(tokenizer)) as writer:
@@ -35,7 +35,7 @@ def test_a_prompt_ends_at_a_word(tmp_path, kind, text, prompt):
     assert [tokenizer.decode(ids) for ids in found] == [prompt]
 
 
-def test_of_a_mixture_a_conversation_is_a_prompt_as_far_as_it_is_given_and_a_text_ends_at_a_word(tmp_path):
+def test_prompts_of_a_mix_of_conversations_and_texts(tmp_path):
     text = "Once a cat sat on a mat"
     tokenizer = train_tokenizer([text] * 2, "byte", vocab_size=300, max_length=64)
     ids = tokenizer(text)["input_ids"]

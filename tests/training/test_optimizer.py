@@ -1,4 +1,4 @@
-"""Truths of the optimizer: Muon is torch's Muon, every parameter has one group, the learning rate is a function of the step."""
+"""The optimizer equals torch's Muon and AdamW; every parameter is in one group; schedules equal those of Transformers."""
 
 import math
 
@@ -22,7 +22,7 @@ def small_model(**changes) -> TinyGPTForCausalLM:
     return TinyGPTForCausalLM(TinyGPTConfig(**{**shape, **changes}))
 
 
-def test_muon_is_torch_muon():
+def test_muon_equals_torch_muon():
     shapes = [(64, 32), (64, 32), (32, 64), (48, 48)]
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
@@ -39,7 +39,7 @@ def test_muon_is_torch_muon():
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_the_rest_is_torch_adamw():
+def test_other_groups_equal_torch_adamw():
     torch.manual_seed(0)
     settings = TrainingArguments(optim="adamw", learning_rate=1e-2, weight_decay=0.1, adam_beta1=0.9)
     model, (_, training) = small_model(), filled(ModelArguments(), settings)
@@ -61,7 +61,7 @@ def test_the_rest_is_torch_adamw():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_orthogonalized_matrices_stretch_all_directions_alike(dtype):
+def test_orthogonalized_matrices_have_singular_values_near_one(dtype):
     torch.manual_seed(0)
     for shape in ((3, 16, 40), (3, 40, 16)):
         values = torch.linalg.svdvals(orthogonalize(torch.randn(shape), dtype).float())
@@ -86,7 +86,7 @@ def test_every_parameter_is_in_exactly_one_group(tied, optim):
             assert (group["weight_decay"] > 0) == (is_matrix and not is_embedding)
 
 
-def test_schedules_by_hand():
+def test_schedules_equal_values_by_hand():
     assert [learning_rate_factor(s, 10, "constant", warmup_steps=3) for s in range(4)] == [0.25, 0.5, 0.75, 1.0]
     assert learning_rate_factor(0, 10, "cosine") == 1.0
     assert learning_rate_factor(5, 10, "cosine") == pytest.approx(0.5)
@@ -97,7 +97,7 @@ def test_schedules_by_hand():
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])
-def test_schedules_are_the_library_s(name):
+def test_schedules_equal_those_of_transformers(name):
     from transformers import get_scheduler
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -108,7 +108,7 @@ def test_schedules_are_the_library_s(name):
         scheduler.step()
 
 
-def test_a_step_never_grows_the_rate_after_the_warmup():
+def test_the_learning_rate_never_rises_after_the_warmup():
     for name in ("cosine", "linear", "warmup_stable_decay"):
         rates = [learning_rate_factor(s, 100, name, warmup_steps=10) for s in range(10, 100)]
         assert (

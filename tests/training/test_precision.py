@@ -1,4 +1,4 @@
-"""The choice of device and number format: the launcher's wish counts, what cannot work is refused."""
+"""Mixed precision: the launcher's choice is used for `auto`, and unsupported formats are errors."""
 
 import pytest
 import torch
@@ -7,23 +7,23 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.training import precision
 
 
-def test_the_launcher_decides_what_is_left_open(monkeypatch):
+def test_auto_precision_is_that_of_the_launcher(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert precision.choose_precision("auto", "cpu") == "no"
-    assert precision.choose_precision("bf16", "cpu") == "bf16"  # a setting wins over the launcher
+    assert precision.choose_precision("bf16", "cpu") == "bf16"  # a setting overrides the launcher
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert precision.choose_device("auto") == "cpu"
 
 
 @pytest.mark.parametrize("fast,chosen", [(True, "bf16"), (False, "no")])
-def test_bf16_is_chosen_where_the_processor_has_it(monkeypatch, fast, chosen):
+def test_bf16_is_chosen_if_the_cpu_supports_it(monkeypatch, fast, chosen):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    monkeypatch.setattr(precision, "_cpu_multiplies_bf16", lambda: fast)
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: fast)
     assert precision.choose_precision("auto", "cpu") == chosen
     assert precision.choose_precision("auto", "mps") == "no"
 
 
-def test_what_cannot_work_is_refused(monkeypatch):
+def test_unsupported_precision_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="a device of this machine: cpu"):
         precision.choose_device("cuda")
@@ -32,6 +32,6 @@ def test_what_cannot_work_is_refused(monkeypatch):
             precision.choose_precision("fp16", device)
 
 
-def test_plain_products_train_in_bf16_on_a_cpu():
+def test_eager_attention_is_chosen_for_bf16_on_a_cpu():
     assert precision.attention_for("cpu", "bf16") == "eager"
     assert {precision.attention_for(*where) for where in (("cpu", "no"), ("cuda", "bf16"))} == {"sdpa"}

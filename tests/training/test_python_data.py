@@ -1,4 +1,4 @@
-"""train(), plan() and evaluate() on text that lives in Python: as from a file, and bit for bit over a kill."""
+"""train(), plan() and evaluate() on text held in Python: same results as from a file, and after a kill."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def equal(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_text_trains_the_same_model_wherever_it_lives(tmp_path):
+def test_text_in_python_trains_the_same_model_as_a_file(tmp_path):
     lines, saved = tmp_path / "t.jsonl", tmp_path / "on the disk"
     lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     rows = Dataset.from_dict({"text": TEXTS})
@@ -52,7 +52,7 @@ def test_a_text_trains_the_same_model_wherever_it_lives(tmp_path):
     assert "python:Dataset of 120 rows" in (tmp_path / "dataset" / "run.yaml").read_text()
 
 
-def test_a_list_given_alone_is_planned_trained_and_evaluated(tmp_path):
+def test_a_list_of_texts_is_planned_trained_and_evaluated(tmp_path):
     training = TrainingArguments(num_train_epochs=1, **OPTIONS)
     planned = tinygpt_hf.plan(MODEL, TEXTS, TokenizerArguments(tokenizer_type="byte"), training)
     assert planned.epochs == pytest.approx(1, rel=0.1)
@@ -65,7 +65,7 @@ def test_a_list_given_alone_is_planned_trained_and_evaluated(tmp_path):
         assert f"python:list of {count} texts " in str(caught.value)
 
 
-def test_a_text_of_a_hundred_characters_trains_or_is_refused_with_numbers(tmp_path, capsys):
+def test_a_text_of_a_hundred_characters_trains_or_is_an_error_with_numbers(tmp_path, capsys):
     text = tmp_path / "t.txt"
     text.write_text(TEXTS[0] + TEXTS[1][: 100 - len(TEXTS[0])])
     training = TrainingArguments(output_dir=str(tmp_path / "run"), max_steps=2, **OPTIONS)
@@ -80,20 +80,20 @@ def test_a_text_of_a_hundred_characters_trains_or_is_refused_with_numbers(tmp_pa
         tinygpt_hf.train(MODEL, text, bytewise, training)
 
 
-def test_evaluate_takes_documents_and_counts_the_answers_of_conversations(tmp_path):
+def test_evaluate_accepts_documents_and_measures_answers_of_conversations(tmp_path):
     train(tmp_path / "run", CHATS)
     found = tinygpt_hf.evaluate(tmp_path / "run", CHATS[:5])
     rows = tinygpt_hf.evaluate(tmp_path / "run", Dataset.from_dict({"messages": CHATS[:5]}))
     names = [measured.pop("data") for each in (rows, found) for measured in (each, *each["models"])]
     assert rows == found and names[-2:] == ["python:list of 5 conversations"] * 2
     answers = sum(len(chat[1]["content"].encode()) for chat in CHATS[:5])
-    assert found["bytes"] == answers and found["tokens"] == answers + 5  # each with the end of its turn
+    assert found["bytes"] == answers and found["tokens"] == answers + 5  # one end-of-turn token per answer
     texts = tinygpt_hf.evaluate(tmp_path / "run", TEXTS[:5])
     assert texts["tokens"] == texts["bytes"] + 5 == sum(map(len, TEXTS[:5])) - 1 + 5
     assert texts["loss"] > 0 and "xz_bits_per_byte" in texts
 
 
-# A process that forks one for each attempt, so that the libraries are loaded once; prints the statuses by kind.
+# Forks a process for each attempt, so that libraries are imported once; prints the exit statuses by kind.
 PROGRAM = """
 import json, os, signal, sys, traceback
 import torch
@@ -160,7 +160,7 @@ print(json.dumps(ends))
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory):
-    """(folder, statuses by kind) of a whole run, and of one that is killed twice and goes on, each in its own process."""
+    """Return (folder, statuses by kind) of an uninterrupted run and of one that is killed and resumed in new processes."""
     folder = tmp_path_factory.mktemp("attempts")
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
@@ -168,11 +168,11 @@ def attempts(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["stream", "shuffled", "list"])
-def test_killed_it_goes_on_in_a_new_process_to_the_same_weights(attempts, kind):
+def test_a_killed_run_resumes_in_a_new_process_to_the_same_weights(attempts, kind):
     folder, statuses, said = attempts
-    kills = 2 if kind == "stream" else 1  # a stream that was led to its place knows the next one too
+    kills = 2 if kind == "stream" else 1  # the second kill tests a stream that was itself resumed
     assert statuses[kind] == [0, *kills * [-9], 0], said
     assert equal(weights(folder / f"{kind}-killed"), weights(folder / f"{kind}-whole"))
-    if kind == "stream":  # its first rows say which data it is; what was read before the kill is not read again
+    if kind == "stream":  # its first documents identify it; those read before the kill are skipped
         again = json.loads((folder / "stream-killed" / "opened.json").read_text())
         assert again[-1] > 7 and not set(range(4, 8)) & set(again), again

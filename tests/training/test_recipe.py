@@ -1,4 +1,4 @@
-"""Truths of training: the loss is exact, an interrupted run ends as an uninterrupted one, wrong input leaves nothing behind."""
+"""train(): the loss is exact, an interrupted run equals an uninterrupted one, invalid input leaves no files."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ TRAINING = dataclasses.replace(
 
 def run(folder: Path, model=None, data=None, tokenizer=None, **training) -> recipe.TrainResult:
     settings = dataclasses.replace(TRAINING, output_dir=str(folder), **training)
-    named = (model or {}).get("model_name_or_path")  # a shape beside it is refused
+    named = (model or {}).get("model_name_or_path")  # excludes settings of the shape
     return recipe.train(
         ModelArguments(**model) if named else dataclasses.replace(MODEL, **(model or {})),
         dataclasses.replace(DATA, **(data or {})),
@@ -40,7 +40,7 @@ def losses(folder: Path, key: str = "loss") -> dict[int, float]:
 
 
 def snapshots(folder: Path) -> dict[str, dict]:
-    """name -> hashes of the files in it."""
+    """Return snapshot name -> hashes of its files."""
     found = {path.name: storage.read_json(path / storage.MANIFEST)["files"] for path in folder.glob("snapshots/*")}
     assert not any(map(storage.damage, folder.glob("snapshots/*")))
     return found
@@ -52,7 +52,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A run nobody interrupted."""
+    """Train a run without interruption."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     run(folder)
     return folder
@@ -70,7 +70,7 @@ def test_the_run_folder_is_a_transformers_model(finished):
         "step-1",
         "step-2",
         "step-4",
-    ]  # powers of the cube root of 8; the last is the folder
+    ]  # powers of the cube root of 8; the last step is the run folder itself
     same = load_file(finished / "checkpoint-4" / "model.safetensors")
     kept = load_file(finished / "snapshots" / "step-4" / "model.safetensors")
     assert all(torch.equal(same[name], kept[name]) for name in same)
@@ -114,7 +114,7 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path, monkeypatch):
     assert snapshots(tmp_path / "r") == snapshots(finished)
 
 
-def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finished, tmp_path, monkeypatch):
+def test_a_kill_between_checkpoint_and_publishing_leaves_no_old_weights(finished, tmp_path, monkeypatch):
     real, calls = checkpoint.publish, []
 
     def killed(folder, *args):
@@ -132,7 +132,7 @@ def test_a_kill_between_checkpoint_and_publication_leaves_no_old_weights(finishe
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "r").items())
 
 
-def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
+def test_rows_with_a_flipped_bit_are_an_error(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
@@ -145,7 +145,7 @@ def test_rows_with_a_flipped_bit_are_not_learnt(finished, tmp_path):
         run(tmp_path / "r")
 
 
-def test_a_finished_run_is_not_run_again(finished):
+def test_a_finished_run_is_not_repeated(finished):
     before = (finished / "model.safetensors").stat().st_mtime_ns
     result = run(finished)
     assert result.already_finished and result.steps == 8
@@ -169,7 +169,7 @@ def test_accumulation_does_not_change_the_loss(tmp_path, batch, accumulation):
 
 
 def slow_loss(folder: Path, run_folder: Path) -> float:
-    """Of the weights in a folder over the validation rows of a run: one window at a time, one token at a time."""
+    """Return the validation loss of the model in `folder`, computed one window and one token at a time."""
     from transformers import AutoModelForCausalLM
 
     from tinygpt_hf.rows.store import Rows
@@ -191,14 +191,14 @@ def slow_loss(folder: Path, run_folder: Path) -> float:
     return nats / count
 
 
-def test_validation_is_the_mean_over_every_token_once(finished):
+def test_validation_loss_is_the_mean_over_each_token_once(finished):
     assert losses(finished, "eval_loss")[8] == pytest.approx(slow_loss(finished, finished), abs=1e-5)
 
 
-def test_a_part_is_evaluated_on_the_way_and_all_of_it_at_the_end(tmp_path, monkeypatch):
+def test_evaluations_use_a_part_and_the_last_one_all_rows(tmp_path, monkeypatch):
     real = measures.evaluate
 
-    def seen(*words):  # the last weights look worse than the first ones, on the part
+    def seen(*words):  # on the part, the last weights seem worse than the first
         found = real(*words)
         if "eval_rows" in found:
             parts.append(found["eval_loss"])
@@ -213,12 +213,12 @@ def test_a_part_is_evaluated_on_the_way_and_all_of_it_at_the_end(tmp_path, monke
     assert result.best_step == 4 and result.best_loss > result.eval_loss
     assert result.eval_loss == pytest.approx(slow_loss(tmp_path / "r", tmp_path / "r"), abs=1e-5)
     assert result.best_loss == pytest.approx(slow_loss(tmp_path / "r" / "best", tmp_path / "r"), abs=1e-5)
-    assert abs(parts[0] - result.best_loss) > 1e-5  # three rows are not all
+    assert abs(parts[0] - result.best_loss) > 1e-5  # three rows are only a part
     facts = json.loads((tmp_path / "r" / "run.json").read_text())["result"]
     assert facts["best_loss"] == result.best_loss and facts["final_evaluation_seconds"] > 0
 
 
-def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
+def test_a_resumed_run_keeps_settings_that_are_not_given(tmp_path, capsys):
     other = {"learning_rate": 0.001, "lr_scheduler_type": "constant"}
     plain = {"hidden_dropout": 0.0, "tie_word_embeddings": True, "embedding_initializer_range": None}
     run(tmp_path / "whole", model=plain, **other)
@@ -226,7 +226,7 @@ def test_what_is_open_is_as_the_run_began(tmp_path, capsys):
     settings = dataclasses.replace(TRAINING, output_dir=str(tmp_path / "r"), per_device_train_batch_size=None)
     model = dataclasses.replace(MODEL, hidden_dropout=0.0, hidden_size=None)
     recipe.train(model, DATA, TOKENIZER, settings)
-    assert "the settings are silent: hidden_size 32, tie_word_embeddings True, learning_rate 0.001" in (
+    assert "as they are not given now: hidden_size 32, tie_word_embeddings True, learning_rate 0.001" in (
         " ".join(capsys.readouterr().err.split())
     )
     assert losses(tmp_path / "r") == losses(tmp_path / "whole")
@@ -241,14 +241,14 @@ def test_a_text_alone_is_enough(tmp_path, monkeypatch, capsys):
     (tmp_path / "my.txt").write_text("The dog saw the ball. The girl took a boat to the king. " * 40)
     assert main(["train", "--train_file", "my.txt"]) == 0
     said = capsys.readouterr().err
-    assert "another time: --time_budget" in said and "a small model's first" in said
+    assert "to change the length: --time_budget" in said and "a small model's first" in said
     record = json.loads((tmp_path / "runs" / "my" / "run.json").read_text())
     assert record["plan"]["settings"]["hidden_size"] == record["model"].get("hidden_size", 256)
     assert main(["train", "--train_file", "my.txt"]) == 0
     assert f"already finished: {record['result']['steps']} steps" in capsys.readouterr().err
 
 
-def test_epochs_and_tokens_set_the_length(tmp_path):
+def test_epochs_or_tokens_set_the_number_of_steps(tmp_path):
     result = run(tmp_path / "r", max_steps=None, max_train_tokens=64 * 8 * 3, eval_steps=0, save_steps=0)
     assert result.steps == 3
 
@@ -263,7 +263,7 @@ def test_epochs_and_tokens_set_the_length(tmp_path):
         ({"tokenizer": TokenizerArguments(tokenizer_type="char")}, "trained with other tokenizer_type"),
     ],
 )
-def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, message):
+def test_changed_facts_are_an_error_on_resume(finished, change, message):
     before = sorted(str(p) for p in finished.rglob("*"))
     with pytest.raises(UsageError, match=message):
         run(finished, **{"max_steps": 12, **change})
@@ -275,7 +275,7 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
     [
         ({"data": {"block_size": 50_000}}, "at least 50001 for one row"),
         ({"data": {"dataset_name": None, "train_file": ["/nowhere.txt"]}}, "does not exist"),
-        ({"model": {"num_attention_heads": 5}}, "no multiple of --num_attention_heads"),
+        ({"model": {"num_attention_heads": 5}}, "not a multiple of --num_attention_heads"),
         ({"model": {"hidden_act": "nonsense"}}, "--hidden_act is 'nonsense'"),
         ({"mixed_precision": "fp16"}, "expected a CUDA GPU for fp16"),
         ({"save_total_limit": 1}, "Use 2 or more"),
@@ -286,13 +286,13 @@ def test_a_change_of_what_the_run_is_made_of_is_refused(finished, change, messag
         ),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):
+def test_invalid_input_is_one_error_and_leaves_no_files(tmp_path, change, message):
     with pytest.raises(UsageError, match=message):
         run(tmp_path / "runs" / "r", **change)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_is_a_file_to_train_on_and_a_folder_to_write(tmp_path):
+def test_path_objects_are_accepted_for_files_and_folders(tmp_path):
     text = tmp_path / "my.txt"
     text.write_text("One day a small dog found a red ball.\n" * 40)
     data = DataArguments(train_file=text, block_size=32)
@@ -301,19 +301,19 @@ def test_a_path_is_a_file_to_train_on_and_a_folder_to_write(tmp_path):
     assert result.output_dir == training.output_dir == str(tmp_path / "r") and data.train_file == [str(text)]
 
 
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_a_run_is_left_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UsageError, match="is no run of ours .it holds thesis.tex"):
+    with pytest.raises(UsageError, match="is not a run folder .it holds thesis.tex"):
         run(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_pulled_model_is_not_trained_over(finished, tmp_path):
+def test_a_pulled_model_is_not_overwritten(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint-*", "run.json", "rows"))
     before = weights(tmp_path / "r")
-    with pytest.raises(UsageError, match="is a model without its run, .*Go on from it with --model_name_or_path"):
+    with pytest.raises(UsageError, match="is a model without its run, .*Continue from it with --model_name_or_path"):
         run(tmp_path / "r")
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "r").items())
 
@@ -323,7 +323,7 @@ def test_overwrite_moves_the_old_run_aside(finished, tmp_path, is_link):
     import shutil
 
     shutil.copytree(finished, tmp_path / "r")
-    if is_link:  # to a larger disk, say: it stays, and leads to the new run
+    if is_link:  # the link is kept and points to the new run
         (tmp_path / "link").symlink_to(tmp_path / "r")
     run(tmp_path / ("link" if is_link else "r"), overwrite=True, max_steps=2)
     assert (tmp_path / "r.old-1" / "checkpoint-8").is_dir() and (tmp_path / "r" / "checkpoint-2").is_dir()
@@ -342,7 +342,7 @@ def test_a_failed_overwrite_leaves_the_old_run_where_it_was(finished, tmp_path):
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 
 
-def test_training_goes_on_from_given_weights(finished, tmp_path):
+def test_training_starts_from_given_weights(finished, tmp_path):
     tokenizer = TokenizerArguments(tokenizer_name=str(finished))
     first = run(tmp_path / "r", model={"model_name_or_path": str(finished)}, tokenizer=tokenizer, max_steps=1)
     assert first.eval_loss < losses(finished, "eval_loss")[4]
@@ -355,23 +355,23 @@ def test_a_diverging_run_stops_and_saves_nothing(tmp_path):
     assert not list((tmp_path / "r").glob("checkpoint-*"))
 
 
-def test_what_the_launcher_set_does_not_change_the_gradient(finished, tmp_path, monkeypatch):
+def test_accumulation_set_by_the_launcher_does_not_change_the_gradient(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     run(tmp_path / "r")
     assert losses(tmp_path / "r", "grad_norm") == losses(finished, "grad_norm")
 
 
-def test_a_second_run_may_have_another_precision(finished, tmp_path):
+def test_a_second_run_can_use_another_precision(finished, tmp_path):
     result = run(tmp_path / "r", mixed_precision="bf16", max_steps=2)
     assert json.loads((tmp_path / "r" / "run.json").read_text())["hardware"]["mixed_precision"] == "bf16"
     assert abs(losses(tmp_path / "r")[1] - losses(finished)[1]) < 0.05 and result.steps == 2
 
 
-def test_settings_written_are_settings_read(finished):
+def test_written_settings_equal_settings_read(finished):
     from tinygpt_hf.settings.parsing import parse
 
     groups = (ModelArguments, DataArguments, TokenizerArguments, TrainingArguments)
     settings = parse(groups, ["--config", str(finished / "run.yaml")])
     model, training = filled(MODEL, dataclasses.replace(TRAINING, output_dir=str(finished), warmup_steps=0))
     assert settings[ModelArguments] == model and settings[DataArguments] == DATA
-    assert settings[TrainingArguments] == training  # nothing of it is open any more
+    assert settings[TrainingArguments] == training  # with all defaults filled in

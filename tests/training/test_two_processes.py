@@ -1,5 +1,6 @@
-"""A run on two processes is the run of one: under DDP, of adapters, and with the model spread over both (FSDP2), whose
-checkpoints are anybody's. By Muon, which leaves embeddings and norms to AdamW.
+"""A run on two processes equals one on a single process: under DDP, with adapters, and under FSDP2 with Muon and AdamW.
+
+Checkpoints of FSDP2 and of a single process are interchangeable.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ HALVES = {"per_device_train_batch_size": 4}
 
 
 class Pair:
-    """The program that forks the two."""
+    """A program that forks two processes for each run."""
 
     def __init__(self):
         words = [sys.executable, str(Path(__file__).parents[1] / "pair.py")]
@@ -63,13 +64,13 @@ def close(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and max(abs(a[step] - b[step]) for step in a) < 1e-5
 
 
-def test_two_processes_train_as_one(pair, runs, tmp_path):
+def test_two_processes_train_the_same_as_one(pair, runs, tmp_path):
     pair.train(tmp_path / "ddp", **HALVES)
     for key in ("loss", "eval_loss", "grad_norm"):
         assert close(losses(runs / "one", key), losses(tmp_path / "ddp", key))
 
 
-def test_adapters_learn_on_two_processes_as_on_one(pair, runs, tmp_path):
+def test_adapters_train_the_same_on_two_processes_as_on_one(pair, runs, tmp_path):
     options = {"lora_dropout": 0.0, "max_steps": 4}
     tune(tmp_path / "one", runs / "one", **options)
     base = ModelArguments(model_name_or_path=str(runs / "one"))
@@ -78,14 +79,14 @@ def test_adapters_learn_on_two_processes_as_on_one(pair, runs, tmp_path):
         assert close(losses(tmp_path / "one", key), losses(tmp_path / "two", key))
 
 
-def test_shards_train_as_the_whole(runs):
+def test_fsdp_trains_the_same_as_one_process(runs):
     for key in ("loss", "eval_loss", "grad_norm"):
         assert close(losses(runs / "one", key), losses(runs / "two", key))
     one, two = (load_file(runs / name / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys() and all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
-def test_a_checkpoint_of_shards_is_one_of_a_whole(runs):
+def test_an_fsdp_checkpoint_equals_that_of_one_process(runs):
     one, two = (runs / name / "checkpoint-8" for name in ("one", "two"))
     assert storage.damage(two) is None and {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
     a, b = (load_file(path / checkpoint.OPTIMIZER) for path in (one, two))
@@ -94,7 +95,7 @@ def test_a_checkpoint_of_shards_is_one_of_a_whole(runs):
 
 
 @pytest.mark.parametrize("begun,ended", [("one", "two"), ("two", "one")])
-def test_either_goes_on_from_the_other(pair, runs, tmp_path, begun, ended):
+def test_fsdp_and_one_process_resume_from_each_other(pair, runs, tmp_path, begun, ended):
     shutil.copytree(runs / begun, tmp_path / "r")
     shutil.rmtree(tmp_path / "r" / "checkpoint-8")
     if ended == "two":
@@ -104,7 +105,7 @@ def test_either_goes_on_from_the_other(pair, runs, tmp_path, begun, ended):
     assert close(losses(tmp_path / "r"), losses(runs / "one"))
 
 
-def test_other_ways_to_shard_are_refused(tmp_path, monkeypatch):
+def test_other_kinds_of_sharding_are_errors(tmp_path, monkeypatch):
     from accelerate import Accelerator, DistributedType
 
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.DEEPSPEED)

@@ -1,7 +1,6 @@
-"""Check settings: find everything that is wrong at once, before anything slow or written.
+"""Check settings and report all problems at once, before anything slow starts or is written.
 
-Types and choices first, which Python does not check when a dataclass is made (a file and the command line went through the same
-converter already), then the bounds on the fields, then what can be wrong with settings that are each well-formed.
+First the types and choices, which Python dataclasses do not check; then the bounds of numbers; then combinations of settings.
 """
 
 import dataclasses
@@ -16,16 +15,17 @@ from tinygpt_hf.settings.conversion import check_types, seconds_of
 from tinygpt_hf.settings.corpus import KINDS, CorpusArguments
 from tinygpt_hf.settings.defaults import shaped
 from tinygpt_hf.settings.hub import check_repository
-from tinygpt_hf.settings.layering import conflicts, lonely
+from tinygpt_hf.settings.layering import conflicts, unmet_needs
 from tinygpt_hf.settings.parsing import fields_of, raise_together
 
 SMALLEST_BPE = 260  # 256 bytes and 4 special tokens
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
-SMALLEST_STREAM = 6  # rows, in as many windows: the first, two that are shown, three ahead
-LARGEST_BPE = 10_000_000  # the trainer reserves memory for all of it at once
-BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {  # what `setting(...)` may say of a number
+MIN_STREAM_ROWS = 6  # one row in each of 6 windows: the first, two in use, three ahead
+LARGEST_BPE = 10_000_000  # the trainer allocates memory for all of it at once
+# metadata of `setting(...)` -> (words for an error, check)
+BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "at_least": ("at least", lambda value, bound: value >= bound),
     "above": ("more than", lambda value, bound: value > bound),
     "at_most": ("at most", lambda value, bound: value <= bound),
@@ -34,7 +34,7 @@ BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {  # what `setti
 
 
 def check_settings(*groups) -> None:
-    """Raise every problem of the given dataclass instances together; what is well-formed gets the type of its field."""
+    """Check dataclass instances and convert their fields to the right types. Raises all problems as one UsageError."""
     errors: list[UsageError] = []
     valid: dict[type, Any] = {}
     for group in groups:
@@ -47,18 +47,18 @@ def check_settings(*groups) -> None:
     flat, values = fields_of(tuple(valid)), {}
     for group in valid.values():
         values |= {field.name: getattr(group, field.name) for field in dataclasses.fields(group)}
-    errors += conflicts(values, flat, {}) + lonely(values, flat)
+    errors += conflicts(values, flat, {}) + unmet_needs(values, flat)
     errors += _problems(*_across(valid))
     raise_together(errors)
 
 
 def _problems(*rules: tuple[Any, str, str, str]) -> list[UsageError]:
-    """Return an error for each (is it wrong?, problem, expected, action) that is."""
+    """Return an error for each (is_wrong, problem, expected, action) whose first item is true."""
     return [UsageError(*words) for is_wrong, *words in rules if is_wrong]
 
 
 def _check_bounds(group) -> list[UsageError]:
-    """Check the bounds of fields, `setting(..., at_least=1)`; None and words such as `off` have none."""
+    """Check the bounds of numbers (`setting(..., at_least=1)`)."""
     errors = []
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
@@ -70,7 +70,7 @@ def _check_bounds(group) -> list[UsageError]:
 
 
 def _across(valid: dict[type, Any]) -> list[tuple]:
-    """Check settings of several groups against each other."""
+    """Return rules for combinations of settings in several groups."""
     model, data = valid.get(ModelArguments), valid.get(DataArguments)
     rules: list[tuple] = []
     if model and data:
@@ -99,25 +99,25 @@ def _model(model: ModelArguments) -> list[tuple]:
         return rules  # the shape of existing weights, or out of bounds
     if model.head_dim is None and width % heads:
         nearest = next(h for h in range(min(heads, width), 0, -1) if width % h == 0)
-        problem = f"--hidden_size {width} is no multiple of --num_attention_heads {heads}"
+        problem = f"--hidden_size {width} is not a multiple of --num_attention_heads {heads}"
         rules.append(
             (True, problem, "heads of equal width", f"try --num_attention_heads {nearest}, or give --head_dim")
         )
     if key_heads and heads % key_heads:
         nearest = next(k for k in range(min(key_heads, heads), 0, -1) if heads % k == 0)
-        problem = f"--num_attention_heads {heads} is no multiple of --num_key_value_heads {key_heads}"
+        problem = f"--num_attention_heads {heads} is not a multiple of --num_key_value_heads {key_heads}"
         expected = "a multiple: every key/value head serves the same number of heads"
         rules.append((True, problem, expected, f"try --num_key_value_heads {nearest}"))
     return rules
 
 
 def _data(data: DataArguments) -> list[tuple]:
-    smallest = SMALLEST_STREAM * data.block_size
+    smallest = MIN_STREAM_ROWS * data.block_size
     return [
         (data.validation_split_percentage == 0 and not data.validation_file and not data.rows,
          "--validation_split_percentage is 0", "some text for validation", "raise it or give --validation_file"),
         (data.stream_window is not None and data.stream_window < smallest, f"--stream_window is {data.stream_window}",
-         f"at least {SMALLEST_STREAM} rows of {data.block_size} tokens", f"use {smallest} or more"),
+         f"at least {MIN_STREAM_ROWS} rows of {data.block_size} tokens", f"use {smallest} or more"),
         (data.document_separator == "", "--document_separator is empty", "`blank_line` or a marker", "leave it out"),
     ]  # fmt: skip
 
@@ -142,13 +142,13 @@ def _training(training: TrainingArguments) -> list[tuple]:
         (training.save_total_limit < 2, f"--save_total_limit is {training.save_total_limit}",
          "2 or more, so that a damaged newest checkpoint loses nothing", "use 2 or more"),
         (training.lora_r and importlib.util.find_spec("peft") is None,
-         "peft is not installed", "it, for --lora_r", "run pip install 'tinygpt_hf[tune]'"),
+         "peft is not installed", "the package, for --lora_r", "run pip install 'tinygpt_hf[tune]'"),
         (training.report_to and importlib.util.find_spec(training.report_to) is None,
-         f"{training.report_to} is not installed", "it, for --report_to", "run pip install 'tinygpt_hf[track]'"),
+         f"{training.report_to} is not installed", "the package, for --report_to", "run pip install 'tinygpt_hf[track]'"),
         (training.nonfinite != "stop" and not is_skip,
          f"--nonfinite is {training.nonfinite!r}", "`stop` or `skip:N`", "try skip:10"),
         (training.license is not None and not LICENSE.fullmatch(training.license), f"--license is {training.license!r}",
-         "an identifier of the Hub, in small letters", "try apache-2.0, mit, cc-by-4.0"),
+         "a license identifier of the Hub, in lower case", "try apache-2.0, mit, cc-by-4.0"),
     ]  # fmt: skip
     rules += [
         (not LANGUAGE.fullmatch(language), f"--language is {language!r}", "ISO 639 codes, `code` or `multilingual`",

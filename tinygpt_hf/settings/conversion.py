@@ -1,4 +1,4 @@
-"""Convert a word of the command line, a YAML value or a value from Python to the type of a setting's field.
+"""Convert a command line word, a YAML value or a Python value to the type of a setting's field.
 
 convert("3e-4", float, "--learning_rate")        # 0.0003
 convert("fast", float, "--learning_rate")        # UsageError: --learning_rate is 'fast' (expected a number). ...
@@ -17,7 +17,7 @@ import typing
 
 from tinygpt_hf.errors import UsageError
 
-LARGEST = 2**63 - 1  # the largest whole number the libraries below take
+MAX_INTEGER = 2**63 - 1  # the limit of the libraries used
 POWER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 DURATION = re.compile(r"(\d+(?:\.\d+)?h)?(\d+(?:\.\d+)?m)?(\d+(?:\.\d+)?s)?", re.ASCII)
@@ -25,17 +25,15 @@ BOOLEANS = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("fal
 
 
 def seconds_of(duration: str) -> float | None:
-    """Return the seconds of a duration: 90s, 8m, 1h30m; None if it is none."""
+    """Return the seconds of a duration such as 90s, 8m or 1h30m, or None if it is not one."""
     parts = DURATION.fullmatch(duration.strip().lower())
-    return (
-        sum(float(part[:-1]) * {"h": 3600, "m": 60, "s": 1}[part[-1]] for part in parts.groups() if part)
-        if parts
-        else None
-    )
+    if parts is None:
+        return None
+    return sum(float(part[:-1]) * {"h": 3600, "m": 60, "s": 1}[part[-1]] for part in parts.groups() if part)
 
 
 def shown(value) -> str:
-    """Return a value as an error shows it: the beginning of a long one."""
+    """Return the repr of a value for an error message, cut after 100 characters."""
     return words if len(words := repr(value)) <= 100 else f"{words[:100]}…"
 
 
@@ -48,13 +46,13 @@ def base_type(annotation) -> tuple[type, object]:
 
 
 def choices_of(annotation) -> list[str]:
-    """List the words a field takes: (float | Literal["off"] | None) -> ["off"]."""
+    """Return the literal words of an annotation: (float | Literal["off"] | None) -> ["off"]."""
     parts = (annotation, *typing.get_args(annotation))
     return [word for part in parts if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
 
 
 def convert(raw, annotation, where: str):
-    """Return a YAML value or a word of the command line as the type of a field; raise `UsageError` if it has none."""
+    """Convert a YAML value or a command line word to the type of a field. Raises UsageError if that is impossible."""
     optional = type(None) in typing.get_args(annotation)
     kind, inner = base_type(annotation)
     if optional and (raw is None or (isinstance(raw, str) and raw.lower() in ("none", "null"))):
@@ -89,21 +87,22 @@ def convert(raw, annotation, where: str):
         return BOOLEANS[str(raw).lower()]
     if kind in (int, float):
         return _number(raw, kind, where)
-    if isinstance(raw, (bool, float)):  # `no`, `1.10`: the word that was written is lost
+    if isinstance(raw, (bool, float)):  # YAML has converted a bare `no` or `1.10` already
         raise UsageError(f"{where} is {str(raw).lower()}", "text", "put it in quotes")
     text = raw if isinstance(raw, str) else str(raw)
     return expanded(text, where) if kind is typing.Annotated else text
 
 
-def meant(raw, field: dataclasses.Field):
-    """Return our word for a value that others call otherwise (`setting(..., means=...)`), else the value."""
+def translated_value(raw, field: dataclasses.Field):
+    """Translate a value that other trainers name differently (`setting(..., means=...)`); others are unchanged."""
     means = field.metadata.get("means", {})
     return means.get(str(raw).lower(), raw) if isinstance(raw, (str, int)) else raw
 
 
 def expanded(path: str, where: str) -> str:
-    """Put the home folder for `~` and values for `$NAME` and `${NAME}`; an address stays. A variable that is not set is refused,
-    unless a file is really called so.
+    """Expand `~`, `$NAME` and `${NAME}` in a path; URLs are unchanged.
+
+    Raises UsageError for a variable that is not set, unless a file of that name exists.
     """
     if "://" in path:
         return path
@@ -122,19 +121,19 @@ def expanded(path: str, where: str) -> str:
         return os.environ.get(name, match[0])
 
     text = home + VARIABLE.sub(value, rest)
-    return path if text == path else text  # a text that lives in Python is a path that holds it
+    return path if text == path else text  # keeps a str subclass with text from Python (python_text.py)
 
 
 def check_types(group) -> list[UsageError]:
-    """Give every field of a dataclass instance its type, as the command line would; return the errors.
+    """Convert every field of a dataclass instance to its type in place, and return the errors.
 
-    A `Path` becomes text, and one file where a list is expected a list of it.
+    A `Path` becomes a string, and a single value becomes a list where one is expected.
     """
     errors = []
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
         try:
-            value = meant(_plain(value), field)
+            value = translated_value(_plain(value), field)
             setattr(group, field.name, _typed(value, field.type, f"--{field.name}"))
         except UsageError as error:
             errors.append(error)
@@ -142,7 +141,7 @@ def check_types(group) -> list[UsageError]:
 
 
 def _typed(value, annotation, where: str):
-    """Return a value from Python as the type of a field. Words are read as on the command line; text is taken as it is."""
+    """Convert a Python value to the type of a field, as `convert` does; text fields take only strings, unchanged."""
     kind, inner = base_type(annotation)
     if value is not None and kind is list and (entry := typing.get_args(inner)[0]) is not dict:
         return [_typed(item, entry, where) for item in (value if isinstance(value, list) else [value])]
@@ -154,7 +153,7 @@ def _typed(value, annotation, where: str):
 
 
 def _plain(value):
-    """Return a value with the paths and tuples in it as JSON has them."""
+    """Replace paths by strings and tuples by lists, also inside lists and dicts."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -170,7 +169,7 @@ def _mapping(raw, where: str) -> dict:
 
 
 def _json(word: str):
-    """Parse a word of the command line as JSON, or return the word itself."""
+    """Parse a command line word as JSON, or return it unchanged."""
     try:
         return json.loads(word)
     except (ValueError, RecursionError):
@@ -178,7 +177,7 @@ def _json(word: str):
 
 
 def _numbers(value):
-    """Convert `1e6` inside a mapping of numbers, which PyYAML reads as a word."""
+    """Convert strings such as `1e6` inside a mapping to floats, since PyYAML reads them as strings."""
     if isinstance(value, dict):
         return {name: _numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -201,6 +200,6 @@ def _number(raw, kind: type, where: str):
         return number
     if number != int(number):
         raise UsageError(f"{where} is {shown(raw)}", expected, f"try {round(number)}")
-    if abs(number) > LARGEST:
-        raise UsageError(f"{where} is {shown(raw)}", f"{expected} up to {LARGEST}", "give a smaller one")
+    if abs(number) > MAX_INTEGER:
+        raise UsageError(f"{where} is {shown(raw)}", f"{expected} up to {MAX_INTEGER}", "give a smaller one")
     return int(number)

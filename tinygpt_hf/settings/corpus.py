@@ -1,15 +1,15 @@
-"""Define the settings of `prepare-corpus` and its presets. Importing this costs nothing.
+"""The settings of `prepare-corpus` and its presets.
 
-A rule left alone has the preset's value; `off` switches it off (`control_characters`: `keep`).
+A rule that is not given has the preset's value. `off` switches it off (for `control_characters`: `keep`).
 """
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias
 
 from tinygpt_hf.settings.arguments import PathText, setting
-from tinygpt_hf.settings.dialects import speaks_dialects
+from tinygpt_hf.settings.dialects import accepts_aliases
 
-KINDS = ("email", "phone", "ip", "card", "key")  # of personal data
+KINDS = ("email", "phone", "ip", "card", "key")  # kinds of personal data
 
 PRESETS: dict[str, dict] = {
     "prose": {
@@ -34,86 +34,86 @@ Number: TypeAlias = int | Literal["off"] | None
 OFF = {"nfc": False, "control_characters": "keep", "exact_duplicates": False, "near_duplicates": "off"}
 
 
-@speaks_dialects
+@accepts_aliases
 @dataclass
 class CorpusArguments:
-    """How documents are cleaned, and what is written."""
+    """Settings of document filters and of the written corpus."""
 
     section: ClassVar[str] = "corpus"
 
     output_dir: PathText | None = setting(None, "new folder to write the corpus into")
-    preset: Literal["prose", "code", "chat", "none"] = setting("prose", "which rules are on; each can be set by itself")
-    output_format: Literal["parquet", "jsonl"] = setting("parquet", "what the shards under data/ are")
-    shard_megabytes: int = setting(256, "a shard is closed when it holds this many megabytes of text", at_least=1)
+    preset: Literal["prose", "code", "chat", "none"] = setting("prose", "set of rules; each can be changed by itself")
+    output_format: Literal["parquet", "jsonl"] = setting("parquet", "format of the shards under data/")
+    shard_megabytes: int = setting(256, "megabytes of text in a shard", at_least=1)
     tokenizer_name: PathText | None = setting(
         None, "count tokens and unknown characters with this tokenizer (folder or id)"
     )
-    seed: int = setting(42, "seed of toyland, and of the choice among documents")
-    license: str | None = setting(None, "license of the corpus, for its card: as the Hub calls it, e.g. cc-by-4.0")
+    seed: int = setting(42, "seed of toyland and of sampling documents")
+    license: str | None = setting(None, "license of the corpus, for its card: an identifier of the Hub, e.g. cc-by-4.0")
     rights: str | None = setting(None, "why you may use and pass on this text, in your words, for the card")
     language: list[str] = setting([], "languages of the text, for the card: ISO 639 codes, e.g. en")
 
     nfc: bool | None = setting(None, "compose characters: Unicode NFC")
     control_characters: Literal["keep", "remove", "drop"] | None = setting(
-        None, "characters of Unicode's Cc but tab and line ends: keep or remove them, or drop the document"
+        None, "Unicode control characters (Cc) except tab and line ends: keep or remove them, or drop the document"
     )
-    mask: list[str] = setting([], f"write <kind> in place of personal data, of {', '.join(KINDS)}, or all")
+    mask: list[str] = setting([], f"replace personal data by <kind>: some of {', '.join(KINDS)}, or all")
     min_characters: Number = setting(None, "drop shorter documents", at_least=0)
     max_characters: Number = setting(None, "drop longer documents", at_least=0)
-    min_mean_word: Limit = setting(None, "least mean length of a word, in characters", at_least=0)
+    min_mean_word: Limit = setting(None, "smallest mean length of a word, in characters", at_least=0)
     max_mean_word: Limit = setting(None, "largest mean length of a word, in characters", at_least=0)
-    max_symbol_ratio: Limit = setting(None, "most # signs, or ellipses, per word", at_least=0)
-    min_alphabetic_words: Limit = setting(None, "least share of words with a letter", at_least=0)
+    max_symbol_ratio: Limit = setting(None, "largest number of # signs, or of ellipses, per word", at_least=0)
+    min_alphabetic_words: Limit = setting(None, "smallest share of words with a letter", at_least=0)
     min_stop_words: Number = setting(
-        None, "least number of distinct words of: the be to of and that have with (English only)", at_least=0
+        None, "smallest number of distinct stop words among: the be to of and that have with (English only)", at_least=0
     )
-    max_bullet_lines: Limit = setting(None, "largest share of lines that open with a bullet", at_least=0)
+    max_bullet_lines: Limit = setting(None, "largest share of lines that begin with a bullet", at_least=0)
     max_ellipsis_lines: Limit = setting(None, "largest share of lines that end in an ellipsis", at_least=0)
-    min_punctuated_lines: Limit = setting(None, "least share of lines that end in punctuation", at_least=0)
+    min_punctuated_lines: Limit = setting(None, "smallest share of lines that end in punctuation", at_least=0)
     max_short_lines: Limit = setting(None, "largest share of lines of 30 characters or fewer", at_least=0)
     max_duplicate_lines: Limit = setting(
-        None, "largest share of lines that stand above already (of their characters: two thirds of it)", at_least=0
+        None, "largest share of duplicate lines (of characters in duplicate lines: two thirds of it)", at_least=0
     )
     max_duplicate_paragraphs: Limit = setting(None, "the same for paragraphs", at_least=0)
     max_top_ngram: Limit = setting(
         None,
-        "largest share of characters in the commonest 2 words in a row (3: nine tenths of it; 4: eight tenths)",
+        "largest share of characters in the most frequent 2-gram of words (3-gram: nine tenths of it; 4-gram: eight tenths)",
         at_least=0,
     )
     max_duplicate_ngrams: Limit = setting(
         None,
-        "largest share of characters in 5 words in a row that came before (10 in a row: two thirds of it)",
+        "largest share of characters in duplicate 5-grams of words (10-grams: two thirds of it)",
         at_least=0,
     )
     max_boilerplate_lines: Limit = setting(
-        None, "largest share of lines on cookies, JavaScript, terms of use, or of lorem ipsum", at_least=0
+        None, "largest share of lines about cookies, JavaScript, terms of use, or with lorem ipsum", at_least=0
     )
     max_line_characters: Number = setting(None, "longest line, in characters", at_least=0)
     max_mean_line: Limit = setting(None, "largest mean length of a line, in characters", at_least=0)
-    min_alphanumeric: Limit = setting(None, "least share of characters that are letters or digits", at_least=0)
+    min_alphanumeric: Limit = setting(None, "smallest share of characters that are letters or digits", at_least=0)
     scripts: list[str] = setting([], "keep documents written in these scripts, e.g. Latin Cyrillic; default all")
-    min_script_share: float = setting(0.5, "share of a document's letters that must be of --scripts", at_least=0)
+    min_script_share: float = setting(0.5, "smallest share of a document's letters in --scripts", at_least=0)
 
     languages: list[str] = setting(
-        [], "keep documents in these languages, e.g. en de, as py3langid tells (extra `data`); default all"
+        [], "keep documents in these languages, e.g. en de, as detected by py3langid (extra `data`); default all"
     )
     min_language_score: float = setting(
         0.3,
-        "least certainty, 0 to 1, that a document is in one of --languages; 0 only counts them",
+        "smallest probability that a document is in one of --languages; 0 only counts languages",
         at_least=0,
         at_most=1,
     )
 
-    exact_duplicates: bool | None = setting(None, "drop a document whose text came before, byte for byte")
+    exact_duplicates: bool | None = setting(None, "drop documents with the same bytes as an earlier one")
     max_seen_paragraphs: Limit = setting(
         None, "largest share of a document's characters in paragraphs of earlier documents", at_least=0
     )
     near_duplicates: Literal["drop", "count", "off"] | None = setting(
         None,
-        "drop documents nearly equal to an earlier one, only count them, or do not look (drop and count: extra `data`)",
+        "drop documents nearly equal to an earlier one, only count them, or off (drop and count: extra `data`)",
     )
     near_duplicate_threshold: float = setting(
-        0.75, "Jaccard similarity of the sets of 5 words in a row, from which on", above=0, at_most=1
+        0.75, "Jaccard similarity of word 5-grams from which documents are near duplicates", above=0, at_most=1
     )
 
     sample_documents: int | None = setting(
@@ -121,17 +121,20 @@ class CorpusArguments:
         excludes=("sample_bytes", "sample_tokens")
     )  # fmt: skip
     sample_bytes: int | None = setting(
-        None, "keep documents of at most this many bytes together, chosen likewise", at_least=1,
+        None, "keep documents of at most this many bytes in total, chosen the same way", at_least=1,
         excludes=("sample_tokens",)
     )  # fmt: skip
     sample_tokens: int | None = setting(
-        None, "the same in tokens of --tokenizer_name", at_least=1, needs=("tokenizer_name",)
+        None,
+        "keep at most this many tokens of --tokenizer_name in total, chosen the same way",
+        at_least=1,
+        needs=("tokenizer_name",),
     )
 
     def resolved(self) -> "CorpusArguments":
-        """These settings with the preset's values where nothing else was said; None stands for off."""
+        """Return a copy with the preset's values for settings that were not given, and None for limits that are off."""
         preset = OFF | PRESETS[self.preset]
         mask = list(KINDS) if self.mask == ["all"] else self.mask
-        values = {n: v for n, v in preset.items() if getattr(self, n) is None}
+        from_preset = {n: v for n, v in preset.items() if getattr(self, n) is None}
         off = {n: None for n, v in vars(self).items() if n.startswith(("min_", "max_")) and v == "off"}
-        return replace(self, mask=mask, **values, **off)
+        return replace(self, mask=mask, **from_preset, **off)

@@ -1,11 +1,11 @@
-"""Fill in what the settings of a run leave open, by rules from the other settings, each a line of arithmetic.
+"""Fill in the settings of a run that were not given, by simple rules from the other settings.
 
     model, training = filled(ModelArguments(hidden_size=512), TrainingArguments())
-    training.learning_rate                    # 0.004: half of what a model of 256 takes
+    training.learning_rate                    # 0.004: half of that of a model of width 256
 
-A model from scratch is small and shallow and trains fast: in minutes on one core that reaches fewer bits per byte than a larger
-one that reads less text (benchmarks/README.md has the figures). Existing weights are treated gently. Whatever is given wins.
-The length of a run follows from its number of tokens: see planning/plan.py.
+The default model is small and shallow. In a few minutes on one core it reaches fewer bits per byte than a larger model that
+sees less text (figures in benchmarks/README.md). Existing weights are trained with a lower learning rate. Settings that are
+given are never changed. planning/plan.py computes the number of steps.
 """
 
 from dataclasses import fields, replace
@@ -14,19 +14,19 @@ from pathlib import Path
 from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
 
 VOCABULARY = 2048
-WIDTH, LAYERS, HEAD = 128, 3, 64  # heads of 64 tell tokens apart sharply from the start
-EMBEDDINGS = 0.3  # untied, the input embeddings may be large: the model learns faster
-# Of AdamW beside Muon at a width of 256. It falls with the width, as the head's inputs add up (Yang et al. 2022,
-# https://arxiv.org/abs/2203.03466); Muon's updates have the same size at any width. Nothing narrower than 64 was measured.
-RATE, AT, NARROWEST = 8e-3, 256, 64
-GENTLE_RATE = 3e-3  # of AdamW alone, and of existing weights
+WIDTH, LAYERS, HEAD = 128, 3, 64
+EMBEDDING_RANGE = 0.3  # standard deviation of untied input embeddings: large ones train faster
+# Learning rate of AdamW next to Muon at width 256. It is inversely proportional to the width (Yang et al. 2022,
+# https://arxiv.org/abs/2203.03466); Muon's updates do not depend on the width. Widths below 64 were not measured.
+RATE, RATE_WIDTH, MIN_RATE_WIDTH = 8e-3, 256, 64
+LOW_RATE = 3e-3  # of AdamW alone, and for existing weights
 LENGTHS = ("max_steps", "num_train_epochs", "max_train_tokens", "time_budget")
-TIME_BUDGET = "8m"  # of a run without a length
+TIME_BUDGET = "8m"  # if none of LENGTHS is given
 
 FROM_SCRATCH = {
-    "per_device_train_batch_size": 8,  # many small steps learn more from the same text than few large ones
+    "per_device_train_batch_size": 8,  # with the same text, many small steps reach a lower loss than few large ones
     "weight_decay": 0.0,
-    "adam_beta1": 0.8,  # a short run has no time for a long memory
+    "adam_beta1": 0.8,  # short runs need a short momentum
     "muon_momentum": 0.9,
     "lr_scheduler_type": "linear",
 }
@@ -49,7 +49,7 @@ OPEN = {*SHAPE, *LENGTHS, *CONTINUED, "learning_rate"}
 
 
 def shaped(model: ModelArguments) -> ModelArguments:
-    """Fill in the shape of a model; one that continues from weights has theirs."""
+    """Fill in the shape of a model. Existing weights (`model_name_or_path`) have their own shape."""
     if model.model_name_or_path:
         return model
     width = WIDTH if model.hidden_size is None else model.hidden_size
@@ -57,20 +57,20 @@ def shaped(model: ModelArguments) -> ModelArguments:
     if model.head_dim is None:
         heads = next(number for number in range(heads, 0, -1) if width % number == 0)
     tied = bool(model.tie_word_embeddings)
-    rules = {
+    shape = {
         "hidden_size": width,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": heads,
         "tie_word_embeddings": tied,
-        "embedding_initializer_range": None if tied else EMBEDDINGS,
+        "embedding_initializer_range": None if tied else EMBEDDING_RANGE,
     }
-    return _with(model, rules)
+    return _with(model, shape)
 
 
 def filled(
     model: ModelArguments, training: TrainingArguments, before: dict | None = None
 ) -> tuple[ModelArguments, TrainingArguments]:
-    """Fill in what both leave open, except length and warm-up: as the run had it `before`, else by the rules."""
+    """Fill in the settings of both except length and warmup. `before`: the settings of the run to resume, which win."""
     known = {name: value for name, value in (before or {}).items() if name in OPEN}
     if any(getattr(training, name) is not None for name in LENGTHS):
         known = {name: value for name, value in known.items() if name not in LENGTHS}
@@ -79,26 +79,26 @@ def filled(
         training = replace(training, time_budget=TIME_BUDGET)
     embeddings = model.embedding_initializer_range
     model = shaped(model)
-    if before:  # older runs leave it open
+    if before:  # runs of older versions have no default for it
         model = replace(model, embedding_initializer_range=embeddings)
     continued = model.model_name_or_path is not None
-    rate = GENTLE_RATE
+    rate = LOW_RATE
     if not continued and training.optim == "muon":
-        rate = float(f"{RATE * AT / max(NARROWEST, model.hidden_size):.3g}")
+        rate = float(f"{RATE * RATE_WIDTH / max(MIN_RATE_WIDTH, model.hidden_size):.3g}")
     return model, _with(training, {"learning_rate": rate, **(CONTINUED if continued else FROM_SCRATCH)})
 
 
 def _with(group, values: dict):
-    """Replace settings that are None by these values."""
-    here = [field.name for field in fields(group)]
-    return replace(group, **{n: v for n, v in values.items() if n in here and getattr(group, n) is None})
+    """Replace settings of the group that are None by `values`."""
+    names = [field.name for field in fields(group)]
+    return replace(group, **{n: v for n, v in values.items() if n in names and getattr(group, n) is None})
 
 
 def run_folder(data: DataArguments) -> str | None:
-    """Choose the folder of a run without a name: runs/<name of its first text>; None if no text has a name."""
+    """Return the default run folder runs/<name of the first text>, or None if no text has a name."""
     first = (data.sources or [{}])[0]
-    named = data.train_file or first.get("train_file") or [data.dataset_name or first.get("dataset_name") or ""]
-    text = named if isinstance(named, str) else str(named[0])
+    texts = data.train_file or first.get("train_file") or [data.dataset_name or first.get("dataset_name") or ""]
+    text = texts if isinstance(texts, str) else str(texts[0])
     if "://" in text:
         text = text.partition("://")[2].partition("?")[0]
     for part in reversed(Path(text).parts):

@@ -1,7 +1,7 @@
-"""Put settings over each other, default < file < flags: a later choice replaces the earlier layer's alternatives.
+"""Override settings in layers: defaults, then the file, then flags. A later setting also removes its alternatives.
 
-What is an alternative to what, and what means nothing without what, stands on the fields (`excludes`, `needs`, `follows`:
-arguments.py). Within one layer alternatives are an error. A setting is chosen where it has another value than its default.
+The fields declare alternatives and dependencies (`excludes`, `needs`, `follows`: arguments.py). Two alternatives within one
+layer are an error. A setting counts as chosen if its value is not the default.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ Fields = dict[str, tuple[type, dataclasses.Field]]  # setting -> (its dataclass,
 
 
 def alternatives(flat: Fields) -> Iterator[tuple[str, str]]:
-    """List every declared pair of alternatives; the second may be "name=value"."""
+    """Yield each declared pair of alternatives; the second may be "name=value"."""
     for name, (group, field) in flat.items():
         for other in field.metadata.get("excludes", ()):
             others = [f.name for f in dataclasses.fields(group) if f.name != name] if other == "*" else [other]
@@ -21,19 +21,19 @@ def alternatives(flat: Fields) -> Iterator[tuple[str, str]]:
 
 
 def default_of(field: dataclasses.Field):
-    """Return the value that a field has by itself."""
+    """Return the default value of a field."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def holds(condition: str, values: dict, flat: Fields) -> bool:
-    """Is the setting chosen among `values`, or, of "name=value", does it have that value there?"""
+    """Return True if the setting `condition` is chosen in `values`, or for "name=value" has that value."""
     name, _, word = condition.partition("=")
     value = values.get(name, default_of(flat[name][1]))
     return value == (word or value) and (bool(word) or value != default_of(flat[name][1]))
 
 
 def conflicts(values: dict, flat: Fields, where: dict[str, str]) -> list[UsageError]:
-    """Return an error for each two alternatives that are chosen together. `where`: what a setting is called."""
+    """Return an error for each pair of alternatives that are both chosen. `where`: setting -> its name in the message."""
     errors = []
     for one, condition in alternatives(flat):
         if holds(one, values, flat) and holds(condition, values, flat):
@@ -44,14 +44,14 @@ def conflicts(values: dict, flat: Fields, where: dict[str, str]) -> list[UsageEr
 
 
 def _unmet(name: str, values: dict, flat: Fields) -> list[str]:
-    """Name what a chosen setting needs one of, where none is chosen."""
+    """Return the settings of which `name` needs one, if it is chosen and none of them is."""
     needs = [need for need in flat[name][1].metadata.get("needs", ()) if need.partition("=")[0] in flat]
     met = not holds(name, values, flat) or any(holds(need, values, flat) for need in needs)
     return [] if met else needs
 
 
-def lonely(values: dict, flat: Fields) -> list[UsageError]:
-    """Return an error for each setting that is chosen without what gives it a meaning."""
+def unmet_needs(values: dict, flat: Fields) -> list[UsageError]:
+    """Return an error for each chosen setting without one that it needs."""
     errors = []
     for name in values:
         if needs := [need.replace("=", " ") for need in _unmet(name, values, flat)]:
@@ -60,38 +60,38 @@ def lonely(values: dict, flat: Fields) -> list[UsageError]:
     return errors
 
 
-def laid_over(earlier: dict, later: dict, flat: Fields) -> tuple[dict, dict[str, str]]:
-    """Lay a layer over an earlier one; return what is in force, and what gave way to which setting of the later layer."""
-    gone: dict[str, str] = {}
+def override(earlier: dict, later: dict, flat: Fields) -> tuple[dict, dict[str, str]]:
+    """Override an earlier layer by a later one. Returns (values, removed setting -> the later setting that removed it)."""
+    removed: dict[str, str] = {}
     for pair in alternatives(flat):
         for new, old in (pair, pair[::-1]):
             name = old.partition("=")[0]
             if name not in later and holds(new, later, flat) and holds(old, earlier, flat):
-                gone.setdefault(name, new.partition("=")[0])
-    values = {name: value for name, value in earlier.items() if name not in gone} | later
+                removed.setdefault(name, new.partition("=")[0])
+    values = {name: value for name, value in earlier.items() if name not in removed} | later
 
-    def without(name: str) -> list[str]:
-        """Name what the setting meant something with and is there no longer."""
+    def lost(name: str) -> list[str]:
+        """Return the removed settings that `name` needs or follows."""
         needed = [need.partition("=")[0] for need in _unmet(name, values, flat) if holds(need, earlier, flat)]
-        return needed + [other for other in (flat[name][1].metadata.get("follows"),) if other in gone]
+        return needed + [other for other in (flat[name][1].metadata.get("follows"),) if other in removed]
 
-    while leaving := [name for name in earlier if name in values and name not in later and without(name)]:
-        for name in leaving:  # it may have been needed in its turn
-            lost = without(name)[0]
-            gone[name] = gone.get(lost, lost)
-        values = {name: value for name, value in values.items() if name not in gone}
-    return values, gone
+    while dependent := [name for name in earlier if name in values and name not in later and lost(name)]:
+        for name in dependent:  # others may depend on these, so loop until nothing more is removed
+            cause = lost(name)[0]
+            removed[name] = removed.get(cause, cause)
+        values = {name: value for name, value in values.items() if name not in removed}
+    return values, removed
 
 
 def open_settings(*groups) -> frozenset[str]:
-    """Name the settings nobody gave: neither a file, nor a flag, nor Python."""
+    """Return the names of settings that were not given by a file, a flag or in Python."""
     return frozenset(
         f.name for group in groups for f in dataclasses.fields(group) if f.name not in getattr(group, "given", ())
     )
 
 
 def chosen(groups: tuple, settings: dict) -> tuple:
-    """Return the groups with these values; they still know which settings somebody gave."""
+    """Return copies of the groups with the values `settings`; their `given` names stay the same."""
     changed = [
         dataclasses.replace(
             group, **{f.name: settings[f.name] for f in dataclasses.fields(group) if f.name in settings}

@@ -1,8 +1,8 @@
-"""Read YAML and flags into dataclasses, through one converter (conversion.py); report every problem at once.
+"""Read YAML and command line flags into dataclasses of settings, and report all problems at once.
 
 settings = parse((ModelArguments, TrainingArguments), ["--config", "x.yaml", "--learning_rate", "3e-4"])
-settings[TrainingArguments].learning_rate           # 0.0003; the file said something else, the flag wins
-settings.given["learning_rate"]                     # "--learning_rate": who set it; absent if nobody did
+settings[TrainingArguments].learning_rate           # 0.0003: a flag overrides the file
+settings.given["learning_rate"]                     # "--learning_rate": what set it; absent for a default
 settings.note                                       # "x.yaml: max_steps gives way to --num_train_epochs", or None
 """
 
@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt_hf.errors import UsageError, UsageErrors, redacted
-from tinygpt_hf.settings.conversion import BOOLEANS, base_type, choices_of, convert, expanded, meant, shown
-from tinygpt_hf.settings.dialects import SAME, TURNED, hint, turned
-from tinygpt_hf.settings.layering import conflicts, laid_over
+from tinygpt_hf.settings.conversion import BOOLEANS, base_type, choices_of, convert, expanded, shown, translated_value
+from tinygpt_hf.settings.dialects import ALIASES, TRANSLATIONS, hint, translated
+from tinygpt_hf.settings.layering import conflicts, override
 
-LARGEST_FILE, MOST_VALUES = 2**18, 10_000  # bytes and values of a settings file; reading them takes less than a second
-WHOLE = re.compile("0|-?[1-9][0-9]*")
-BROKEN = re.compile(
+LARGEST_FILE, MAX_VALUES = 2**18, 10_000  # bytes and values of a settings file, so that reading it takes under a second
+INTEGER = re.compile("0|-?[1-9][0-9]*")
+FLOAT = re.compile(
     r"-?[0-9]+\.[0-9]*([eE][-+][0-9]+)?|-?\.[0-9]+([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
-QUOTED = re.compile("^[-+.0-9]|[\r\x85\u2028\u2029\ufeff]")
+NEEDS_QUOTES = re.compile("^[-+.0-9]|[\r\x85\u2028\u2029\ufeff]")
 YAML_TAG = "tag:yaml.org,2002:"
 
 
 class Settings(dict):
-    """Map dataclass types to instances, and in `given` setting names to what set them (a flag, or a file and section).
+    """A dict from dataclass types to instances.
 
-    `note` says what of the file gave way to which flag; `began`: when they were read, by the monotonic clock.
+    `given`: setting name -> what set it (a flag, or file and section). `config`: the YAML file. `note`: which settings of the
+    file were replaced by flags. `began`: time of reading, by `time.monotonic`.
     """
 
     def __init__(self, values: dict, given: dict[str, str], config: str | None, note: str | None):
@@ -40,26 +41,27 @@ class Settings(dict):
 
 
 def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Field]]:
-    """Map flat names to (dataclass, field); names are unique over all groups."""
+    """Return setting name -> (dataclass, field). Names are unique over all groups."""
     flat: dict[str, tuple[type, dataclasses.Field]] = {}
     for group in groups:
         for field in dataclasses.fields(group):
             if field.name in flat:
-                raise AssertionError(f"two settings are called {field.name}")
+                raise AssertionError(f"two settings are named {field.name}")
             flat[field.name] = (group, field)
     return flat
 
 
 def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True) -> Settings:
-    """Read `argv` (and the file after --config) into one instance of each dataclass of `groups`.
+    """Read `argv` and the file named by --config into one instance of each dataclass in `groups`.
 
-    Raise `UsageErrors` with every problem. A first word without dashes fills the field marked `positional`, a list all of them.
+    Words without dashes fill the field marked `positional`: one word, or for a list all of them. Raises UsageErrors with all
+    problems.
     """
     for word in argv:
-        if any("\ud800" <= c <= "\udfff" for c in word):  # it could be neither saved nor shown
-            raise UsageError(f"{word!r} is no UTF-8", "text", "rename the file or retype the word")
+        if any("\ud800" <= c <= "\udfff" for c in word):  # surrogates can be neither saved nor printed
+            raise UsageError(f"{word!r} is not valid UTF-8", "text", "rename the file or retype the word")
     flat = fields_of(groups)
-    aliases = SAME | {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
+    aliases = ALIASES | {old: new for group in groups for old, new in getattr(group, "aliases", {}).items()}
     errors: list[UsageError] = []
     flags = _Flags(argv, flat, aliases, uses_config)
     errors += flags.errors
@@ -70,45 +72,45 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
         layer, where = {}, {}
         for theirs, (raw, place) in origin.items():
             try:
-                name, value = turned(theirs, raw, place) or ("", None)
+                name, value = translated(theirs, raw, place) or ("", None)
                 if name in layer:
                     raise UsageError(f"{place} repeats {where[name]}", "one of the two names", "remove one")
                 if name in flat:
                     where[name] = place
-                    layer[name] = convert(meant(value, flat[name][1]), flat[name][1].type, place)
+                    layer[name] = convert(translated_value(value, flat[name][1]), flat[name][1].type, place)
             except UsageError as error:
                 errors.append(error)
         if origin is file_values and Path(flags.config or "").name == "run.yaml" and "model_name_or_path" in layer:
-            # 0.1.0 wrote the shape of models from scratch beside it
-            layer, _ = laid_over(layer, {"model_name_or_path": layer["model_name_or_path"]}, flat)
+            # version 0.1.0 also wrote default shapes, which exclude model_name_or_path
+            layer, _ = override(layer, {"model_name_or_path": layer["model_name_or_path"]}, flat)
         errors += conflicts(layer, flat, where)
         layers.append(layer)
         given |= where
     raise_together(errors)
-    values, gone = laid_over(layers[0], layers[1], flat)  # the flag comes last and wins
+    values, removed = override(layers[0], layers[1], flat)
     instances = {group: group(**{n: v for n, v in values.items() if flat[n][0] is group}) for group in groups}
-    given = {name: where for name, where in given.items() if name not in gone}
-    return Settings(instances, given, flags.config, _note(flags.config, gone, given))
+    given = {name: where for name, where in given.items() if name not in removed}
+    return Settings(instances, given, flags.config, _note(flags.config, removed, given))
 
 
-def _note(config: str | None, gone: dict[str, str], given: dict[str, str]) -> str | None:
-    """Say in one line what of a file gave way to which flags."""
+def _note(config: str | None, removed: dict[str, str], given: dict[str, str]) -> str | None:
+    """Return one line about the settings of a file that were replaced by flags, or None."""
     words = []
-    for flag in dict.fromkeys(gone.values()):
-        *names, last = [name for name, other in gone.items() if other == flag]
+    for flag in dict.fromkeys(removed.values()):
+        *names, last = [name for name, other in removed.items() if other == flag]
         left = f"{', '.join(names)} and {last} give" if names else f"{last} gives"
         words.append(f"{left} way to {given[flag]}")
     return f"{config}: {'; '.join(words)}" if words else None
 
 
 def raise_together(errors: list[UsageError]) -> None:
-    """Raise the errors as one, if there are any."""
+    """Raise the errors, if any, as one exception."""
     if errors:
         raise errors[0] if len(errors) == 1 else UsageErrors(errors)
 
 
 class _Flags:
-    """Read the words of a command line: `values` by setting, each with its flag; `config`; and the `errors`."""
+    """The parsed command line: `values` as setting -> (value, flag), the path `config`, and the `errors`."""
 
     def __init__(self, argv: list[str], flat: dict, aliases: dict[str, str], uses_config: bool):
         self.values: dict[str, tuple[object, str]] = {}
@@ -123,16 +125,16 @@ class _Flags:
             elif self._positional and not word.startswith("-") and (found := self._positional_value(word)):
                 self.values[self._positional] = (found, self._positional.upper())
             else:
-                self._complain(f"unexpected word {word!r}", "settings, which begin with --", "see --help")
+                self._add_error(f"unexpected word {word!r}", "settings, which begin with --", "see --help")
 
     def _positional_value(self, word: str) -> str | list[str] | None:
-        """Return what a word without a flag makes of the positional setting: of a list one more; None: it has its one."""
+        """Return the positional setting's value with `word`, appended if it is a list; None if it already has its one."""
         before: Any = self.values.get(self._positional, ([], ""))[0]
         if base_type(self._flat[self._positional][1].type)[0] is list:
             return [*before, word]
         return None if self._positional in self.values else word
 
-    def _complain(self, problem: str, expected: str, action: str) -> None:
+    def _add_error(self, problem: str, expected: str, action: str) -> None:
         self.errors.append(UsageError(problem, expected, action))
 
     def _read(self, word: str) -> None:
@@ -143,30 +145,30 @@ class _Flags:
         if name == "config" and self._uses_config:
             self._read_config(text if has_value else self._next_word())
             return
-        if name in TURNED and "max_steps" in self._flat:  # they are of training
-            self._take(name, text if has_value else self._next_word() or "true", f"--{flag}")
+        if name in TRANSLATIONS and "max_steps" in self._flat:  # only training commands have these
+            self._set(name, text if has_value else self._next_word() or "true", f"--{flag}")
             return
         if name not in self._flat and self._is_bool(negated):
             if has_value:
-                self._complain(f"{word} has a value", f"--{flag} alone, which means no", f"write --{negated} {text}")
+                self._add_error(f"{word} has a value", f"--{flag} alone, which means no", f"write --{negated} {text}")
             name, has_value, text = negated, "=", "false"
         if name not in self._flat:
             known = [*(["config"] if self._uses_config else []), *self._flat, *self._aliases]
-            self._complain(f"unknown setting --{flag}", "one that --help lists", hint(name, known, "--"))
+            self._add_error(f"unknown setting --{flag}", "one that --help lists", hint(name, known, "--"))
             while self._next_word() is not None:
-                pass  # its values are no words of their own
+                pass  # skip the values of the unknown flag
             return
         value = text if has_value else self._value(self._flat[name][1].type)
         if value is None:
             next_flag = self._words[0] if self._words else None
-            action = f"if {next_flag} is meant, write --{flag}={next_flag}" if next_flag else "see --help"
-            self._complain(f"--{flag} has no value", "one", action)
+            action = f"if {next_flag} is the value, write --{flag}={next_flag}" if next_flag else "see --help"
+            self._add_error(f"--{flag} has no value", "one", action)
             return
-        self._take(name, value, f"--{flag}")
+        self._set(name, value, f"--{flag}")
 
-    def _take(self, name: str, value, flag: str) -> None:
+    def _set(self, name: str, value, flag: str) -> None:
         if name in self.values:
-            self._complain(f"{flag} is given twice ({self.values[name][1]})", "one value", "remove one")
+            self._add_error(f"{flag} is given twice ({self.values[name][1]})", "one value", "remove one")
         self.values[name] = (value, flag)
 
     def _is_bool(self, name: str) -> bool:
@@ -177,7 +179,7 @@ class _Flags:
         return self._words.pop(0) if self._words and not self._words[0].startswith("--") else None
 
     def _value(self, annotation) -> object:
-        """Take what belongs to a flag: several words of a list, perhaps one of a boolean, else one; None: nothing is there."""
+        """Take the value of a flag: all words of a list, an optional one of a boolean, else one. None if it is missing."""
         kind = base_type(annotation)[0]
         if kind is list:
             words: list[str] = []
@@ -191,9 +193,9 @@ class _Flags:
 
     def _read_config(self, path: str | None) -> None:
         if not path:
-            self._complain("--config has no value", "a YAML file", "try --config configs/x.yaml")
+            self._add_error("--config has no value", "a YAML file", "try --config configs/x.yaml")
         elif self.config:
-            self._complain(f"--config is given twice ({self.config}, {path})", "one file", "remove one")
+            self._add_error(f"--config is given twice ({self.config}, {path})", "one file", "remove one")
         try:
             self.config = expanded(path, "--config") if path else self.config
         except UsageError as error:
@@ -201,7 +203,7 @@ class _Flags:
 
 
 def load_yaml(path: str, bounded: bool = True) -> dict:
-    """Read a YAML mapping safely: no tags, no aliases, no merge keys, no duplicate keys, `bounded` in size."""
+    """Read a YAML mapping without tags, aliases, merge keys or duplicate keys; `bounded` limits its size."""
     import yaml
 
     try:
@@ -209,20 +211,20 @@ def load_yaml(path: str, bounded: bool = True) -> dict:
             data = file.read(LARGEST_FILE + 1 if bounded else -1)
         if bounded and len(data) > LARGEST_FILE:
             expected = f"at most {LARGEST_FILE} bytes"
-            raise UsageError(f"--config {path} is no settings file: it is too large", expected, "check the path")
+            raise UsageError(f"--config {path} is too large for a settings file", expected, "check the path")
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"--config {path} does not exist", "a YAML file", "check the path") from None
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
         raise UsageError(f"--config {path} cannot be read ({error})", "a YAML file", "check the file") from None
     try:
         loaded = yaml.load(text, Loader=_strict_loader(bounded))  # noqa: S506 - a SafeLoader, made stricter
-        json.dumps(loaded, ensure_ascii=False).encode()  # "\ud800" could be neither saved nor shown
+        json.dumps(loaded, ensure_ascii=False).encode()  # fails for lone surrogates, which cannot be saved
     except RecursionError:
         raise UsageError(f"{path} is nested too deeply", "sections with settings", "see configs/") from None
     except (yaml.YAMLError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())[:300]
-        raise UsageError(f"{path} is no readable YAML: {line}", "`key: value` lines", "fix that line") from None
+        raise UsageError(f"{path} is not valid YAML: {line}", "`key: value` lines", "fix that line") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -231,10 +233,9 @@ def load_yaml(path: str, bounded: bool = True) -> dict:
 
 
 def _strict_loader(bounded: bool) -> type:
-    """Make a SafeLoader for which only what looks like a number to everybody is one.
+    """Make a SafeLoader that reads only plain decimal notation as a number.
 
-    010, 1:30 and 2024-01-01, which YAML 1.1 would rewrite, reach the converter as they are written, like words of the command
-    line.
+    YAML 1.1 also converts 010, 1:30 and 2024-01-01. These stay strings, as on the command line.
     """
     import yaml
 
@@ -248,8 +249,8 @@ def _strict_loader(bounded: bool) -> type:
                 raise yaml.YAMLError(f"{line}: aliases (*name) are not read")
             if event.tag is not None:
                 raise yaml.YAMLError(f"{line}: tags ({shown(event.tag)}) are not read")
-            if bounded and self.values > MOST_VALUES:
-                raise yaml.YAMLError(f"{line}: more than {MOST_VALUES} values")
+            if bounded and self.values > MAX_VALUES:
+                raise yaml.YAMLError(f"{line}: more than {MAX_VALUES} values")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node, deep=False):
@@ -257,7 +258,7 @@ def _strict_loader(bounded: bool) -> type:
             for key, _ in node.value:
                 line = f"line {key.start_mark.line + 1}"
                 if not isinstance(key, yaml.ScalarNode):
-                    raise yaml.YAMLError(f"{line}: a key is no word")
+                    raise yaml.YAMLError(f"{line}: a key is not a word")
                 if key.tag == YAML_TAG + "merge":
                     raise yaml.YAMLError(f"{line}: merge keys (<<) are not read")
                 if key.value in keys:
@@ -270,31 +271,31 @@ def _strict_loader(bounded: bool) -> type:
         first: [(known, pattern) for known, pattern in resolvers if known not in words]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    Loader.add_implicit_resolver(YAML_TAG + "int", re.compile(f"^(?:{WHOLE.pattern})$"), list("-0123456789"))
-    Loader.add_implicit_resolver(YAML_TAG + "float", re.compile(f"^(?:{BROKEN.pattern})$"), list("-+.0123456789"))
+    Loader.add_implicit_resolver(YAML_TAG + "int", re.compile(f"^(?:{INTEGER.pattern})$"), list("-0123456789"))
+    Loader.add_implicit_resolver(YAML_TAG + "float", re.compile(f"^(?:{FLOAT.pattern})$"), list("-+.0123456789"))
     return Loader
 
 
 def _read_sections(path: str, groups, flat, aliases, errors: list[UsageError]) -> dict[str, tuple[object, str]]:
-    """Map the settings in a file to (value, where it stands).
+    """Return setting name -> (value, place in the file), and append problems to `errors`.
 
-    A file may hold sections and settings another command reads (train-tokenizer meets `model:`); they are checked there.
+    Sections and settings of other commands are skipped, such as `model:` in train-tokenizer.
     """
     try:
         loaded = load_yaml(path)
     except UsageError as error:
         errors.append(error)
         return {}
-    elsewhere = _all_sections()
+    all_sections = _all_sections()
     own: dict[str, set[str]] = {}
     for name, (group, _) in flat.items():
         if hasattr(group, "section"):
             own.setdefault(group.section, set()).add(name)
     values: dict[str, tuple[object, str]] = {}
     for section, content in loaded.items():
-        if section not in elsewhere:
-            known = ", ".join(sorted(elsewhere))
-            action = _place(str(section), flat) or hint(str(section), sorted(elsewhere))
+        if section not in all_sections:
+            known = ", ".join(sorted(all_sections))
+            action = _section_hint(str(section), flat) or hint(str(section), sorted(all_sections))
             errors.append(UsageError(f"{path}: unknown section `{section}`", f"one of {known}", action))
         elif section in own and content is not None and not isinstance(content, dict):
             errors.append(UsageError(f"{path}: `{section}` is {shown(content)}", "a mapping", "see configs/"))
@@ -305,17 +306,17 @@ def _read_sections(path: str, groups, flat, aliases, errors: list[UsageError]) -
                     errors.append(
                         UsageError(f"{where} repeats {values[name][1]}", "one of the two names", "remove one")
                     )
-                elif (name in own[section] or name in TURNED) and raw is not None:
+                elif (name in own[section] or name in TRANSLATIONS) and raw is not None:
                     values[name] = (raw, where)
-                elif name not in own[section] and name not in elsewhere[section]:
+                elif name not in own[section] and name not in all_sections[section]:
                     known = [*own[section], *(old for old, new in aliases.items() if new in own[section])]
-                    action = _place(name, flat) or hint(name, known)
-                    errors.append(UsageError(f"{where} is no setting", f"a setting of `{section}:`", action))
+                    action = _section_hint(name, flat) or hint(name, known)
+                    errors.append(UsageError(f"{where} is not a setting", f"a setting of `{section}:`", action))
     return values
 
 
 def _all_sections() -> dict[str, set[str]]:
-    """Map every section that a settings file may have to the settings of all commands in it."""
+    """Return section -> setting names of all commands."""
     from tinygpt_hf.settings import arguments, corpus
 
     sections: dict[str, set[str]] = {}
@@ -325,13 +326,13 @@ def _all_sections() -> dict[str, set[str]]:
     return sections
 
 
-def _place(name: str, flat) -> str | None:
-    """Say under which section a setting belongs."""
+def _section_hint(name: str, flat) -> str | None:
+    """Return advice on the section a setting belongs to, or None for an unknown name."""
     return f"move it under `{flat[name][0].section}:`" if name in flat else None
 
 
 def to_yaml(instances: list) -> str:
-    """Write dataclass instances as the YAML that `--config` reads back, without unset and empty values, secrets hidden."""
+    """Return dataclass instances as YAML for `--config`, without unset and empty values, and with secrets redacted."""
     import yaml
 
     sections: dict[str, dict] = {}
@@ -343,17 +344,17 @@ def to_yaml(instances: list) -> str:
                 section[field.name] = redacted(value)
 
     class Dumper(yaml.SafeDumper):
-        """Quote text that would be read back as something else: numbers, and Unicode line ends, which become spaces."""
+        """A dumper that quotes text that would be read back differently: numbers, and Unicode line ends."""
 
     def represent(dumper, word: str):
-        return dumper.represent_scalar(YAML_TAG + "str", word, '"' if QUOTED.search(word) else None)
+        return dumper.represent_scalar(YAML_TAG + "str", word, '"' if NEEDS_QUOTES.search(word) else None)
 
     Dumper.add_representer(str, represent)
     return yaml.dump(sections, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: bool = True, example: str = "") -> str:
-    """Return what `--help` prints: the settings grouped by dataclass, each with its type, help and default."""
+    """Return the text of `--help`: the settings by dataclass, each with its type, help and default."""
     lines = [f"usage: {usage}", "", summary]
     if example:
         lines += ["", f"  {example}"]
@@ -367,15 +368,15 @@ def help_text(usage: str, summary: str, groups: tuple[type, ...], uses_config: b
         title = (group.__doc__ or group.__name__).strip().splitlines()[0]
         section = f"  [{group.section}:]" if uses_config and hasattr(group, "section") else ""
         lines += ["", f"{title}{section}"]
-        other = {new: old for old, new in getattr(group, "aliases", {}).items()}
+        aliases = {new: old for old, new in getattr(group, "aliases", {}).items()}
         for field in sorted(dataclasses.fields(group), key=lambda field: not field.metadata.get("positional")):
-            lines += _help_lines(field, other.get(field.name))
+            lines += _help_lines(field, aliases.get(field.name))
     return "\n".join(lines)
 
 
 def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
     kind, _ = base_type(field.type)
-    sign = {
+    placeholder = {
         int: "N",
         float: "X",
         str: "TEXT",
@@ -384,11 +385,11 @@ def _help_lines(field: dataclasses.Field, alias: str | None) -> list[str]:
         list: "A [B ...]",
         dict: "JSON",
     }.get(kind, "")
-    sign = "|".join(filter(None, [sign, *choices_of(field.type)]))
+    placeholder = "|".join(filter(None, [placeholder, *choices_of(field.type)]))
     default = field.default if field.default is not dataclasses.MISSING else None
     after = "" if default is None or default is False or default == "" else f" (default {default})"
     after += f" (also --{alias})" if alias else ""
-    name = f"--{field.name} {sign}"
+    name = f"--{field.name} {placeholder}"
     if field.metadata.get("positional"):
         name = field.name.upper() + (f" [{field.name.upper()} ...]" if kind is list else "")
     return [f"  {name}", f"      {field.metadata['help']}{after}"]

@@ -1,7 +1,7 @@
-"""Encode documents as token ids: `encode` here, `encode_all` on all cores.
+"""Encode documents as token ids: `encode` in this process, `encode_all` on all cores.
 
-Text is encoded as characters only: what looks like a special token in it is spelled out. `<|endoftext|>` follows every document.
-A conversation that is longer than a row is cut behind an answer, so that no row ends in the middle of a turn for want of room.
+Special tokens in a text are encoded as plain characters. `<|endoftext|>` is added after every document. A conversation that is
+longer than a row is cut after an answer, so that it does not end within a turn.
 """
 
 import bisect
@@ -18,29 +18,29 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, pieces_of
 from tinygpt_hf.tokenizing.chat_template import chat_pieces, encode_texts
 from tinygpt_hf.tokenizing.process_map import grouped, ordered_map
-from tinygpt_hf.tokenizing.rendering import is_learned
+from tinygpt_hf.tokenizing.rendering import is_trained_on
 
-PIECE_CHARACTERS = 1 << 15  # a long text is encoded in pieces of about this size, cut where that cannot change a token
+PIECE_CHARACTERS = 1 << 15  # size of the pieces of a long text, cut where that changes no token
 GROUP_CHARACTERS = 1 << 20  # encoded in one call
-BATCHES_HERE = 4  # encoded in our own process first: a small corpus is done before another process could start
-# GPT-2's pattern never joins a line end to what stands before it, nor a space that something visible follows
+BATCHES_HERE = 4  # encoded in this process first: a small corpus needs no other processes
+# GPT-2's pattern always starts a new word at a line end or space that is followed by a visible character
 _BORDER = re.compile(r"[\n ](?=\S)")
 
 
 @dataclass
 class Encoded:
-    """The ids of a document, or of a part of one; which of them are learned (None: all); UTF-8 bytes of the text that is."""
+    """The token ids of a document or of a part of one."""
 
-    ids: np.ndarray  # uint32
-    mask: np.ndarray | None
-    num_bytes: int
-    turns_cut: int = 0  # messages left out behind the last one kept
-    too_long: bool = False  # a conversation that is longer than a row all the same
+    ids: np.ndarray  # (T,), uint32
+    mask: np.ndarray | None  # (T,), bool: the ids to train on; None: all
+    num_bytes: int  # UTF-8 bytes of the text to train on
+    turns_cut: int = 0  # messages removed at the end of a conversation
+    too_long: bool = False  # a conversation longer than a row even after that
 
 
 @dataclass
 class PlainTokenizer:
-    """What decides ids, of any fast tokenizer, and no more: it is sent to other processes, which load no Transformers."""
+    """The parts of a fast tokenizer that encoding needs, to send to worker processes, which do not import Transformers."""
 
     core: str
     chat_template: object
@@ -61,7 +61,7 @@ class PlainTokenizer:
 
 
 def plain(tokenizer) -> PlainTokenizer:
-    """Return what is sent of a tokenizer."""
+    """Return the PlainTokenizer of any fast tokenizer."""
     return PlainTokenizer(
         core=tokenizer.backend_tokenizer.to_str(),
         chat_template=tokenizer.chat_template,
@@ -75,15 +75,15 @@ def plain(tokenizer) -> PlainTokenizer:
 def encode_all(
     batches: Iterable, documents_of: Callable, tokenizer, longest: int, num_proc: int | None
 ) -> Generator[tuple]:
-    """Yield (batch, its encoded documents) for every batch, in order, whatever the number of processes."""
+    """Yield (batch, list of Encoded) for every batch in order. `documents_of(batch)` returns its documents."""
     work = functools.partial(encode, tokenizer=plain(tokenizer), longest=longest)
     return ordered_map(work, batches, num_proc, here=BATCHES_HERE, argument=documents_of)
 
 
 def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
-    """Each document's ids. One whose `ends` is false goes on in the next: nothing follows it.
+    """Encode documents. One with `ends` false continues in the next, so it gets no end-of-text token.
 
-    `longest`: ids that a conversation may have, its separator among them.
+    `longest`: maximum number of ids of a conversation, including the end-of-text token.
     """
     prepared = []
     for document in documents:
@@ -95,17 +95,17 @@ def encode(documents: list[dict], tokenizer, longest: int) -> list[Encoded]:
     known: dict[tuple[str, bool], np.ndarray] = {}
     for typed in (True, False):
         texts = list(dict.fromkeys(piece for pieces in prepared for piece, _, t in pieces if t == typed))
-        # what the tokenizer gives back takes a hundred times the room of the ids in it
+        # the tokenizer's results take a hundred times the memory of their ids
         for group in grouped(texts, len, GROUP_CHARACTERS):
             found = encode_texts(tokenizer, group, typed)
             known |= {(text, typed): np.array(ids, dtype=np.uint32) for text, ids in zip(group, found, strict=True)}
-    made = []
+    results = []
     for document, pieces in zip(documents, prepared, strict=True):
         encoded = _joined(pieces, known, tokenizer, document)
         if "messages" in document and len(encoded.ids) > longest:
             encoded = _cut_conversation(document, tokenizer, longest, encoded)
-        made.append(encoded)
-    return made
+        results.append(encoded)
+    return results
 
 
 def _chat_pieces(tokenizer, document: dict) -> list[tuple[str, bool, bool]]:
@@ -118,25 +118,28 @@ def _chat_pieces(tokenizer, document: dict) -> list[tuple[str, bool, bool]]:
 
 def _joined(pieces, known: dict, tokenizer, document: dict) -> Encoded:
     found = [known[piece, typed] for piece, _, typed in pieces]
-    learned = [flag for _, flag, _ in pieces]
+    targets = [is_target for _, is_target, _ in pieces]
     if document.get("ends", True):
         found.append(np.array([tokenizer.eos_token_id], dtype=np.uint32))
-        learned.append(False)
+        targets.append(False)
     ids = np.concatenate(found) if found else np.zeros(0, dtype=np.uint32)
-    mask = None if "text" in document else np.repeat(np.array(learned, dtype=bool), [len(part) for part in found])
-    num_bytes = sum(len(piece.encode()) for piece, flag, typed in pieces if flag and typed)
+    mask = None if "text" in document else np.repeat(np.array(targets, dtype=bool), [len(part) for part in found])
+    num_bytes = sum(len(piece.encode()) for piece, is_target, typed in pieces if is_target and typed)
     return Encoded(ids, mask, num_bytes)
 
 
 def _cut_conversation(document: dict, tokenizer, longest: int, whole: Encoded) -> Encoded:
-    """The longest beginning that ends with an answer and fits; at least the first exchange of which something is learned."""
+    """Return the longest beginning of a conversation that ends with an answer and fits in `longest` ids.
+
+    At least the first exchange that is trained on is kept.
+    """
     messages = document["messages"]
     ends = [
         k
         for k, message in enumerate(messages)
         if k and message["role"] == "user" and messages[k - 1]["role"] == "assistant"
     ]
-    ends = [end for end in ends if any(map(is_learned, messages[:end]))]
+    ends = [end for end in ends if any(map(is_trained_on, messages[:end]))]
 
     def beginning(end: int) -> Encoded:
         (encoded,) = encode([{**document, "messages": messages[:end]}], tokenizer, 1 << 62)
@@ -152,10 +155,10 @@ def _cut_conversation(document: dict, tokenizer, longest: int, whole: Encoded) -
 
 
 def cut_text(text: str, tokenizer) -> list[str]:
-    """A long text in pieces that encode to the very tokens of the whole.
+    """Cut a long text into pieces that encode to the same tokens as the whole.
 
-    A piece begins with the line end or space before something visible: there GPT-2's pattern begins a new word whatever
-    stands before, so byte-level tokenizers may be cut. Texts for other tokenizers stay whole.
+    Each piece begins with a line end or space before a visible character, where GPT-2's pattern always starts a new word.
+    Texts for tokenizers with another pattern are not cut.
     """
     if len(text) <= 2 * PIECE_CHARACTERS or not is_byte_level(tokenizer):
         return [text]
@@ -170,13 +173,13 @@ def cut_text(text: str, tokenizer) -> list[str]:
 
 
 def cut_long(text: LongText, tokenizer) -> Iterator[str]:
-    """The same for a text that is not held, a few megabytes at a time; for other tokenizers it must be held."""
+    """Yield pieces as `cut_text` does, reading a few megabytes at a time. Other tokenizers need the text in memory."""
     if not is_byte_level(tokenizer):
         yield str(text)
         return
     rest = ""
     for piece in pieces_of(text):
-        known = max(0, len(rest) - 1)  # whether its last character is a border was not known yet
+        known = max(0, len(rest) - 1)  # its last character may be a border: that depends on the next one
         rest += piece
         borders = [found.start() for found in _BORDER.finditer(rest, max(known, len(rest) - PIECE_CHARACTERS))]
         borders = borders or [found.start() for found in _BORDER.finditer(rest, known)]
@@ -187,7 +190,7 @@ def cut_long(text: LongText, tokenizer) -> Iterator[str]:
 
 
 def is_byte_level(tokenizer) -> bool:
-    """GPT-2's pattern, or our char tokenizer, to which every character is a word."""
+    """Return True if the tokenizer has GPT-2's pattern, or is our char tokenizer, which splits at every character."""
     core = tokenizer.backend_tokenizer
     if core.normalizer is not None or core.pre_tokenizer is None:
         return False

@@ -1,10 +1,10 @@
-"""Apply one function to batches on all cores, in order: the results do not depend on how many processes there are.
+"""Apply a function to batches in worker processes, with results in order.
 
     for batch, result in ordered_map(clean, batches, num_proc=8): ...
 
-Each process is a fresh interpreter that runs `serve` below. It runs no script of the caller's again, as multiprocessing's spawn
-would, shares no file and no signal with us, and ends when our end of its pipe closes. The function and the batches reach it as
-pickles, which travel only between a process and those it started.
+Each worker is a new interpreter that runs `serve` below. Unlike multiprocessing's spawn it does not run the caller's script
+again. It shares no files and no signals with this process, and ends when its pipe closes. The function and the batches are
+pickled, but only for pipes between a process and its own workers.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from tinygpt_hf.tokenizing.process_map import serve; serve()"
 )
-# There are as many processes as cores, so each uses one thread.
+# one thread per worker, since there are as many workers as cores
 ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def all_cores() -> int:
-    """Count the cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def grouped(items: Iterable, size_of: Callable, most: int, count: int | None = None) -> Iterator[list]:
-    """Yield the items in lists: each ends where the sizes in it come to `most`, or it has `count` items."""
+    """Yield the items in lists. A list ends when its sizes sum to at least `most`, or it has `count` items."""
     group, size = [], 0
     for item in items:
         group.append(item)
@@ -52,8 +52,8 @@ def ordered_map(
 ) -> Generator[tuple]:
     """Yield (batch, function(argument(batch))) for every batch, in order.
 
-    The first `here` batches are computed in this process: few are done before another one could start. At most two batches a
-    process are under way at a time.
+    The first `here` batches are computed in this process, since starting others takes longer. At most two batches per worker
+    are pending. Raises RunError if a worker ends or fails, and UsageError if the function does.
     """
     num_proc = num_proc or all_cores()
     batches = iter(batches)
@@ -63,18 +63,18 @@ def ordered_map(
     if first is None:
         return
     with contextlib.closing(_Workers(function, num_proc)) as workers:
-        waiting: deque[tuple] = deque()
+        pending: deque[tuple] = deque()
         for batch in itertools.chain([first], batches):
-            waiting.append((batch, workers.submit(argument(batch))))
-            if len(waiting) > 2 * num_proc:
-                batch, result = waiting.popleft()
+            pending.append((batch, workers.submit(argument(batch))))
+            if len(pending) > 2 * num_proc:
+                batch, result = pending.popleft()
                 yield batch, result.result()
-        for batch, result in waiting:
+        for batch, result in pending:
             yield batch, result.result()
 
 
 class _Workers:
-    """Run `num_proc` processes; a thread of ours waits for each."""
+    """`num_proc` worker processes, each with a thread here that talks to it."""
 
     def __init__(self, function: Callable, num_proc: int):
         self._processes = [self._start(function) for _ in range(num_proc)]
@@ -85,7 +85,7 @@ class _Workers:
     @staticmethod
     def _start(function: Callable) -> subprocess.Popen:
         process = start_python(PROGRAM, sys.path, env={**os.environ, **ONE_THREAD})
-        with contextlib.suppress(BrokenPipeError):  # the first call reports a process that has ended
+        with contextlib.suppress(BrokenPipeError):  # if the process has ended, the first call reports it
             pickle.dump(function, process.stdin)
         return process
 
@@ -116,31 +116,31 @@ class _Workers:
             process.kill()
         self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
-            with contextlib.suppress(BrokenPipeError):  # of what a dead process had yet to read
+            with contextlib.suppress(BrokenPipeError):  # flushing to a dead process
                 process.stdin.close()
             process.stdout.close()
             process.wait()
 
 
 def start_python(program: str, argument, **options) -> subprocess.Popen:
-    """Start an interpreter that gets `argument` as JSON, answers through a pipe, and takes no module from the current folder."""
+    """Start an interpreter with pipes that runs `program` with `argument` as JSON, without the current folder in its path."""
     words = [sys.executable, "-P", "-c", program, json.dumps(argument)]
-    # a session of its own: Ctrl-C is for us
+    # in a new session, so that Ctrl-C does not reach it
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options)
 
 
 def answer_stream():
-    """Take the standard output for answers: what a library prints is none."""
+    """Return a stream to standard output, and redirect prints of libraries to the null device."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return answers
 
 
 def serve() -> None:
-    """Read a function, then batches, from standard input; write each result to standard output."""
+    """Read a function and then batches from standard input, and write each result to standard output."""
     answers = answer_stream()
     requests = open(0, "rb")
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the caller is done, or gone
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the caller has ended
         function = pickle.load(requests)
         while True:
             batch = pickle.load(requests)
@@ -148,7 +148,7 @@ def serve() -> None:
                 answer = ("result", function(batch))
             except UsageError as error:
                 answer = ("usage", (error.problem, error.expected, error.action))
-            except BaseException as error:  # a panic of the Rust side is no Exception
+            except BaseException as error:  # a Rust panic is not an Exception
                 answer = ("failure", f"{type(error).__name__}: {str(error)[:300]}")
             pickle.dump(answer, answers, protocol=5)
             answers.flush()

@@ -1,11 +1,11 @@
-"""Render chat templates from elsewhere, which are programs, in a process with bounded time, memory and output.
+"""Render untrusted chat templates in a separate process with limited time, memory and output.
 
     text, spans = render(tokenizer.chat_template, messages, False, tokenizer.special_tokens_map, marked=True, name="...")
 
-The library's sandbox keeps a template from files and Python's insides, but `{{ 9**9**9 }}` computes for hours in one
-instruction, which no thread of the same process can end. There the kernel ends it. The process starts with the first
-template (a second), serves all that follow, holds none of our files, and ends with us. On a system without a timer of computing
-time (Windows), a thread ends the process after the same seconds of waiting, and memory is not bounded.
+Jinja's sandbox blocks files and Python internals, but `{{ 9**9**9 }}` computes for hours in one instruction, which no thread of
+the same process can stop. In a separate process a kernel timer stops it. That process starts with the first template, which
+takes a second, renders all later ones, inherits no open files, and ends with this process. On Windows, which has no CPU timer,
+a thread kills it after the same number of seconds, and memory is not limited.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ import threading
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.tokenizing.process_map import answer_stream, start_python
 
-SECONDS = 5  # of computing time per conversation; real templates take a thousandth of one
-MEGABYTES = 256  # more than the process has when it begins; held on Linux
-LONGEST = 2**24  # characters of a conversation without its contents
+SECONDS = 5  # of CPU time per conversation; real templates take a millisecond
+MEGABYTES = 256  # in addition to the memory of the process when it starts; enforced on Linux
+MAX_CHARACTERS = 2**24  # of a rendered conversation without its contents
 PROGRAM = (
     "import json, sys; sys.path[:], limits = json.loads(sys.argv[1])\n"
     "from tinygpt_hf.tokenizing.template_sandbox import serve; serve(*limits)"
 )
-TIMER = getattr(signal, "SIGPROF", None)  # what the kernel sends when the computing time is over
+TIMER = getattr(signal, "SIGPROF", None)  # sent by the kernel when the CPU time is used up
 
 TIMED_OUT = -TIMER if TIMER else "timed out"
 
@@ -34,17 +34,16 @@ _process: subprocess.Popen | None = None
 
 
 class RefusedError(UsageError):
-    """Report a template that refuses these messages or fails on them; it may take others."""
+    """A template that rejects these messages or fails on them; it may accept others."""
 
 
 def render(
     template: str, messages: list[dict], add_generation_prompt: bool, variables: dict, marked: bool, name: str
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Return (text, spans of what the assistant says) as `render_jinja_template` does; `marked`: it has generation marks.
+    """Return (text, spans between generation marks) as Transformers' `render_jinja_template` does.
 
-    `variables`: the special tokens, and tools.
-
-    Raise `UsageError`, naming the tokenizer, if the template fails or exceeds a limit. May be called from any thread.
+    `marked`: the template has generation marks. `variables`: the special tokens and tools. `name`: the tokenizer, for errors.
+    Raises UsageError if the template fails or exceeds a limit. Thread-safe.
     """
     request = {
         "conversations": [messages],
@@ -62,7 +61,7 @@ def render(
         roles = ", ".join(message["role"] for message in messages[:4])
         raise RefusedError(
             f"the chat template refuses the conversation ({answer['refused']})",
-            f"a template that takes the roles {roles}",
+            f"a template that accepts the roles {roles}",
             "change the messages or the tokenizer",
         )
     if "fault" in answer:
@@ -71,26 +70,26 @@ def render(
 
 
 def invalid_template(name: str, fault: str) -> UsageError:
-    """Make the error for a template that does not do what templates are for."""
+    """Make the error for a template with a fault; `fault` completes the sentence "the chat template of X ..."."""
     return UsageError(
         f"the chat template of {name or 'the tokenizer'} {fault}",
-        "a template that writes a conversation",
+        "a template that renders a conversation",
         "use a tokenizer with a valid template",
     )
 
 
 def _ask(request: bytes) -> dict | int | str:
-    """Return the answer of the process, or how it ended. After an interruption a new process takes over."""
+    """Send a request to the process; return its answer, or its exit status or `TIMED_OUT`. Starts a process if needed."""
     global _process
     with _lock:
         if _process is None:
-            limits = [SECONDS, MEGABYTES, LONGEST]
+            limits = [SECONDS, MEGABYTES, MAX_CHARACTERS]
             _process = start_python(PROGRAM, [sys.path, limits], stderr=subprocess.DEVNULL)
         process, _process, line = _process, None, b""
-        watch = None if TIMER else threading.Timer(SECONDS, process.kill)
+        timer = None if TIMER else threading.Timer(SECONDS, process.kill)
         try:
-            if watch:
-                watch.start()
+            if timer:
+                timer.start()
             process.stdin.write(request)
             process.stdin.flush()
             line = process.stdout.readline()
@@ -100,31 +99,31 @@ def _ask(request: bytes) -> dict | int | str:
             process.kill()
             raise
         finally:
-            late = watch is not None and not watch.is_alive()
-            if watch:
-                watch.cancel()
+            timed_out = timer is not None and not timer.is_alive()
+            if timer:
+                timer.cancel()
         if not line.endswith(b"\n"):
             status = process.wait()
-            return TIMED_OUT if late else status
+            return TIMED_OUT if timed_out else status
         _process = process
         return json.loads(line)
 
 
-def serve(seconds: float, megabytes: int, longest: int) -> None:
-    """Answer requests on standard input, a line of JSON each, until it ends."""
+def serve(seconds: float, megabytes: int, max_characters: int) -> None:
+    """Answer requests from standard input, one line of JSON each, until it closes."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     answers = answer_stream()
     _limit_memory(megabytes)
     for request in open(0, "rb"):
         if TIMER:
-            signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles its signal: it ends the process
-        answers.write(json.dumps(_answer(render_jinja_template, request, megabytes, longest)).encode() + b"\n")
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal has no handler, so it kills the process
+        answers.write(json.dumps(_answer(render_jinja_template, request, megabytes, max_characters)).encode() + b"\n")
         answers.flush()
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Limit the memory of this process to `megabytes` more than it has now, if the system says how much that is."""
+    """Limit the memory of this process to `megabytes` more than now, on Linux."""
     with contextlib.suppress(OSError, ImportError), open("/proc/self/statm", encoding="ascii") as file:
         import resource
 
@@ -132,19 +131,19 @@ def _limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20,) * 2)
 
 
-def _answer(render, request: bytes, megabytes: int, longest: int) -> dict:
-    """Render one conversation; return its text and spans, or why it was `refused`, or the template's `fault`."""
+def _answer(render, request: bytes, megabytes: int, max_characters: int) -> dict:
+    """Render a conversation. Returns a dict with `text` and `spans`, or with `refused` or `fault` and the reason."""
     try:
         (text,), spans = render(**json.loads(request))
-        text.encode()  # half a surrogate pair is no text
-        if len(text) > longest:
-            return {"fault": f"writes more than {longest} characters"}
+        text.encode()  # raises for lone surrogates
+        if len(text) > max_characters:
+            return {"fault": f"writes more than {max_characters} characters"}
         return {"text": text, "spans": spans[0] if spans else []}
     except MemoryError:
         return {"fault": f"needs more than {megabytes} MB of memory"}
     except RecursionError:
         return {"fault": "is nested or calls itself without end"}
-    except Exception as error:  # of jinja2, or any that an expression raises
+    except Exception as error:  # from Jinja, or from any expression in the template
         from jinja2 import TemplateError
 
         kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "

@@ -1,10 +1,10 @@
-"""Train tokenizers from text: byte-level BPE, characters, or bytes; each a stock fast tokenizer, lossless on any text.
+"""Train and load tokenizers. Trained ones are stock fast tokenizers of Transformers, lossless on any text:
 
-- `bpe`   byte-level BPE as GPT-2 has it: its pattern, no normalizer (llama.cpp knows it as pre-type "gpt-2")
-- `char`  one token per character seen; an unseen character becomes its UTF-8 bytes, so nothing is ever lost
+- `bpe`   byte-level BPE with GPT-2's pattern and no normalizer (pre-tokenizer type "gpt-2" of llama.cpp)
+- `char`  one token per character seen in training; other characters are encoded as UTF-8 bytes
 - `byte`  one token per byte: 256 and the special tokens
 
-Special tokens take the ids 0 to 3. Nothing is prepended; `<|endoftext|>` ends a document.
+The special tokens have ids 0 to 3. No token is prepended; `<|endoftext|>` ends a document.
 """
 
 import hashlib
@@ -37,21 +37,22 @@ def train_tokenizer(
     min_frequency: int = 2,
     max_length: int = 1024,
 ):
-    """Train a `PreTrainedTokenizerFast` on texts, read once, in order; memory holds the counts, not the texts.
+    """Train a `PreTrainedTokenizerFast`. The texts are read once, in order, and not kept in memory.
 
-    `vocab_size` and `min_frequency` are for `bpe`; its vocabulary is smaller if the text has no more pairs that occur
-    `min_frequency` times. `max_length` becomes `model_max_length`.
+    `vocab_size` and `min_frequency` are for `bpe`. Its vocabulary is smaller if fewer pairs occur `min_frequency` times.
+    `max_length`: the tokenizer's `model_max_length`. Raises UsageError if there are no texts.
     """
     from transformers import PreTrainedTokenizerFast
 
     texts = iter(texts)
     first = next(texts, None)
     if first is None:
-        raise UsageError("the text is empty", "text to train a tokenizer on", "name files that hold some")
+        raise UsageError("the text is empty", "text to train a tokenizer on", "name files that contain text")
     texts = itertools.chain([first], texts)
-    core = (
-        _char_core(texts) if tokenizer_type == "char" else _byte_core(texts, tokenizer_type, vocab_size, min_frequency)
-    )
+    if tokenizer_type == "char":
+        core = _char_core(texts)
+    else:
+        core = _byte_core(texts, tokenizer_type, vocab_size, min_frequency)
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token=END_OF_TEXT,
@@ -94,23 +95,23 @@ def _byte_core(texts: Iterator[str], tokenizer_type: str, vocab_size: int, min_f
         show_progress=False,
     )
     core.train_from_iterator(texts if tokenizer_type == "bpe" else (next(texts),), trainer)
-    for _ in texts:  # bytes need no training, but an unreadable source is an error here as well
+    for _ in texts:  # bytes need no training, but read all texts so that an unreadable source is an error
         pass
     return core
 
 
 def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
-    """Load any tokenizer of Transformers from a folder or the Hub, never running its code; or raise UsageError."""
+    """Load any Transformers tokenizer from a folder or the Hub, without running code from it. Raises UsageError."""
     from transformers import AutoTokenizer
 
     folder = Path(name_or_path)
     try:
-        # checked because AutoTokenizer makes up an empty tokenizer for some model types
+        # AutoTokenizer would return an empty tokenizer for some model types
         if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
             raise FileNotFoundError("it holds no tokenizer.json")
-        # False, or the library would ask at the terminal whether code from the folder may run
+        # otherwise Transformers asks in the terminal whether it may run code from the folder
         return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-    except BaseException as error:  # the Rust side raises bare Exceptions, and a broken JSON panics there
+    except BaseException as error:  # tokenizers raises plain Exceptions, and a Rust panic for broken JSON
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = first_words(error)
@@ -122,16 +123,16 @@ def open_tokenizer(name_or_path: str, action: str = "get the folder again"):
 
 
 def load_tokenizer(name_or_path: str):
-    """Load a tokenizer that text can be trained on: fast, with an end-of-text token; or raise UsageError."""
+    """Load a tokenizer for training. Raises UsageError unless it is fast and has an end-of-text token."""
     tokenizer = open_tokenizer(name_or_path, "check --tokenizer_name")
-    for word in ("is_local", "local_files_only"):  # they say how it was read, and would be saved with it
+    for word in ("is_local", "local_files_only"):  # arguments of loading that would be saved with it
         tokenizer.init_kwargs.pop(word, None)
     largest = max(tokenizer.get_vocab().values(), default=0)
-    # small gaps are usual; `tokenizers` steps through all numbers when it saves
+    # small gaps are common, but saving iterates over all ids up to the largest
     if largest >= 2 * len(tokenizer) + 1024:
         raise UsageError(
-            f"{name_or_path!r} numbers its {len(tokenizer)} tokens up to {largest}",
-            "numbers without large gaps",
+            f"{name_or_path!r} has {len(tokenizer)} tokens with ids up to {largest}",
+            "ids without large gaps",
             "get the tokenizer again",
         )
     if not tokenizer.is_fast:
@@ -146,13 +147,13 @@ def load_tokenizer(name_or_path: str):
 
 
 def tokenizer_hash(tokenizer) -> str:
-    """Hash what decides the ids, with sha256: the serialized tokenizer and the chat template."""
+    """Return the sha256 of all that determines the ids: the serialized tokenizer and the chat template."""
     core = json.loads(tokenizer.backend_tokenizer.to_str())
-    core["truncation"] = core["padding"] = None  # left by the last call
+    core["truncation"] = core["padding"] = None  # may be left from an earlier call
     return hashlib.sha256(f"{json.dumps(core)}\n{tokenizer.chat_template}".encode()).hexdigest()
 
 
 def bytes_per_token(tokenizer, texts: list[str]) -> float:
-    """Divide the UTF-8 bytes of the texts by their tokens: higher means shorter sequences."""
+    """Return the mean number of UTF-8 bytes per token of the texts."""
     tokens = sum(map(len, encode_texts(tokenizer, texts)))
     return sum(len(text.encode()) for text in texts) / max(tokens, 1)

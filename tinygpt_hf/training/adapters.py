@@ -1,12 +1,12 @@
-"""LoRA through PEFT: pairs of small matrices beside the frozen ones of a base, and what of them is saved.
+"""LoRA adapters through PEFT: add them to a model, merge their weights, save and load them.
 
-LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) learns W + alpha/r B A with W left as it is. PEFT puts the pairs into
-the layers of the model, which keeps its class. What is saved under the model's name are the merged weights: a plain model,
-which needs neither PEFT nor the base. The pairs alone are saved beside it, in PEFT's format, and in every checkpoint: merged
-weights cannot be taken apart again.
+LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) trains low-rank matrices A and B of W + alpha/r B A, with W frozen.
+PEFT adds them to the linear layers of the model, which keeps its class. The model is saved with merged weights, so it needs
+neither PEFT nor the base. The adapter is also saved alone in PEFT's format, and in every checkpoint, since merged weights
+cannot be separated again.
 
-A conversation's control tokens are learned with them, as rows of the embeddings: a base that has never seen an end of turn
-could otherwise not be taught to write one.
+For conversations the embeddings of the control tokens are trained as well. Otherwise a base that has never seen an
+end-of-turn token could not learn to write it.
 """
 
 import json
@@ -17,13 +17,14 @@ import torch
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import TrainingArguments
 
-_NAME = "default"  # PEFT's name for the only adapter
+_NAME = "default"  # PEFT's name for a single adapter
 
 
 def attach(net: torch.nn.Module, training: TrainingArguments, base: str, tokens: list[int]) -> None:
-    """Put adapters into every matrix of the layers of `net`, which does what it did before; all else is frozen.
+    """Add adapters to all linear layers of `net` except the head, and freeze the other weights.
 
-    `base`: the name the adapter is told its base by; `tokens`: ids whose rows of the embeddings are learned as well.
+    The outputs of `net` do not change. `base`: the base model's name or path, stored in the adapter's configuration.
+    `tokens`: token ids whose embeddings are trained as well.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -33,34 +34,34 @@ def attach(net: torch.nn.Module, training: TrainingArguments, base: str, tokens:
         r=training.lora_r,
         lora_alpha=2 * training.lora_r if training.lora_alpha is None else training.lora_alpha,
         lora_dropout=training.lora_dropout,
-        target_modules="all-linear",  # the head is left out
+        target_modules="all-linear",  # PEFT excludes the head
         trainable_token_indices=rows if tokens else None,
         base_model_name_or_path=base,
         task_type="CAUSAL_LM",
     )
-    torch.manual_seed(training.seed)  # the first matrices of the pairs are random
+    torch.manual_seed(training.seed)  # PEFT initializes A randomly
     inject_adapter_in_model(config, net, _NAME)
     net.train()
 
 
-def are_in(net: torch.nn.Module) -> bool:
-    """Has `net` adapters?"""
+def has_adapters(net: torch.nn.Module) -> bool:
+    """Return True if `attach` was called on `net`."""
     return bool(getattr(net, "peft_config", None))
 
 
 @torch.no_grad()
-def merged(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of the plain model that computes what `net` does now, which is left as it is: name -> tensor.
+def merged_weights(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights of a plain model equal to `net`: name -> tensor.
 
-    Adding and taking away would not give back the base to the bit.
+    `net` is not changed: merging in place and unmerging would not restore the base weights bit for bit.
     """
     weights = {}
     for name, tensor in net.state_dict().items():
-        place, inside, kind = name.rpartition(".base_layer.")
-        if inside and kind == "weight":
-            tensor = _merged_weight(net.get_submodule(place))
-        if inside:
-            name = f"{place.removesuffix('.token_adapter')}.{kind}"
+        module, has_adapter, kind = name.rpartition(".base_layer.")
+        if has_adapter and kind == "weight":
+            tensor = _merged_weight(net.get_submodule(module))
+        if has_adapter:
+            name = f"{module.removesuffix('.token_adapter')}.{kind}"
         elif ".lora_" in name or ".trainable_tokens_" in name:
             continue
         weights[name] = tensor
@@ -73,27 +74,27 @@ def _merged_weight(layer) -> torch.Tensor:
     return layer.get_base_layer().weight + layer.get_delta_weight(_NAME)
 
 
-def parameters(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """What is learned, under the names PEFT saves it by."""
-    learned = ((name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad)
-    # the adapter's own name is left out, so that it can be loaded under another
-    return {f"base_model.model.{name.replace(f'.{_NAME}', '')}": parameter for name, parameter in learned}
+def trainable_parameters(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the trainable parameters under their names in PEFT's adapter_model.safetensors."""
+    trainable = ((name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad)
+    # PEFT omits the adapter's name, so that it can be loaded under another
+    return {f"base_model.model.{name.replace(f'.{_NAME}', '')}": parameter for name, parameter in trainable}
 
 
-def description(net: torch.nn.Module) -> str:
-    """The text of PEFT's adapter_config.json."""
+def config_json(net: torch.nn.Module) -> str:
+    """Return the text of PEFT's adapter_config.json."""
     facts = {**net.peft_config[_NAME].to_dict(), "inference_mode": True}
     return json.dumps(facts, indent=2, sort_keys=True, default=sorted) + "\n"  # sets have no order
 
 
 @torch.no_grad()
 def load(path: Path, net: torch.nn.Module) -> None:
-    """Put saved adapters back, every one of them."""
+    """Load a saved adapter into `net`. Raises UsageError if any name differs."""
     from safetensors.torch import load_file
 
-    found, wanted = load_file(path), parameters(net)
+    found, wanted = load_file(path), trainable_parameters(net)
     if found.keys() != wanted.keys():
-        other = min(found.keys() ^ wanted.keys())
-        raise UsageError(f"{path} does not fit this model ({other})", "the same adapters", "check the settings")
+        different = min(found.keys() ^ wanted.keys())
+        raise UsageError(f"{path} does not fit this model ({different})", "the same adapters", "check the settings")
     for name, parameter in wanted.items():
         parameter.copy_(found[name])

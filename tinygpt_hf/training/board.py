@@ -1,11 +1,11 @@
-"""Show a run on a board too (`train --report_to tensorboard`): the numbers of log.jsonl, which stays the truth.
+"""Log the numbers of log.jsonl to TensorBoard, Weights & Biases or Trackio as well (`train --report_to tensorboard`).
 
     board = Board("tensorboard", Path("runs/mine"), step=0, say=print)
     board.write({"step": 10, "loss": 5.1})
-    board.close()                                      # says the command that opens it
+    board.close()                                      # prints the command that shows it
 
-The trackers are Accelerate's. Nothing is sent: what they write lies in `boards/` of the run folder. A tracker that fails is
-closed with a note, and the run goes on.
+The trackers are Accelerate's. They write to `boards/` in the run folder and send nothing. If a tracker fails, a note is
+printed and the run continues without it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ NUMBERS = (int, float)
 
 
 def _tensorboard(place: Path, step: int) -> tuple[dict, str]:
-    # of steps that are done again after a resume the last word counts
+    # a resumed run logs steps again: drop the old values
     return {"logging_dir": str(place), "purge_step": step + 1}, f"tensorboard --logdir {shlex.quote(str(place))}"
 
 
@@ -30,7 +30,7 @@ def _wandb(place: Path, step: int) -> tuple[dict, str]:
 
 
 def _trackio(place: Path, step: int) -> tuple[dict, str]:
-    os.environ["TRACKIO_DIR"] = str(place.absolute())  # read when it is imported
+    os.environ["TRACKIO_DIR"] = str(place.absolute())  # trackio reads it when imported
     return {"embed": False}, f"TRACKIO_DIR={shlex.quote(str(place.absolute()))} trackio show"
 
 
@@ -42,14 +42,14 @@ BOARDS: dict[str, Callable[[Path, int], tuple[dict, str]]] = {
 
 
 class Board:
-    """Hold one tracker of Accelerate open for a run."""
+    """One Accelerate tracker of a run. Its errors and its output never reach the run."""
 
     def __init__(self, name: str, folder: Path, step: int, say: Callable[[str], None]):
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
         self._name, self._say, self._tracker = name, say, None
         place = folder / FOLDER / name
-        with self._trying():
+        with self._guarded():
             place.mkdir(parents=True, exist_ok=True)
             options, self._command = BOARDS[name](place, step)
             tracker = LOGGER_TYPE_TO_CLASS[name](folder.name, **options)
@@ -57,30 +57,30 @@ class Board:
             self._tracker = tracker
 
     def write(self, line: dict) -> None:
-        """Hand on the numbers of a line of the log; those of modules by name."""
+        """Log the numbers of a log line; those of modules as `<name>/<module>`."""
         numbers = {name: value for name, value in line.items() if type(value) in NUMBERS and name != "step"}
         for module, values in line.get("modules", {}).items():
             numbers |= {f"{name}/{module}": value for name, value in values.items()}
         if self._tracker is not None and numbers:
-            with self._trying():
+            with self._guarded():
                 self._tracker.log(numbers, step=line["step"])
 
     def close(self) -> None:
-        """Close it, and say how to open it."""
+        """Finish the tracker and print the command that shows its data."""
         if self._tracker is not None:
-            with self._trying():
+            with self._guarded():
                 self._tracker.finish()
                 self._say(f"the board: {self._command}")
             self._tracker = None
 
     @contextlib.contextmanager
-    def _trying(self) -> Iterator[None]:
-        """Keep a tracker quiet, and its failure from the run."""
+    def _guarded(self) -> Iterator[None]:
+        """Suppress the tracker's output; on an error drop the tracker with a note."""
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 yield
         except Exception as error:
             self._tracker = None
             self._say(
-                f"note: {self._name} is left out from here on ({type(error).__name__}: {error}); log.jsonl goes on"
+                f"note: {self._name} failed and is no longer used ({type(error).__name__}: {error}); see log.jsonl"
             )

@@ -1,6 +1,6 @@
-"""Plan a run for a time: look at its text, measure a few steps, choose what its settings leave open.
+"""Plan a run: survey its text, time a few steps, and choose the settings that were not given.
 
-groups, plan = plan_run(run, groups)         # the settings, with what was open; and the plan as run.json has it
+groups, plan, choice = plan_run(run, groups)       # complete settings; the plan for run.json; the plan as a table
 """
 
 import os
@@ -22,63 +22,64 @@ from tinygpt_hf.training import probe
 from tinygpt_hf.training.optimizer import parameter_groups
 from tinygpt_hf.training.probe import peak_memory
 
-PROBED = ((2, 64), (3, 128), (4, 256), (12, 768))  # shapes that are measured: the wider ones where that takes little
-WIDER = 8  # times longer, a wider one takes at most
-LARGER = 8192  # vocabulary that the first shape is measured with a second time
-PROBES, EARLY = 0.025, 0.07  # of the budget for all of them, and for a small model's first steps on the text
-TOKENIZED = 150_000  # bytes of text for each second and core; more is streamed
-SAMPLED = 20_000  # bytes of text for the tokenizer, for each second there is
-BESIDE = 0.1  # of the time of the steps: evaluations, samples and saving among them
-UNBOUNDED = 100  # seconds: what trials take as the budget where the length is given otherwise
-HELD_OUT = 0.015  # of the budget, for the whole validation set once
-OPENING = 2.0  # seconds: processes that tokenize start, the model is made
-CLOSING = 5.0  # seconds: the last weights are saved, the report is written, the process ends
-ROW_BYTES = 2  # of a token at rest
-COUNTING = 30  # bytes of memory for each token of the text, while trigrams are counted
-RUNNING = 80 << 20  # bytes of memory beside what a step takes: rows, evaluations, samples
+TRIAL_SHAPES = ((2, 64), (3, 128), (4, 256), (12, 768))  # (layers, width), timed in this order while time allows
+NEXT_SHAPE_RATIO = 8  # a step of the next shape takes at most this many times as long
+LARGER_VOCABULARY = 8192  # with which the first shape is timed a second time
+TRIALS_SHARE = 0.025  # of the budget, for all trials
+EARLY_SHARE = 0.07  # of the budget, for a small model's first steps on the text
+TOKENIZED = 150_000  # bytes of text per second of the budget and core; a larger text is streamed
+SAMPLED = 20_000  # bytes of text for the tokenizer per second of the budget
+OVERHEAD = 0.1  # of the time of the steps: evaluations, samples and checkpoints
+DEFAULT_BUDGET = 100  # seconds, for the shares above if there is no time budget
+HELD_OUT = 0.015  # of the budget, to evaluate the whole validation set once
+OPENING = 2.0  # seconds to start processes for tokenizing and to build the model
+CLOSING = 5.0  # seconds to save the last weights, write the report and end the process
+ROW_BYTES = 2  # of a stored token
+COUNTING = 30  # bytes of memory per token of the text while trigrams are counted for the baselines
+RUNNING = 80 << 20  # bytes of memory in addition to a step: rows, evaluations, samples
 
 
 def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = False) -> tuple[tuple, dict, Choice]:
-    """(the settings with what was open, the plan as run.json has it, the plan in words) of a run that is about to begin.
+    """Plan a run before it starts. Returns (complete settings, the plan for run.json, the plan as a table).
 
-    `hardware`: a name of the table, for another machine than this one; `advised`: say what would help most, too. Every process
-    calls it; the first one looks at the text and chooses, all measure.
+    `hardware`: a name from the table of machines, instead of timing steps on this one. `advised`: add advice on what would
+    help most. Every process calls it: all time steps, the main one surveys the text and chooses.
     """
     total, text, choice, has_tokenizer = run.clock.total, None, None, False
-    groups, streamed = _streamed(run, groups)
+    groups, streamed = _choose_streaming(run, groups)
     model, _, tokenizer, _ = groups
     if run.is_main:
         found = find_tokenizer(run.folder / "tokenizer", run.corpus, tokenizer, model.model_name_or_path)
         has_tokenizer = found is not None
-        most = tokenizer.max_train_bytes
+        sample_bytes = tokenizer.max_train_bytes
         if total is not None and "max_train_bytes" in open_settings(tokenizer):
-            most = min(most, int(SAMPLED * total))
+            sample_bytes = min(sample_bytes, int(SAMPLED * total))
         if run.data.rows and found is not None:
             text, excerpt = survey_rows(open_rows(rows_folder(run.data.rows)), found)
         else:
-            text, excerpt = survey(run.corpus, tokenizer, most, found)
-        early = probe.early_losses(run.accelerator, excerpt, EARLY * (total or UNBOUNDED))
+            text, excerpt = survey(run.corpus, tokenizer, sample_bytes, found)
+        early = probe.early_losses(run.accelerator, excerpt, EARLY_SHARE * (total or DEFAULT_BUDGET))
         text = replace(text, early=early, xz=excerpt.xz)
-    text = _shared(run, text)
-    before = peak_memory(run.accelerator.device.type)
+    text = _broadcast(run, text)
+    memory_before = peak_memory(run.accelerator.device.type)
     if hardware:
         machine: Machine = NamedMachine(hardware)
     else:
-        machine = _measured(run, groups, text, PROBES * (total or UNBOUNDED))
+        machine = _time_trials(run, groups, text, TRIALS_SHARE * (total or DEFAULT_BUDGET))
     if run.is_main:
         question = _question(run, groups, text, machine, has_tokenizer)
         choice = choose(question)
         choice = replace(choice, advice=advise(question, choice) if advised else [])
-        choice.settings.update(_held_out(run, question, choice))
+        choice.settings.update(_choose_validation(run, question, choice))
         if total is not None and not has_tokenizer:
-            choice.settings["max_train_bytes"] = most
+            choice.settings["max_train_bytes"] = sample_bytes
         choice.settings.update(streamed)
-    choice = _shared(run, choice)
-    return chosen(groups, choice.settings), _facts(run, choice, before, hardware is None), choice
+    choice = _broadcast(run, choice)
+    return chosen(groups, choice.settings), _plan_facts(run, choice, memory_before, hardware is None), choice
 
 
-def _streamed(run, groups: tuple) -> tuple[tuple, dict]:
-    """(the settings, what was chosen of them now): a text that takes too long to tokenize before is tokenized while training."""
+def _choose_streaming(run, groups: tuple) -> tuple[tuple, dict]:
+    """Turn on streaming if the text takes too long to tokenize before training. Returns (settings, those chosen here)."""
     size, total, data = run.corpus.size, run.clock.total, groups[1]
     is_open = {"streaming", "max_train_samples"} <= open_settings(data) and not data.rows
     cores = run.data.num_proc or os.cpu_count() or 1
@@ -89,27 +90,29 @@ def _streamed(run, groups: tuple) -> tuple[tuple, dict]:
     return groups, {"streaming": True}
 
 
-def _shared(run, value):
-    """The value of the first process."""
+def _broadcast(run, value):
+    """Return the value of the main process."""
     from accelerate.utils import broadcast_object_list
 
     return broadcast_object_list([value])[0] if run.accelerator.num_processes > 1 else value
 
 
-def _measured(run, groups: tuple, text: Text, seconds: float) -> Machine:
-    """This machine, as steps of a few shapes find it."""
+def _time_trials(run, groups: tuple, text: Text, seconds: float) -> Machine:
+    """Time a few steps of models of several shapes on this machine, for about `seconds` in all."""
     model, data, _, training = groups
     vocabulary = min(text.bytes_per_token, key=lambda size: abs(size - 2048))
     is_open = run.clock.total is not None and "hidden_size" in open_settings(model) and not model.model_name_or_path
-    shapes = [ModelArguments(num_hidden_layers=n, hidden_size=width) for n, width in PROBED] if is_open else [model]
+    shapes = (
+        [ModelArguments(num_hidden_layers=n, hidden_size=width) for n, width in TRIAL_SHAPES] if is_open else [model]
+    )
     paces: list[Any] = []
     for shape in shapes:
         shape, settled = filled(shape, training)
         config = run.shape if model.model_name_or_path else config_for(shape, data, vocabulary)
         paces.append(probe.measure(run.accelerator, config, settled, data.block_size, seconds / 4))
-        if paces[-1].step_seconds * WIDER * probe.FEWEST > seconds / 2:
+        if paces[-1].step_seconds * NEXT_SHAPE_RATIO * probe.FEWEST > seconds / 2:
             break
-    larger, most = None, min(LARGER, max(candidate_vocabularies(text)))
+    larger, most = None, min(LARGER_VOCABULARY, max(candidate_vocabularies(text)))
     if is_open and most > vocabulary:
         shape, settled = filled(shapes[0], training)
         config = config_for(shape, data, most)
@@ -127,7 +130,7 @@ def _question(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: b
     left = None
     if total is not None:
         reading = OPENING + (0 if data.streaming else text.encoding * (text.num_bytes + text.held_out))
-        left = (total * (1 - HELD_OUT) - run.clock.seconds - reading - CLOSING) / (1 + BESIDE)
+        left = (total * (1 - HELD_OUT) - run.clock.seconds - reading - CLOSING) / (1 + OVERHEAD)
 
     def needs(config, training, block_size: int):
         return needs_of_shape(config, training, block_size, lambda net: parameter_groups(net, training))
@@ -136,12 +139,12 @@ def _question(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: b
     return Question(model, data, tokenizer, training, text, machine, left, is_open, needs, free)
 
 
-def _held_out(run, question: Question, choice: Choice) -> dict[str, Any]:
-    """What is held out, where that is open: so much that to evaluate it takes little of the time."""
+def _choose_validation(run, question: Question, choice: Choice) -> dict[str, Any]:
+    """Choose the settings of the validation split, so that evaluating it takes little of the time budget."""
     text, total = question.text, run.clock.total
     if total is None:
         return {}
-    if question.data.streaming:  # a few long documents may be all there is to begin with, and none of them held out
+    if question.data.streaming:  # with few long documents, a random split could leave the validation set empty at first
         return {"validation_split": "tail"} if text.in_pieces and "validation_split" in question.open else {}
     whole = choice.evaluation_seconds * text.held_out / text.bytes_per_token[choice.vocabulary]
     if "validation_split_percentage" not in question.open or whole <= HELD_OUT * total:
@@ -150,17 +153,20 @@ def _held_out(run, question: Question, choice: Choice) -> dict[str, Any]:
     return {"validation_split_percentage": float(f"{share:.2g}")}
 
 
-def _facts(run, choice: Choice, memory_before: int, is_here: bool) -> dict:
-    """The plan as run.json has it."""
-    device, needed = run.accelerator.device.type, run.clock.seconds + choice.steps * choice.step_seconds * (1 + BESIDE)
+def _plan_facts(run, choice: Choice, memory_before: int, is_here: bool) -> dict:
+    """Return the plan as stored in run.json."""
+    device, needed = (
+        run.accelerator.device.type,
+        run.clock.seconds + choice.steps * choice.step_seconds * (1 + OVERHEAD),
+    )
     memory = choice.memory
-    if is_here and device != "cuda":  # beside what the program takes
-        counted = COUNTING * min(choice.tokens / choice.epochs, MOST_TRAIN_TOKENS)
-        memory = max(memory_before + max(choice.memory + RUNNING, round(counted)), peak_memory(device))
-    is_whole = run.clock.total is not None and not choice.is_enough
+    if is_here and device != "cuda":  # on the CPU, what the process uses already counts too
+        counting = COUNTING * min(choice.tokens / choice.epochs, MOST_TRAIN_TOKENS)
+        memory = max(memory_before + max(choice.memory + RUNNING, round(counting)), peak_memory(device))
+    uses_budget = run.clock.total is not None and not choice.is_enough
     limit = choice.groups[3].save_total_limit + 1
     return {
-        "seconds": round(run.clock.total if is_whole else needed + OPENING + CLOSING, 1),
+        "seconds": round(run.clock.total if uses_budget else needed + OPENING + CLOSING, 1),
         "memory_bytes": memory,
         "parameters": choice.parameters,
         "train_tokens": choice.tokens,

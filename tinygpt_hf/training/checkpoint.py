@@ -1,16 +1,16 @@
-"""What a checkpoint holds, where it is found again, and which may go.
+"""Write, find, load and remove checkpoints. A run folder D holds:
 
     D/checkpoint-<step>/   complete or absent, each loadable by `from_pretrained`
         config.json model.safetensors tokenizer.json ...      the model, as Transformers writes it
         optimizer.safetensors                                 the optimizer's tensors, by parameter name
-        adapter.safetensors                                   with LoRA: what is learned; the model is the merged one
-        state.json                                            step, tokens seen, best loss, scaler, what the run was made of
+        adapter.safetensors                                   with LoRA: the trained parameters; the model has merged weights
+        state.json                                            step, tokens seen, best loss, scaler, hashes and shapes
         manifest.json                                         size and sha256 of every file
-    D/                     the last weights; D/best/ the best by validation loss: each file replaced by one rename
-    D/snapshots/step-<n>/  complete or absent: the model after so many steps, to look at, without what a run goes on from
+    D/                     the last model, and D/best/ the one with the lowest validation loss; files are replaced by rename
+    D/snapshots/step-<n>/  complete or absent: the model after step n, without the state needed to resume
     D/adapter/             with LoRA: the last adapter alone, as PEFT writes it
 
-There is no pickle, no position in a data loader and no random state: the rows of a step and the seed of its dropout are pure
+Nothing is pickled. No data loader position and no random state is stored: the rows of a step and the seed of its dropout are
 functions of the step.
 """
 
@@ -33,19 +33,20 @@ from tinygpt_hf.training import adapters
 OPTIMIZER, STATE, WEIGHTS = "optimizer.safetensors", "state.json", "model.safetensors"
 ADAPTER = "adapter.safetensors"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
-KEPT_AT_LEAST = 2
-PIECE = 1 << 23  # bytes written, and hashed beside it, at a time
+MIN_CHECKPOINTS = 2
+CHUNK_BYTES = 1 << 23  # written and hashed at a time
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
 
 
 @dataclasses.dataclass
 class RunState:
-    """How far a run is. `facts`: what it is made of (hashes of data and tokenizer, shapes); a change of these is refused.
+    """The progress of a run, stored in every checkpoint.
 
-    `micro_batch`: rows per micro-batch where memory allowed fewer than the settings ask for; `skipped`: steps whose loss was
-    not finite; `sample_prompts`: token ids continued at every evaluation; `eval_rows`: how many validation rows an evaluation
-    before the last takes, which `best_loss` is of (None: all); `unlogged`: losses and tokens since the last log line; `seconds`:
-    how long the processes of a run with a time budget have been alive.
+    `last_evaluation`: metrics of the last evaluation. `unlogged`: sums since the last log line (log.Meter). `scaler`: state of
+    the GradScaler. `micro_batch`: rows per micro-batch, lower than in the settings if memory ran out. `skipped`: steps
+    without an update, because they were not finite. `sample_prompts`: token ids continued at each evaluation. `eval_rows`:
+    validation rows of each evaluation before the last, also for `best_loss` (None: all). `seconds`: time used of the time
+    budget. `facts`: hashes of data and tokenizer, shapes and settings that a resumed run may not change.
     """
 
     step: int = 0
@@ -64,7 +65,7 @@ class RunState:
 
 
 def model_files(model, tokenizer) -> dict[str, bytes]:
-    """Every file `from_pretrained` reads besides the weights: name -> content. They stay the same for a whole run."""
+    """Return the files `from_pretrained` reads besides the weights: name -> content. They are constant during a run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model.save_pretrained(folder, state_dict={})
@@ -73,34 +74,34 @@ def model_files(model, tokenizer) -> dict[str, bytes]:
 
 
 def model_tensors(model) -> dict[str, torch.Tensor]:
-    """The weights under their names; a tied one stands there once. Shards are gathered: every process must ask.
+    """Return the weights by name, tied ones once, LoRA adapters merged.
 
-    Of a model with adapters, the merged ones.
+    Shards are gathered, so every process must call this.
     """
     tied = getattr(model, "all_tied_weights_keys", {})
-    weights = adapters.merged(model) if adapters.are_in(model) else model.state_dict()
-    return {name: whole(tensor) for name, tensor in weights.items() if name not in tied}
+    weights = adapters.merged_weights(model) if adapters.has_adapters(model) else model.state_dict()
+    return {name: gathered(tensor) for name, tensor in weights.items() if name not in tied}
 
 
 def weights_hash(model) -> str:
-    """sha256 of all weights and their names."""
+    """Return the sha256 of all weights and their names."""
     digest = hashlib.sha256()
-    for piece in tensor_pieces(model_tensors(model)):
-        digest.update(piece)
+    for chunk in safetensors_chunks(model_tensors(model)):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer) -> dict[str, torch.Tensor]:
-    """What the optimizer remembers, as `parameter:key`. Shards are gathered: every process must ask."""
+    """Return the optimizer state as `parameter:key` -> tensor. Shards are gathered, so every process must call this."""
     return {
-        f"{name}:{key}": whole(value)
+        f"{name}:{key}": gathered(value)
         for name, parameter in named_parameters(optimizer)
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that FSDP2 has spread over processes, in one piece on the CPU; any other as it is."""
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor sharded by FSDP2 in full on the CPU, and any other tensor detached."""
     gather = getattr(tensor, "full_tensor", None)
     return gather().cpu() if gather else tensor.detach()
 
@@ -108,24 +109,23 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 def save_checkpoint(
     folder: Path, files: dict[str, bytes], parts: dict[str, dict], state: RunState, about: dict
 ) -> Path:
-    """Write `folder`/checkpoint-<step>: the model's files, and `parts`, tensors by file and name: the weights, the optimizer's
-    memory, and an adapter that the weights were merged from.
+    """Write `folder`/checkpoint-<step> and return its path. It appears complete or not at all.
 
-    It appears complete or not at all. Everything is written through `storage`, hashed on the way. `about` (versions, the hash of
-    the settings) goes into the manifest.
+    `files`: the model's other files (`model_files`). `parts`: file name -> tensors by name, for the weights, the optimizer
+    state and the adapter. `about`: versions and the hash of the settings, for the manifest.
     """
     final = folder / f"checkpoint-{state.step}"
-    if final.exists():  # a damaged one of the same step, or the run was resumed from an older one: never written over
+    if final.exists():  # damaged, or newer than the one resumed from: keep it under another name
         storage.system.rename(final, storage.free_name(folder, f"{final.name}.replaced"))
     state_file = json.dumps(dataclasses.asdict(state), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = files | {name: tensor_pieces(tensors) for name, tensors in parts.items()} | {STATE: state_file}
+    contents = files | {name: safetensors_chunks(tensors) for name, tensors in parts.items()} | {STATE: state_file}
     write_complete(final, contents, {"step": state.step, "tokens": state.tokens, **state.facts, **about})
     return final
 
 
 def write_complete(final: Path, contents: dict, about: dict) -> None:
-    """Make a folder of these files with a manifest; it appears complete or not at all."""
-    # sha256 leaves the interpreter's lock: one thread computes it behind the writing, also while the disk is waited for
+    """Write a folder with the files `contents` and a manifest. It appears complete or not at all."""
+    # sha256 releases the interpreter lock, so a second thread hashes while this one writes
     with ThreadPoolExecutor(1) as hashing, storage.new_folder(final) as tmp:
         begun = {name: storage.write_file(tmp / name, data, hashing) for name, data in contents.items()}
         written = {name: {**known, "sha256": known["sha256"].result()} for name, known in begun.items()}
@@ -133,40 +133,41 @@ def write_complete(final: Path, contents: dict, about: dict) -> None:
 
 
 def remove_complete(folder: Path) -> None:
-    """Remove a folder that, half-deleted, must not look like a complete one."""
+    """Rename a folder, then delete it: half-deleted, it must not look like a complete one."""
     doomed = folder.with_name(f"{storage.TEMPORARY}removed-{folder.name}")
     storage.system.rename(folder, doomed)
     storage.remove_tree(doomed)
 
 
 def publish(folder: Path, files: dict[str, bytes], weights) -> None:
-    """Make `folder` the model: each file replaced by one rename, so that it loads at every moment after the first time."""
+    """Write the model into `folder`, each file by one rename, so that the folder stays loadable at any time."""
     if not folder.is_dir():
         storage.system.make_folder(folder)
-    storage.write_file(folder / WEIGHTS, tensor_pieces(weights))
-    for name in sorted(files, key=lambda name: name == "config.json"):  # a folder is a model once its config is there
+    storage.write_file(folder / WEIGHTS, safetensors_chunks(weights))
+    for name in sorted(files, key=lambda name: name == "config.json"):  # config.json last: it makes the folder a model
         if not (folder / name).is_file() or (folder / name).read_bytes() != files[name]:
             storage.write_file(folder / name, files[name])
 
 
 def publish_adapter(folder: Path, model) -> None:
-    """Make `folder` the adapter alone, as `PeftModel.from_pretrained(base, folder)` reads it: each file by one rename.
+    """Write the adapter into `folder` for `PeftModel.from_pretrained(base, folder)`, each file by one rename.
 
-    It fits the base as TinyGPT has it: in Qwen3 and Llama the names are the same, a GPT-2 takes it after `from_stock`.
+    Parameter names are TinyGPT's. Qwen3 and Llama have the same ones; a GPT-2 base must be converted by `from_stock` first.
     """
     if not folder.is_dir():
         storage.system.make_folder(folder)
-    storage.write_file(folder / ADAPTER_WEIGHTS, tensor_pieces(adapters.parameters(model)))
-    storage.write_file(folder / ADAPTER_CONFIG, adapters.description(model))
+    storage.write_file(folder / ADAPTER_WEIGHTS, safetensors_chunks(adapters.trainable_parameters(model)))
+    storage.write_file(folder / ADAPTER_CONFIG, adapters.config_json(model))
 
 
-def tensor_pieces(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview | bytes]:
-    """A safetensors file of these tensors, piece by piece: length, JSON header, then the numbers end to end.
+def safetensors_chunks(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview | bytes]:
+    """Yield the bytes of a safetensors file: header length, JSON header, then the data of all tensors.
 
-    The format: https://huggingface.co/docs/safetensors. Written here so that no second copy of the weights is held, and so
-    that every byte can be hashed while it is written.
+    Format: https://huggingface.co/docs/safetensors. Unlike `safetensors.torch.save` this needs no second copy of the weights
+    and allows hashing while writing.
     """
-    order = sorted(tensors, key=lambda name: -tensors[name].element_size())  # each stays aligned to its own size
+    # by falling element size, so that each tensor is aligned to its own
+    order = sorted(tensors, key=lambda name: -tensors[name].element_size())
     header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in order:
@@ -178,12 +179,12 @@ def tensor_pieces(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview | byt
     yield len(text).to_bytes(8, "little") + text
     for name in order:
         numbers = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        for start in range(0, len(numbers), PIECE):
-            yield memoryview(numbers[start : start + PIECE])
+        for start in range(0, len(numbers), CHUNK_BYTES):
+            yield memoryview(numbers[start : start + CHUNK_BYTES])
 
 
 def load_optimizer(path: Path, optimizer) -> None:
-    """Put saved tensors back under their parameters, in shards where those are; one too few or too many is an error."""
+    """Load the optimizer state, sharded like its parameters. Raises UsageError if tensors are missing or left over."""
     from safetensors.torch import load_file
     from torch.distributed.tensor import distribute_tensor
 
@@ -192,7 +193,7 @@ def load_optimizer(path: Path, optimizer) -> None:
         found = {key: tensors.pop(f"{name}:{key}") for key in _keys_of(tensors, name)}
         if not found:
             raise UsageError(
-                f"{path} has nothing for {name}",
+                f"{path} has no optimizer state for {name}",
                 "an optimizer of the same kind",
                 "resume with the same --optim",
             )
@@ -215,21 +216,21 @@ def _keys_of(tensors: dict, name: str) -> list[str]:
 
 
 def named_parameters(optimizer) -> list[tuple[str, Any]]:
-    """(name, parameter) of everything the optimizer holds, in its order."""
+    """Return (name, parameter) pairs of all parameter groups, in order."""
     return [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run folder by step, the newest last. Links are none of ours."""
+    """Return the checkpoint folders of a run folder, sorted by step. Symbolic links are ignored."""
     found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
     found = [p for p in found if p.is_dir() and not p.is_symlink()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose files are as its manifest says, and a line for each damaged one passed over.
+    """Return the newest checkpoint that matches its manifest (or None), and a message for each newer damaged one.
 
-    Where checkpoints exist but all are damaged, starting from scratch would bury the run: that is a `RunError`.
+    Raises RunError if all checkpoints are damaged, since starting from scratch would hide that.
     """
     messages = []
     for path in reversed(checkpoints(folder)):
@@ -245,35 +246,35 @@ def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def load_weights(checkpoint: Path, model) -> None:
-    """Put saved weights back into a model of the same shape, every one of them; adapters into a model that has them."""
+    """Load all weights of a checkpoint into a model of the same shape; with LoRA, only the adapter."""
     from safetensors.torch import load_model
 
-    if adapters.are_in(model):
+    if adapters.has_adapters(model):
         return adapters.load(checkpoint / ADAPTER, model)
     load_model(model, checkpoint / WEIGHTS, strict=True)
 
 
 def read_state(checkpoint: Path) -> RunState:
-    """The state a checkpoint was saved in."""
+    """Read the RunState of a checkpoint."""
     known = {field.name for field in dataclasses.fields(RunState)}
     return RunState(**{k: v for k, v in storage.read_json(checkpoint / STATE).items() if k in known})
 
 
 def remove_superseded(folder: Path, limit: int, newest: Path) -> None:
-    """Delete the oldest complete checkpoints up to `newest` beyond `limit`; fewer than two are never left.
+    """Delete the oldest checkpoints until `limit` of them, but at least two, are left up to `newest`.
 
-    Nothing without a manifest goes. Later ones than `newest` do not count: a run that passed over them holds them for damaged.
+    Folders without a manifest are kept and not counted. So are those after `newest`: the run skipped them as damaged.
     """
     complete = [path for path in checkpoints(folder) if (path / storage.MANIFEST).is_file()]
     complete = complete[: complete.index(newest) + 1]
-    for path in complete[: -max(limit, KEPT_AT_LEAST)]:
+    for path in complete[: -max(limit, MIN_CHECKPOINTS)]:
         remove_complete(path)
 
 
 def open_folder(folder: Path, overwrite: bool) -> Path | None:
-    """Make sure `folder` may hold a run: new, empty, prepared (tokenizer, rows) or a run of ours; else say what to do.
+    """Make `folder` for a run. It may exist if it is empty, holds only a tokenizer and rows, or is a run to resume.
 
-    Returns where the old folder is now, if `overwrite` moved one aside.
+    Raises UsageError for any other folder. With `overwrite`, an old folder is moved aside and its new path is returned.
     """
     aside = storage.move_aside(folder) if overwrite and folder.is_dir() and any(folder.iterdir()) else None
     if folder.exists() and not folder.is_dir():
@@ -285,7 +286,7 @@ def open_folder(folder: Path, overwrite: bool) -> Path | None:
         ]
         if others:
             raise UsageError(
-                f"{folder} is no run of ours (it holds {', '.join(sorted(others)[:3])})",
+                f"{folder} is not a run folder (it holds {', '.join(sorted(others)[:3])})",
                 "an empty or new folder, or a run to resume",
                 "choose another --output_dir, or move it aside with --overwrite",
             )
@@ -293,7 +294,7 @@ def open_folder(folder: Path, overwrite: bool) -> Path | None:
         raise UsageError(
             f"{folder} is a model without its run, as `tinygpt pull` brings it",
             "a new folder, or a run to resume",
-            f"go on from it with --model_name_or_path {folder} and another --output_dir",
+            f"continue from it with --model_name_or_path {folder} and another --output_dir",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

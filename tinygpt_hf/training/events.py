@@ -1,18 +1,18 @@
-"""What a run decides on the way: events in run.json, each on the disk before the first step it affects.
+"""Decisions of a run while it trains, stored as `events` in run.json before the first step they affect.
 
-A run that goes on after a kill finds them and keeps to them, so it becomes what it would have been.
+A resumed run reads them and applies them again, so it takes the same steps as an uninterrupted one.
 """
 
 from tinygpt_hf.training import run_folder
 
 
 def known(run) -> list[dict]:
-    """The events of a run so far, in order."""
+    """Return the events of a run so far, oldest first."""
     return run_folder.read_facts(run.folder).get("events", [])
 
 
 def record(run, name: str, **values) -> dict:
-    """Record and return an event of the step that comes next; every process calls it, the first one writes."""
+    """Record and return an event that applies from the next step on. Every process calls it; only the main one writes."""
     event = {"event": name, "step": run.state.step, **values}
     if run.is_main:
         run_folder.update(run.folder, {"events": [*known(run), event | {"seconds": round(run.clock.seconds, 1)}]})

@@ -1,4 +1,4 @@
-"""What can go wrong in a step, and what is then done: too little memory, a loss that is no number, a full disk."""
+"""Handle failures of a training step: out of memory, a loss or gradient that is not finite, a full disk."""
 
 import contextlib
 import errno
@@ -15,48 +15,52 @@ from tinygpt_hf.storage import format_size
 from tinygpt_hf.training.checkpoint import RunState
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
-LEVERS = "--gradient_checkpointing, a smaller --block_size, --vocab_size, --hidden_size or --num_hidden_layers"
+MEMORY_ADVICE = "--gradient_checkpointing, a smaller --block_size, --vocab_size, --hidden_size or --num_hidden_layers"
 
 
-class Fitting:
-    """Computes gradients with as many rows per micro-batch as memory allows, at most `state.micro_batch`.
+class MicroBatchFitter:
+    """Gradient computation in micro-batches of `state.micro_batch` rows, a number that is halved when memory runs out.
 
-    Out of memory halves that number and repeats the step from the same rows and the same dropout; the effective batch stays.
-    In DDP all processes must halve together, so a size is proved first: a step in which each keeps its own gradient until all
-    have one. After that, and in FSDP, where no process gets on alone, running out is a RunError.
+    The step is then repeated with the same rows and the same dropout; the effective batch size stays. Under DDP all
+    processes must halve together. So the first step is unsynchronized: each keeps its own gradient until all have one, then
+    they are averaged. Later, and under FSDP, where no process can run alone, running out of memory is a RunError.
     """
 
     def __init__(self, state: RunState, accelerator, say: Callable[[str], None]):
         self.state, self.accelerator, self.say = state, accelerator, say
-        self._alone = accelerator.num_processes == 1
-        self._proved = accelerator.distributed_type.value == "FSDP"
+        self._single = accelerator.num_processes == 1
+        self._size_is_known = accelerator.distributed_type.value == "FSDP"
 
     def gradients(self, compute: Callable[[int, bool], tuple[torch.Tensor, int]], net) -> tuple[torch.Tensor, int]:
-        """`compute(size, synced)` leaves the gradient and returns (its loss, tokens); here the loss is that of all processes."""
-        proving = not self._alone and not self._proved
+        """Call `compute(size, synced)`, which accumulates the gradient of `net` and returns (local loss, tokens of all).
+
+        Returns (loss summed over all processes, tokens).
+        """
+        probing = not self._single and not self._size_is_known
         while True:
             try:
-                loss, tokens = compute(self.state.micro_batch, not proving)
-                short = False
+                loss, tokens = compute(self.state.micro_batch, not probing)
+                out_of_memory = False
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if not self._alone and not proving:
+                if not self._single and not probing:
                     raise RunError(
                         f"out of memory in step {self.state.step + 1} with {self.state.micro_batch} rows per micro-batch; "
                         f"run again with a smaller --per_device_train_batch_size and more --gradient_accumulation_steps; "
-                        f"it goes on from the last checkpoint. Other levers: {LEVERS}"
+                        f"it resumes from the last checkpoint. What else helps: {MEMORY_ADVICE}"
                     ) from error
-                short = True
-            if proving:
-                short = bool(self.accelerator.gather(torch.tensor([short], device=self.accelerator.device)).any())
-            if not short:
+                out_of_memory = True
+            if probing:
+                failed = torch.tensor([out_of_memory], device=self.accelerator.device)
+                out_of_memory = bool(self.accelerator.gather(failed).any())
+            if not out_of_memory:
                 break
             self._halve()
-        if proving:
+        if probing:
             average_gradients(net)
-            self._proved = True
-        return (loss if self._alone else self.accelerator.reduce(loss, "sum")), tokens
+            self._size_is_known = True
+        return (loss if self._single else self.accelerator.reduce(loss, "sum")), tokens
 
     def _halve(self) -> None:
         gc.collect()
@@ -64,7 +68,7 @@ class Fitting:
             torch.cuda.empty_cache()
         before = self.state.micro_batch
         if before == 1:
-            raise RunError(f"out of memory with one row per micro-batch; what helps: {LEVERS}")
+            raise RunError(f"out of memory with one row per micro-batch; what helps: {MEMORY_ADVICE}")
         self.state.micro_batch = before // 2
         self.say(
             f"out of memory with {before} rows per micro-batch: from here on {before // 2}, accumulated to the same "
@@ -73,7 +77,7 @@ class Fitting:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Does `error` say that memory ran out, on whatever device?"""
+    """Return True if `error` reports that memory ran out, on any device."""
     from accelerate.utils.memory import should_reduce_batch_size
 
     words = str(error)
@@ -86,7 +90,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def average_gradients(net: torch.nn.Module) -> None:
-    """Make every gradient the mean over processes, as DDP does beside the backward pass."""
+    """Average the gradients over all processes, as DDP does during the backward pass."""
     import torch.distributed as dist
 
     for parameter in net.parameters():
@@ -95,26 +99,26 @@ def average_gradients(net: torch.nn.Module) -> None:
             dist.all_reduce(parameter.grad)
 
 
-def spoilt_step(state: RunState, loss, norm, learning_rate: float, rows: list[int]) -> dict:
-    """The line of log.jsonl for a step whose loss or gradient is not finite; no update was made."""
+def nonfinite_line(state: RunState, loss, norm, learning_rate: float, rows: list[int]) -> dict:
+    """Return the log line of a step without an update, because its loss or gradient is not finite."""
     values = {"loss": float(loss), "grad_norm": float(norm), "learning_rate": learning_rate, "rows": rows}
     return {"step": state.step + 1, "skipped": len(state.skipped), **values}
 
 
 def check_skips(line: dict, nonfinite: str) -> None:
-    """Raise RunError when more steps were not finite than --nonfinite (`stop` or `skip:N`) allows."""
+    """Raise RunError if more steps were skipped than --nonfinite (`stop` or `skip:N`) allows."""
     allowed = 0 if nonfinite == "stop" else int(nonfinite.partition(":")[2])
     if line["skipped"] > allowed:
         rows = ", ".join(map(str, line["rows"][:8])) + (", ..." if len(line["rows"]) > 8 else "")
         raise RunError(
             f"loss {line['loss']:g} and gradient norm {line['grad_norm']:g} in step {line['step']} (learning rate "
             f"{line['learning_rate']:g}, rows {rows}); no update was made; lower --learning_rate and --muon_learning_rate, "
-            f"or leave such steps out with --nonfinite skip:{max(10, 2 * allowed)}"
+            f"or skip such steps with --nonfinite skip:{max(10, 2 * allowed)}"
         )
 
 
 class DiskErrors(contextlib.AbstractContextManager):
-    """An error of the disk below `folder`, as one line with what is free and, once `needs` is known, what is needed."""
+    """A context manager that turns disk errors below `folder` into a RunError with the free and, if known, needed bytes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -123,8 +127,8 @@ class DiskErrors(contextlib.AbstractContextManager):
     def __exit__(self, kind, error, trace) -> None:
         if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
             return
-        place = next((p for p in (self.folder, *self.folder.parents) if p.is_dir()), Path())
-        free = format_size(shutil.disk_usage(place).free)
+        existing = next((p for p in (self.folder, *self.folder.parents) if p.is_dir()), Path())
+        free = format_size(shutil.disk_usage(existing).free)
         needed = (
             f"a checkpoint needs {format_size(self.needs.checkpoint)}, {free} are free"
             if self.needs

@@ -1,9 +1,9 @@
-"""plan(): what `train` with the same arguments would choose, take and reach, without training.
+"""plan(): predict the settings, time, memory and loss of `train` with the same arguments, without training.
 
 forecast = plan(data="my.txt", training=TrainingArguments(time_budget="8m"))
 forecast.bits_per_byte, forecast.seconds             # expected
-print(forecast.table)                                # with a reason for each choice
-print(forecast.to_yaml())                            # settings that `train --config` takes
+print(forecast.table)                                # each choice with its reason
+print(forecast.to_yaml())                            # settings for `train --config`
 """
 
 import copy
@@ -22,8 +22,11 @@ from tinygpt_hf.training.run import Run
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run is expected to be. `low` and `high`: bits per byte it ends between, nine times of ten; `operations`: with floats,
-    of all its steps; `settings`: what was open, as it was chosen; `asked`: the settings that were given."""
+    """The expected figures of a run, and its settings.
+
+    `bits_per_byte`: of the final model on the validation set, between `low` and `high` in nine of ten runs. `operations`: FLOP
+    of all steps. `settings`: those chosen by the plan. `groups`: all settings. `asked`: names of the settings that were given.
+    """
 
     max_steps: int
     seconds: float
@@ -43,19 +46,19 @@ class Forecast:
 
     @property
     def table(self) -> str:
-        """The plan as lines of text, with a reason for each choice."""
+        """Return the plan as text, one line per choice with its reason."""
         return self.choice.table
 
     def to_dict(self) -> dict:
-        """The figures and settings, as JSON has them."""
+        """Return the figures and the chosen settings as a dict for JSON."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("choice", "groups", "asked")}
 
     def to_yaml(self) -> str:
-        """The settings that were given or chosen, as a file for `--config`, with reasons."""
+        """Return a YAML file for `--config` with the settings that were given or chosen, and reasons as comments."""
         import yaml
 
         reasons = {name: why for _, _, why, names in self.choice.lines for name in names[:1]}
-        lines = ["# Made by `tinygpt plan`. What is not here has its default, or follows from the rest."]
+        lines = ["# Made by `tinygpt plan`. Other settings have their defaults, or follow from these."]
         for section, values in yaml.safe_load(to_yaml(list(self.groups))).items():
             kept = {name: value for name, value in values.items() if name in self.asked or name in self.settings}
             lines += [f"{section}:"] if kept else []
@@ -73,14 +76,15 @@ def plan(
     training: TrainingArguments | None = None,
     hardware: str | None = None,
 ) -> Forecast:
-    """Plan a run with these settings: look at its text, measure a few steps here, or take `hardware` from a table, and choose.
+    """Plan a run: survey its text, time a few steps on this machine, and choose the settings that were not given.
 
-    Nothing is written. Raises UsageError for whatever `train` would refuse.
+    `hardware`: the name of another machine from a table, instead of timing steps. No files are written. Raises UsageError in
+    the same cases as `train`.
     """
     training = training or TrainingArguments()
     groups = model or ModelArguments(), data_arguments(data), tokenizer or TokenizerArguments(), training
     asked = frozenset(name for group in groups for name in getattr(group, "given", ()))
-    with tempfile.TemporaryDirectory() as folder:  # no run is there
+    with tempfile.TemporaryDirectory() as folder:  # an empty output_dir, so that no earlier run is resumed
         elsewhere = copy.copy(training)
         elsewhere.output_dir = f"{folder}/run"
         run = Run((*groups[:3], elsewhere), quiet=True, is_here=hardware is None)

@@ -1,10 +1,12 @@
-"""What a run says: an object per logged step in log.jsonl; a bar with loss, speed and time left on the terminal."""
+"""The output of a run: log.jsonl with one object per logged step, and messages and a progress bar on stderr."""
 
+import contextlib
 import json
 import math
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,35 +16,35 @@ from tinygpt_hf.errors import Listener, presentable, redacted
 from tinygpt_hf.inference.terminal import takes_color
 from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.storage import format_size
-from tinygpt_hf.training.screen import SAMPLE, tabled
+from tinygpt_hf.training.screen import SAMPLE, as_table
 
 SECONDS_BETWEEN_LINES = 10
-TOLD_EVERY = 1 << 20  # bytes read between two moves of a bar
+BYTES_BETWEEN_UPDATES = 1 << 20  # of the bar, while files are read
 PAUSES = ("evaluation", "saving", "final_evaluation")
 
 
 class Console(Reporter):
-    """Lines and bars on stderr; a bar only where a person watches. Silent on processes other than the first.
+    """Messages on stderr, and a progress bar if stderr is a terminal. Only the main process enables it.
 
-    Training does not depend on who listens: a stderr that is missing, closed or full, or whose reader left, raises nothing.
+    Writing never raises, even if stderr is missing, closed or full, or its reader is gone.
     """
 
     def __init__(self, enabled: bool = True):
         self.enabled = enabled
         self.live = enabled and Listener(sys.stderr).isatty()
-        self._bar: Any = None  # rich is imported where a bar is shown
+        self._bar: Any = None  # a rich.progress.Progress; rich is imported only if one is shown
         self._last_line, self._title = time.monotonic(), ""
         self._total: int | None = None  # bytes of the files that a stage reads
-        self._read, self._told, self._words = 0, 0, ""
-        self._first: tuple | None = None  # what was encoded and read when the stage was first heard of
+        self._read, self._shown, self._status = 0, 0, ""  # bytes read, and how many of them the bar shows
+        self._first: tuple | None = None  # (bytes encoded, bytes read, time) at the first report of a stage
 
     def say(self, line: str) -> None:
-        """A line that stays; before a person a row of a table."""
+        """Print a line; on a terminal as a table row (screen.py)."""
         if not self.enabled:
             return
         line = presentable(line)
         if self.live:
-            line = tabled(line, shutil.get_terminal_size().columns, takes_color(Listener(sys.stderr)))
+            line = as_table(line, shutil.get_terminal_size().columns, takes_color(Listener(sys.stderr)))
         if self._bar is not None:
             from rich.text import Text
 
@@ -51,7 +53,7 @@ class Console(Reporter):
             print(line, file=Listener(sys.stderr), flush=True)
 
     def bar(self, title: str, total: float | None, done: int = 0) -> None:
-        """Begin a bar; the one before it ends."""
+        """Start a bar, and end the previous one."""
         self.close()
         self._title = title
         if not self.live:
@@ -59,14 +61,14 @@ class Console(Reporter):
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn
 
-        stderr: Any = Listener(sys.stderr)  # a stream by what it does
+        stderr: Any = Listener(sys.stderr)  # has the methods of a text stream, but not its type
         columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[right]}")
         self._bar = Progress(*columns, console=RichConsole(file=stderr), transient=True)
         self._task = self._bar.add_task(title, total=total, completed=done, right="")
         self._bar.start()
 
     def advance(self, done: float, right: str) -> None:
-        """Move the bar; where no terminal shows one, a plain line at most every ten seconds."""
+        """Move the bar to `done` with the text `right` beside it; without a bar, print a line at most every ten seconds."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, right=right)
         elif self.enabled and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
@@ -80,46 +82,46 @@ class Console(Reporter):
             self._bar = None
 
     def stage(self, title: str, total: int | None) -> None:
-        """Begin the bar of a stage that reads so many bytes of files."""
+        """Start the bar of a stage that reads `total` bytes of files."""
         self.bar(title, total or None)
-        self._total, self._read, self._told, self._first, self._words = total, 0, 0, None, ""
+        self._total, self._read, self._shown, self._first, self._status = total, 0, 0, None, ""
 
     def read(self, path: str, count: int, data=None) -> None:
-        """Move the bar of a stage; a call that goes on has read what was done already in an instant."""
+        """Count `count` bytes as read, and move the bar of the stage."""
         self._read += count
-        if self._read - self._told >= TOLD_EVERY:
-            self._told = self._read
-            self.advance(min(self._read, self._total or 0), self._words or f"{self._read / 1e6:.1f} MB")
+        if self._read - self._shown >= BYTES_BETWEEN_UPDATES:
+            self._shown = self._read
+            self.advance(min(self._read, self._total or 0), self._status or f"{self._read / 1e6:.1f} MB")
 
     def encoded(self, size: int, tokens: int) -> None:
-        """Say beside the bar what the text came to."""
+        """Show the bytes and tokens encoded so far, the speed and the time left beside the bar."""
         now = time.perf_counter()
         self._first = self._first or (size, self._read, now)
         size_before, read_before, since = self._first
-        words = [
+        parts = [
             f"{size / 1e6:.1f} MB",
             f"{(size - size_before) / 1e6 / max(now - since, 1e-9):.1f} MB/s",
             f"{tokens} tokens",
         ]
         if self._total and self._read > read_before:
             left = max(self._total - self._read, 0) / (self._read - read_before) * (now - since)
-            words.append(f"{timedelta(seconds=round(left))} left")
-        self._words = ", ".join(words)
-        self.advance(min(self._read, self._total or 0), self._words)
+            parts.append(f"{timedelta(seconds=round(left))} left")
+        self._status = ", ".join(parts)
+        self.advance(min(self._read, self._total or 0), self._status)
 
 
 class RunLog:
-    """log.jsonl: grows by whole lines; at resume it is cut to the checkpoint's step by an atomic rewrite."""
+    """A log.jsonl file, appended to in whole lines. On opening, lines after `step` are removed by an atomic rewrite."""
 
     def __init__(self, path: Path, step: int):
-        self.path, self.lines = path, []  # what stands in it
+        self.path, self.lines = path, []  # the parsed lines
         if path.is_file():
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
-            self.lines = [json.loads(line) for line in kept]
-            storage.write_file(path, "".join(f"{line}\n" for line in kept))
+            kept = [(text, line) for text, line in _complete_lines(path) if line["step"] <= step]
+            self.lines = [line for _, line in kept]
+            storage.write_file(path, "".join(f"{text}\n" for text, _ in kept))
 
     def write(self, values: dict) -> None:
-        """Append one object; a value that is not finite becomes null with a flag beside it, since JSON has no NaN."""
+        """Append one object. JSON has no NaN: a value that is not finite becomes null, with its text under `<key>_is`."""
         clean = redacted(values)
         for key, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -130,31 +132,29 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict]:
-    """The objects of a log.jsonl; a torn last line is left out."""
-    return [json.loads(line) for line in _whole_lines(path)]
+    """Return the objects of a log.jsonl file, without an incomplete last line."""
+    return [line for _, line in _complete_lines(path)]
 
 
 def finite_or_none(values: dict) -> dict:
-    """The same values with None for a number that is not finite, which JSON does not have."""
+    """Return `values` with None in place of numbers that are not finite."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
-def _whole_lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    good = []
-    for line in lines:
-        try:
-            if isinstance(json.loads(line), dict):
-                good.append(line)
-        except ValueError:
-            continue
-    return good
+def _complete_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield (text, object) of each line that is complete and holds a JSON object."""
+    for text in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            if isinstance(line, dict):
+                yield text, line
 
 
 class Meter:
-    """Loss and speed between two lines of the log, for log and bar. Pauses (evaluation, saving) do not count.
+    """The mean loss and the speed since the last log line. Pauses for evaluation and saving do not count as time.
 
-    `unlogged`: what the run had counted after its last line when it was saved, so that its next line is what it would have been.
+    `step`: where the run starts or resumes. `unlogged`: the sums since the last log line that a checkpoint stored, so that the
+    next line is the same as without the interruption. `bytes_per_token`: for bits per byte on the bar; 0 if unknown.
     """
 
     def __init__(
@@ -162,56 +162,56 @@ class Meter:
     ):
         self._console, self._max_steps, self._first = console, max_steps, step
         self._sum, self._tokens, self._steps = unlogged or (0.0, 0, 0)
-        self._tokens_before, self._steps_before = self._tokens, self._steps  # nobody knows how long those took
-        self._bytes_per_token = bytes_per_token  # for the bar alone; 0: nobody knows
+        self._tokens_before, self._steps_before = self._tokens, self._steps  # their duration is unknown
+        self._bytes_per_token = bytes_per_token
         self._since, self._spent, self._total = time.perf_counter(), 0.0, 0.0
-        self._paused, self.beside = 0.0, dict.fromkeys(PAUSES, 0.0)
-        self._times = dict.fromkeys(PAUSES, 0)
+        self._paused, self.pause_seconds = 0.0, dict.fromkeys(PAUSES, 0.0)
+        self._pauses = dict.fromkeys(PAUSES, 0)
         console.bar("training", max_steps, step)
 
     def add(self, loss, tokens: int) -> None:
-        """Count a step: its loss (a tensor; not waited for) and its supervised tokens."""
+        """Count a step: its mean loss (a tensor, kept on the device) and its supervised tokens."""
         self._sum = self._sum + loss * tokens
         self._tokens += tokens
         self._steps += 1
 
     @property
     def unlogged(self) -> list:
-        """What no line has told yet, as JSON: sum of losses, tokens, steps."""
+        """Return the sums since the last log line: [loss times tokens, tokens, steps]."""
         return [float(self._sum), self._tokens, self._steps]
 
     @property
     def has_steps(self) -> bool:
-        """Was a step counted since the last reading?"""
+        """Return True if a step was counted since the last `read`."""
         return self._steps > 0
 
     def pause(self) -> None:
-        """What follows is not training."""
+        """Stop the clock."""
         self._paused = time.perf_counter()
         self._spent += self._paused - self._since
 
-    def go_on(self, after: str | None = None) -> None:
-        """Training again; the pause was for one of `PAUSES`."""
+    def resume(self, pause: str | None = None) -> None:
+        """Start the clock again, and count the time since `pause()` as one of `PAUSES` if named."""
         self._since = time.perf_counter()
-        if after:
-            self.beside[after] += self._since - self._paused
-            self._times[after] += 1
+        if pause:
+            self.pause_seconds[pause] += self._since - self._paused
+            self._pauses[pause] += 1
 
-    def mean(self, pause: str) -> float:
-        """Seconds that a pause of this kind has taken on average."""
-        return self.beside[pause] / max(self._times[pause], 1)
+    def mean_pause(self, pause: str) -> float:
+        """Return the mean duration in seconds of one of `PAUSES`."""
+        return self.pause_seconds[pause] / max(self._pauses[pause], 1)
 
     @property
     def training_seconds(self) -> float:
-        """Seconds of training up to now; while it goes on."""
+        """Return the seconds of training up to now, while the clock runs."""
         return self._total + self._spent + time.perf_counter() - self._since
 
-    def lengthen(self, max_steps: int) -> None:
-        """The run has got another number of steps."""
+    def set_max_steps(self, max_steps: int) -> None:
+        """Set the number of steps that the time left is computed from."""
         self._max_steps = max_steps
 
     def read(self, step: int, tokens: int, learning_rate: float, norm) -> dict:
-        """The values for log.jsonl since the last call."""
+        """Return the values of the next log line, update the bar, and reset the sums."""
         loss = float(self._sum) / max(self._tokens, 1)
         self.pause()
         spent = max(self._spent, 1e-9)
@@ -224,7 +224,7 @@ class Meter:
         self._console.advance(step, right)
         self._sum, self._tokens, self._steps = 0.0, 0, 0
         self._tokens_before, self._steps_before = 0, 0
-        self.go_on()
+        self.resume()
         return {
             "step": step,
             "loss": loss,
@@ -236,7 +236,7 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far."""
+        """Return the seconds of training up to the last `read`."""
         return round(self._total, 3)
 
     def close(self) -> None:
@@ -244,33 +244,33 @@ class Meter:
         self._console.close()
 
 
-def announcement(run) -> str:
-    """What is about to be trained, on what, for how long."""
+def run_summary(run) -> str:
+    """Describe the model, the device and the length of the training."""
     net, plan, state, accelerator, block_size = run.raw, run.plan, run.state, run.accelerator, run.data.block_size
     tokens = plan.rows_per_step * block_size
     several = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     precision = accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32"
     where = f"{accelerator.device.type}, {precision}{several}"
     begin = f"from step {state.step} " if state.step else ""
-    size, learned = net.num_parameters(), net.num_parameters(only_trainable=True)
-    learned = f", {learned / 1e6:.2f}M of them trained," if learned < size else ""
-    epochs = "of text that is read on the way"
+    size, trainable = net.num_parameters(), net.num_parameters(only_trainable=True)
+    trainable = f", {trainable / 1e6:.2f}M of them trained," if trainable < size else ""
+    epochs = "of streamed text"
     if not run.data.streaming:
         epochs = f"{plan.total_rows / plan.rows_per_epoch:.2f} epochs of {run.rows.train.num_tokens} tokens"
     lines = [
-        f"model: {size / 1e6:.2f}M parameters{learned} on {where}",
+        f"model: {size / 1e6:.2f}M parameters{trainable} on {where}",
         f"training: {begin}to step {plan.max_steps}, {tokens} tokens each, {epochs}",
     ]
     if run.clock.is_open:
         ends = "before" if run.planned["is_enough"] else "after"
         lines.append(
-            f"ends {ends} {run.training.time_budget}; another time: --time_budget, --max_steps, --num_train_epochs"
+            f"ends {ends} {run.training.time_budget}; to change the length: --time_budget, --max_steps, --num_train_epochs"
         )
     return "\n".join(lines)
 
 
 def needs_line(needs, limit: int) -> str:
-    """What memory and disk the run will take."""
+    """Describe the memory and disk a run needs. `limit`: how many checkpoints are kept."""
     return (
         f"memory: {format_size(needs.fixed)} for weights, gradients and optimizer, "
         f"about {format_size(needs.activations)} for a micro-batch; "
@@ -278,16 +278,16 @@ def needs_line(needs, limit: int) -> str:
     )
 
 
-def launcher_note(asked: int, got: int) -> str:
-    """Said when the launcher started fewer processes than it was asked for, which it does not say itself."""
+def launcher_note(requested: int, started: int) -> str:
+    """Return a note for a launcher that started fewer processes than requested."""
     return (
-        f"note: {asked} processes were asked for, {got} started: on CPUs use "
-        f"`ACCELERATE_USE_CPU=true torchrun --nproc_per_node {asked} run_clm.py ...`, on GPUs `accelerate launch --multi_gpu`"
+        f"note: {requested} processes were asked for, {started} started: on CPUs use "
+        f"`ACCELERATE_USE_CPU=true torchrun --nproc_per_node {requested} run_clm.py ...`, on GPUs `accelerate launch --multi_gpu`"
     )
 
 
-def to_beat(baselines) -> str:
-    """What counting reaches on the same validation tokens."""
+def baselines_line(baselines) -> str:
+    """Describe the validation loss of baselines that only count tokens."""
     parts = [
         f"{b.name} {b.loss:.3f}" + (f" ({b.bits_per_byte:.2f} bits per byte)" if b.bits_per_byte > 0 else "")
         for b in baselines
@@ -296,7 +296,7 @@ def to_beat(baselines) -> str:
 
 
 def evaluation_line(state, metrics: dict, samples: list[dict[str, str]], baselines=()) -> str:
-    """The numbers of an evaluation beside those of counting, and the fixed prompts as they are continued now."""
+    """Describe an evaluation: its metrics, the baselines, and one line per sample."""
     best = " (best so far)" if state.best_step == state.step else ""
     bits = metrics["eval_bits_per_byte"]
     bits = f", {bits:.3f} bits per byte" if bits is not None else ""
@@ -310,19 +310,19 @@ def evaluation_line(state, metrics: dict, samples: list[dict[str, str]], baselin
 
 
 def closing_line(result) -> str:
-    """What was reached, and where it is."""
+    """Describe the results of a finished run (TrainResult)."""
     bits = f", {result.eval_bits_per_byte:.3f} bits per byte" if result.eval_bits_per_byte is not None else ""
     best = ""
     if result.best_step not in (None, result.steps):
-        best = f" (that of step {result.best_step}, in best/: {loss_words(result.best_loss)})"
-    beside = result.evaluation_seconds + result.saving_seconds
+        best = f" (that of step {result.best_step}, in best/: {format_loss(result.best_loss)})"
+    pauses = result.evaluation_seconds + result.saving_seconds
     return (
-        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s, {beside:.0f} s for evaluations and "
+        f"done: {result.steps} steps, {result.tokens} tokens in {result.seconds:.0f} s, {pauses:.0f} s for evaluations and "
         f"saving, {result.final_evaluation_seconds:.0f} s for the last evaluation; over the whole validation set "
-        f"loss {loss_words(result.eval_loss)}{bits}{best}; the model is {result.output_dir}"
+        f"loss {format_loss(result.eval_loss)}{bits}{best}; the model is {result.output_dir}"
     )
 
 
-def loss_words(loss: float | None) -> str:
-    """A loss as it is shown; None is one that JSON could not hold."""
+def format_loss(loss: float | None) -> str:
+    """Format a loss; None stands for one that is not finite."""
     return "not finite" if loss is None else f"{loss:.4f}"

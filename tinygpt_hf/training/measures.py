@@ -1,4 +1,4 @@
-"""What is measured on the way: the loss over the validation set or a part of it, and what the model says now."""
+"""Measurements during training: metrics on the validation set, and samples of generated text."""
 
 import unicodedata
 
@@ -13,19 +13,18 @@ from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.training.precision import exact_dtype
 
-EVALUATION = -1  # stands where an epoch does: the rows of a part are drawn as no epoch's are
-SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR")  # scripts, as names begin
-LEADING = "\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u0ec4"  # vowels of Thai and Lao
-LONGEST_SIGN = 4  # tokens: bytes of a character
+EVALUATION_EPOCH = -1  # a number no training epoch has, to draw the rows of a partial evaluation
+SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR")  # prefixes of Unicode names
+LEADING_VOWELS = "\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u0ec4"  # of Thai and Lao
+MAX_CHARACTER_TOKENS = 4  # a character has at most four bytes
 
 
 @torch.no_grad()
 def evaluate(run, network, part: int | None = None) -> dict[str, float | int | None]:
-    """Loss, perplexity, bits per byte, accuracy and entropy (bits per token) of `network` over the whole validation set of a run,
-    each token once, the same every time.
+    """Return the loss (nats per token), perplexity, bits per byte, accuracy and entropy (bits per token) of `network`.
 
-    `part`: over so many of its rows, drawn by the seed. They have `eval_rows` beside them, and the bytes that fall to them.
-    A part without a target says nothing: then all rows are taken.
+    They are computed over the validation set of a run, each token once. `part`: evaluate only this many rows, drawn by the
+    seed; `eval_rows` is then added to the result. If these rows have no supervised token, all rows are evaluated.
     """
     network.eval()
     view, accelerator = run.held_out_view, run.accelerator
@@ -33,25 +32,25 @@ def evaluate(run, network, part: int | None = None) -> dict[str, float | int | N
     processes, total = accelerator.num_processes, len(view)
     chosen = np.arange(total)
     if part is not None:
-        chosen = np.sort(order.permuted(np.arange(part), total, run.training.seed, EVALUATION))
+        chosen = np.sort(order.permuted(np.arange(part), total, run.training.seed, EVALUATION_EPOCH))
         total = part
     first, count = order.share(0, total, processes, accelerator.process_index)
     sums = MetricSums()
-    # forwards are counted by the largest share: in FSDP every process must take part in each
+    # under FSDP every process must take part in each forward pass: all run as many as the one with the most rows
     most = -(-total // processes)
     for start in range(first, first + most, size):
-        inside = range(start, min(start + size, first + count))
-        shown = chosen[inside or [first]]
-        input_ids, labels = (torch.from_numpy(array) for array in view.batch(shown))
-        positions = torch.from_numpy(view.position_ids(shown)) if run.data.document_mask else None
+        own = range(start, min(start + size, first + count))
+        indices = chosen[own or [first]]
+        input_ids, labels = (torch.from_numpy(array) for array in view.batch(indices))
+        positions = torch.from_numpy(view.position_ids(indices)) if run.data.document_mask else None
         with accelerator.autocast():
             batch = batch_sums(network, input_ids, labels, positions)
-        sums += batch if inside else MetricSums()
+        sums += batch if own else MetricSums()
     network.train()
     if processes > 1:
         parts = torch.tensor(sums.to_list(), dtype=exact_dtype(accelerator), device=accelerator.device)
         sums = MetricSums.from_list(accelerator.reduce(parts, "sum"))
-    if part is not None and not sums.tokens:  # rows of conversations may hold no target
+    if part is not None and not sums.tokens:  # rows of conversations may have no supervised token
         return evaluate(run, network)
     rows = view.rows
     sums.bytes = rows.num_bytes if part is None else round(rows.num_bytes * sums.tokens / max(rows.num_targets, 1))
@@ -66,18 +65,18 @@ def evaluate(run, network, part: int | None = None) -> dict[str, float | int | N
 
 
 def bytes_per_token(rows: Rows) -> float:
-    """How many bytes of text a supervised token stands for, on average; 0 where nobody counted them."""
+    """Return the mean number of text bytes per supervised token, or 0 if the bytes were not counted."""
     return rows.num_bytes / max(rows.num_targets, 1)
 
 
-def whole_best_loss(run) -> float | None:
-    """The loss of the best weights of a run over the whole validation set."""
+def best_loss_over_all_rows(run) -> float | None:
+    """Return the loss of the best weights of a run over the whole validation set, in nats per token."""
     state = run.state
     if state.eval_rows is None or state.best_step is None:
         return state.best_loss
     if state.best_step == state.step:
         return state.last_evaluation["eval_loss"]
-    run.accelerator.wait_for_everyone()  # the first process may still be writing them
+    run.accelerator.wait_for_everyone()  # the main process may still be writing them
     _, net = open_pretrained(str(run.folder / "best"), dtype=torch.float32)
     net.to(run.accelerator.device)
     net.set_attn_implementation(run.raw.config._attn_implementation)
@@ -85,43 +84,44 @@ def whole_best_loss(run) -> float | None:
 
 
 def sample_prompts(tok, rows: Rows, training: TrainingArguments) -> list[list[int]]:
-    """Token ids: the prompts of the settings, else the beginnings of the first documents held out."""
+    """Return the token ids of the prompts in the settings, or of the first two validation documents' openings."""
     if training.sample_prompts:
         return [list(encode_prompt(tok, prompt)) for prompt in training.sample_prompts]
     return [_opening(tok, rows, number) for number in range(min(2, rows.num_documents))]
 
 
 def _opening(tok, rows: Rows, number: int) -> list[int]:
-    """How a document begins, up to the end of a word; of a conversation, everything before the assistant's first word."""
+    """Return the first tokens of a document up to a word end, or of a conversation up to the first assistant answer."""
     ids = rows.opening(number).tolist()
     if not rows.targets(number)[0]:
         return ids
-    following = rows.document(number)[: len(ids) + LONGEST_SIGN].tolist()
-    texts = [tok.decode(following[:count], skip_special_tokens=True) for count in range(len(following) + 1)]
-    whole = [k for k in range(len(ids), 0, -1) if not texts[k].endswith("\ufffd")]
-    return ids[: next((k for k in whole if _ends_a_word(texts[k], texts[-1])), (whole or [len(ids)])[0])]
+    longer = rows.document(number)[: len(ids) + MAX_CHARACTER_TOKENS].tolist()
+    texts = [tok.decode(longer[:count], skip_special_tokens=True) for count in range(len(longer) + 1)]
+    whole = [k for k in range(len(ids), 0, -1) if not texts[k].endswith("\ufffd")]  # no character is cut
+    length = whole[0] if whole else len(ids)
+    return ids[: next((k for k in whole if _ends_a_word(texts[k], texts[-1])), length)]
 
 
 def _ends_a_word(text: str, longer: str) -> bool:
-    """Does a text, not empty, end where a word does? `longer`: the same as it goes on."""
+    """Return True if `text` ends at the end of a word of `longer`, which begins with it."""
     if not text or text[-1].isspace():
         return False
     last, after = text[-1], longer.removeprefix(text)[:1] or " "
     is_joined = unicodedata.category(after)[0] == "M" or "\u200d" in (last, after)
-    if is_joined:  # signs of one letter: a vowel, an accent, a joined emoji
+    if is_joined:  # within one character: before an accent or a vowel sign, in a joined emoji
         return False
-    if not (_is_of_a_word(last) and _is_of_a_word(after)):
+    if not (_is_word_character(last) and _is_word_character(after)):
         return True
-    # where no space parts words, a reader takes any whole sign; a leading vowel belongs to what follows
-    return any(unicodedata.name(c, "").startswith(SPACELESS) for c in (last, after)) and last not in LEADING
+    # scripts without spaces: any character may end the prompt, except a vowel written before its consonant
+    return any(unicodedata.name(c, "").startswith(SPACELESS) for c in (last, after)) and last not in LEADING_VOWELS
 
 
-def _is_of_a_word(c: str) -> bool:
+def _is_word_character(c: str) -> bool:
     return c.isalnum() or c in "\ufffd'\u2019" or unicodedata.category(c)[0] == "M"
 
 
 def sample(net, tok, prompts: list[list[int]], length: int) -> list[dict[str, str]]:
-    """The prompts as the model continues them now, by `length` tokens."""
+    """Continue each prompt (token ids) by `length` tokens. Returns a dict with `prompt` and `text` for each."""
     if length == 0:
         return []
     net.eval()

@@ -1,8 +1,8 @@
-"""Parameter groups, Muon + AdamW in one optimizer, and the learning rate as a pure function of the step.
+"""The optimizer: parameter groups, Muon and AdamW in one, and learning rate schedules as pure functions of the step.
 
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) makes the update of each hidden matrix nearly orthogonal,
-so that it moves all directions alike; embeddings, the head, norms and biases stay with AdamW. On two cores it reaches the loss
-of AdamW in a fraction of the steps, which pays its third of a step several times over (see benchmarks/).
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) orthogonalizes the update of each hidden matrix
+approximately; embeddings, the head, norms and biases are trained by AdamW. On two cores a Muon step takes a third longer, but
+far fewer steps reach the same loss as AdamW (see benchmarks/).
 """
 
 import math
@@ -21,12 +21,11 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 def parameter_groups(model: torch.nn.Module, training: TrainingArguments) -> list[dict]:
-    """Every trainable parameter in exactly one group, with its kind, peak learning rate, decay and names.
+    """Return the optimizer's parameter groups. Each trainable parameter is in exactly one.
 
-    muon: matrices of the hidden layers. decay: other matrices that are no embedding (an untied head, or all with
-    `optim=adamw`). plain: embeddings, norms, biases. A matrix used twice (tied embeddings) counts once, as an embedding.
-    Adapters are plain as well: what counts is the product of two matrices, so to make the update of either orthogonal says
-    nothing about it, and one of them begins at zero, where there is nothing to decay.
+    muon: matrices of the hidden layers. decay: other matrices except embeddings (an untied head; with `optim=adamw` all).
+    plain, without weight decay: embeddings, norms, biases. Tied embeddings count once, as an embedding. LoRA matrices are
+    plain too: only the product of two acts, so an orthogonal update of one has no meaning, and B starts at zero.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     layers = {id(p) for name, p in model.named_parameters() if ".layers." in name or name.startswith("layers.")}
@@ -55,10 +54,10 @@ def parameter_groups(model: torch.nn.Module, training: TrainingArguments) -> lis
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW on most groups, Muon on the groups marked `muon`; one optimizer, so that one GradScaler and one state serve both.
+    """Muon on groups with `muon=True` and AdamW on the others, in one optimizer with one state and one GradScaler.
 
-    The Muon part computes what `torch.optim.Muon` computes (Nesterov momentum, update scaled by sqrt(max(1, rows/columns)),
-    decoupled decay), with the Newton-Schulz rounds batched over the matrices of one shape, in `compute_dtype`.
+    The Muon part computes the same as `torch.optim.Muon` (Nesterov momentum, update scaled by sqrt(max(1, rows/columns)),
+    decoupled weight decay). Newton-Schulz runs in `compute_dtype`, batched over matrices of equal shape.
     """
 
     param_groups: list[dict]
@@ -69,11 +68,11 @@ class MuonAdamW(torch.optim.AdamW):
         self.compute_dtype = compute_dtype
         device = groups[0]["params"][0].device
         super().__init__(groups, lr=0.0, betas=betas, eps=eps, fused=device.type in ("cpu", "cuda"))
-        self._step_supports_amp_scaling = False  # Muon wants gradients that are unscaled already
+        self._step_supports_amp_scaling = False  # Muon needs unscaled gradients
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         groups = self.param_groups
         for group in groups:
             if group["muon"]:
@@ -104,8 +103,11 @@ class MuonAdamW(torch.optim.AdamW):
             torch._foreach_add_(parameters, self._orthogonalized(updates), alpha=-group["lr"] * ratio)
 
     def _orthogonalized(self, updates: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Orthogonalize matrices of one shape. Those that FSDP2 has sharded are gathered, each process orthogonalizes its
-        share of them, and each keeps its shard of every result."""
+        """Orthogonalize matrices of equal shape.
+
+        Matrices sharded by FSDP2 are gathered. Each process orthogonalizes a share of them, the results are gathered, and
+        each process keeps its shard of every matrix.
+        """
         if not isinstance(updates[0], DTensor):
             return list(orthogonalize(torch.stack(updates), self.compute_dtype).to(updates[0].dtype).unbind())
         rank, processes = dist.get_rank(), dist.get_world_size()
@@ -115,14 +117,13 @@ class MuonAdamW(torch.optim.AdamW):
         own = orthogonalize(whole[rank * share : (rank + 1) * share], self.compute_dtype).to(whole.dtype)
         dist.all_gather_into_tensor(whole, own.contiguous())
         mesh, placements = updates[0].device_mesh, updates[0].placements
-        return [
-            distribute_tensor(matrix, mesh, placements, src_data_rank=None)  # cut here, not sent
-            for matrix in whole[: len(updates)].unbind()
-        ]
+        # src_data_rank=None: no communication, since every process has the full matrices
+        matrices = whole[: len(updates)].unbind()
+        return [distribute_tensor(matrix, mesh, placements, src_data_rank=None) for matrix in matrices]
 
 
 def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype, steps: int = NEWTON_SCHULZ_STEPS) -> torch.Tensor:
-    """The nearly orthogonal factor of each of the matrices (N, rows, columns), by Newton-Schulz rounds in `dtype`."""
+    """Orthogonalize matrices (N, rows, columns) approximately, by `steps` Newton-Schulz iterations in `dtype`."""
     a, b, c = NEWTON_SCHULZ
     x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
@@ -136,11 +137,12 @@ def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype, steps: int = NEWTO
 
 
 def make_optimizer(model: torch.nn.Module, training: TrainingArguments, precision: str) -> MuonAdamW:
-    """The optimizer of a run. Without mixed precision Muon computes in float32 too: bfloat16 would enlarge rounding errors."""
+    """Make the optimizer of a run. With `precision` "no", Muon computes in float32 too, else in bfloat16."""
     return MuonAdamW(
         parameter_groups(model, training),
         betas=(training.adam_beta1, training.adam_beta2),
         eps=training.adam_epsilon,
+        # in a float32 run bfloat16 would enlarge rounding differences
         compute_dtype=torch.float32 if precision == "no" else torch.bfloat16,
     )
 
@@ -156,11 +158,11 @@ def learning_rate_factor(
     decay_steps: int | None = None,
     minimum: float = 0.0,
 ) -> float:
-    """The learning rate of the update that makes step `step` (0 .. max_steps-1), as a share of the peak.
+    """Return the learning rate of step `step` (0 .. max_steps-1) as a share of the peak.
 
-    Rises linearly over `warmup_steps` (the first update already moves), then: `cosine` and `linear` fall to `minimum` at
-    the end; `warmup_stable_decay` stays at the peak and falls linearly over the last `decay_steps` (default a fifth);
-    `constant` stays.
+    It rises linearly over `warmup_steps`, above zero from the first step. Then `cosine` and `linear` decay to `minimum`,
+    `warmup_stable_decay` stays at 1 and decays linearly over the last `decay_steps` (default: a fifth of the steps), and
+    `constant` stays at 1.
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
@@ -176,7 +178,7 @@ def learning_rate_factor(
 
 
 def scheduled_factor(training: TrainingArguments, step: int, max_steps: int, decay_steps: int | None) -> float:
-    """Compute `learning_rate_factor` as the settings of a run have it, and its clock."""
+    """Return `learning_rate_factor` for the settings of a run. `decay_steps` comes from its clock."""
     return learning_rate_factor(
         step,
         max_steps,

@@ -1,4 +1,4 @@
-"""Where to compute, in which number format, over how many processes: decided before anything slow, refused where it cannot work."""
+"""Choose the device, the mixed precision and the distribution of a run, and reject unsupported ones."""
 
 import os
 
@@ -9,24 +9,24 @@ from tinygpt_hf.training.launcher import check_launcher
 
 
 def choose_precision(wanted: str, device: str) -> str:
-    """`no`, `bf16` or `fp16`. `auto`: the launcher's choice, else bf16 where the device multiplies it faster, else no."""
+    """Return `no`, `bf16` or `fp16`. `auto` is the launcher's choice, else bf16 if the device computes it fast, else no."""
     import torch
 
     if wanted == "auto":
         wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "auto")
-    if wanted == "auto" or wanted not in ("no", "bf16", "fp16"):
+    if wanted not in ("no", "bf16", "fp16"):
         if device == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        return "bf16" if device == "cpu" and _cpu_multiplies_bf16() else "no"
+        return "bf16" if device == "cpu" and _cpu_has_bf16() else "no"
     if wanted == "fp16" and device != "cuda":
         raise UsageError(f"--mixed_precision is fp16 on {device}", "a CUDA GPU for fp16", "use bf16, no or auto")
     if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UsageError("--mixed_precision is bf16", "a format that this GPU computes", "use fp16, no or auto")
+        raise UsageError("--mixed_precision is bf16", "a format that this GPU supports", "use fp16, no or auto")
     return wanted
 
 
-def _cpu_multiplies_bf16() -> bool:
-    """Does the processor have bfloat16 products (AVX-512 BF16 or AMX)? Without them bf16 is slower than float32."""
+def _cpu_has_bf16() -> bool:
+    """Return True if the CPU has AVX-512 BF16 or AMX. Without them bf16 is slower than float32."""
     import torch
 
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -34,12 +34,12 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def attention_for(device: str, precision: str) -> str:
-    """Which attention trains fastest: plain products on a CPU in bf16, where SDPA has no fast backward; else SDPA."""
+    """Return the fastest attention for training: `eager` for bf16 on a CPU, where SDPA has a slow backward; else `sdpa`."""
     return "eager" if device == "cpu" and precision == "bf16" else "sdpa"
 
 
 def make_accelerator(training: TrainingArguments):
-    """Accelerate on the chosen device in the chosen precision; accumulation is ours, so that the loss is exact."""
+    """Make the Accelerator for the chosen device and precision. Raises UsageError for unsupported kinds of distribution."""
     from datetime import timedelta
 
     from accelerate import Accelerator, DistributedType
@@ -49,10 +49,10 @@ def make_accelerator(training: TrainingArguments):
     check_launcher()
     device = choose_device(training.device)
     precision = choose_precision(training.mixed_precision, device)
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # the others wait while the first one tokenizes
-    AcceleratorState._reset_state()  # a second run in one process may want another precision
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
-    # whatever the launcher set: dividing once more would shrink the gradient
+    timeout = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # the others wait while the main process tokenizes
+    AcceleratorState._reset_state()  # a second run in this process may use another precision
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[timeout])
+    # step.py accumulates gradients itself; Accelerate would divide the loss again by the launcher's value
     accelerator.gradient_accumulation_steps = 1
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and accelerator.is_fsdp2:
@@ -72,12 +72,17 @@ def make_accelerator(training: TrainingArguments):
 
 
 def exact_dtype(accelerator):
-    """The type sums are kept in; mps has no float64."""
+    """Return the dtype for sums: float64, or float32 on mps, which has no float64."""
     import torch
 
     return torch.float32 if accelerator.device.type == "mps" else torch.float64
 
 
 def is_sharded(accelerator) -> bool:
-    """Has every process only a part of each weight?"""
+    """Return True under FSDP, where each process holds only a part of the weights."""
     return accelerator.distributed_type.value == "FSDP"
+
+
+def num_shards(accelerator) -> int:
+    """Return over how many processes each weight is split."""
+    return accelerator.num_processes if is_sharded(accelerator) else 1

@@ -1,4 +1,4 @@
-"""train(): from settings to a finished run folder, the story in order. Pretraining and chat tuning differ in labels only.
+"""train(): the training loop, from settings to a finished run folder. Pretraining and chat tuning differ only in labels.
 
     from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments, train
 
@@ -10,7 +10,7 @@
     )
     result.eval_loss                                   # nats per token over the whole validation set
 
-What each line does stands in run.py, in this order. Nothing is hooked in anywhere: what happens is a line of the loop.
+Each method of `Run` is in run.py, in this order. There are no callbacks or hooks.
 """
 
 import dataclasses
@@ -22,9 +22,12 @@ from tinygpt_hf.training.run import Run
 
 @dataclasses.dataclass
 class TrainResult:
-    """A finished run. Losses are nats per token over the whole validation set: `eval_loss` of the last weights, `best_loss` of
-    those in `best/`. `seconds` are those of this call's training loop; evaluations, samples and saving were beside it, and
-    after it the final evaluation."""
+    """Results of a finished run.
+
+    Losses are nats per token over the whole validation set: `eval_loss` of the last weights, `best_loss` of those in `best/`.
+    `seconds` counts the training steps of this call only. Evaluations with samples, checkpoints and the final evaluation are
+    counted in the other three.
+    """
 
     output_dir: str
     steps: int
@@ -50,13 +53,13 @@ def train(
     quiet: bool = False,
     seconds_before: float = 0.0,
 ) -> TrainResult:
-    """Train as the settings say into `training.output_dir`, going on from what it holds; returns what was reached.
+    """Train a model in the folder `training.output_dir`, or resume the run in it, and return the results.
 
-    `data`: DataArguments, in whose `train_file` and `validation_file` a text that lives in Python may stand (python_text.py); or
-    such a text alone, a list of texts too. `seconds_before`: what the command has taken so far, for its time budget.
+    `data`: DataArguments, whose `train_file` and `validation_file` also accept text held in Python (python_text.py); or such
+    text itself, such as a list of strings. `seconds_before`: seconds the command took before, counted in the time budget.
 
-    Raises UsageError for what the settings or the data have wrong, RunError for a failure on the way, Interrupted after a
-    signal. Whatever is raised, every checkpoint written before is complete, and the same call goes on from the newest.
+    Raises UsageError for wrong settings or data, RunError for a failure while running, and Interrupted after a signal. In
+    each case all checkpoints written so far are complete, and the same call resumes from the newest.
     """
     model, data = model or ModelArguments(), data_arguments(data)
     groups = model, data, tokenizer or TokenizerArguments(), training or TrainingArguments()

@@ -1,4 +1,4 @@
-"""The run folder over a run's life: opened under a lock, resumed or refused, described, and closed as a finished model."""
+"""The run folder: lock it, fill in settings, find the checkpoint to resume from, write run.yaml and run.json."""
 
 import contextlib
 import dataclasses
@@ -22,14 +22,15 @@ from tinygpt_hf.training import checkpoint
 from tinygpt_hf.training.checkpoint import RunState
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
-OF_THE_CLOCK = {"lr_scheduler_type", "warmup_steps", "decay_steps"}  # of a plan: no use where the run has a length
-DECIDED = ("plan", "events")  # of run.json: what depended on the clock
+# planned settings that are not used if the number of steps is given
+SCHEDULE = {"lr_scheduler_type", "warmup_steps", "decay_steps"}
+DECISIONS = ("plan", "events")  # entries of run.json that are kept when it is rewritten
 PACKAGES = ("tinygpt_hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy")
 
 
 @contextlib.contextmanager
 def opened(folder: Path, overwrite: bool, is_main: bool):
-    """Hold the run folder. What a failed start made is removed again, so that bad input leaves nothing behind."""
+    """Create and lock the run folder. If nothing was saved when an error leaves the block, restore what was there before."""
     if not is_main:
         yield
         return
@@ -43,68 +44,74 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
             yield
     except BaseException:
         if (aside or made) and all(path.name in (storage.LOCK, FACTS) for path in folder.iterdir()):
-            for name in (storage.LOCK, FACTS):  # a plan alone is soon made again
+            for name in (storage.LOCK, FACTS):  # run.json with a plan only
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
             if aside:
                 aside.rename(folder)
             for parent in made[1:]:
-                with contextlib.suppress(OSError):  # somebody else uses it by now
+                with contextlib.suppress(OSError):  # not empty
                     parent.rmdir()
         raise
 
 
-def complete(
+def fill_settings(
     model: ModelArguments, data: DataArguments, training: TrainingArguments
 ) -> tuple[ModelArguments, TrainingArguments, str | None]:
-    """Settings of model and training with what they leave open, the folder too: as the run in it has them, which may be from
-    before a rule changed, else by the rules; and a line where these two differ."""
+    """Fill in the settings of model and training that were not given, including `output_dir`.
+
+    A run to resume keeps the values in its run.yaml, which may come from older default rules. Returns the settings, and a
+    note if these values differ from the current defaults.
+    """
     folder = training.output_dir or defaults.run_folder(data)
     if folder is None:
         raise UsageError("there is no --output_dir", "a folder for the run", "try --output_dir runs/mine")
     training = dataclasses.replace(training, output_dir=str(folder))
     path = Path(folder) / SETTINGS
-    begun = load_yaml(str(path), bounded=False) if path.is_file() and not training.overwrite else {}
-    before = {name: value for section in begun.values() if isinstance(section, dict) for name, value in section.items()}
-    there, rules = defaults.filled(model, training, before), defaults.filled(model, training)
-    groups: Any = zip(there, rules, strict=True)
+    sections = load_yaml(str(path), bounded=False) if path.is_file() and not training.overwrite else {}
+    before = {k: v for section in sections.values() if isinstance(section, dict) for k, v in section.items()}
+    filled, current = defaults.filled(model, training, before), defaults.filled(model, training)
+    groups: Any = zip(filled, current, strict=True)
     pairs = [
-        (field.name, getattr(one, field.name), getattr(other, field.name))
-        for one, other in groups
-        for field in dataclasses.fields(one)
+        (field.name, getattr(kept, field.name), getattr(now, field.name))
+        for kept, now in groups
+        for field in dataclasses.fields(kept)
         if field.name not in defaults.LENGTHS
     ]
-    kept = [f"{name} {one}" for name, one, other in pairs if one is not None and other is not None and one != other]
-    return *there, f"as the run began, where the settings are silent: {', '.join(kept)}" if kept else None
+    older = [f"{name} {kept}" for name, kept, now in pairs if kept is not None and now is not None and kept != now]
+    return *filled, f"kept from the start of the run, as they are not given now: {', '.join(older)}" if older else None
 
 
-def as_planned(*groups) -> tuple[tuple, dict | None]:
-    """The settings of a run with what the plan in its folder chose, where they are open; and that plan, without another length."""
+def apply_plan(*groups) -> tuple[tuple, dict | None]:
+    """Return the settings with the plan of the run folder applied to those not given, and the plan.
+
+    The plan is None if there is none, or if the number of steps is given.
+    """
     _, data, _, training = groups
     folder = training.output_dir or defaults.run_folder(data)
     plan = read_facts(Path(folder)).get("plan") if folder and not training.overwrite else None
     if not plan:
         return groups, None
     has_length = any(getattr(training, name) is not None for name in defaults.LENGTHS if name != "time_budget")
-    wanted = open_settings(*groups) - (OF_THE_CLOCK if has_length else set())
+    wanted = open_settings(*groups) - (SCHEDULE if has_length else set())
     settled = chosen(groups, {name: value for name, value in plan["settings"].items() if name in wanted})
     return settled, None if has_length else plan
 
 
 def read_facts(folder: Path) -> dict:
-    """run.json; empty while there is none."""
+    """Read run.json, or return {} if there is none."""
     path = folder / FACTS
     return storage.read_json(path) if path.is_file() else {}
 
 
 def update(folder: Path, values: dict) -> None:
-    """Put values into run.json: they are on the disk when this returns."""
+    """Set entries of run.json, which is on the disk when this returns."""
     storage.write_json(folder / FACTS, read_facts(folder) | redacted(values))
 
 
 def run_facts(run, base: str | None) -> dict:
-    """What a run is made of. A checkpoint made with other facts cannot go on here. `base`: the hash of frozen weights."""
-    shape, fixed = run.raw.config.to_diff_dict(), _fixed(run.data, run.training)
+    """Return what a resumed run may not change: hashes of data and tokenizer, shapes, settings, `base` (frozen weights)."""
+    shape, fixed = run.raw.config.to_diff_dict(), _fixed_settings(run.data, run.training)
     lora = {name: fixed.pop(name) for name in list(fixed) if name.startswith("lora_")}
     return {
         "data": storage.value_hash([run.rows.train.files, run.rows.validation.files]),
@@ -119,14 +126,16 @@ def run_facts(run, base: str | None) -> dict:
     }
 
 
-def _fixed(*groups) -> dict:
-    """The settings that a resumed run may not change."""
+def _fixed_settings(*groups) -> dict:
     fields = ((group, field) for group in groups for field in dataclasses.fields(group))
     return {f.name: getattr(group, f.name) for group, f in fields if f.metadata.get("resume") == "fixed"}
 
 
 def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
-    """The checkpoint to go on from, or None to begin. Its facts (data, shape, batch, seed) must be those of this run."""
+    """Return the checkpoint to resume from, or None to start a new run.
+
+    `wanted`: `auto`, `none` or a path. Raises UsageError if the checkpoint's facts (`run_facts`) differ from `facts`.
+    """
     if wanted == "none":
         if checkpoint.checkpoints(folder):
             raise UsageError(
@@ -144,18 +153,18 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
     else:
         found = Path(wanted)
         if not (found / storage.MANIFEST).is_file():
-            raise UsageError(f"{found} is no checkpoint", "a folder checkpoint-<step>", "check the path")
+            raise UsageError(f"{found} is not a checkpoint", "a folder checkpoint-<step>", "check the path")
         damage = storage.damage(found)
         if damage:
             raise RunError(f"{found} is damaged: {damage}; resume from another checkpoint")
-    known = _fixed(DataArguments()) | checkpoint.read_state(found).facts  # older ones lack what came later
+    known = _fixed_settings(DataArguments()) | checkpoint.read_state(found).facts  # older ones lack newer settings
     for name, value in facts.items():
         if known.get(name) != value:
             old, new = _difference(known.get(name), value)
             raise UsageError(
                 f"{found} was made with {name} {old}, now it is {new}",
-                "what the run began with",
-                "restore it, or begin again with --overwrite or another --output_dir",
+                "the value the run started with",
+                "restore it, or start again with --overwrite or another --output_dir",
             )
     return found
 
@@ -172,18 +181,18 @@ def _short(value) -> str:
 
 
 def write_settings(folder: Path, groups: list, say) -> None:
-    """run.yaml, and one note about what changed since it was written before."""
+    """Write run.yaml, and print a note if a resumed run has other settings than before."""
     text = to_yaml(groups)
     path = folder / SETTINGS
     if path.is_file():
         before = {k: v for section in load_yaml(str(path), bounded=False).values() for k, v in section.items()}
         now = redacted({f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)})
         free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata.get("resume") == "free"}
-        changed = [
-            f"{name} {before.get(name)} -> {value}"
-            for name, value in now.items()
-            if name not in free and before.get(name) != (value or before.get(name) and value)
-        ]
+        changed = []
+        for name, value in now.items():
+            old = before.get(name)
+            if name not in free and old != value and (old or value):  # None, 0 and [] count as equal
+                changed.append(f"{name} {old} -> {value}")
         if changed:
             say(f"note: resumed with other settings: {', '.join(changed)}")
         if path.read_text(encoding="utf-8") == text:
@@ -193,7 +202,7 @@ def write_settings(folder: Path, groups: list, say) -> None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """What the run was made with."""
+    """Return the versions of Python and the packages that matter."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -202,7 +211,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The name of the processor, as far as the system tells."""
+    """Return the name of the CPU, or its architecture if unknown."""
     with contextlib.suppress(OSError, StopIteration):
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return next(line for line in file if line.startswith("model name")).partition(":")[2].strip()
@@ -210,7 +219,7 @@ def processor() -> str:
 
 
 def write_facts(run, facts: dict, result: dict | None, peaks: dict[str, float] | None = None) -> None:
-    """run.json: versions, hardware, hashes, and, once finished, the results and what the hardware gave at most."""
+    """Write run.json: versions, hardware, `facts`, and for a finished run its `result` and hardware `peaks`."""
     import torch
 
     path, device, known = run.folder / FACTS, run.accelerator.device.type, read_facts(run.folder)
@@ -233,7 +242,7 @@ def write_facts(run, facts: dict, result: dict | None, peaks: dict[str, float] |
                     **(peaks or {}),
                 },
                 **facts,
-                **{name: known[name] for name in DECIDED if name in known},
+                **{name: known[name] for name in DECISIONS if name in known},
                 "result": result,
             }
         ),
@@ -241,7 +250,7 @@ def write_facts(run, facts: dict, result: dict | None, peaks: dict[str, float] |
 
 
 def finished_result(folder: Path, state: RunState, max_steps: int) -> dict | None:
-    """The result of a run that is done, or None."""
+    """Return the result in run.json of a finished run, or None."""
     path = folder / FACTS
     if state.step < max_steps or not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""A training step: the gradient of its loss, from micro-batches as large as memory allows, exact over all processes."""
+"""The gradient of a training step, accumulated over micro-batches and processes, and its clipping."""
 
 import contextlib
 import math
@@ -11,13 +11,14 @@ from tinygpt_hf.training.precision import exact_dtype
 
 
 def gradients(run, size: int, synced: bool) -> tuple[torch.Tensor, int]:
-    """Leave the gradient of a step's loss in the parameters, computed from micro-batches of at most `size` rows.
+    """Compute the gradient of a step's loss into the parameters, in micro-batches of at most `size` rows.
 
-    The loss is the sum over the supervised tokens of all micro-batches and processes, divided by their number. Without
-    `synced` each process keeps the gradient of its own rows. Returns (loss of this process's rows, supervised tokens of all).
+    The loss is summed over the supervised tokens of all micro-batches and processes and divided by their number. With
+    `synced=False` each process keeps the gradient of its own rows. Returns (this process's part of the loss, the number of
+    supervised tokens on all processes).
     """
     accelerator, step = run.accelerator, run.state.step
-    # Dropout, too, is a function of the step: there is no random state to save.
+    # seeded by the step, so dropout needs no random state in a checkpoint
     torch.manual_seed(order.mix(run.training.seed, step, accelerator.process_index))
     run.optimizer.zero_grad()
     batches, tokens = run.steps.at(step, size)
@@ -25,13 +26,13 @@ def gradients(run, size: int, synced: bool) -> tuple[torch.Tensor, int]:
     for k, batch in enumerate(batches):
         with contextlib.nullcontext() if synced and k == len(batches) - 1 else accelerator.no_sync(run.net):
             part = micro_batch_loss(run.net, batch, tokens, accelerator.device)
-            accelerator.backward(part * accelerator.num_processes)  # DDP takes the mean over processes; a sum is wanted
+            accelerator.backward(part * accelerator.num_processes)  # DDP averages over processes; we need the sum
             loss += part.detach()
     return loss, tokens
 
 
 def micro_batch_loss(forward, batch: Batch, tokens: int, device) -> torch.Tensor:
-    """The micro-batch's part of the loss of its step, which has `tokens` supervised tokens."""
+    """Return the loss of a micro-batch, summed and divided by `tokens`, the supervised tokens of the whole step."""
     input_ids, labels, *positions = (part.to(device, non_blocking=True) for part in batch)
     return forward(
         input_ids=input_ids,
@@ -45,6 +46,6 @@ def micro_batch_loss(forward, batch: Batch, tokens: int, device) -> torch.Tensor
 
 
 def clipped_norm(net, max_grad_norm: float, accelerator) -> torch.Tensor:
-    """Clip the gradient to max_grad_norm, where that is not 0; returns its norm before."""
+    """Clip the gradient to `max_grad_norm` (0 for no limit), and return its norm before clipping."""
     norm = accelerator.clip_grad_norm_(net.parameters(), max_grad_norm or math.inf)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

@@ -1,4 +1,4 @@
-"""The text of a run: the tokenizer and the rows that are there already, or made now, and what is said of it."""
+"""Prepare the tokenizer and the rows of a run, from its folder or from the text, and report them."""
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.rows.bestfit import BestFitRows
@@ -17,10 +17,10 @@ from tinygpt_hf.training.log import Console
 
 
 def prepare_text(run):
-    """(tokenizer, rows, new tokens): those that are there already, else trained and tokenized now, into the run folder.
+    """Return (tokenizer, rows, ids of new tokens), reused if they exist, else trained and tokenized into the run folder.
 
-    A tokenizer without a chat template is given one for conversations; its new tokens are what it lacked. Streamed, the rows
-    are those of the first window; the main process reads on until the run is closed.
+    For conversations, a tokenizer without a chat template gets ChatML, and the tokens added for it are the new ones. With
+    --streaming only the first window of rows is read here. The main process reads more until the run is closed.
     """
     folder, say, data, corpus = run.folder, run.console.say, run.data, run.corpus
     fallback = run.model.model_name_or_path
@@ -37,7 +37,7 @@ def prepare_text(run):
     run.console.close()
     if report is not None:
         save_tokenizer(tokenizer, report, folder / "tokenizer")
-    tell_rows(rows, data, run.console)
+    report_rows(rows, data, run.console)
     check_rows(rows, data)
     if data.packing == "bestfit" and not data.streaming:
         rows.train = BestFitRows(rows.train.folder, data.block_size)
@@ -51,15 +51,15 @@ def prepare_text(run):
     return tokenizer, rows, new_tokens
 
 
-def tell_rows(rows: Prepared, data: DataArguments, console: Console) -> None:
-    """Say what the text came to; of rows that were there only what is found out about the text now."""
+def report_rows(rows: Prepared, data: DataArguments, console: Console) -> None:
+    """Print the number of tokens and documents; for reused rows print only their notes."""
     if rows.reused:
         for note in rows.notes:
             console.say(f"note: {note}")
         return
     if data.streaming:
         kept = f"rows: {rows.train.num_tokens} tokens of {rows.train.num_documents} documents to begin with, "
-        kept += f"{rows.validation.num_tokens} held out; the text is read on while the model trains"
+        kept += f"{rows.validation.num_tokens} held out; more text is read while the model trains"
     else:
         documents = rows.train.num_documents + rows.validation.num_documents
         kept = f"rows: kept {rows.kept} of {rows.encoded} tokens of {documents} documents"
@@ -67,7 +67,7 @@ def tell_rows(rows: Prepared, data: DataArguments, console: Console) -> None:
 
 
 def check_rows(rows: Prepared, data: DataArguments) -> None:
-    """Refuse rows that no training can be done with."""
+    """Raise UsageError if there is no validation part or there are too few tokens."""
     if rows.validation is None:
         raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one", "make them again")
     check_length(rows.train.num_tokens, data.block_size)
