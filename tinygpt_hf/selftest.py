@@ -170,8 +170,8 @@ def cache(bench: Bench) -> tuple[float, float]:
 def engine(bench: Bench) -> tuple[float, float]:
     """the decoding engine equals the model"""
     engine, rows, half = Engine(bench.model), bench.ids.tolist(), LENGTH // 2
-    found = [engine.begin([row[:half] for row in rows])]
-    found += [engine.advance([row[k] for row in rows]) for k in range(half, LENGTH)]
+    found = [engine.prefill([row[:half] for row in rows])]
+    found += [engine.decode([row[k] for row in rows]) for k in range(half, LENGTH)]
     return _distance(torch.stack(found, 1), bench.logits[:, half - 1 :]), ROUNDING
 
 

@@ -106,12 +106,12 @@ def test_an_explained_answer_has_its_bits_behind_each_token(model, tokenizer):
 def test_another_answer_and_a_question_taken_back(model, tokenizer):
     talker = session(model, tokenizer, max_new_tokens=5)
     _, out, err = talk(talker, "the cat", "/retry", "the mat", "/undo", "/set temperature 0", "/retry")
-    assert "[taken back: the mat]" in err and len(talker.messages) == 2
+    assert "[removed: the mat]" in err and len(talker.messages) == 2
     assert "[at temperature 0 there is only one answer; /set temperature 0.7 makes others]" in err
     assert talker.messages[1]["content"] in out
     base = session(model, tokenizer, chats=False, max_new_tokens=5)
     _, out, err = talk(base, "the cat", "/retry", "/show")
-    assert out.count("the cat") == 2 and "a base model is given nothing of what was said before" in err
+    assert out.count("the cat") == 2 and "a base model does not see earlier lines" in err
 
 
 def test_a_saved_conversation_comes_back(model, tokenizer, tmp_path):

@@ -74,11 +74,11 @@ ROWS = [[5, 6, 7, 8, 9], [10], [20, 21, 22, 23, 24, 25, 26, 27], [30, 31]]
 
 
 def test_logits_are_the_models_within_rounding_in_batches_that_shrink_over_a_cache_that_grows(model, monkeypatch):
-    monkeypatch.setattr(engines, "STEP", 3)
+    monkeypatch.setattr(engines, "CACHE_STEP", 3)
     engine = open_engine(model)
     assert isinstance(engine, Engine)
     rows = [list(ids) for ids in ROWS]
-    found = engine.begin(rows)
+    found = engine.prefill(rows)
     for token in range(40, 60):
         wanted = true_logits(model, rows)
         # the plain path in float32 is off by as much: a few units in the last place of the largest logit
@@ -87,9 +87,9 @@ def test_logits_are_the_models_within_rounding_in_batches_that_shrink_over_a_cac
             row = 0 if token == 45 else len(rows) - 1
             rows[row] = rows[-1]
             rows.pop()
-            engine.drop(row)
+            engine.drop_row(row)
         tokens = [token + k for k in range(len(rows))]
-        found = engine.advance(tokens)
+        found = engine.decode(tokens)
         rows = [ids + [own] for ids, own in zip(rows, tokens, strict=True)]
 
 
@@ -101,9 +101,9 @@ def test_half_precision_is_as_near_to_the_truth_as_the_plain_path(form, dtype):
     half = made(FORMS[form]).to(dtype)
     half.load_state_dict(model.state_dict())
     engine, rows = open_engine(half), [list(ids) for ids in ROWS]
-    found = [engine.begin(rows)]
+    found = [engine.prefill(rows)]
     for token in range(40, 50):
-        found.append(engine.advance([token] * len(rows)))
+        found.append(engine.decode([token] * len(rows)))
     errors = {"engine": 0.0, "plain": 0.0}
     for count, logits in enumerate(found):
         read = [ids + list(range(40, 40 + count)) for ids in rows]
@@ -142,7 +142,7 @@ def texts(model, tokenizer, prompts, sampling, **options) -> list[tuple[list[int
     ids=str,
 )
 def test_texts_are_the_plain_paths_alone_and_in_any_batch(tokenizer, form, sampling, monkeypatch):
-    monkeypatch.setattr(engines, "STEP", 16)
+    monkeypatch.setattr(engines, "CACHE_STEP", 16)
     model = made(FORMS[form], len(tokenizer))
     prompts = [encode_prompt(tokenizer, text) for text in ("the cat", "日本", "naïve café", "on", "the cat", TEXT[:30])]
     prompts.append([50] * (CONTEXT - 3))  # its context is full before the others'
@@ -150,7 +150,7 @@ def test_texts_are_the_plain_paths_alone_and_in_any_batch(tokenizer, form, sampl
     wanted = texts(model, tokenizer, prompts, sampling, engine=PlainEngine(model), **options)
     assert texts(model, tokenizer, prompts, sampling, **options) == wanted
     assert wanted[-1][2] in ("context", "eos", "stop")
-    monkeypatch.setattr(Engine, "most_rows", 3)
+    monkeypatch.setattr(Engine, "max_batch_size", 3)
     assert texts(model, tokenizer, prompts, sampling, **options) == wanted
     for number, ids in enumerate(prompts):
         steps = list(generate_steps(model, tokenizer, ids, sampling, number=number, **options))
@@ -197,16 +197,16 @@ def test_a_prompt_is_read_in_one_pass_and_what_it_has_in_common_with_the_last_te
     engine, read = Engine(made({})), []
     forward = engine._forward
     monkeypatch.setattr(engine, "_forward", lambda ids: read.append(tuple(ids.shape)) or forward(ids))
-    engine.begin([[5, 6, 7, 8]])
-    engine.advance([9])
-    found = engine.begin([[5, 6, 7, 8, 9, 10, 11]])
+    engine.prefill([[5, 6, 7, 8]])
+    engine.decode([9])
+    found = engine.prefill([[5, 6, 7, 8, 9, 10, 11]])
     assert read == [(1, 4), (1, 1), (1, 2)]
-    assert torch.allclose(found, Engine(made({})).begin([[5, 6, 7, 8, 9, 10, 11]]), atol=1e-5)
-    engine.begin([[5, 6, 9, 9]])  # a retry, say
-    engine.begin([[5, 6, 9, 9]])
-    engine.begin([[40, 6, 9]])
-    engine.begin([[40, 6, 9]] * 3)
-    engine.begin([[40, 6, 9], [1]])
+    assert torch.allclose(found, Engine(made({})).prefill([[5, 6, 7, 8, 9, 10, 11]]), atol=1e-5)
+    engine.prefill([[5, 6, 9, 9]])  # a retry, say
+    engine.prefill([[5, 6, 9, 9]])
+    engine.prefill([[40, 6, 9]])
+    engine.prefill([[40, 6, 9]] * 3)
+    engine.prefill([[40, 6, 9], [1]])
     assert read[3:] == [(1, 2), (1, 1), (1, 3), (1, 1), (2, 3)]
 
 

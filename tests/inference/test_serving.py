@@ -414,12 +414,12 @@ def test_the_engine_answers_what_it_can_as_the_library_does(talker, wishes, monk
     model, tokenizer = loading.load_model(str(talker.folder))
     ids = torch.tensor([tokenizer("Once upon a time")["input_ids"]])
     heard, engine_used = [], []
-    answer = serving.answer_by_engine
-    monkeypatch.setattr(serving, "answer_by_engine", lambda *inputs: engine_used.append(1) or answer(*inputs))
+    answer = serving.generate_with_engine
+    monkeypatch.setattr(serving, "generate_with_engine", lambda *inputs: engine_used.append(1) or answer(*inputs))
     streamer = SimpleNamespace(
         put=lambda value: heard.append(value.flatten().tolist()), end=lambda: heard.append("end")
     )
-    serving.within_bounds(model, tokenizer)
+    serving.limit_generation(model, tokenizer)
     options = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "tokenizer": tokenizer}
 
     def say(**more):

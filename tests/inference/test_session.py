@@ -306,7 +306,7 @@ USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content"
         ([[USER | {"content": [{"type": "image"}]}, ANSWER]], "message 1 has `image`"),
         ([[USER | {"name": "Bob"}, ANSWER]], "no place for `name` of message 1"),
         (["hello"], "holds a string under messages"),
-        ([[USER | {"content": "\ud800"}, ANSWER]], "half characters"),
+        ([[USER | {"content": "\ud800"}, ANSWER]], "unpaired surrogates"),
     ],
 )
 def test_a_file_that_is_no_conversation_changes_nothing(model, tokenizer, tmp_path, content, words):
