@@ -17,7 +17,7 @@ from tinygpt_hf.cards.report import places_of
 from tinygpt_hf.cli import main
 from tinygpt_hf.evaluation.compare import paired
 from tinygpt_hf.hub.upload_set import collect_files
-from tinygpt_hf.inspection.loss_map import kind_of, loss_map
+from tinygpt_hf.inspection.loss_map import loss_map, token_kind
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.store import IGNORED, Rows
@@ -96,7 +96,7 @@ def test_where_the_loss_lives_is_what_the_model_computes(runs):
     counted = labels != IGNORED
     assert found.tokens == counted.sum() == rows.num_targets
     assert found.bits == pytest.approx(bits[counted].mean(), rel=1e-5)
-    assert [group.name for group in found.by_place] == [
+    assert [group.name for group in found.by_position] == [
         "1",
         "2 to 3",
         "4 to 7",
@@ -105,8 +105,8 @@ def test_where_the_loss_lives_is_what_the_model_computes(runs):
         "32 to 63",
         "64",
     ]
-    assert found.by_place[2].bits == pytest.approx(bits[:, 3:7][counted[:, 3:7]].mean(), rel=1e-5)
-    for groups in (found.by_place, found.by_kind):
+    assert found.by_position[2].bits == pytest.approx(bits[:, 3:7][counted[:, 3:7]].mean(), rel=1e-5)
+    for groups in (found.by_position, found.by_kind):
         assert sum(group.tokens for group in groups) == found.tokens
         assert sum(group.tokens * group.bits for group in groups) == pytest.approx(bits[counted].sum(), rel=1e-5)
     nats = sum(nats for nats, _ in found.documents.values())
@@ -148,7 +148,7 @@ def test_of_a_mixture_the_first_rows_of_each_source_are_read(tiny_folder, tmp_pa
     ],
 )  # fmt: skip
 def test_every_token_is_of_a_sort(known, shown, kind):
-    assert kind_of(known, shown) == kind
+    assert token_kind(known, shown) == kind
 
 
 def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, monkeypatch, capsys):

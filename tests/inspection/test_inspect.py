@@ -16,7 +16,7 @@ from tinygpt_hf.cli import main
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.inference.generation import generate_steps
 from tinygpt_hf.inference.sampling import Sampling
-from tinygpt_hf.inspection.attention import attention_maps, check_size, head_habits, packed
+from tinygpt_hf.inspection.attention import attention_maps, check_size, pack_maps, summarize_heads
 from tinygpt_hf.inspection.history import learned_at
 from tinygpt_hf.inspection.inspect import inspect
 from tinygpt_hf.inspection.lens import logit_lens, right_from
@@ -138,7 +138,7 @@ def test_every_layer_of_the_lens_is_its_hidden_states_through_norm_and_head(buil
 
 
 def test_a_model_with_more_between_its_layers_and_its_answer_is_refused(built, ids):
-    with pytest.raises(UsageError, match="lens does not know what lies between .* in a gemma2"):
+    with pytest.raises(UsageError, match="lens does not know what is between .* in a gemma2"):
         logit_lens(built("gemma2"), ids)
 
 
@@ -170,14 +170,14 @@ def test_attention_is_what_the_heads_compute(built, ids, name):
 
 def test_habits_and_the_maps_of_a_page_are_of_the_same_weights(built, ids):
     maps = attention_maps(built("gpt2"), ids)
-    habit = head_habits(maps)[1][0]
+    head_summary = summarize_heads(maps)[1][0]
     own, count = maps[1, 0].numpy(), len(ids)
     rows = range(1, count)
-    assert habit["itself"] == pytest.approx(np.mean([own[i, i] for i in rows]))
-    assert habit["previous"] == pytest.approx(np.mean([own[i, i - 1] for i in rows]))
-    assert habit["first"] == pytest.approx(np.mean([own[i, 0] for i in rows]))
-    assert habit["back"] == pytest.approx(np.mean([sum(own[i, j] * (i - j) for j in range(i)) for i in rows]))
-    data, per_head = base64.b64decode(packed(maps)), count * (count + 1) // 2
+    assert head_summary["itself"] == pytest.approx(np.mean([own[i, i] for i in rows]))
+    assert head_summary["previous"] == pytest.approx(np.mean([own[i, i - 1] for i in rows]))
+    assert head_summary["first"] == pytest.approx(np.mean([own[i, 0] for i in rows]))
+    assert head_summary["back"] == pytest.approx(np.mean([sum(own[i, j] * (i - j) for j in range(i)) for i in rows]))
+    data, per_head = base64.b64decode(pack_maps(maps)), count * (count + 1) // 2
     assert len(data) == 4 * per_head
     for i, j in ((0, 0), (3, 1), (count - 1, count - 1)):
         assert data[2 * per_head + i * (i + 1) // 2 + j] == round(float(own[i, j]) * 255)
@@ -276,7 +276,7 @@ def test_the_command_writes_a_page_and_all_numbers(run, tmp_path, capsys):
     "words, said",
     [
         ([], "there is nothing to read"),
-        (["--text", ""], "the prompt is empty"),
+        (["--text", ""], "the prompt or text is empty"),
         (["--text", "a", "--prompt", "b"], "--text a and --prompt b are both given"),
         (["--text", "day " * 100], "at most 64, the model's context"),
         (["--file", "binary"], "NUL bytes"),

@@ -23,7 +23,7 @@ from tinygpt_hf.evaluation.compare import paired
 from tinygpt_hf.inference.samples import check_output
 from tinygpt_hf.inspection.diagnoses import Diagnosis, diagnoses
 from tinygpt_hf.inspection.loss_map import LossMap, loss_map
-from tinygpt_hf.inspection.page import rendered
+from tinygpt_hf.inspection.page import render_template
 from tinygpt_hf.rows.preparation import rows_folder
 from tinygpt_hf.rows.store import Rows
 from tinygpt_hf.rows.view import RowView
@@ -201,7 +201,7 @@ def report(folders: list[Path]) -> str:
         for number, (folder, name) in enumerate(zip(folders, names, strict=True))
     ]
     values = {"runs": runs, "curves": _curves(runs), "settings": _settings(runs), "verdicts": _verdicts(runs)}
-    return rendered("report.html.jinja", Path(__file__).parent, **values)
+    return render_template("report.html.jinja", Path(__file__).parent, **values)
 
 
 def places_of(folder: Path) -> LossMap | None:
