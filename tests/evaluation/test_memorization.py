@@ -83,7 +83,7 @@ def test_a_planted_span_is_found_at_its_full_length(tmp_path, monkeypatch, piece
 
 def test_of_a_long_text_an_even_part_is_searched(tmp_path, monkeypatch):
     monkeypatch.setattr(memorization, "PIECE_TOKENS", 1000)
-    monkeypatch.setattr(memorization, "MOST_TOKENS", 4000)
+    monkeypatch.setattr(memorization, "MAX_TOKENS", 4000)
     rows = letter_rows(tmp_path / "rows", [f"document number {k} says that {k * 7919} is a number" for k in range(400)])
     counts = copies(["document number 3 says that 23757 is a number"], [], Letters(), rows)
     assert 2000 < counts["searched_tokens"] <= 4000 < counts["tokens"]
