@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from transformers import AutoTokenizer
 
-from tinygpt_hf.cards.facts import CONFIG, LINE, NUMBER, RECORD, Run, described
-from tinygpt_hf.cards.render import LICENSES, block, count, is_ours, md, metadata, model_card, write_card
+from tinygpt_hf.cards.facts import CONFIG, LINE, NUMBER, RECORD, Run, describe_source
+from tinygpt_hf.cards.render import LICENSES, block, count, is_generated, md, metadata, model_card, write_card
 from tinygpt_hf.evaluation.baselines import baselines
 from tinygpt_hf.evaluation.memorization import LENGTH
 from tinygpt_hf.inference.generation import continue_prompts
@@ -182,7 +182,7 @@ def test_a_card_in_a_run_says_how_it_compares(finished):
     assert {name: entry["loss"] for name, entry in run_.baselines.items()} == {b.name: b.loss for b in expected}
     for baseline in expected:
         assert f"| {baseline.loss:.4f} | {baseline.perplexity:,.2f} | {baseline.bits_per_byte:.4f} |" in body
-    assert "worse than counting trigrams" in body  # six steps
+    assert "worse than a trigram model" in body  # six steps
     picture = ElementTree.fromstring((finished / "loss_curve.svg").read_text())
     assert {b.name for b in expected} < {t.text for t in picture.iter()}
     assert sum(t.tag.endswith("circle") for t in picture.iter()) == 2
@@ -232,7 +232,7 @@ def test_a_readme_of_a_person_is_never_overwritten(copied, tmp_path):
     (copied / "README.md").write_text("# Mine\n")
     assert not write_card(copied) and (copied / "README.md").read_text() == "# Mine\n"
     (copied / "README.md").unlink()
-    assert write_card(copied) and is_ours(copied)
+    assert write_card(copied) and is_generated(copied)
     ours = (copied / "README.md").read_text()
     assert write_card(copied) and (copied / "README.md").read_text() == ours
     (copied / "README.md").write_text(ours.replace("## Results", "## My results"))
@@ -361,17 +361,17 @@ def test_license_and_commit_of_a_dataset_come_from_the_cache_of_the_hub(copied, 
     (cache / "refs" / "main").write_text(commit)
     (cache / "snapshots" / commit).mkdir(parents=True)
     (cache / "snapshots" / commit / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: en\n---\n# Texts\n")
-    source = described({"dataset_name": "me/texts"})
+    source = describe_source({"dataset_name": "me/texts"})
     assert (source["hub"], source["commit"], source["license"]) == (True, commit, "cc-by-4.0")
-    assert described({"dataset_name": "me/other"})["license"] is None
-    assert described({"dataset_name": "../../etc"})["hub"] is False
-    assert described({"dataset_name": "me/texts", "dataset_revision": "../../x"})["commit"] is None
+    assert describe_source({"dataset_name": "me/other"})["license"] is None
+    assert describe_source({"dataset_name": "../../etc"})["hub"] is False
+    assert describe_source({"dataset_name": "me/texts", "dataset_revision": "../../x"})["commit"] is None
     change(copied, text={"sources": [source]})
     data, body = parts(card(copied))
     assert data["datasets"] == ["me/texts"] and data["model-index"][0]["results"][0]["dataset"]["revision"] == commit
-    assert f"dataset of the Hub `me/texts`, commit `{commit}`; license: `cc-by-4.0`, says its own card" in body
+    assert f"dataset of the Hub `me/texts`, commit `{commit}`; license: `cc-by-4.0`, according to its card" in body
     (cache / "snapshots" / commit / "README.md").write_text("---\nlicense: [\n---\n")
-    assert described({"dataset_name": "me/texts"})["license"] is None
+    assert describe_source({"dataset_name": "me/texts"})["license"] is None
 
 
 def test_a_base_of_the_hub_is_named_and_a_folder_here_is_not_taken_for_one(copied):

@@ -13,7 +13,7 @@ import torch
 
 from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments, load, train
 from tinygpt_hf.cards import report as reports
-from tinygpt_hf.cards.report import places_of
+from tinygpt_hf.cards.report import measure_loss_map
 from tinygpt_hf.cli import main
 from tinygpt_hf.evaluation.compare import paired
 from tinygpt_hf.hub.upload_set import collect_files
@@ -85,7 +85,7 @@ def test_a_finished_run_has_its_report(runs):
 
 
 def test_where_the_loss_lives_is_what_the_model_computes(runs):
-    found = places_of(runs / "whole")
+    found = measure_loss_map(runs / "whole")
     model, _ = load(runs / "whole")
     rows = Rows(runs / "whole" / "rows" / "validation")
     view = RowView(rows, 64)
@@ -140,15 +140,15 @@ def test_of_a_mixture_the_first_rows_of_each_source_are_read(tiny_folder, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "known, shown, kind",
+    "token_bytes, shown, kind",
     [
         (b" dog", " dog", "words and their beginnings"), (b"ing", "ing", "inside words"), (b"", "<|x|>", "control tokens"),
         (b"\xe2\x98", "", "parts of characters"), (b"\n\n", "", "white space"), (b" 1990", "", "numbers"),
         (b'."', "", "punctuation"), (None, "▁the", "words and their beginnings"), ("雪".encode(), "雪", "inside words"),
     ],
 )  # fmt: skip
-def test_every_token_is_of_a_sort(known, shown, kind):
-    assert token_kind(known, shown) == kind
+def test_every_token_has_a_kind(token_bytes, shown, kind):
+    assert token_kind(token_bytes, shown) == kind
 
 
 def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, monkeypatch, capsys):
@@ -163,7 +163,7 @@ def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, m
 
 
 def test_two_runs_are_compared_on_the_documents_that_both_read(runs):
-    a, b = (places_of(runs / name).documents for name in ("whole", "slow"))
+    a, b = (measure_loss_map(runs / name).documents for name in ("whole", "slow"))
     nats, sizes = [[cost for cost, _ in each.values()] for each in (a, b)], [size for _, size in a.values()]
     found, text = paired(*nats, sizes), " ".join(Page(reports.report([runs / "whole", runs / "slow"])).text.split())
     numbers = f"{found.difference:+.4f} {found.low:+.4f} to {found.high:+.4f}"
@@ -182,7 +182,7 @@ def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):
     shutil.rmtree(died / "rows")
     assert main(["report", str(died)]) == 0
     text = Page((died / "report.html").read_text()).text
-    assert "not finished; this is as far as it went" in text and "Where the loss lives" not in text and "Loss" in text
+    assert "not finished" in text and "Breakdown of the loss" not in text and "Loss" in text
 
 
 def test_the_plan_stands_beside_what_came_true(runs, tmp_path):
@@ -206,8 +206,7 @@ def test_speed_stands_beside_what_the_machine_reaches(runs, tmp_path):
     (tmp_path / "long" / "run.json").write_text(json.dumps(facts))
     text = Page(reports.report([tmp_path / "long"])).text
     assert (
-        re.search(r"GFLOP a second, \d+% of what large products of matrices reach here", text)
-        and "memory at most" in text
+        re.search(r"GFLOP a second, \d+% of what large products of matrices reach here", text) and "peak memory" in text
     )
 
 
