@@ -101,7 +101,7 @@ def test_push_push_again_and_pull(client, hub, model):
     assert set(files) == client.SENT | {".gitattributes"}
     assert all(files[name] == (model / name).read_bytes() for name in client.SENT)
     commit = hub.commits("alice/tiny")[-1]["id"]
-    assert f"{hub.endpoint}/alice/tiny holds it: commit {commit}, the checksums of 10 files agree" in answer.out
+    assert f"{hub.endpoint}/alice/tiny: pushed as commit {commit}, the checksums of 10 files agree" in answer.out
     record = json.loads((model / "hub.json").read_text())
     assert record["pushed"]["alice/tiny@main"]["commit"] == commit
     assert not list(model.glob("tmp-*")) and not hub.repositories["models", "alice/tiny"].private
@@ -217,8 +217,8 @@ def test_who_may_read_and_write_a_private_model(client, hub, model):
     shutil.rmtree(client.work / "tiny")
     client.forget_cache()
     for token, said in (
-        (None, "it is private and not for you (401): check the name, or log in with `hf auth login` or set HF_TOKEN"),
-        (TOKENS["bob"], "it is private and not for you (404)"),
+        (None, "or you have no access to it (401): check the name, or log in with `hf auth login` or set HF_TOKEN"),
+        (TOKENS["bob"], "or you have no access to it (404)"),
         ("hf_" + "W" * 34, "does not accept your token (401): log in with `hf auth login` or set HF_TOKEN"),
     ):
         line = client.run("pull", "alice/tiny", token=token).failed(1)
@@ -328,7 +328,7 @@ def test_a_card_the_hub_does_not_take_is_named(client, hub, model):
 def test_a_hub_that_stored_other_bytes_is_found_out(client, hub, model):
     weights = (model / "model.safetensors").read_bytes()
     hub.objects[hashlib.sha256(weights).hexdigest()] = weights[:-1] + bytes([weights[-1] ^ 1])
-    assert "the Hub has another model.safetensors than was sent" in client.push(model).failed(1)
+    assert "model.safetensors on the Hub differs from the file that was sent" in client.push(model).failed(1)
 
 
 PULL_PASSES = [
@@ -364,7 +364,7 @@ def test_damage_that_stays_leaves_nothing(client, hub, model_folder):
     hub.put("alice/tiny", {name: (model_folder / name).read_bytes() for name in client.SENT})
     hub.fault("GET", "/cdn/", harm="flip", times=10**6)
     line = client.run("pull", "alice/tiny").failed(1)
-    assert "model.safetensors came twice with other bytes than the Hub says; nothing was written" in line
+    assert "model.safetensors had a wrong checksum twice; nothing was written" in line
     assert list(client.work.iterdir()) == []
 
 
