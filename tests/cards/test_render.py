@@ -155,10 +155,10 @@ def test_the_body_tells_what_the_run_was(finished, text):
         "not stated: find out before you publish",
         "`public domain | <b>`",
         *(f"`{name}` `{version}`" for name, version in facts["versions"].items()),
-        "(temperature 0.8, top 50",
+        "(temperature 0.8, top-k 50",
         "6 steps on",
         "seed 42",
-        "energy it took was not measured",
+        "energy was not measured",
         block(sample["text"]),
         block(sample["prompt"]),
     ):
