@@ -138,7 +138,7 @@ def result_lines(results: dict, quantization: str | None = None) -> list[str]:
         lines += _one_model(models[0], quantization) if len(models) == 1 else _several(models)
         if len(models) > 1 and not results["same_tokenizer"]:
             lines.append("Tokenizers differ: loss and perplexity are per token; compare bits per byte.")
-        lines.append(f"Intervals cover the choice of text: another text of this kind ({models[0]['blocks']} blocks).")
+        lines.append(f"Intervals: the variation over other texts of this kind ({models[0]['blocks']} blocks).")
     if "tasks" in models[0]:
         lines += ["", *_tasks(models)] if lines else _tasks(models)
     for entry in models:

@@ -32,7 +32,7 @@ MAX_SESSIONS = 64  # the least recently used session is removed first
 PANEL_INTERVAL = 0.25  # seconds between updates of the panel while an answer is generated
 BITS_AT_FULL_COLOR = 8.0
 
-EMPTY = "<p class='quiet'>Ask something: every token of the answer appears here, with what it could have been.</p>"
+EMPTY = "<p class='quiet'>Ask something: every token of the answer appears here, with its alternatives.</p>"
 # Gradio's HTML components are templates, so these are escaped as well.
 _TEMPLATE_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "{}$`"}
 CSS = Path(__file__).with_name("demo.css")

@@ -37,7 +37,7 @@ NOTE = "the number below a token is its surprisal in bits, where it is 1 or more
 
 
 class Explainer:
-    """Marks streamed tokens with their surprisal. A character made of several tokens gets their sum."""
+    """A stream of tokens marked with their surprisal. A character made of several tokens gets their sum."""
 
     def __init__(self, color: bool):
         self._color, self._bits = color, 0.0

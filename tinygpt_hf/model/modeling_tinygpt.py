@@ -124,7 +124,7 @@ def eager_attention_forward(
             # a fully masked row (padding) would be NaN if all sums were -inf: half the minimum leaves room for the score
             attention_mask = attention_mask.clamp_min(torch.finfo(scores.dtype).min / 2).to(scores.dtype)
         scores = scores + attention_mask  # slower in place: autograd copies the gradient of a modified view
-    # softmax computes in float32 inside the kernel whatever it reads and writes
+    # the softmax kernel computes in float32 for every dtype
     weights = F.softmax(scores, dim=-1)
     weights = F.dropout(weights, p=dropout, training=module.training)
     output = torch.matmul(weights.view(B, K, -1, S), value).view(B, H, T, D)
