@@ -1,4 +1,4 @@
-"""The cards: every number is the run's, whatever a value is called it stays a value, and a person's README is left alone."""
+"""Test the cards: their numbers are the run's, no value can inject Markdown, and an edited README is kept."""
 
 import inspect
 import json
@@ -73,7 +73,7 @@ def finished(tmp_path_factory, text) -> Path:
 
 @pytest.fixture
 def copied(finished, tmp_path) -> Path:
-    """The small files of the run, to be changed."""
+    """Copy the small files of the run, for a test to change."""
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("run.json", "run.yaml", "log.jsonl", "config.json", "tokenizer.json"):
@@ -92,13 +92,13 @@ def card(folder: Path) -> str:
 
 
 def parts(text: str) -> tuple[dict, str]:
-    """(metadata, body) of a card, cut as the Hub cuts it."""
+    """Split a card into (metadata, body) as the Hub does."""
     match = re.match(r"^(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(\r\n|\n|$))", text)
     return yaml.safe_load(match[2]), text[match.end() :]
 
 
 def tokens_of(body: str):
-    """The body as a Markdown parser with tables, raw HTML and links of its own making sees it: flat tokens."""
+    """Parse the body with a Markdown parser that supports tables, raw HTML and automatic links; return flat tokens."""
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     flat = []
     for token in parser.parse(body):
@@ -107,7 +107,7 @@ def tokens_of(body: str):
 
 
 def assert_inert(body: str) -> None:
-    """Nothing in the body but ours is HTML, a link, an image, a heading, or plain text that a renderer makes a link of."""
+    """Assert that the body has no HTML, link, image, heading or automatic link except those of the template."""
     tokens = tokens_of(body)
     html = [t.content for t in tokens if t.type in ("html_block", "html_inline")]
     allowed = r"<details>\n<summary>All other settings</summary>\n?|</details>\n?|<!-- tinygpt_hf made .*-->\n?"
@@ -252,7 +252,7 @@ def test_a_card_is_not_replaced_by_one_that_knows_less_and_a_plain_model_gets_no
     assert not write_card(tmp_path) and not (tmp_path / "README.md").exists()
 
 
-def test_a_later_resume_writes_it_again_and_makes_up_for_a_kill_before_it(tmp_path, text, monkeypatch):
+def test_a_later_resume_writes_the_report_again_also_after_a_kill(tmp_path, text, monkeypatch):
     def killed(folder):
         raise SystemExit(9)
 
@@ -281,7 +281,7 @@ def test_md_is_one_code_span_and_block_is_one_code_block(value):
 
 
 def filled(shape, words: list[str], rng: Random):
-    """A value of every name in the shape, texts among `words`; one value in twelve is of another kind."""
+    """Draw a value for every name in the shape, with strings from `words`; one in twelve has another type."""
     if rng.random() < 1 / 12:
         return rng.choice([None, True, -1, 0.5, math.inf, math.nan, 10**400, [], {}, [{}], {"a": [1]}, *words])
     if isinstance(shape, dict):
@@ -345,7 +345,7 @@ def test_secrets_stay_out(copied, monkeypatch):
 # what is known elsewhere: licenses, datasets, bases
 
 
-def test_a_license_the_hub_does_not_know_is_an_other_one(copied):
+def test_a_license_unknown_to_the_hub_becomes_other(copied):
     chosen = yaml.safe_load((copied / "run.yaml").read_text())
     chosen["training"] |= {"license": "my-own-1.0", "language": ["de", "en"]}
     (copied / "run.yaml").write_text(yaml.safe_dump(chosen))

@@ -1,4 +1,4 @@
-"""The report of a run: its numbers are those of the files and of the model, it loads nothing, and it never costs a run."""
+"""Test the report: its numbers are those of the files and the model, it loads nothing, and its failure never fails a run."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def run(folder, **training):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs of one text: whole/ and slow/, whose rate differs."""
+    """Train two runs on one text, whole/ and slow/, with different learning rates."""
     home = tmp_path_factory.mktemp("runs")
     run(home / "whole", sample_prompts=[HOSTILE])
     run(home / "slow", learning_rate=1e-4)
@@ -50,7 +50,7 @@ def runs(tmp_path_factory):
 
 
 class Page(HTMLParser):
-    """What a page shows as text, and its tags."""
+    """A parser that collects the text and the tags of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -84,7 +84,7 @@ def test_a_finished_run_has_its_report(runs):
     )
 
 
-def test_where_the_loss_lives_is_what_the_model_computes(runs):
+def test_the_loss_map_equals_a_direct_computation(runs):
     found = measure_loss_map(runs / "whole")
     model, _ = load(runs / "whole")
     rows = Rows(runs / "whole" / "rows" / "validation")
@@ -171,7 +171,7 @@ def test_two_runs_are_compared_on_the_documents_that_both_read(runs):
     assert found.difference < 0  # the rate of slow/ is far too small
 
 
-def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):
+def test_a_killed_run_has_a_report(runs, tmp_path):
     died = tmp_path / "died"
     shutil.copytree(runs / "slow", died)
     facts = json.loads((died / "run.json").read_text())
@@ -185,7 +185,7 @@ def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):
     assert "not finished" in text and "Breakdown of the loss" not in text and "Loss" in text
 
 
-def test_the_plan_stands_beside_what_came_true(runs, tmp_path):
+def test_the_report_shows_the_plan_and_its_outcome(runs, tmp_path):
     shutil.copytree(runs / "slow", tmp_path / "planned")
     facts = json.loads((runs / "slow" / "run.json").read_text())
     facts["plan"] = {"seconds": 60, "memory_bytes": 2**20, "bits_per_byte": 2.0, "low": 1.5, "high": 2.5}
@@ -208,7 +208,7 @@ def test_the_report_compares_speed_with_the_machine(runs, tmp_path):
     assert re.search(r"GFLOP/s, \d+% of the rate of large matrix products", text) and "peak memory" in text
 
 
-def test_a_report_that_fails_loses_no_run(tmp_path, monkeypatch, capsys):
+def test_a_failing_report_does_not_fail_the_run(tmp_path, monkeypatch, capsys):
     def fails(folder):
         raise MemoryError("no room")
 

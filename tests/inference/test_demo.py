@@ -1,4 +1,4 @@
-"""What the demo's page is made of, without Gradio: nothing written there is HTML, every token has its row, stop stops."""
+"""Test the HTML of the demo's page without Gradio: text is escaped, every token has a row, Stop ends an answer."""
 
 import sys
 from html.parser import HTMLParser
@@ -20,7 +20,7 @@ HOSTILE = (
 
 
 class Reader(HTMLParser):
-    """The tags, the names of attributes and the text of a piece of HTML."""
+    """A parser that collects the tags, attribute names and texts of a piece of HTML."""
 
     def __init__(self, page: str):
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""The distribution a token is drawn from equals the one the library's own processors give."""
+"""Compare the sampling distributions with those of Transformers' logits processors."""
 
 import math
 

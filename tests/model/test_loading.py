@@ -1,4 +1,4 @@
-"""What cannot be loaded is one line that says what to do. Hostile weights and configurations: test_validation.py."""
+"""Test the error messages for models that cannot be loaded. For hostile folders see test_validation.py."""
 
 import shutil
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_missing_device_is_named(tiny_folder):
         load_model(str(tiny_folder), device="cuda")
 
 
-def test_a_model_of_the_hub_is_checked_where_it_lies(tiny_folder):
+def test_a_model_from_the_hub_is_checked_in_the_cache(tiny_folder):
     from huggingface_hub import constants
 
     for name, weights in (("valid", "model.safetensors"), ("pickled", "pytorch_model.bin")):

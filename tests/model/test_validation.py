@@ -1,4 +1,4 @@
-"""A hostile or damaged model folder is one line, in little memory; nothing in it changes and nothing in it runs."""
+"""Test that a hostile or damaged model folder gives one error line with little memory, and that none of its code runs."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def small(**fields) -> TinyGPTForCausalLM:
 
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory):
-    """A folder in one file, and the same in shards."""
+    """Return a folder with the same model in one file (one/) and in shards (shards/)."""
     root = tmp_path_factory.mktemp("valid")
     tokenizer = train_tokenizer([TEXT * 20], "bpe", vocab_size=290)
     for name, size in (("one", "1GB"), ("shards", "40KB")):
@@ -58,7 +58,7 @@ def write(name: str, data: bytes | str):
 
 
 def header(**changed):
-    """Change the entry of every tensor in the header of the weights; everything behind it stays as it was."""
+    """Change the entry of every tensor in the weights' header, and nothing else."""
 
     def attack(folder: Path) -> None:
         data = (folder / WEIGHTS).read_bytes()
@@ -71,7 +71,7 @@ def header(**changed):
 
 
 class Trap:
-    """Unpickled, it leaves a file behind."""
+    """An object that creates a file when it is unpickled."""
 
     def __reduce__(self):
         return (Path.touch, (Path("sprung").absolute(),))
@@ -235,7 +235,7 @@ def test_each_attack_is_one_line_and_changes_nothing(kind, name, attacked):
 
 
 def test_the_trap_works(tmp_path, monkeypatch):
-    """The pickle above does run where it is read."""
+    """Check that the pickle above runs its code when it is loaded."""
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickle.dumps(Trap()))
     assert Path("sprung").exists()
@@ -278,7 +278,7 @@ def test_valid_folders_pass(valid, tmp_path):
 
 
 def test_code_in_a_folder_of_ours_is_not_run(attacked):
-    """Every TinyGPT folder carries its code for those who trust it; here the installed classes are used."""
+    """Check that the installed classes are used and not the code that every TinyGPT folder contains."""
     folder = attacked("one", config(auto_map={"AutoConfig": "someone/other--trap.C"}))
     for name in ("modeling_tinygpt.py", "configuration_tinygpt.py"):
         (folder / name).write_text("import pathlib\npathlib.Path('sprung').touch()\n")

@@ -1,4 +1,4 @@
-"""The tables: one format that a person can write, and every exchange read as it is meant."""
+"""Test the format of the tables and the parsing of questions with answers."""
 
 import pytest
 
