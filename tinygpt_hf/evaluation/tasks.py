@@ -30,6 +30,7 @@ from tinygpt_hf.evaluation.minimal_pairs import (
     start_token,
     text_of,
 )
+from tinygpt_hf.inference.engine import common_prefix
 from tinygpt_hf.inference.generation import context_length
 from tinygpt_hf.reading.formats import first_words
 from tinygpt_hf.reading.sources import Source, open_dataset
@@ -146,8 +147,8 @@ def last_word_task(texts: list[str], model, tokenizer) -> dict:
         context = text.rsplit(None, 1)[0]
         options = {"add_special_tokens": False, "split_special_tokens": True}
         ids, known = (tokenizer(part, **options)["input_ids"] for part in (text, context))
-        same = next((k for k, (a, b) in enumerate(zip(ids, known, strict=False)) if a != b), min(len(ids), len(known)))
-        inputs, targets = [start, *ids[:-1]], [IGNORED] * same + ids[same:]
+        known_count = common_prefix(ids, known)
+        inputs, targets = [start, *ids[:-1]], [IGNORED] * known_count + ids[known_count:]
         rows.append((inputs[-room:], targets[-room:]) if room else (inputs, targets))
     order = sorted(range(len(rows)), key=lambda k: len(rows[k][0]))
     nats, right = 0.0, dict[int, float]()

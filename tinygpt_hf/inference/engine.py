@@ -208,7 +208,7 @@ class Engine:
 
     def _prefill_one(self, prompt: list[int], rows: int) -> torch.Tensor:
         """Read one prompt, except for a prefix that is cached, and copy the cache to every row."""
-        same = _common_prefix(self._cached_ids, prompt[:-1])  # always feed the last token: its logits are needed
+        same = common_prefix(self._cached_ids, prompt[:-1])  # always feed the last token: its logits are needed
         if same == 0:
             self._reset()
         self._length, self._cached_ids = same, prompt[:same]
@@ -378,7 +378,7 @@ class PlainEngine:
         from transformers import DynamicCache
 
         self._ids = ids
-        same = _common_prefix(self._cached_ids, ids[:-1])  # always feed the last token: its logits are needed
+        same = common_prefix(self._cached_ids, ids[:-1])  # always feed the last token: its logits are needed
         if same < len(self._cached_ids) and not self._crop(len(self._cached_ids) - same):
             same = 0
         self._cached_ids = []  # the forward may be interrupted halfway
@@ -400,7 +400,7 @@ class PlainEngine:
         return True
 
 
-def _common_prefix(one: list[int], other: list[int]) -> int:
+def common_prefix(one: list[int], other: list[int]) -> int:
     """Return the length of the common prefix of two lists."""
     if one == other[: len(one)]:  # fast path: `other` continues `one`
         return len(one)
