@@ -132,7 +132,7 @@ def test_a_branch_is_made_and_main_stays(client, hub, model):
     main = hub.files("alice/tiny")
     (model / "README.md").write_text("# Another\n")
     answer = client.push(model, "--revision", "trial/one")
-    assert answer.status == 0 and "/alice/tiny/tree/trial/one holds it" in answer.out
+    assert answer.status == 0 and "/alice/tiny/tree/trial/one: pushed as commit" in answer.out
     assert hub.files("alice/tiny") == main
     assert hub.files("alice/tiny", "trial/one")["README.md"] == b"# Another\n"
     commit = hub.repositories["models", "alice/tiny"].branches["trial/one"]
@@ -400,7 +400,7 @@ def test_files_that_can_run_code_when_they_are_read_stay_there(client, hub):
     }
     hub.put("alice/tiny", files | {"deep/notes.txt": b"n", "hub.json": b"{}"})
     answer = client.run("pull", "alice/tiny")
-    assert "not fetched, as such files can run code: pytorch_model.bin, deep/training_args.BIN, x.pkl" in answer.out
+    assert "not fetched, because such files can run code: pytorch_model.bin, deep/training_args.BIN, x.pkl" in answer.out
     assert "hub.json" not in answer.out
     folder = client.work / "tiny"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
