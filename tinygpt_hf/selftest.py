@@ -169,8 +169,8 @@ def cache(bench: Bench) -> tuple[float, float]:
 def engine(bench: Bench) -> tuple[float, float]:
     """Compare the logits of the decoding engine and of the model."""
     engine, rows, half = Engine(bench.model), bench.ids.tolist(), LENGTH // 2
-    logits = [engine.begin([row[:half] for row in rows])]
-    logits += [engine.advance([row[k] for row in rows]) for k in range(half, LENGTH)]
+    logits = [engine.prefill([row[:half] for row in rows])]
+    logits += [engine.decode([row[k] for row in rows]) for k in range(half, LENGTH)]
     return _logits_difference(torch.stack(logits, 1), bench.logits[:, half - 1 :]), LOGITS_BOUND
 
 

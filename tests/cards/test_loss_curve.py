@@ -1,4 +1,4 @@
-"""The picture of a run: every loss at its place, and nothing in it but numbers and words of ours."""
+"""Test the plot of a run: the position of every loss, and the absence of foreign text."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -28,7 +28,7 @@ def test_the_numbers_of_steps_are_inside_the_picture():
     assert all(x + 3.5 * len(text) < 720 for x, text in steps)  # a digit of this size is 7 wide
 
 
-def test_a_curve_of_nothing_is_none_and_of_much_is_small():
+def test_a_plot_without_points_is_none_and_a_long_one_is_thinned():
     assert loss_curve({"": []}) is None and loss_curve({"": [{"step": 0, "loss": 1.0}]}) is None
     many = [{"step": k, "loss": 1e6 / k, "eval_loss": None} for k in range(1, 100_000)]
     picture = loss_curve({"<b>": many, "x": [{"step": None, "loss": 1.0}]}, {"<i>": 2.0})

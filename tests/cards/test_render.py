@@ -1,4 +1,4 @@
-"""The cards: every number is the run's, whatever a value is called it stays a value, and a person's README is left alone."""
+"""Test the cards: their numbers are the run's, no value can inject Markdown, and an edited README is kept."""
 
 import inspect
 import json
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from transformers import AutoTokenizer
 
-from tinygpt_hf.cards.facts import CONFIG, LINE, NUMBER, RECORD, Run, described
-from tinygpt_hf.cards.render import LICENSES, block, count, is_ours, md, metadata, model_card, write_card
+from tinygpt_hf.cards.facts import CONFIG, LINE, NUMBER, RECORD, Run, describe_source
+from tinygpt_hf.cards.render import LICENSES, block, count, is_generated, md, metadata, model_card, write_card
 from tinygpt_hf.evaluation.baselines import baselines
 from tinygpt_hf.evaluation.memorization import LENGTH
 from tinygpt_hf.inference.generation import continue_prompts
@@ -73,7 +73,7 @@ def finished(tmp_path_factory, text) -> Path:
 
 @pytest.fixture
 def copied(finished, tmp_path) -> Path:
-    """The small files of the run, to be changed."""
+    """Copy the small files of the run, for a test to change."""
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("run.json", "run.yaml", "log.jsonl", "config.json", "tokenizer.json"):
@@ -92,13 +92,13 @@ def card(folder: Path) -> str:
 
 
 def parts(text: str) -> tuple[dict, str]:
-    """(metadata, body) of a card, cut as the Hub cuts it."""
+    """Split a card into (metadata, body) as the Hub does."""
     match = re.match(r"^(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(\r\n|\n|$))", text)
     return yaml.safe_load(match[2]), text[match.end() :]
 
 
 def tokens_of(body: str):
-    """The body as a Markdown parser with tables, raw HTML and links of its own making sees it: flat tokens."""
+    """Parse the body with a Markdown parser that supports tables, raw HTML and automatic links; return flat tokens."""
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     flat = []
     for token in parser.parse(body):
@@ -107,7 +107,7 @@ def tokens_of(body: str):
 
 
 def assert_inert(body: str) -> None:
-    """Nothing in the body but ours is HTML, a link, an image, a heading, or plain text that a renderer makes a link of."""
+    """Assert that the body has no HTML, link, image, heading or automatic link except those of the template."""
     tokens = tokens_of(body)
     html = [t.content for t in tokens if t.type in ("html_block", "html_inline")]
     allowed = r"<details>\n<summary>All other settings</summary>\n?|</details>\n?|<!-- tinygpt_hf made .*-->\n?"
@@ -155,10 +155,10 @@ def test_the_body_tells_what_the_run_was(finished, text):
         "not stated: find out before you publish",
         "`public domain | <b>`",
         *(f"`{name}` `{version}`" for name, version in facts["versions"].items()),
-        "(temperature 0.8, top 50",
+        "(temperature 0.8, top-k 50",
         "6 steps on",
         "seed 42",
-        "energy it took was not measured",
+        "energy was not measured",
         block(sample["text"]),
         block(sample["prompt"]),
     ):
@@ -182,7 +182,7 @@ def test_a_card_in_a_run_says_how_it_compares(finished):
     assert {name: entry["loss"] for name, entry in run_.baselines.items()} == {b.name: b.loss for b in expected}
     for baseline in expected:
         assert f"| {baseline.loss:.4f} | {baseline.perplexity:,.2f} | {baseline.bits_per_byte:.4f} |" in body
-    assert "worse than counting trigrams" in body  # six steps
+    assert "worse than a trigram model" in body  # six steps
     picture = ElementTree.fromstring((finished / "loss_curve.svg").read_text())
     assert {b.name for b in expected} < {t.text for t in picture.iter()}
     assert sum(t.tag.endswith("circle") for t in picture.iter()) == 2
@@ -232,7 +232,7 @@ def test_a_readme_of_a_person_is_never_overwritten(copied, tmp_path):
     (copied / "README.md").write_text("# Mine\n")
     assert not write_card(copied) and (copied / "README.md").read_text() == "# Mine\n"
     (copied / "README.md").unlink()
-    assert write_card(copied) and is_ours(copied)
+    assert write_card(copied) and is_generated(copied)
     ours = (copied / "README.md").read_text()
     assert write_card(copied) and (copied / "README.md").read_text() == ours
     (copied / "README.md").write_text(ours.replace("## Results", "## My results"))
@@ -252,7 +252,7 @@ def test_a_card_is_not_replaced_by_one_that_knows_less_and_a_plain_model_gets_no
     assert not write_card(tmp_path) and not (tmp_path / "README.md").exists()
 
 
-def test_a_later_resume_writes_it_again_and_makes_up_for_a_kill_before_it(tmp_path, text, monkeypatch):
+def test_a_later_resume_writes_the_report_again_also_after_a_kill(tmp_path, text, monkeypatch):
     def killed(folder):
         raise SystemExit(9)
 
@@ -281,7 +281,7 @@ def test_md_is_one_code_span_and_block_is_one_code_block(value):
 
 
 def filled(shape, words: list[str], rng: Random):
-    """A value of every name in the shape, texts among `words`; one value in twelve is of another kind."""
+    """Draw a value for every name in the shape, with strings from `words`; one in twelve has another type."""
     if rng.random() < 1 / 12:
         return rng.choice([None, True, -1, 0.5, math.inf, math.nan, 10**400, [], {}, [{}], {"a": [1]}, *words])
     if isinstance(shape, dict):
@@ -345,7 +345,7 @@ def test_secrets_stay_out(copied, monkeypatch):
 # what is known elsewhere: licenses, datasets, bases
 
 
-def test_a_license_the_hub_does_not_know_is_an_other_one(copied):
+def test_a_license_unknown_to_the_hub_becomes_other(copied):
     chosen = yaml.safe_load((copied / "run.yaml").read_text())
     chosen["training"] |= {"license": "my-own-1.0", "language": ["de", "en"]}
     (copied / "run.yaml").write_text(yaml.safe_dump(chosen))
@@ -361,17 +361,17 @@ def test_license_and_commit_of_a_dataset_come_from_the_cache_of_the_hub(copied, 
     (cache / "refs" / "main").write_text(commit)
     (cache / "snapshots" / commit).mkdir(parents=True)
     (cache / "snapshots" / commit / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: en\n---\n# Texts\n")
-    source = described({"dataset_name": "me/texts"})
+    source = describe_source({"dataset_name": "me/texts"})
     assert (source["hub"], source["commit"], source["license"]) == (True, commit, "cc-by-4.0")
-    assert described({"dataset_name": "me/other"})["license"] is None
-    assert described({"dataset_name": "../../etc"})["hub"] is False
-    assert described({"dataset_name": "me/texts", "dataset_revision": "../../x"})["commit"] is None
+    assert describe_source({"dataset_name": "me/other"})["license"] is None
+    assert describe_source({"dataset_name": "../../etc"})["hub"] is False
+    assert describe_source({"dataset_name": "me/texts", "dataset_revision": "../../x"})["commit"] is None
     change(copied, text={"sources": [source]})
     data, body = parts(card(copied))
     assert data["datasets"] == ["me/texts"] and data["model-index"][0]["results"][0]["dataset"]["revision"] == commit
-    assert f"dataset of the Hub `me/texts`, commit `{commit}`; license: `cc-by-4.0`, says its own card" in body
+    assert f"dataset of the Hub `me/texts`, commit `{commit}`; license: `cc-by-4.0`, according to its card" in body
     (cache / "snapshots" / commit / "README.md").write_text("---\nlicense: [\n---\n")
-    assert described({"dataset_name": "me/texts"})["license"] is None
+    assert describe_source({"dataset_name": "me/texts"})["license"] is None
 
 
 def test_a_base_of_the_hub_is_named_and_a_folder_here_is_not_taken_for_one(copied):

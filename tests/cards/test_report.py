@@ -1,4 +1,4 @@
-"""The report of a run: its numbers are those of the files and of the model, it loads nothing, and it never costs a run."""
+"""Test the report: its numbers are those of the files and the model, it loads nothing, and its failure never fails a run."""
 
 import json
 import re
@@ -13,11 +13,11 @@ import torch
 
 from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments, load, train
 from tinygpt_hf.cards import report as reports
-from tinygpt_hf.cards.report import places_of
+from tinygpt_hf.cards.report import measure_loss_map
 from tinygpt_hf.cli import main
 from tinygpt_hf.evaluation.compare import paired
 from tinygpt_hf.hub.upload_set import collect_files
-from tinygpt_hf.inspection.loss_map import kind_of, loss_map
+from tinygpt_hf.inspection.loss_map import loss_map, token_kind
 from tinygpt_hf.reading.corpus import Corpus
 from tinygpt_hf.rows.build import prepare_rows
 from tinygpt_hf.rows.store import IGNORED, Rows
@@ -42,7 +42,7 @@ def run(folder, **training):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs of one text: whole/ and slow/, whose rate differs."""
+    """Train two runs on one text, whole/ and slow/, with different learning rates."""
     home = tmp_path_factory.mktemp("runs")
     run(home / "whole", sample_prompts=[HOSTILE])
     run(home / "slow", learning_rate=1e-4)
@@ -50,7 +50,7 @@ def runs(tmp_path_factory):
 
 
 class Page(HTMLParser):
-    """What a page shows as text, and its tags."""
+    """A parser that collects the text and the tags of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -84,8 +84,8 @@ def test_a_finished_run_has_its_report(runs):
     )
 
 
-def test_where_the_loss_lives_is_what_the_model_computes(runs):
-    found = places_of(runs / "whole")
+def test_the_loss_map_equals_a_direct_computation(runs):
+    found = measure_loss_map(runs / "whole")
     model, _ = load(runs / "whole")
     rows = Rows(runs / "whole" / "rows" / "validation")
     view = RowView(rows, 64)
@@ -96,7 +96,7 @@ def test_where_the_loss_lives_is_what_the_model_computes(runs):
     counted = labels != IGNORED
     assert found.tokens == counted.sum() == rows.num_targets
     assert found.bits == pytest.approx(bits[counted].mean(), rel=1e-5)
-    assert [group.name for group in found.by_place] == [
+    assert [group.name for group in found.by_position] == [
         "1",
         "2 to 3",
         "4 to 7",
@@ -105,8 +105,8 @@ def test_where_the_loss_lives_is_what_the_model_computes(runs):
         "32 to 63",
         "64",
     ]
-    assert found.by_place[2].bits == pytest.approx(bits[:, 3:7][counted[:, 3:7]].mean(), rel=1e-5)
-    for groups in (found.by_place, found.by_kind):
+    assert found.by_position[2].bits == pytest.approx(bits[:, 3:7][counted[:, 3:7]].mean(), rel=1e-5)
+    for groups in (found.by_position, found.by_kind):
         assert sum(group.tokens for group in groups) == found.tokens
         assert sum(group.tokens * group.bits for group in groups) == pytest.approx(bits[counted].sum(), rel=1e-5)
     nats = sum(nats for nats, _ in found.documents.values())
@@ -140,15 +140,15 @@ def test_of_a_mixture_the_first_rows_of_each_source_are_read(tiny_folder, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "known, shown, kind",
+    "token_bytes, shown, kind",
     [
         (b" dog", " dog", "words and their beginnings"), (b"ing", "ing", "inside words"), (b"", "<|x|>", "control tokens"),
         (b"\xe2\x98", "", "parts of characters"), (b"\n\n", "", "white space"), (b" 1990", "", "numbers"),
         (b'."', "", "punctuation"), (None, "▁the", "words and their beginnings"), ("雪".encode(), "雪", "inside words"),
     ],
 )  # fmt: skip
-def test_every_token_is_of_a_sort(known, shown, kind):
-    assert kind_of(known, shown) == kind
+def test_every_token_has_a_kind(token_bytes, shown, kind):
+    assert token_kind(token_bytes, shown) == kind
 
 
 def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, monkeypatch, capsys):
@@ -163,7 +163,7 @@ def test_several_runs_are_overlaid_and_their_differences_named(runs, tmp_path, m
 
 
 def test_two_runs_are_compared_on_the_documents_that_both_read(runs):
-    a, b = (places_of(runs / name).documents for name in ("whole", "slow"))
+    a, b = (measure_loss_map(runs / name).documents for name in ("whole", "slow"))
     nats, sizes = [[cost for cost, _ in each.values()] for each in (a, b)], [size for _, size in a.values()]
     found, text = paired(*nats, sizes), " ".join(Page(reports.report([runs / "whole", runs / "slow"])).text.split())
     numbers = f"{found.difference:+.4f} {found.low:+.4f} to {found.high:+.4f}"
@@ -171,7 +171,7 @@ def test_two_runs_are_compared_on_the_documents_that_both_read(runs):
     assert found.difference < 0  # the rate of slow/ is far too small
 
 
-def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):
+def test_a_killed_run_has_a_report(runs, tmp_path):
     died = tmp_path / "died"
     shutil.copytree(runs / "slow", died)
     facts = json.loads((died / "run.json").read_text())
@@ -182,10 +182,10 @@ def test_a_run_that_died_is_shown_as_far_as_it_went(runs, tmp_path):
     shutil.rmtree(died / "rows")
     assert main(["report", str(died)]) == 0
     text = Page((died / "report.html").read_text()).text
-    assert "not finished; this is as far as it went" in text and "Where the loss lives" not in text and "Loss" in text
+    assert "not finished" in text and "Breakdown of the loss" not in text and "Loss" in text
 
 
-def test_the_plan_stands_beside_what_came_true(runs, tmp_path):
+def test_the_report_shows_the_plan_and_its_outcome(runs, tmp_path):
     shutil.copytree(runs / "slow", tmp_path / "planned")
     facts = json.loads((runs / "slow" / "run.json").read_text())
     facts["plan"] = {"seconds": 60, "memory_bytes": 2**20, "bits_per_byte": 2.0, "low": 1.5, "high": 2.5}
@@ -196,7 +196,7 @@ def test_the_plan_stands_beside_what_came_true(runs, tmp_path):
         assert words in text
 
 
-def test_speed_stands_beside_what_the_machine_reaches(runs, tmp_path):
+def test_the_report_compares_speed_with_the_machine(runs, tmp_path):
     machine = SimpleNamespace(device=torch.device("cpu"), mixed_precision="no", num_processes=1)
     found = peaks(machine, seconds=60)
     assert found["peak_gflops"] > 0 and "peak_gflops" not in peaks(machine, seconds=1)
@@ -205,13 +205,10 @@ def test_speed_stands_beside_what_the_machine_reaches(runs, tmp_path):
     facts["hardware"] |= found
     (tmp_path / "long" / "run.json").write_text(json.dumps(facts))
     text = Page(reports.report([tmp_path / "long"])).text
-    assert (
-        re.search(r"GFLOP a second, \d+% of what large products of matrices reach here", text)
-        and "memory at most" in text
-    )
+    assert re.search(r"GFLOP/s, \d+% of the rate of large matrix products", text) and "peak memory" in text
 
 
-def test_a_report_that_fails_loses_no_run(tmp_path, monkeypatch, capsys):
+def test_a_failing_report_does_not_fail_the_run(tmp_path, monkeypatch, capsys):
     def fails(folder):
         raise MemoryError("no room")
 

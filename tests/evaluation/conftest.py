@@ -1,4 +1,4 @@
-"""Two small models that have learned something, with different tokenizers, and text they have not seen."""
+"""Provide small trained models with different tokenizers, and unseen text."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def stories(seed: int, size: int) -> list[str]:
 
 
 def make_model(folder, kind: str, steps: int):
-    """A saved model of 2 layers, 32 wide, that has seen `steps` batches."""
+    """Train and save a model with 2 layers and width 32 for `steps` batches."""
     texts = stories(1, 150)
     tokenizer = train_tokenizer(texts, kind, vocab_size=400)
     ids = torch.tensor(tokenizer("\n".join(texts))["input_ids"])
@@ -34,7 +34,7 @@ def make_model(folder, kind: str, steps: int):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> dict[str, str]:
-    """Folders of models by name; the number is that of their steps."""
+    """Return model folders by name; the number in a name is the number of steps."""
     folder = tmp_path_factory.mktemp("models")
     kinds = {"bpe-60": ("bpe", 60), "bpe-5": ("bpe", 5), "char-30": ("char", 30)}
     return {name: make_model(folder / name, *what) for name, what in kinds.items()}
@@ -42,7 +42,7 @@ def trained(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def unseen(tmp_path_factory) -> str:
-    """A file of stories the models have not seen, with letters beyond ASCII in it."""
+    """Write a file of unseen stories with non-ASCII letters; return its path."""
     path = tmp_path_factory.mktemp("text") / "unseen.txt"
     path.write_text("\n".join(["Straße, 日本 🙂", *stories(2, 30)]), encoding="utf-8")
     return str(path)

@@ -1,4 +1,4 @@
-"""The grader of the quickstart's answers, by hand."""
+"""Test the grader of short answers on examples."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The baselines are true distributions, give the numbers one gets by hand, and see no validation token."""
+"""Test that the baselines are distributions, equal a direct computation, and do not use validation tokens."""
 
 import math
 from itertools import product

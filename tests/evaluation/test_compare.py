@@ -1,4 +1,4 @@
-"""A against B: itself, a worse one, another tokenizer; documents and one text; what cannot be compared."""
+"""Compare a model with itself, with a worse one and with another tokenizer, on documents and on one text."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`evaluate()` from Python gives what the command writes, and refuses what it does not know."""
+"""Test that `evaluate()` gives the numbers of the command, and refuses invalid input."""
 
 import json
 import math

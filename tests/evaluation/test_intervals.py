@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say, whatever the numbers are made of, and are the same every time."""
+"""Test that 95 % intervals contain the true value in about 95 % of the trials, and that they are deterministic."""
 
 import math
 
@@ -12,13 +12,13 @@ TRIALS = 200
 
 
 def blocks(rng, count=60):
-    """Nats and bytes of blocks of different sizes, in which hard and easy ones differ; their true ratio is 2."""
+    """Draw nats and bytes of blocks of different sizes and difficulties, with a true ratio of 2."""
     sizes = rng.integers(50, 150, count)
     return np.stack([rng.gamma(8, sizes * 2 / 8), sizes], 1)
 
 
 def covered(find, truth: float) -> float:
-    """The share of trials whose interval holds the truth."""
+    """Return the share of trials whose interval contains the true value."""
     found = [find(np.random.default_rng(trial)) for trial in range(TRIALS)]
     return sum(low <= truth <= high for low, high in found) / TRIALS
 
@@ -61,6 +61,6 @@ def test_shares_have_wilsons_interval_and_a_width_also_at_the_end():
     assert all(map(math.isnan, share({})))
 
 
-def test_of_one_block_nothing_can_be_said():
+def test_a_single_block_gives_nan():
     assert all(map(math.isnan, interval(np.ones((1, 2)), lambda total: total[..., 0])))
     assert interval(np.ones((2, 1)), lambda total: total[..., 0]) == (2.0, 2.0)

@@ -1,4 +1,4 @@
-"""What a model copied is counted as a plain search counts it; of a long text, an even part is searched."""
+"""Compare the counts of copied sequences with a plain search, and test the sampling of long texts."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ def letter_rows(folder: Path, documents: list[str]) -> Path:
 
 
 def plain_search(texts: list[str], documents: list[str]) -> tuple[int, int]:
-    """(sequences, those in the documents), the slow obvious way."""
+    """Count (sequences, those in the documents) by plain search."""
     clean = [" ".join(document.split()) for document in documents]
     every = [" ".join(t.split())[k : k + LENGTH] for t in texts for k in range(len(" ".join(t.split())) - LENGTH + 1)]
     return len(every), sum(any(sequence in document for document in clean) for sequence in every)
 
 
 def longest_common(texts: list[str], documents: list[str]) -> str:
-    """The longest part of a text that stands in a document, the slow obvious way."""
+    """Find the longest part of a text that occurs in a document, by plain search."""
     clean, best = [" ".join(document.split()) for document in documents], ""
     for text in (" ".join(text.split()) for text in texts):
         for k in range(len(text)):
@@ -83,7 +83,7 @@ def test_a_planted_span_is_found_at_its_full_length(tmp_path, monkeypatch, piece
 
 def test_of_a_long_text_an_even_part_is_searched(tmp_path, monkeypatch):
     monkeypatch.setattr(memorization, "PIECE_TOKENS", 1000)
-    monkeypatch.setattr(memorization, "MOST_TOKENS", 4000)
+    monkeypatch.setattr(memorization, "MAX_TOKENS", 4000)
     rows = letter_rows(tmp_path / "rows", [f"document number {k} says that {k * 7919} is a number" for k in range(400)])
     counts = copies(["document number 3 says that 23757 is a number"], [], Letters(), rows)
     assert 2000 < counts["searched_tokens"] <= 4000 < counts["tokens"]

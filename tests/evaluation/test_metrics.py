@@ -1,4 +1,4 @@
-"""Metrics against numbers computed by hand, and against the plain definition, one token at a time."""
+"""Compare the metrics with direct computations, one token at a time."""
 
 import math
 
@@ -32,7 +32,7 @@ def model(tokenizer):
 
 
 class Bigram(torch.nn.Module):
-    """A model one can compute by hand: p(next | current) is a table; its context is 3 tokens."""
+    """A bigram model with a table p(next | current) and a context of 3 tokens."""
 
     def __init__(self, table):
         super().__init__()
@@ -82,7 +82,7 @@ def test_sums_add_up_over_shards_and_processes(model):
 
 
 def plain_definition(model, ids, block_size, stride):
-    """One token at a time: its window is the first that reaches it."""
+    """Score one token at a time, in the first window that contains it."""
     nats, correct = 0.0, 0
     for target in range(1, len(ids)):
         window = max(0, -(-(target - block_size) // stride))

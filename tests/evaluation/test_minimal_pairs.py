@@ -1,4 +1,4 @@
-"""Minimal pairs: scores against a slow second computation, ties, paradigms, batches, and lines that are no pairs."""
+"""Test minimal pairs: scores against a slow computation, ties, paradigms, batches and invalid lines."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def tiny_gpt():
 
 
 class FromTable:
-    """A model by hand: the logits of the next token are a function of the one before it."""
+    """A bigram model: the logits of the next token depend only on the current one."""
 
     def __init__(self, logits_after):
         self.table = torch.tensor([logits_after(k) for k in range(len(WORDS))], dtype=torch.float32)  # (V, V)
@@ -76,7 +76,7 @@ def test_scores_are_those_of_one_token_at_a_time():
     assert all(outcomes(model, tok, PAIRS, batch_size) == list(map(float, right)) for batch_size in (1, 5, 64))
 
 
-def test_a_model_that_knows_only_frequencies_ties_on_word_order():
+def test_a_unigram_model_ties_on_word_order():
     model, tok = FromTable(lambda before: FREQUENCIES), tokenizer()
     assert outcomes(model, tok, PAIRS[2:5]) == [0.5, 0.5, 0.5]
     assert outcomes(model, tok, PAIRS[:2]) == [1.0, 0.0]  # sleeps is likelier than sleep, whoever sleeps

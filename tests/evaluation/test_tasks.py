@@ -1,4 +1,4 @@
-"""Tasks: their data is read or refused, their right answers are right, and knowing nothing gives chance."""
+"""Test the tasks: their data files, their right answers, and the chance level of a uniform model."""
 
 import json
 import math
@@ -63,7 +63,7 @@ def uniform(folder):
     return model, tokenizer
 
 
-def test_a_model_that_knows_nothing_gets_what_chance_gives(trained):
+def test_a_uniform_model_reaches_the_chance_level(trained):
     model, tokenizer = uniform(trained["char-30"])  # all texts of an item have as many letters, so all are tied
     same = [i for i in basics("copying") + basics("brackets") if len({*map(len, i.texts)}) == 1]
     result = choice_task(same, model, tokenizer)
@@ -165,7 +165,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path, task, row, problem):
 
 
 @pytest.mark.parametrize("task", ["blimp", "cloze", "last_word"])
-def test_a_task_without_data_says_where_it_goes(tmp_path, task):
+def test_a_task_without_data_names_the_expected_file(tmp_path, task):
     for folder in (None, str(tmp_path)):
         with pytest.raises(UsageError, match=f"the task {task} has no data.*Give --tasks_dir"):
             read_tasks([task], folder)

@@ -1,4 +1,4 @@
-"""One way to make a tiny model whose every weight matters, for the exports."""
+"""Make tiny models in which every weight affects the logits."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "m
 
 @pytest.fixture(scope="session")
 def make_model():
-    """A function of a tokenizer and config fields; norms and biases are random too, so that none can be left out."""
+    """Return a function that makes a model from a tokenizer and config fields, with random norms and biases."""
 
     def make(tokenizer, **fields) -> TinyGPTForCausalLM:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Export to stock folders: they need nothing of ours, the proof is a proof, and whatever goes wrong leaves nothing behind."""
+"""Test exports to stock folders: they do not need tinygpt_hf, the proof finds errors, and failures leave no files."""
 
 import dataclasses
 import errno
@@ -41,7 +41,7 @@ DTYPES = {"qwen3": torch.float32, "llama": torch.bfloat16, "gpt2": torch.float32
 
 @pytest.fixture(scope="session")
 def save_model(make_model):
-    """A function that saves a model of one kind, with its tokenizer, as a new folder."""
+    """Return a function that saves a model of one kind, with its tokenizer, in a new folder."""
 
     def save(folder: Path, tokenizer, kind: str, **changes) -> Path:
         shape = {"hidden_size": 48, "hidden_dropout": 0.3, "vocab_size": len(tokenizer) + 5}
@@ -56,7 +56,7 @@ def save_model(make_model):
 
 @pytest.fixture(scope="module", params=STOCK_CLASSES)
 def exported(request, save_model, tiny_tokenizer, tmp_path_factory):
-    """(source folder, exported folder, kind, report)"""
+    """Return (source folder, exported folder, kind, report)."""
     source = save_model(tmp_path_factory.mktemp(request.param) / "model", tiny_tokenizer, request.param)
     target = check_request(str(source), request.param, None)
     model, tokenizer = load_model(str(source), "cpu", "saved")
@@ -201,7 +201,7 @@ def swapped(to_stock):
     return convert
 
 
-def test_a_wrong_conversion_fails_the_proof_and_stays_to_be_looked_at(source, monkeypatch, capsys):
+def test_a_wrong_conversion_fails_the_proof_and_its_files_are_kept(source, monkeypatch, capsys):
     monkeypatch.setattr(stock_format, "to_stock", swapped(stock_format.to_stock))
     before = tree(source)
     assert main(["export", str(source), "--to", "qwen3"]) == 1
@@ -218,7 +218,7 @@ RESULT = {"logit_difference": 1e-7, "rounding": 1e-7, "prompts": 4, "greedy_toke
 
 @pytest.fixture
 def prover(monkeypatch, tmp_path):
-    """A function that replaces the proof by the lines a test gives it."""
+    """Return a function that replaces the proof program by given lines."""
 
     def install(code: str) -> None:
         (tmp_path / "prover.py").write_text(code)
@@ -299,7 +299,7 @@ def test_it_goes_by_the_name_of_its_source(source, prover, tmp_path):
         ({"mlp_bias": True}, "mlp_bias False"),
     ],
 )
-def test_another_arithmetic_is_refused_with_the_way_out(make_model, tiny_tokenizer, tmp_path, change, error):
+def test_unsupported_options_are_refused_with_advice(make_model, tiny_tokenizer, tmp_path, change, error):
     with pytest.raises(UsageError, match=error):
         export(make_model(tiny_tokenizer, **change), tiny_tokenizer, str(tmp_path), "qwen3", tmp_path / "exports" / "x")
     assert not (tmp_path / "exports").exists()

@@ -1,4 +1,4 @@
-"""GGUF: the model and the token ids read from nothing but the file are the model's, and the proof sees what is wrong."""
+"""Test GGUF files: logits and token ids computed from the file alone equal the model's, and the proof finds errors."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ MODELS = [
 
 
 def proof(folder) -> dict:
-    """In this process: test_export runs the program."""
+    """Run the proof in this process; test_export runs the program."""
     return verify.prove(verify.Gguf(folder), folder)
 
 

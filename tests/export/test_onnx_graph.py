@@ -1,4 +1,4 @@
-"""ONNX: the graph gives the model's logits and greedy tokens in onnxruntime, with the cache, padding and any batch."""
+"""Test ONNX graphs in ONNX Runtime: the model's logits and greedy tokens, with cache, padding and batches."""
 
 import json
 
@@ -19,7 +19,7 @@ OWN = {"mlp_bias": True, "num_key_value_heads": 2, "head_dim": 12, "rope_paramet
 
 @pytest.fixture(scope="module", params=["own", "gpt2"])
 def exported(request, make_model, tiny_tokenizer, tmp_path_factory):
-    """(model, folder): one that is traced as it is, one that is traced as the stock model it is equal to."""
+    """Return (model, folder) of a model traced directly, and of one traced as its equal stock model."""
     model = make_model(tiny_tokenizer, num_hidden_layers=1, **(OWN if request.param == "own" else DIALECTS["gpt2"]))
     folder = tmp_path_factory.mktemp("onnx")
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -43,7 +43,7 @@ def test_the_folder_is_proved_and_the_proof_sees_what_is_wrong(exported, tiny_to
 
 
 def test_the_graph_reads_padded_batches_of_any_size_and_length(exported):
-    """An oracle of its own: the model's logits with the same mask, prompt and continuation."""
+    """Compute the model's own logits with the same mask, prompt and continuation."""
     model, folder = exported
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     caches = [spec for spec in session.get_inputs() if "past_key_values" in spec.name]

@@ -1,4 +1,4 @@
-"""The proof: honest rounding passes on any processor, every planted fault fails, and a tie of two tokens is no fault."""
+"""Test the proof: rounding passes, every planted error fails, and a tie of two tokens passes."""
 
 import json
 
@@ -15,7 +15,7 @@ HEADS, HEAD = 4, 8  # of the tiny model
 
 
 def weight(name: str, change):
-    """Return a fault that changes one weight of the second layer."""
+    """Return an error that changes one weight of the second layer."""
     return lambda config, weights: weights.update({LAYER + name: change(weights[LAYER + name])})
 
 
@@ -50,7 +50,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def exported(make_model, tiny_tokenizer, tmp_path_factory):
-    """A folder with a stock Qwen3 model and the reference it must reproduce."""
+    """Write a stock Qwen3 model and its reference outputs; return the folder."""
     folder, model = tmp_path_factory.mktemp("exported"), make_model(tiny_tokenizer)
     assert (model.config.num_attention_heads, model.config.head_dim) == (HEADS, HEAD)
     stock_format.write(model, tiny_tokenizer, folder)
@@ -80,7 +80,7 @@ def test_every_planted_fault_fails(exported, tmp_path, fault):
 
 
 class Other(verify.Stock):
-    """A runtime whose logits are off by `error`, and which takes the second-best token at `tie` of the first prompt."""
+    """A runtime whose logits are off by `error`, and which selects the second-best token at `tie` of the first prompt."""
 
     error, tie = 0.0, None
 

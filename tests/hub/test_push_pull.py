@@ -1,4 +1,4 @@
-"""The Hub, without a network: our commands and the stock client against a small server on loopback that can misbehave."""
+"""Test push and pull against a small local server that can imitate failures of the Hub."""
 
 import hashlib
 import json
@@ -72,7 +72,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("words, damage, line", BAD, ids=lambda value: getattr(value, "__name__", str(value))[:40])
-def test_what_can_be_known_before_is_said_before_anything_is_sent(client, hub, model, words, damage, line):
+def test_invalid_requests_are_refused_before_anything_is_sent(client, hub, model, words, damage, line):
     if callable(damage):
         damage(model)
     token = None if damage == "no token" else TOKENS["alice"]
@@ -101,7 +101,7 @@ def test_push_push_again_and_pull(client, hub, model):
     assert set(files) == client.SENT | {".gitattributes"}
     assert all(files[name] == (model / name).read_bytes() for name in client.SENT)
     commit = hub.commits("alice/tiny")[-1]["id"]
-    assert f"{hub.endpoint}/alice/tiny holds it: commit {commit}, the checksums of 10 files agree" in answer.out
+    assert f"{hub.endpoint}/alice/tiny: pushed as commit {commit}, the checksums of 10 files agree" in answer.out
     record = json.loads((model / "hub.json").read_text())
     assert record["pushed"]["alice/tiny@main"]["commit"] == commit
     assert not list(model.glob("tmp-*")) and not hub.repositories["models", "alice/tiny"].private
@@ -120,7 +120,7 @@ def test_push_push_again_and_pull(client, hub, model):
     assert "tiny exists already (expected a new or empty folder" in again.failed(2)
 
 
-def test_a_model_that_changed_takes_its_old_files_away(client, hub, model):
+def test_a_push_deletes_the_files_of_an_older_model(client, hub, model):
     files = {"model-00001-of-00002.safetensors": b"old", "model.safetensors.index.json": b"{}", "vocab.json": b"{}"}
     hub.put("alice/tiny", files | {"notes.txt": b"mine", "LICENSE": b"mine too"})
     assert client.push(model).status == 0
@@ -132,7 +132,7 @@ def test_a_branch_is_made_and_main_stays(client, hub, model):
     main = hub.files("alice/tiny")
     (model / "README.md").write_text("# Another\n")
     answer = client.push(model, "--revision", "trial/one")
-    assert answer.status == 0 and "/alice/tiny/tree/trial/one holds it" in answer.out
+    assert answer.status == 0 and "/alice/tiny/tree/trial/one: pushed as commit" in answer.out
     assert hub.files("alice/tiny") == main
     assert hub.files("alice/tiny", "trial/one")["README.md"] == b"# Another\n"
     commit = hub.repositories["models", "alice/tiny"].branches["trial/one"]
@@ -143,7 +143,7 @@ def test_a_branch_is_made_and_main_stays(client, hub, model):
     assert "no such revision" in client.run("pull", "alice/tiny", "--revision", "nowhere").failed(1)
 
 
-def test_what_goes_along_has_repositories_of_its_own(client, hub, model):
+def test_extras_have_their_own_repositories(client, hub, model):
     import pyarrow
     import pyarrow.parquet
 
@@ -171,7 +171,7 @@ def test_what_goes_along_has_repositories_of_its_own(client, hub, model):
     assert len(json.loads((model / "hub.json").read_text())["pushed"]) == 5
 
 
-def test_a_corpus_goes_whatever_its_format_and_its_old_shards_go_away(client, hub, model):
+def test_a_corpus_is_pushed_in_any_format_and_its_old_shards_are_deleted(client, hub, model):
     (model / "corpus" / "data").mkdir(parents=True)
     (model / "corpus" / "corpus.json").write_text("{}")
     shards = [model / "corpus" / "data" / f"text-0000{k}.jsonl" for k in range(2)]
@@ -185,7 +185,7 @@ def test_a_corpus_goes_whatever_its_format_and_its_old_shards_go_away(client, hu
     assert set(hub.files("alice/tiny-data", kind="datasets")) == kept
 
 
-def test_what_a_folder_does_not_have_and_a_damaged_record_are_lines(client, hub, model):
+def test_missing_extras_and_a_damaged_record_are_notes(client, hub, model):
     answer = client.push(model, "--also", "dataset,tokenizer,exports", "--dry_run")
     assert answer.status == 0 and len(re.findall("^note: ", answer.out, re.M)) == 3
     (model / "hub.json").write_text('{"pushed": []}')
@@ -217,8 +217,8 @@ def test_who_may_read_and_write_a_private_model(client, hub, model):
     shutil.rmtree(client.work / "tiny")
     client.forget_cache()
     for token, said in (
-        (None, "it is private and not for you (401): check the name, or log in with `hf auth login` or set HF_TOKEN"),
-        (TOKENS["bob"], "it is private and not for you (404)"),
+        (None, "or you have no access to it (401): check the name, or log in with `hf auth login` or set HF_TOKEN"),
+        (TOKENS["bob"], "or you have no access to it (404)"),
         ("hf_" + "W" * 34, "does not accept your token (401): log in with `hf auth login` or set HF_TOKEN"),
     ):
         line = client.run("pull", "alice/tiny", token=token).failed(1)
@@ -235,9 +235,9 @@ def test_who_may_read_and_write_a_private_model(client, hub, model):
     assert "(403" in client.push(model, name="carol/tiny").failed(1)
 
 
-def test_what_shall_be_private_does_not_go_into_a_public_repository(client, hub, model):
+def test_a_private_push_refuses_a_public_repository(client, hub, model):
     hub.put("alice/tiny", {"README.md": b"# x"})
-    assert "alice/tiny is public on the Hub already" in client.push(model, "--private").failed(1)
+    assert "alice/tiny is already public on the Hub" in client.push(model, "--private").failed(1)
     assert len(hub.commits("alice/tiny")) == 1
 
 
@@ -272,7 +272,7 @@ PASSES = [
 @pytest.mark.parametrize(
     "method, path, fault, slept", PASSES, ids=lambda value: getattr(value, "__name__", str(value))[:40]
 )
-def test_a_failure_that_passes_is_waited_for(client, hub, model, method, path, fault, slept):
+def test_a_temporary_failure_is_retried(client, hub, model, method, path, fault, slept):
     hub.fault(method, path, **fault)
     answer = client.push(model)
     assert answer.status == 0 and hub.faults == [], answer.err
@@ -300,7 +300,9 @@ LASTS = [
 @pytest.mark.parametrize(
     "method, path, fault, said", LASTS, ids=lambda value: getattr(value, "__name__", str(value))[:40]
 )
-def test_a_failure_that_lasts_is_a_line_and_the_same_command_then_works(client, hub, model, method, path, fault, said):
+def test_a_permanent_failure_is_one_line_and_the_same_command_works_later(
+    client, hub, model, method, path, fault, said
+):
     hub.fault(method, path, times=10**6, **fault)
     (model / "README.md").unlink()  # so that push makes a card
     (model / "run.json").write_text('{"chat": false}')
@@ -328,7 +330,7 @@ def test_a_card_the_hub_does_not_take_is_named(client, hub, model):
 def test_a_hub_that_stored_other_bytes_is_found_out(client, hub, model):
     weights = (model / "model.safetensors").read_bytes()
     hub.objects[hashlib.sha256(weights).hexdigest()] = weights[:-1] + bytes([weights[-1] ^ 1])
-    assert "the Hub has another model.safetensors than was sent" in client.push(model).failed(1)
+    assert "model.safetensors on the Hub differs from the file that was sent" in client.push(model).failed(1)
 
 
 PULL_PASSES = [
@@ -360,15 +362,15 @@ def test_a_pull_ends_with_the_bytes_of_the_hub(client, hub, model_folder, method
     assert fault.get("status") != 429 or answer.slept == [9]
 
 
-def test_damage_that_stays_leaves_nothing(client, hub, model_folder):
+def test_a_download_damaged_twice_writes_nothing(client, hub, model_folder):
     hub.put("alice/tiny", {name: (model_folder / name).read_bytes() for name in client.SENT})
     hub.fault("GET", "/cdn/", harm="flip", times=10**6)
     line = client.run("pull", "alice/tiny").failed(1)
-    assert "model.safetensors came twice with other bytes than the Hub says; nothing was written" in line
+    assert "model.safetensors had a wrong checksum twice; nothing was written" in line
     assert list(client.work.iterdir()) == []
 
 
-def test_a_flipped_byte_the_stock_client_has_cached_is_fixed(client, hub, model_folder):
+def test_a_flipped_byte_in_the_cache_is_repaired(client, hub, model_folder):
     hub.put("alice/tiny", {name: (model_folder / name).read_bytes() for name in client.SENT})
     hub.fault("GET", "/cdn/", harm="flip")
     fetch = "from huggingface_hub import snapshot_download; result = snapshot_download('alice/tiny')"
@@ -379,7 +381,7 @@ def test_a_flipped_byte_the_stock_client_has_cached_is_fixed(client, hub, model_
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil", "C:evil", "a//b", "x\ny"])
-def test_a_list_of_files_that_leads_elsewhere_is_refused(client, hub, name):
+def test_file_names_outside_the_folder_are_refused(client, hub, name):
     hub.put("alice/tiny", {"config.json": b"{}"})
     hub.lies.append({"type": "file", "path": name, "size": 2, "oid": "0" * 40})
     line = client.run("pull", "alice/tiny").failed(1)
@@ -398,7 +400,7 @@ def test_files_that_can_run_code_when_they_are_read_stay_there(client, hub):
     }
     hub.put("alice/tiny", files | {"deep/notes.txt": b"n", "hub.json": b"{}"})
     answer = client.run("pull", "alice/tiny")
-    assert "not fetched, as such files can run code: pytorch_model.bin, deep/training_args.BIN, x.pkl" in answer.out
+    assert "not fetched, because such files can run code: pytorch_model.bin, deep/training_args.BIN, x.pkl" in answer.out
     assert "hub.json" not in answer.out
     folder = client.work / "tiny"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
@@ -406,7 +408,7 @@ def test_files_that_can_run_code_when_they_are_read_stay_there(client, hub):
     }  # fmt: skip
 
 
-def test_a_hub_that_is_not_there_is_a_line(client, hub):
+def test_an_unreachable_hub_is_one_line(client, hub):
     code = """
 import contextlib, io
 from huggingface_hub import constants

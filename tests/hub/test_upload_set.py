@@ -1,4 +1,4 @@
-"""What may go up to the Hub: names it can have, files on the list, no secrets, no links, one moment of a folder."""
+"""Test what may be pushed to the Hub: valid names, files of the allow-list, no secrets, no links, snapshots."""
 
 import json
 import shutil
@@ -104,7 +104,7 @@ def test_an_export_goes_whole(model):
     assert list(export.files) == names and export.left_out == []
 
 
-def test_a_snapshot_is_one_moment_of_a_folder(model):
+def test_a_snapshot_does_not_change_with_the_folder(model):
     upload = upload_set.select_files(model, "alice/tiny", upload_set.RUN)
     before = {name: storage.file_hash(path) for name, path in upload.files.items()}
     snapshot = upload_set.snapshot(upload, model / "tmp-x")

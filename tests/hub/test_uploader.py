@@ -1,4 +1,4 @@
-"""A run that is pushed while it trains: it is on the Hub when it ends, and it is the run it would have been without."""
+"""Test pushes during training: the final model is on the Hub, and the run itself does not change."""
 
 import json
 import re
@@ -97,7 +97,7 @@ def test_a_push_that_cannot_work_is_refused_before_training(client, hub, tmp_pat
 
 @pytest.fixture
 def slow_hub(monkeypatch, model):
-    """(Uploads of the folder, (message, branch, hash of the weights) of each push, the gate each waits at, what was said)"""
+    """Return (Uploads, a list of (message, branch, weights' hash) per push, the gate where pushes wait, printed lines)."""
     sent, gate = [], threading.Semaphore(0)
 
     def send(upload, private, branch, message, say):
@@ -113,7 +113,7 @@ def slow_hub(monkeypatch, model):
 
 
 def change(model: Path, weight: bytes) -> str:
-    """New weights under the old name, as a run publishes them; their hash."""
+    """Replace the weights file as a run does; return the hash of the new one."""
     before = (model / "model.safetensors").read_bytes()
     storage.write_file(model / "model.safetensors", before[:-1] + weight)
     return weights(model)
@@ -126,7 +126,7 @@ def until(condition) -> None:
         time.sleep(0.01)
 
 
-def test_the_newest_goes_up_as_it_was_when_it_was_offered(slow_hub, model):
+def test_the_newest_offer_is_pushed_as_it_was_when_offered(slow_hub, model):
     uploads, sent, gate, said = slow_hub
     (model / "best").mkdir()
     shutil.copy(model / "model.safetensors", model / "best")
@@ -191,7 +191,7 @@ def test_what_failed_on_either_branch_is_pushed_at_the_end(slow_hub, model, monk
     assert {(message, branch) for message, branch, _ in sent} == {("End of the run", None), ("Best of the run", "best")}
 
 
-def test_a_disk_that_fills_up_is_left_alone(slow_hub, model, monkeypatch):
+def test_a_nearly_full_disk_gets_no_snapshot(slow_hub, model, monkeypatch):
     uploads, sent, gate, said = slow_hub
     monkeypatch.setattr(uploader.shutil, "disk_usage", lambda path: type("", (), {"free": 1000}))
     with uploads:

@@ -1,4 +1,4 @@
-"""A conversation in the terminal: its commands, its ways to stop and to leave, what a script hears, what is never shown."""
+"""Test conversations in the terminal: commands, interruption, exit, use in scripts, and what is never shown."""
 
 import fcntl
 import io
@@ -32,7 +32,7 @@ from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 
 class Screen(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     encoding = "utf-8"
 
@@ -49,7 +49,7 @@ def folder(model, tokenizer, tmp_path_factory):
 
 
 def talk(session, *lines, interactive=True, stdout=None, stderr=None):
-    """What a conversation over these lines writes: (exit status, standard output, standard error)."""
+    """Run a conversation over these lines; return (exit status, standard output, standard error)."""
     stdout, stderr = stdout or io.StringIO(), stderr or io.StringIO()
     stdin = lines[0] if lines and not isinstance(lines[0], str) else io.StringIO("".join(f"{line}\n" for line in lines))
     status = Conversation(session, stdin, stdout, stderr, interactive).run()
@@ -72,7 +72,7 @@ def test_a_conversation_with_its_commands(model, tokenizer, tmp_path):
     assert talker.messages[1]["content"] in out and "never" not in out
 
 
-def test_what_is_shown_of_a_conversation(model, tokenizer):
+def test_the_output_of_a_conversation(model, tokenizer):
     talker = session(model, tokenizer, max_new_tokens=3)
     _, out, err = talk(
         talker, "/show", "/system be a cat", "the mat", "/show", "/top", "/system", '/system ""', "/top 2"
@@ -103,15 +103,15 @@ def test_an_explained_answer_has_its_bits_behind_each_token(model, tokenizer):
     assert safe_text(first) in marks.sub("", out) and marks.search(out) and "\x1b" not in out
 
 
-def test_another_answer_and_a_question_taken_back(model, tokenizer):
+def test_retry_and_undo(model, tokenizer):
     talker = session(model, tokenizer, max_new_tokens=5)
     _, out, err = talk(talker, "the cat", "/retry", "the mat", "/undo", "/set temperature 0", "/retry")
-    assert "[taken back: the mat]" in err and len(talker.messages) == 2
+    assert "[removed: the mat]" in err and len(talker.messages) == 2
     assert "[at temperature 0 there is only one answer; /set temperature 0.7 makes others]" in err
     assert talker.messages[1]["content"] in out
     base = session(model, tokenizer, chats=False, max_new_tokens=5)
     _, out, err = talk(base, "the cat", "/retry", "/show")
-    assert out.count("the cat") == 2 and "a base model is given nothing of what was said before" in err
+    assert out.count("the cat") == 2 and "a base model does not see earlier lines" in err
 
 
 def test_a_saved_conversation_comes_back(model, tokenizer, tmp_path):
@@ -145,7 +145,7 @@ def test_mistakes_do_not_end_the_conversation(model, tokenizer):
     assert talker.messages[0]["content"] == "the mat" and len(talker.messages) == 2
 
 
-def test_a_model_that_breaks_does_not_take_the_conversation_with_it(model, tokenizer):
+def test_a_failing_model_does_not_lose_the_conversation(model, tokenizer):
     talker = session(model, tokenizer)
 
     def break_it(module, inputs, output):
@@ -166,7 +166,7 @@ def test_a_model_that_breaks_does_not_take_the_conversation_with_it(model, token
 
 
 class InputLines:
-    """Standard input whose lines may hold what no encoding can."""
+    """Standard input whose lines may contain unpaired surrogates."""
 
     def __init__(self, lines):
         self.lines = [f"{line}\n" for line in lines]
@@ -175,7 +175,7 @@ class InputLines:
         return self.lines.pop(0) if self.lines else ""
 
 
-def test_dropping_turns_is_said(model, tokenizer):
+def test_dropped_turns_are_reported(model, tokenizer):
     _, _, err = talk(session(model, tokenizer), *["the cat sat on the mat"] * 8)
     assert "[the context is full: the oldest 1 turn no longer reach" in err.replace("turns", "turn")
 
@@ -215,7 +215,7 @@ class Speaker(Session):
             yield Step(0, piece, 1, 1, 0, 0, finish="eos" if k == len(self.pieces) - 1 else None)
 
 
-def test_what_a_model_says_never_drives_a_terminal_and_markdown_stays_as_it_is(model, tokenizer):
+def test_model_output_cannot_control_a_terminal_and_markdown_is_unchanged(model, tokenizer):
     speaker = Speaker(model, tokenizer, ChatArguments(model="\x1b[2J"), True)
     speaker.pieces = ("\x1b", "[31m", "red\x9b", "0m\x07")
     _, out, err = talk(speaker, "hi", stdout=Screen())
@@ -266,7 +266,7 @@ class Interrupting(io.StringIO):
         return super().readline()
 
 
-def test_ctrl_c_stops_the_answer_and_the_talk_goes_on(model, tokenizer):
+def test_ctrl_c_stops_the_answer_and_the_conversation_continues(model, tokenizer):
     talker = session(model, tokenizer, max_new_tokens=40)
     status, _, err = talk(talker, "the cat", "the mat", stdout=Interrupting(6))
     assert status == 0 and "[stopped; Ctrl-C again leaves]" in err
@@ -310,7 +310,7 @@ def test_a_template_that_refuses_the_conversation_is_one_line(model):
 
 
 def bare(folder, target, *without):
-    """A copy of a model folder that lacks these files."""
+    """Copy a model folder without these files."""
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*without))
     return target
 
@@ -372,7 +372,7 @@ def test_without_a_model_the_newest_finished_run_answers(folder, tmp_path, monke
     assert out and err.startswith("[the newest finished run: runs/sweep/of 1]\n")
 
 
-def test_a_model_without_a_template_is_driven_by_completion(folder, tmp_path, monkeypatch, capsys):
+def test_a_model_without_a_template_is_a_base_model(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the cat\n"), "utf-8"))
     words = ["--max_new_tokens", "4", "--seed", "1"]
     assert main(["chat", str(bare(folder, tmp_path / "model", "chat_template*")), *words]) == 0
@@ -381,7 +381,7 @@ def test_a_model_without_a_template_is_driven_by_completion(folder, tmp_path, mo
 
 
 class Terminal:
-    """`chat` in a pseudo-terminal, with prompt_toolkit or without: what was seen of it, and keys to press."""
+    """`chat` in a pseudo-terminal, with or without prompt_toolkit, with its output and a way to press keys."""
 
     def __init__(self, folder, home, editor: str):
         code = (
@@ -423,7 +423,7 @@ class Terminal:
                     break
 
     def press(self, keys: str) -> None:
-        """Type, once somebody reads key by key: what comes before is a line to the system, which turns returns into line ends."""
+        """Type once the program reads single keys; before that, the terminal driver would convert returns to newlines."""
         while termios.tcgetattr(self._master)[3] & termios.ICANON:
             assert self.process.poll() is None
             time.sleep(0.01)
@@ -432,7 +432,7 @@ class Terminal:
 
 
 def test_in_a_real_terminal(folder, tmp_path):
-    """Typing, multi-byte characters, Ctrl-C at the prompt, leaving; and nothing typed is written to disk."""
+    """Check typing, multi-byte characters, Ctrl-C at the prompt and exit, and that no typed text is written to disk."""
     with Terminal(folder, tmp_path, "input") as terminal:
         terminal.until(rb"/help\s+lists\s+the\s+commands\][^\n]*\n.*>")
         terminal.press("日本語, naïve?\r")
@@ -453,7 +453,7 @@ def test_in_a_real_terminal(folder, tmp_path):
 
 
 def test_lines_edited_together(folder, tmp_path):
-    """prompt_toolkit: a new line with Alt-Enter, pasted lines as one message, Tab, the history, Ctrl-C as a key, Ctrl-D."""
+    """Check Alt-Enter, pasted lines, Tab, the history, Ctrl-C and Ctrl-D with prompt_toolkit."""
     pytest.importorskip("prompt_toolkit")
     with Terminal(folder, tmp_path, "prompt_toolkit") as terminal:
         terminal.until(rb"/help\s+lists\s+the\s+commands\][^\n]*\n.*>")

@@ -1,4 +1,4 @@
-"""What the demo's page is made of, without Gradio: nothing written there is HTML, every token has its row, stop stops."""
+"""Test the HTML of the demo's page without Gradio: text is escaped, every token has a row, Stop ends an answer."""
 
 import sys
 from html.parser import HTMLParser
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tinygpt_hf.cli import main
 from tinygpt_hf.inference import demo
-from tinygpt_hf.inference.demo import Visit, Visits, answered, escaped, panel_html, talk_html
+from tinygpt_hf.inference.demo import PageSession, PageSessions, conversation_html, escaped, panel_html, stream_answer
 from tinygpt_hf.inference.generation import Candidate, Step
 from tinygpt_hf.settings.inference import DemoArguments
 
@@ -20,7 +20,7 @@ HOSTILE = (
 
 
 class Reader(HTMLParser):
-    """The tags, the names of attributes and the text of a piece of HTML."""
+    """A parser that collects the tags, attribute names and texts of a piece of HTML."""
 
     def __init__(self, page: str):
         super().__init__(convert_charrefs=True)
@@ -44,7 +44,7 @@ def step(text: str, probability=0.5, model_probability=0.25, id=7, finish=None, 
 
 
 @pytest.mark.parametrize(
-    "page", [panel_html([step(HOSTILE, others=[HOSTILE])]), talk_html([{"role": "user", "content": HOSTILE}])]
+    "page", [panel_html([step(HOSTILE, others=[HOSTILE])]), conversation_html([{"role": "user", "content": HOSTILE}])]
 )
 def test_nothing_hostile_is_html(page):
     reader = Reader(page)
@@ -76,30 +76,30 @@ def said(*texts: str, finish: str = "eos"):
         yield step(text, finish=finish if k == len(texts) else None)
 
 
-def visit(dropped: int = 0) -> Visit:
+def page_session(dropped: int = 0) -> PageSession:
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<b>Hello</b>"}]
-    return Visit(SimpleNamespace(messages=messages, chats=True, dropped=dropped))
+    return PageSession(SimpleNamespace(messages=messages, chats=True, dropped=dropped))
 
 
 def test_an_answer_is_drawn_as_it_is_made_and_whole_at_the_end(monkeypatch):
-    monkeypatch.setattr(demo, "SECONDS_BETWEEN", 0)
-    updates = list(answered(visit(), said("<b>He", "llo</b>"), [], "Hi"))
+    monkeypatch.setattr(demo, "PANEL_INTERVAL", 0)
+    updates = list(stream_answer(page_session(), said("<b>He", "llo</b>"), [], "Hi"))
     drawn = [["Hi", "<b>He"], ["Hi", "<b>Hello</b>"], ["Hi", "<b>Hello</b>"]]
     assert [Reader(talk).texts for talk, _, _ in updates] == drawn
     assert [panel.count("<tr>") for _, panel, _ in updates] == [2, 3, 3]
     assert updates[-1][2].startswith("2 tokens, ") and updates[-1][2].endswith(" tokens/s")
-    monkeypatch.setattr(demo, "SECONDS_BETWEEN", 60)
-    panels = [panel for _, panel, _ in answered(visit(), said("a", "b"), [], "Hi")]
+    monkeypatch.setattr(demo, "PANEL_INTERVAL", 60)
+    panels = [panel for _, panel, _ in stream_answer(page_session(), said("a", "b"), [], "Hi")]
     assert panels[:2] == [None, None] and panels[2].count("<tr>") == 3
 
 
 def test_the_status_says_why_an_answer_ended():
-    *_, (_, _, status) = answered(visit(dropped=1), said("a", finish="length"), [], "Hi")
+    *_, (_, _, status) = stream_answer(page_session(dropped=1), said("a", finish="length"), [], "Hi")
     assert status.endswith("max_new_tokens were made; the context is full: the oldest turns no longer reach the model")
 
 
 def test_stop_ends_an_answer_with_the_next_token():
-    here, closed = visit(), []
+    here, closed = page_session(), []
 
     def endless():
         try:
@@ -108,7 +108,7 @@ def test_stop_ends_an_answer_with_the_next_token():
         finally:
             closed.append(True)
 
-    updates = answered(here, endless(), [], "Hi")
+    updates = stream_answer(here, endless(), [], "Hi")
     next(updates), next(updates)
     here.stopped = True
     *_, (_, panel, status) = updates
@@ -117,15 +117,15 @@ def test_stop_ends_an_answer_with_the_next_token():
 
 
 def test_each_page_has_its_session_and_only_so_many_are_kept(monkeypatch):
-    monkeypatch.setattr(demo, "MOST_VISITS", 2)
-    visits = Visits(object)
-    one = visits.of("one")
-    assert visits.of("one") is one and visits.of("two").session is not one.session
-    visits.of("one"), visits.of("three")  # the second was unused for longest
-    assert visits.of("one") is one
-    visits.end("one")
-    assert one.stopped and visits.of("one") is not one
-    visits.end("never seen")
+    monkeypatch.setattr(demo, "MAX_SESSIONS", 2)
+    pages = PageSessions(object)
+    one = pages.get("one")
+    assert pages.get("one") is one and pages.get("two").session is not one.session
+    pages.get("one"), pages.get("three")  # the second was unused for longest
+    assert pages.get("one") is one
+    pages.end("one")
+    assert one.stopped and pages.get("one") is not one
+    pages.end("never seen")
 
 
 def test_without_gradio_it_is_one_line(monkeypatch, capsys, tmp_path):

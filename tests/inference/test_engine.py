@@ -1,4 +1,4 @@
-"""The engine gives the plain path's text, whatever the model's form, the batch, the sampling and what was read before."""
+"""Compare Engine with PlainEngine for all architectures, batches, sampling settings and states of the cache."""
 
 import gc
 import weakref
@@ -44,7 +44,7 @@ def tokenizer():
 
 
 def made(form: dict, vocab_size: int = 300) -> TinyGPTForCausalLM:
-    """A model with opinions, and with no bias or norm that changes nothing."""
+    """Return a model with large random weights, in which every bias and norm has an effect."""
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": CONTEXT}
     config = TinyGPTConfig(**shape | form, vocab_size=vocab_size, initializer_range=0.2, bos_token_id=0, eos_token_id=0)
@@ -62,7 +62,7 @@ def each_form(request, tokenizer):
 
 
 def true_logits(model, rows: list[list[int]], dtype=torch.float64) -> torch.Tensor:
-    """Those of the model's own forward, row by row: (B, V)."""
+    """Return the logits (B, V) of the model's own forward, row by row."""
     double = TinyGPTForCausalLM(model.config).eval()
     double.load_state_dict(model.state_dict())
     double.to(dtype)
@@ -74,11 +74,11 @@ ROWS = [[5, 6, 7, 8, 9], [10], [20, 21, 22, 23, 24, 25, 26, 27], [30, 31]]
 
 
 def test_logits_are_the_models_within_rounding_in_batches_that_shrink_over_a_cache_that_grows(model, monkeypatch):
-    monkeypatch.setattr(engines, "STEP", 3)
+    monkeypatch.setattr(engines, "CACHE_STEP", 3)
     engine = open_engine(model)
     assert isinstance(engine, Engine)
     rows = [list(ids) for ids in ROWS]
-    found = engine.begin(rows)
+    found = engine.prefill(rows)
     for token in range(40, 60):
         wanted = true_logits(model, rows)
         # the plain path in float32 is off by as much: a few units in the last place of the largest logit
@@ -87,23 +87,23 @@ def test_logits_are_the_models_within_rounding_in_batches_that_shrink_over_a_cac
             row = 0 if token == 45 else len(rows) - 1
             rows[row] = rows[-1]
             rows.pop()
-            engine.drop(row)
+            engine.drop_row(row)
         tokens = [token + k for k in range(len(rows))]
-        found = engine.advance(tokens)
+        found = engine.decode(tokens)
         rows = [ids + [own] for ids, own in zip(rows, tokens, strict=True)]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("form", ["qwen3", "llama", "gpt2", "gpt2 with head norms and groups"])
-def test_half_precision_is_as_near_to_the_truth_as_the_plain_path(form, dtype):
+def test_half_precision_errors_are_as_small_as_those_of_the_plain_engine(form, dtype):
     model = made(FORMS[form])
     model.load_state_dict({name: weight.to(dtype).float() for name, weight in model.state_dict().items()})
     half = made(FORMS[form]).to(dtype)
     half.load_state_dict(model.state_dict())
     engine, rows = open_engine(half), [list(ids) for ids in ROWS]
-    found = [engine.begin(rows)]
+    found = [engine.prefill(rows)]
     for token in range(40, 50):
-        found.append(engine.advance([token] * len(rows)))
+        found.append(engine.decode([token] * len(rows)))
     errors = {"engine": 0.0, "plain": 0.0}
     for count, logits in enumerate(found):
         read = [ids + list(range(40, 40 + count)) for ids in rows]
@@ -124,7 +124,7 @@ SETTINGS = [
 
 
 def texts(model, tokenizer, prompts, sampling, **options) -> list[tuple[list[int], str, str]]:
-    """Of each prompt the tokens made, their text and why it ends."""
+    """Return (tokens, text, reason of the end) for each prompt."""
     found = [([], [], []) for _ in prompts]
     for k, step in generate_rows(model, tokenizer, prompts, sampling, **options):
         found[k][0].append(step.id)
@@ -141,8 +141,8 @@ def texts(model, tokenizer, prompts, sampling, **options) -> list[tuple[list[int
     + [(form, sampling) for form in FORMS if form != "qwen3" for sampling in (SETTINGS[0], SETTINGS[-1])],
     ids=str,
 )
-def test_texts_are_the_plain_paths_alone_and_in_any_batch(tokenizer, form, sampling, monkeypatch):
-    monkeypatch.setattr(engines, "STEP", 16)
+def test_texts_equal_those_of_the_plain_engine_in_any_batch(tokenizer, form, sampling, monkeypatch):
+    monkeypatch.setattr(engines, "CACHE_STEP", 16)
     model = made(FORMS[form], len(tokenizer))
     prompts = [encode_prompt(tokenizer, text) for text in ("the cat", "日本", "naïve café", "on", "the cat", TEXT[:30])]
     prompts.append([50] * (CONTEXT - 3))  # its context is full before the others'
@@ -150,7 +150,7 @@ def test_texts_are_the_plain_paths_alone_and_in_any_batch(tokenizer, form, sampl
     wanted = texts(model, tokenizer, prompts, sampling, engine=PlainEngine(model), **options)
     assert texts(model, tokenizer, prompts, sampling, **options) == wanted
     assert wanted[-1][2] in ("context", "eos", "stop")
-    monkeypatch.setattr(Engine, "most_rows", 3)
+    monkeypatch.setattr(Engine, "max_batch_size", 3)
     assert texts(model, tokenizer, prompts, sampling, **options) == wanted
     for number, ids in enumerate(prompts):
         steps = list(generate_steps(model, tokenizer, ids, sampling, number=number, **options))
@@ -173,7 +173,7 @@ def test_texts_end_for_every_reason(tokenizer):
 
 @pytest.mark.parametrize("form", ["qwen3", "gpt2"])
 @pytest.mark.parametrize("chats", [True, False])
-def test_a_conversation_with_retry_undo_and_a_full_context_is_the_plain_paths(tokenizer, form, chats):
+def test_conversations_with_retry_undo_and_a_full_context_equal_those_of_the_plain_engine(tokenizer, form, chats):
     model = made(FORMS[form] | {"max_position_embeddings": 96}, len(tokenizer))
     talks = {}
     for kind in (Engine, PlainEngine):
@@ -193,24 +193,24 @@ def test_a_conversation_with_retry_undo_and_a_full_context_is_the_plain_paths(to
     assert talks[Engine] == talks[PlainEngine]
 
 
-def test_a_prompt_is_read_in_one_pass_and_what_it_has_in_common_with_the_last_text_is_not_read_again(monkeypatch):
+def test_a_prompt_is_read_in_one_pass_and_its_cached_prefix_is_not_read_again(monkeypatch):
     engine, read = Engine(made({})), []
     forward = engine._forward
     monkeypatch.setattr(engine, "_forward", lambda ids: read.append(tuple(ids.shape)) or forward(ids))
-    engine.begin([[5, 6, 7, 8]])
-    engine.advance([9])
-    found = engine.begin([[5, 6, 7, 8, 9, 10, 11]])
+    engine.prefill([[5, 6, 7, 8]])
+    engine.decode([9])
+    found = engine.prefill([[5, 6, 7, 8, 9, 10, 11]])
     assert read == [(1, 4), (1, 1), (1, 2)]
-    assert torch.allclose(found, Engine(made({})).begin([[5, 6, 7, 8, 9, 10, 11]]), atol=1e-5)
-    engine.begin([[5, 6, 9, 9]])  # a retry, say
-    engine.begin([[5, 6, 9, 9]])
-    engine.begin([[40, 6, 9]])
-    engine.begin([[40, 6, 9]] * 3)
-    engine.begin([[40, 6, 9], [1]])
+    assert torch.allclose(found, Engine(made({})).prefill([[5, 6, 7, 8, 9, 10, 11]]), atol=1e-5)
+    engine.prefill([[5, 6, 9, 9]])  # a retry, say
+    engine.prefill([[5, 6, 9, 9]])
+    engine.prefill([[40, 6, 9]])
+    engine.prefill([[40, 6, 9]] * 3)
+    engine.prefill([[40, 6, 9], [1]])
     assert read[3:] == [(1, 2), (1, 1), (1, 3), (1, 1), (2, 3)]
 
 
-def test_only_our_own_model_as_it_is_gets_the_fast_engine(tokenizer):
+def test_only_an_unmodified_tinygpt_gets_the_fast_engine(tokenizer):
     from peft import LoraConfig, get_peft_model
 
     assert isinstance(open_engine(made({})), Engine)
@@ -224,7 +224,7 @@ def test_only_our_own_model_as_it_is_gets_the_fast_engine(tokenizer):
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
-def test_a_quantized_model_speaks_by_its_own_forward(tokenizer, quantization):
+def test_a_quantized_model_generates_with_its_own_forward(tokenizer, quantization):
     from tinygpt_hf.inference.quantization import quantized
 
     model = quantized(made({"intermediate_size": 64}, len(tokenizer)), quantization)
@@ -235,7 +235,7 @@ def test_a_quantized_model_speaks_by_its_own_forward(tokenizer, quantization):
 
 
 def tensors(thing, seen: set) -> int:
-    """The bytes of all tensors that hang on an object."""
+    """Count the bytes of all tensors reachable from an object."""
     if isinstance(thing, torch.Tensor):
         place = thing.untyped_storage().data_ptr()
         size = 0 if place in seen else thing.untyped_storage().nbytes()
@@ -246,7 +246,7 @@ def tensors(thing, seen: set) -> int:
 
 
 @pytest.mark.parametrize("form", ["qwen3", "gpt2", "wide heads, own head"])
-def test_an_engine_is_one_more_copy_of_the_weights_and_goes_with_its_owner(form, tokenizer):
+def test_an_engine_holds_one_copy_of_the_weights_and_is_freed_with_its_owner(form, tokenizer):
     model = made(FORMS[form] | {"hidden_size": 128, "max_position_embeddings": 16}, len(tokenizer))
     own = {weight.data_ptr(): weight.nbytes for weight in model.parameters()}
     more = tensors(Engine(model), set(own))
@@ -269,7 +269,7 @@ def test_an_engine_made_for_each_text_sees_what_training_changed(tokenizer):
     assert continue_prompts(model, tokenizer, prompts, 10) != before
 
 
-def test_what_is_to_be_seen_of_a_choice_is_computed_when_asked_for(tokenizer, monkeypatch):
+def test_measures_of_a_step_are_computed_on_access(tokenizer, monkeypatch):
     model, ids, asked = made({}, len(tokenizer)), encode_prompt(tokenizer, "the cat"), []
     compute = samplings.next_token_distribution
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Generation: the library's greedy tokens, steps that show what is drawn, seeds that repeat, texts that end in time."""
+"""Test generation: Transformers' greedy tokens, steps with the true probabilities, repeatable seeds, reasons to stop."""
 
 import json
 import math
@@ -29,7 +29,7 @@ TEXT = "the cat sat on the mat, naïve café 日本語 🙂 e\u0301 "
 
 
 def opinionated(model):
-    """A fresh model is almost uniform; this one has opinions."""
+    """Return a model with large random weights, whose predictions are far from uniform."""
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(4)
@@ -101,7 +101,7 @@ def test_every_step_shows_the_distribution_the_full_forward_gives(model, tokeniz
         so_far.append(step.id)
 
 
-def test_what_is_drawn_follows_what_is_shown(model, tokenizer):
+def test_samples_follow_the_shown_distribution(model, tokenizer):
     ids, sampling = encode_prompt(tokenizer, "the"), Sampling(temperature=1.0, top_k=4)
     first = [
         next(iter(generate_steps(model, tokenizer, ids, sampling, seed=seed, num_candidates=4))) for seed in range(200)
@@ -129,7 +129,7 @@ def test_the_global_random_state_is_neither_used_nor_changed(model, tokenizer):
 
 
 class Script(torch.nn.Module):
-    """A model that says given tokens, one after another, whatever it is asked; it keeps no cache."""
+    """A model that predicts given tokens in turn, whatever its input, and has no cache."""
 
     def __init__(self, tokenizer, ids, context=CONTEXT):
         super().__init__()
@@ -199,7 +199,7 @@ def test_a_prompt_that_fills_the_context_is_refused_with_its_size(model, tokeniz
         next(generate_steps(model, tokenizer, [50], GREEDY, max_new_tokens=0))
 
 
-def test_a_broken_model_is_an_error_not_a_text(tokenizer, model):
+def test_nan_logits_are_an_error(tokenizer, model):
     class Broken(Script):
         def forward(self, *args, **kwargs):
             output = super().forward(*args, **kwargs)
@@ -217,7 +217,7 @@ def test_control_tokens_typed_in_a_prompt_stay_text(tokenizer):
         assert tokenizer.decode(ids) == f"hi {special} there"
 
 
-def test_training_goes_on_after_sampling(model, tokenizer):
+def test_a_model_can_be_trained_after_sampling(model, tokenizer):
     sample_text(model, tokenizer, "the", Sampling(), max_new_tokens=3)
     model(torch.tensor([[5, 6]]), labels=torch.tensor([[5, 6]])).loss.backward()
     assert all(weight.grad is not None for weight in model.parameters())
@@ -271,7 +271,7 @@ def test_an_explained_text_has_the_bits_of_each_token_behind_it(folder, tmp_path
     assert run(folder, **options, explain=True, stream=False)[1] == shown
 
 
-def test_greedy_steps_show_what_the_model_thought(folder):
+def test_greedy_steps_show_the_models_own_probabilities(folder):
     _, shown = run(folder, prompt="the cat", max_new_tokens=1, show_steps=True, show_candidates=3, temperature=0)
     assert "surprise 0.00 bits, entropy 0.00 bits" in shown
     chances = [line.split()[:2] for line in shown.splitlines() if line.count("%") == 2]
@@ -279,7 +279,7 @@ def test_greedy_steps_show_what_the_model_thought(folder):
     assert all(float(alone[:-1]) > 0 for _, alone in chances)
 
 
-def test_a_terminal_is_guarded_and_a_file_gets_the_text_itself(folder, tmp_path):
+def test_control_characters_are_replaced_on_a_terminal_but_not_in_a_file(folder, tmp_path):
     options = {"prompt": "\x1b[31mthe", "max_new_tokens": 2, "output_file": str(tmp_path / "out.txt")}
     assert run(folder, **options)[1].startswith("␛[31mthe")
     assert (tmp_path / "out.txt").read_bytes().startswith(b"\x1b[31mthe")

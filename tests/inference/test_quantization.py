@@ -1,4 +1,4 @@
-"""Quantized weights against a slow reference: each number of a matrix rounded by hand, the same text measured again."""
+"""Compare quantized models with a slow reference that rounds each weight in Python."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ V, C, LAYERS = 300, 64, 2
 
 
 def make_model(dialect: str, **shape) -> TinyGPTForCausalLM:
-    """Trained for a moment, so that its loss is about something: a rounding error then shows."""
+    """Return a briefly trained model, on whose loss a rounding error has an effect."""
     torch.manual_seed(0)
     small = {
         "vocab_size": V,
@@ -53,7 +53,7 @@ def model(request):
 
 
 def rounded_by_hand(weight: torch.Tensor, quantization: str) -> torch.Tensor:
-    """int8: a row's largest number is 127. int4: a group of 32 runs from 0 to 15 between its smallest and its largest."""
+    """Round a matrix: int8 maps a row's largest absolute value to 127, int4 a group of 32 from its minimum to its maximum."""
     result = torch.empty_like(weight)
     for r, row in enumerate(weight):
         if quantization == "int8":
@@ -130,7 +130,7 @@ def test_it_still_generates_and_remembers_its_cache(model, quantization):
 
 
 def test_an_exported_stock_folder_through_the_library_itself_is_the_same(model, tmp_path):
-    """`TorchAoConfig` in `from_pretrained`, on a folder that needs nothing of ours, against what is done here."""
+    """Compare with `TorchAoConfig` in `from_pretrained`, on an exported folder."""
     from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
     from torchao.quantization import Int8WeightOnlyConfig
 
@@ -148,7 +148,7 @@ def test_an_exported_stock_folder_through_the_library_itself_is_the_same(model, 
         assert not torch.equal(ours(ids).logits, stock(ids).logits)
 
 
-def test_what_does_not_fit_stays_or_is_said():
+def test_matrices_that_int4_does_not_fit_are_skipped_or_refused():
     model = make_model("modern", intermediate_size=40)
     kinds = {name: type(p).__name__ for name, p in quantized(model, "int4").named_parameters() if "layers.0" in name}
     assert kinds["model.layers.0.self_attn.q_proj.weight"] == "Int4OpaqueTensor"
@@ -193,7 +193,7 @@ def test_evaluate_shows_both_side_by_side(folder, quantization, capsys):
     assert written[f"weights_mb_{quantization}"] < 0.5 * written["weights_mb"]
 
 
-def test_what_is_not_there_is_one_line(folder, capsys, monkeypatch):
+def test_a_missing_package_or_device_for_quantization_is_one_line(folder, capsys, monkeypatch):
     with pytest.raises(UsageError, match="--quantization int4 with the model on cuda .*the CPU.* Use --device cpu"):
         check_quantization("int4", "cuda")
     line = ["evaluate", str(folder / "D"), "--data", str(folder / "text.txt"), "--quantization"]

@@ -1,4 +1,4 @@
-"""The distribution a token is drawn from equals the one the library's own processors give."""
+"""Compare the sampling distributions with those of Transformers' logits processors."""
 
 import math
 
@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.inference.sampling import Sampling, choose, next_token_distribution, seeded
+from tinygpt_hf.inference.sampling import Sampling, next_token_distribution, sample_rows, uniform_numbers
 
 SETTINGS = [
     Sampling(),
@@ -75,9 +75,9 @@ def test_a_repetition_penalty_is_refused_or_gives_numbers(penalty):
 
 def test_choice_follows_the_distribution_and_never_takes_the_impossible():
     probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
-    chances = seeded(3, 0)
+    uniforms = uniform_numbers(3, 0)
     drawn = torch.bincount(
-        torch.tensor([choose(probabilities[None], [next(chances)])[0] for _ in range(4000)]), minlength=6
+        torch.tensor([sample_rows(probabilities[None], [next(uniforms)])[0] for _ in range(4000)]), minlength=6
     )
     assert (drawn[probabilities == 0] == 0).all()
     assert torch.allclose(drawn / 4000, probabilities, atol=0.03)

@@ -82,7 +82,7 @@ def talker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def servers(talker):
-    """Ours and the library's plain one, started side by side; ours is told to look for the Hub where a trap listens."""
+    """Start our server and Transformers' own; ours gets a Hub address at which a test server records any request."""
     trap = socket.create_server(("127.0.0.1", 0))
     trap.setblocking(False)
     online = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -210,7 +210,7 @@ def test_a_seed_gives_the_same_answer_however_many_ask(server):
         assert list(pool.map(say, [0, 1, 2, 0, 1, 2])) == alone * 2
 
 
-def test_a_temperature_samples_and_nothing_does_not(server):
+def test_a_request_samples_only_with_a_temperature(server):
     completions = client(server.address).completions
     asked = {"model": "own", "prompt": "One day", "max_tokens": 12}
     greedy_text = completions.create(**asked).choices[0].text
@@ -254,7 +254,7 @@ def test_what_cannot_be_answered_is_a_400_with_its_reason(server):
         client(server.address).completions.create(model="own", prompt="")
 
 
-def test_a_request_may_say_what_training_data_may_and_is_told_what_has_no_place(server):
+def test_a_request_may_have_all_fields_of_training_data_and_others_are_refused(server):
     call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
     tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
     talk = [
@@ -264,7 +264,7 @@ def test_a_request_may_say_what_training_data_may_and_is_told_what_has_no_place(
     ]
 
     def read(messages, **more) -> int:
-        """The number of tokens the server has read."""
+        """Return the number of tokens that the server has read."""
         answer = client(server.address).chat.completions.create(
             model=server.name, messages=messages, max_tokens=1, **more
         )
@@ -414,12 +414,12 @@ def test_the_engine_answers_what_it_can_as_the_library_does(talker, wishes, monk
     model, tokenizer = loading.load_model(str(talker.folder))
     ids = torch.tensor([tokenizer("Once upon a time")["input_ids"]])
     heard, engine_used = [], []
-    answer = serving.answer_by_engine
-    monkeypatch.setattr(serving, "answer_by_engine", lambda *inputs: engine_used.append(1) or answer(*inputs))
+    answer = serving.generate_with_engine
+    monkeypatch.setattr(serving, "generate_with_engine", lambda *inputs: engine_used.append(1) or answer(*inputs))
     streamer = SimpleNamespace(
         put=lambda value: heard.append(value.flatten().tolist()), end=lambda: heard.append("end")
     )
-    serving.within_bounds(model, tokenizer)
+    serving.limit_generation(model, tokenizer)
     options = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "tokenizer": tokenizer}
 
     def say(**more):

@@ -1,4 +1,4 @@
-"""What a model says never drives the terminal, wherever the stream cuts it."""
+"""Test that model output cannot control the terminal, however the stream splits it."""
 
 import re
 import unicodedata
@@ -53,7 +53,7 @@ def test_for_every_cut_of_a_hostile_text_no_control_byte_is_written_but_newline_
 
 
 @given(st.lists(st.sampled_from([*ATTACKS.values(), "\u202e", "\x9b", "\udc9b", "x\n"]), max_size=6), st.data())
-def test_however_a_stream_is_cut_what_is_written_is_the_same(attacks, data):
+def test_the_output_does_not_depend_on_how_a_stream_is_split(attacks, data):
     text, written = "".join(attacks), ""
     rest = text
     while rest:
@@ -101,7 +101,7 @@ def test_a_token_is_explained_by_a_number_and_by_color(text, bits, plain, colore
     assert explained(text, bits, color=False) == plain and explained(text, bits, color=True) == colored
 
 
-def test_a_character_of_several_tokens_costs_what_they_cost_together():
+def test_a_character_of_several_tokens_gets_the_sum_of_their_bits():
     explainer = Explainer(color=False)
     assert [explainer.add(*token) for token in (("", 2.5), ("", 0.75), ("☃", 1), ("!", 0.5))] == ["", "", "☃₄", "!"]
 
@@ -128,5 +128,5 @@ def test_color_is_for_terminals_whose_owner_wants_it(monkeypatch, is_terminal, v
         ("從前有一個小女孩住在山裡", 10, ["從前有一個", "小女孩住在", "山裡"]),  # two columns each
     ],
 )
-def test_a_line_that_is_too_long_is_broken_between_words_and_keeps_its_second_column(line, width, shown):
+def test_a_long_line_is_wrapped_at_spaces_and_indented_to_its_second_column(line, width, shown):
     assert fitted(line, width).split("\n") == shown

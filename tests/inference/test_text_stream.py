@@ -1,4 +1,4 @@
-"""Text that streams: pieces join to the text, no half character is shown, no part of a stop string."""
+"""Test streamed text: pieces join to the text, without incomplete characters or parts of stop strings."""
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ TEXT = "the cat sat on the mat, naïve café 日本語 🙂 e\u0301 "
 
 
 def wordpiece_like():
-    """A tokenizer that writes spaces as a mark and drops the first one, with bytes as a fallback, as Llama's does."""
+    """Return a tokenizer like Llama's: spaces written as a symbol, the first one dropped, and byte fallback."""
     words = ["<unk>", *(f"<0x{b:02X}>" for b in range(256)), "▁the", "▁cat", "s", "▁", "é"]
     core = Tokenizer(models.BPE({w: k for k, w in enumerate(words)}, [], byte_fallback=True, unk_token="<unk>"))
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -48,7 +48,7 @@ def test_pieces_join_to_the_text_and_none_is_half_a_character(any_tokenizer, tex
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(4, 259), max_size=20))
-def test_any_bytes_a_model_may_say_read_as_the_tokenizer_reads_them(ids):
+def test_any_byte_tokens_decode_as_with_the_tokenizer(ids):
     tokenizer = _byte_tokenizer()
     assert "".join(streamed(tokenizer, ids)) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
@@ -78,7 +78,7 @@ CLUSTERS = [
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_marks_and_joined_emoji_cut_across_tokens_come_whole_and_in_order(any_tokenizer, cluster):
-    """Each code point appears with its last byte, and a terminal joins what it is given one after another."""
+    """Check that each code point appears with its last byte, in order, so that a terminal can join them."""
     ids = any_tokenizer(f"x{cluster}y", add_special_tokens=False, split_special_tokens=True)["input_ids"]
     pieces = streamed(any_tokenizer, ids)
     assert "".join(pieces) == f"x{cluster}y" and not any("\ufffd" in piece for piece in pieces)

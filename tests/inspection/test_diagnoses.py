@@ -1,4 +1,4 @@
-"""Each thing that goes wrong in a run is found in the lines of its log, once, when it begins to show, with cause and remedy."""
+"""Test that each problem is found in the log of a run, once, at the first step that shows it."""
 
 import pytest
 
@@ -41,7 +41,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_goes_wrong_is_found_when_it_shows(name):
+def test_problems_are_found_at_the_first_step_that_shows_them(name):
     lines, expected = CASES[name]
     lines = sorted(lines, key=lambda line: line.get("step") or 0)
     assert diagnoses(lines, BASELINES, 100) == [Diagnosis(*each) for each in expected]
@@ -60,7 +60,7 @@ def test_how_much_of_a_text_repeats():
     assert repeated("abcdefgh") == 0 and repeated("short") == 0 and repeated("abcdefgh" * 5) == pytest.approx(25 / 33)
 
 
-def test_a_run_is_told_once_and_not_again_when_it_goes_on(tmp_path, capsys):
+def test_a_diagnosis_is_reported_once_also_over_a_resume(tmp_path, capsys):
     def run(steps):
         train(
             ModelArguments(hidden_size=32, num_hidden_layers=1, num_attention_heads=2),

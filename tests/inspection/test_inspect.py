@@ -1,4 +1,4 @@
-"""What `tinygpt inspect` says of a text is what the model computed, for any causal language model, and it shows it to everybody."""
+"""Compare `tinygpt inspect` with direct computations for several architectures, and test its terminal view, page and JSON."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from tinygpt_hf.cli import main
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.inference.generation import generate_steps
 from tinygpt_hf.inference.sampling import Sampling
-from tinygpt_hf.inspection.attention import attention_maps, check_size, head_habits, packed
+from tinygpt_hf.inspection.attention import attention_maps, check_size, pack_maps, summarize_heads
 from tinygpt_hf.inspection.history import learned_at
 from tinygpt_hf.inspection.inspect import inspect
 from tinygpt_hf.inspection.lens import logit_lens, right_from
@@ -41,7 +41,7 @@ TEXT = "One day a small dog\nnamed Pip found ☃ <b>."
 
 @pytest.fixture(scope="module")
 def built(tiny_tokenizer):
-    """name -> a tiny model with random weights, large enough to be sure of something."""
+    """Return a function from a name to a tiny model with large random weights."""
     made = {}
 
     def build(name):
@@ -69,7 +69,7 @@ def ids(tiny_tokenizer):
 
 @pytest.fixture(scope="module")
 def run(built, tiny_tokenizer, tmp_path_factory):
-    """A folder of a model with the weights of three steps in it."""
+    """Return a run folder with the weights of three steps."""
     folder = tmp_path_factory.mktemp("run")
     model = built("ours")
     for name in (".", "snapshots/step-1", "snapshots/step-10", "checkpoint-20"):
@@ -108,7 +108,7 @@ def test_surprisal_is_a_softmax_by_hand(built, tiny_tokenizer, ids, name):
 
 
 def same(one: Scores, other: np.ndarray, ids: list[int]) -> None:
-    """Are these the scores of logits (T, V)?"""
+    """Assert that the scores are those of logits (T, V)."""
     logs = torch.from_numpy(other[:-1]).log_softmax(-1)
     own = logs[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
     torch.testing.assert_close(one.bits, -own / np.log(2), rtol=1e-5, atol=1e-5)
@@ -137,8 +137,8 @@ def test_every_layer_of_the_lens_is_its_hidden_states_through_norm_and_head(buil
     assert not torch.equal(lens[0].bits, lens[1].bits)
 
 
-def test_a_model_with_more_between_its_layers_and_its_answer_is_refused(built, ids):
-    with pytest.raises(UsageError, match="lens does not know what lies between .* in a gemma2"):
+def test_the_lens_refuses_models_with_more_than_a_norm_and_a_head(built, ids):
+    with pytest.raises(UsageError, match="lens does not know what is between .* in a gemma2"):
         logit_lens(built("gemma2"), ids)
 
 
@@ -168,16 +168,16 @@ def test_attention_is_what_the_heads_compute(built, ids, name):
         torch.testing.assert_close(maps[0], scores.softmax(-1), rtol=1e-4, atol=1e-5)
 
 
-def test_habits_and_the_maps_of_a_page_are_of_the_same_weights(built, ids):
+def test_head_summaries_and_encoded_maps_have_the_same_weights(built, ids):
     maps = attention_maps(built("gpt2"), ids)
-    habit = head_habits(maps)[1][0]
+    head_summary = summarize_heads(maps)[1][0]
     own, count = maps[1, 0].numpy(), len(ids)
     rows = range(1, count)
-    assert habit["itself"] == pytest.approx(np.mean([own[i, i] for i in rows]))
-    assert habit["previous"] == pytest.approx(np.mean([own[i, i - 1] for i in rows]))
-    assert habit["first"] == pytest.approx(np.mean([own[i, 0] for i in rows]))
-    assert habit["back"] == pytest.approx(np.mean([sum(own[i, j] * (i - j) for j in range(i)) for i in rows]))
-    data, per_head = base64.b64decode(packed(maps)), count * (count + 1) // 2
+    assert head_summary["itself"] == pytest.approx(np.mean([own[i, i] for i in rows]))
+    assert head_summary["previous"] == pytest.approx(np.mean([own[i, i - 1] for i in rows]))
+    assert head_summary["first"] == pytest.approx(np.mean([own[i, 0] for i in rows]))
+    assert head_summary["back"] == pytest.approx(np.mean([sum(own[i, j] * (i - j) for j in range(i)) for i in rows]))
+    data, per_head = base64.b64decode(pack_maps(maps)), count * (count + 1) // 2
     assert len(data) == 4 * per_head
     for i, j in ((0, 0), (3, 1), (count - 1, count - 1)):
         assert data[2 * per_head + i * (i + 1) // 2 + j] == round(float(own[i, j]) * 255)
@@ -197,7 +197,7 @@ def test_the_same_text_over_a_run(run, tiny_tokenizer):
     assert learned_at(seen.moments) == [1, 10, None]
 
 
-def test_a_prompt_goes_on_by_the_likeliest_tokens(run, built, tiny_tokenizer):
+def test_a_prompt_is_continued_greedily(run, built, tiny_tokenizer):
     seen = inspect(InspectArguments(str(run), prompt="One day", max_new_tokens=7))
     ids = text_ids(tiny_tokenizer, "One day")
     steps = generate_steps(built("ours"), tiny_tokenizer, ids, Sampling(temperature=0), max_new_tokens=7)
@@ -240,7 +240,7 @@ class Tags(HTMLParser):
         self.data[self.now] = self.data.get(self.now, "") + text
 
 
-def test_a_page_holds_all_numbers_and_obeys_no_text(seen):
+def test_a_page_holds_all_numbers_and_escapes_all_text(seen):
     facts = seen.facts()
     hostile = "</script><img src=x onerror=alert(1)>\u2028&<!--"
     facts["model"] = facts["tokens"][3]["text"] = hostile
@@ -276,7 +276,7 @@ def test_the_command_writes_a_page_and_all_numbers(run, tmp_path, capsys):
     "words, said",
     [
         ([], "there is nothing to read"),
-        (["--text", ""], "the prompt is empty"),
+        (["--text", ""], "the prompt or text is empty"),
         (["--text", "a", "--prompt", "b"], "--text a and --prompt b are both given"),
         (["--text", "day " * 100], "at most 64, the model's context"),
         (["--file", "binary"], "NUL bytes"),

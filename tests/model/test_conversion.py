@@ -1,4 +1,4 @@
-"""Conversion to and from Qwen3, Llama and GPT-2: same logits, same bits, nothing dropped, everything else refused."""
+"""Test conversion to and from Qwen3, Llama and GPT-2: equal logits and weights; other models are refused."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ MODERN |= {"rope_parameters": {"rope_theta": 123.0}} | ENDS
 
 
 def scattered(model: torch.nn.Module) -> torch.nn.Module:
-    """Weights far from their initial values, norms and biases too, so that no table entry can hide."""
+    """Randomize all weights, including norms and biases, so that every wrong table entry shows."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -142,7 +142,7 @@ def test_an_unknown_weight_is_an_error_both_ways(name):
         ("gpt2", {"embd_pdrop": 0.0}, "hidden_dropout"),
     ],
 )
-def test_other_arithmetic_is_refused(name, changes, words):
+def test_unsupported_stock_options_are_refused(name, changes, words):
     with pytest.raises(UsageError, match=words):
         from_stock(stock_model(name, **changes))
     with pytest.raises(UsageError, match="Qwen3Model"):  # a model without its head

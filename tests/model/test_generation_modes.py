@@ -52,7 +52,7 @@ MODES = {
 
 
 def padded_prompts() -> tuple[torch.Tensor, torch.Tensor]:
-    """Three prompts of 3, 6 and 5 tokens, padded on the left."""
+    """Return three prompts of 3, 6 and 5 tokens, padded on the left."""
     ids = some_ids(3, 6)
     mask = torch.ones_like(ids)
     mask[0, :3] = mask[2, :1] = 0
@@ -69,7 +69,7 @@ def seeded(model, ids: torch.Tensor, **options):
 
 @pytest.mark.parametrize(("number", "mode"), enumerate(MODES), ids=MODES)
 def test_tokens_are_those_of_the_stock_model(number, mode):
-    """Either dialect in turn: how a token is chosen does not depend on it."""
+    """Test each mode with one of the dialects, in turn; selection does not depend on the dialect."""
     dialect = list(DIALECTS)[number % 2]
     ours = make_model(DIALECTS[dialect], "sdpa")
     stock = to_stock(ours)
@@ -110,7 +110,7 @@ def test_the_logits_of_each_step_are_those_of_one_forward(dialect):
 
 
 @both_dialects
-def test_a_conversation_goes_on_from_its_cache_and_from_embeddings(dialect):
+def test_a_conversation_continues_from_its_cache_and_from_embeddings(dialect):
     model, ids = make_model(DIALECTS[dialect], "sdpa"), some_ids(1, 6)
     cache = DynamicCache(config=model.config)
     first = model.generate(ids, past_key_values=cache, **GREEDY)
@@ -182,7 +182,7 @@ def test_a_draft_may_come_from_another_tokenizer(tiny_tokenizer, tiny_text):
 
 
 def paged(**options) -> ContinuousBatchingConfig:
-    """A cache of 16 pages of 8 tokens; left to itself the library takes most of the machine's memory."""
+    """Limit the cache to 16 pages of 8 tokens; by default, Transformers takes most of the memory."""
     return ContinuousBatchingConfig(num_blocks=16, page_size=8, max_memory_percent=0.01, **options)
 
 
@@ -206,7 +206,7 @@ def test_continuous_batching_gives_each_request_what_it_gets_alone(dialect, atte
 @both_dialects
 @torch.no_grad()
 def test_flex_attention_computes_the_same(dialect):
-    """As written, not compiled: one kernel costs half a minute of compiling."""
+    """Compare flex attention with SDPA, uncompiled: compiling a kernel takes half a minute."""
     plain, flex = make_model(DIALECTS[dialect], "sdpa"), make_model(DIALECTS[dialect], "flex_attention")
     ids, mask = padded_prompts()
     positions = torch.tensor([[0, 1, 2, 3, 0, 1]]).expand(3, -1)
@@ -223,7 +223,7 @@ def test_flex_attention_computes_the_same(dialect):
 
 
 def compiled_step(model, backend: str) -> tuple[torch.Tensor, torch.Tensor, dict]:
-    """Tokens with and without `generate` compiling its step over a static cache, and what the compiler counted."""
+    """Return tokens with and without a compiled step over a static cache, and the compiler's counters."""
     from torch._dynamo.utils import counters
 
     ids, mask = padded_prompts()
@@ -245,7 +245,7 @@ def test_a_step_is_one_graph_traced_once(dialect):
 
 @pytest.mark.parametrize("how", ["plain", "checkpointing", "document mask", "adapters"])
 def test_layers_that_train_share_one_graph(how, monkeypatch):
-    """As training compiles them: the gradient of layers that are traced is the same, and each evaluation is as written."""
+    """Compile layers as in training: gradients are equal, and evaluations run uncompiled."""
     from torch._dynamo.utils import counters
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
@@ -276,7 +276,7 @@ def test_layers_that_train_share_one_graph(how, monkeypatch):
 
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler")
 def test_compiled_kernels_compute_the_same(tmp_path, monkeypatch):
-    """A step of generate(): nearly all of its time is the C++ compiler's."""
+    """Compile a step of generate(); nearly all of the time is spent in the C++ compiler."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # other processes race in the shared folder
     plain, compiled, _ = compiled_step(make_model(MODERN_DIALECT | {"num_hidden_layers": 1}, "sdpa"), "inductor")
     assert torch.equal(compiled, plain)

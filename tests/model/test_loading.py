@@ -1,4 +1,4 @@
-"""What cannot be loaded is one line that says what to do. Hostile weights and configurations: test_validation.py."""
+"""Test the error messages for models that cannot be loaded. For hostile folders see test_validation.py."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def larger_tokenizer(folder: Path) -> None:
         (lambda folder: (folder / "config.json").unlink(), "is no model folder: it holds no config.json"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "holds no tokenizer"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "no tokenizer could be loaded"),
-        (larger_tokenizer, "has .* tokens and its model knows"),
+        (larger_tokenizer, "has .* tokens and the model only"),
     ],
 )
 def test_each_broken_folder_is_one_line(tiny_folder, tmp_path, harm, words):
@@ -41,8 +41,8 @@ def test_each_broken_folder_is_one_line(tiny_folder, tmp_path, harm, words):
         ("/nothing/at/all", "the folder /nothing/at/all does not exist"),
         ("~nobody-of-this-name/x", "the folder ~nobody-of-this-name/x does not exist"),
         ("a/b/c", "the folder a/b/c does not exist"),
-        ("me/my model", "no possible Hub id"),
-        ("nobody/nothing", "is no folder here and the Hub cannot be reached"),
+        ("me/my model", "no valid Hub id"),
+        ("nobody/nothing", "is no local folder and the Hub cannot be reached"),
     ],
 )
 def test_each_wrong_name_is_one_line(name, words):
@@ -63,7 +63,7 @@ def test_a_missing_device_is_named(tiny_folder):
         load_model(str(tiny_folder), device="cuda")
 
 
-def test_a_model_of_the_hub_is_checked_where_it_lies(tiny_folder):
+def test_a_model_from_the_hub_is_checked_in_the_cache(tiny_folder):
     from huggingface_hub import constants
 
     for name, weights in (("valid", "model.safetensors"), ("pickled", "pytorch_model.bin")):

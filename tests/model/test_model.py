@@ -118,7 +118,7 @@ def test_gradients_equal_the_stock_model_and_stay_close_under_autocast(dialect):
 @both_attentions
 @both_dialects
 def test_causality_by_gradients(dialect, attention):
-    """d logits[t] / d embeddings[s] is exactly zero for s > t, and not zero for s <= t."""
+    """Check causality: d logits[t] / d embeddings[s] is exactly zero for s > t, and not zero for s <= t."""
     model = make_model(DIALECTS[dialect], attention)
     embeds = torch.randn(1, 7, 48, requires_grad=True)
     logits = model(inputs_embeds=embeds).logits
@@ -142,7 +142,7 @@ def test_packed_positions_keep_documents_apart(dialect, attention):
 @both_dialects
 @torch.no_grad()
 def test_default_positions_continue_the_cache(dialect, attention):
-    """generate() always passes positions, so nothing else notices a default that forgets the cache."""
+    """Check default positions with a cache; generate() always passes positions, so no other test covers them."""
     model, ids = make_model(DIALECTS[dialect], attention), some_ids(2, 12)
     expected = model(ids).logits
     for cuts in ([1] * 12, [5, 7], [1, 10, 1]):
@@ -173,7 +173,7 @@ def test_embeddings_and_positions_given_by_hand_are_used_as_they_are(dialect):
 @both_dialects
 @torch.no_grad()
 def test_a_mask_of_four_dimensions_is_used_as_it_is(dialect, attention):
-    """A window of 3, as no flag of ours can ask for: the last rows do not depend on the first token."""
+    """Check an attention window of 3, which no flag sets: the last rows do not depend on the first token."""
     causal = torch.ones(8, 8, dtype=torch.bool).tril()
     window = torch.zeros(1, 1, 8, 8).masked_fill(~causal | causal.tril(-3), torch.finfo(torch.float32).min)
     model, ids = make_model(DIALECTS[dialect] | {"num_hidden_layers": 1}, attention), some_ids(1, 8)
@@ -224,7 +224,7 @@ def test_tied_embeddings_are_one_matrix_in_memory_and_on_disk(dialect, tied, tmp
 
 @pytest.mark.parametrize("auto_class, model_class", modeling.AUTO_CLASSES.items())
 def test_every_head_is_an_auto_class_and_saves_code_for_all_of_them(auto_class, model_class, tmp_path):
-    """`register_for_auto_class` alone would name only the class that was saved."""
+    """Check `auto_map`; `register_for_auto_class` alone would list only the saved class."""
     config = TinyGPTConfig(vocab_size=V, n_embd=16, n_layer=1, n_head=2)
     model = getattr(transformers, auto_class).from_config(config)
     assert type(model) is model_class is getattr(transformers, model_class.__name__)
@@ -307,7 +307,7 @@ def test_logits_to_keep_takes_every_form_the_library_has():
 
 @both_dialects
 def test_a_registered_attention_gets_unrepeated_keys_and_every_keyword(dialect):
-    """As vLLM calls it."""
+    """Call the model as vLLM does."""
     seen = []
 
     def spy(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
@@ -332,7 +332,7 @@ def test_a_registered_attention_gets_unrepeated_keys_and_every_keyword(dialect):
 
 
 def test_source_has_the_forms_that_serving_engines_rewrite():
-    """vLLM fuses projections, norms and MLPs by reading these lines."""
+    """Check the source lines by which vLLM recognizes projections, norms and MLPs to fuse."""
     attention = inspect.getsource(modeling.TinyGPTAttention.forward)
     for name in "qkv":
         assert attention.count(f"self.{name}_proj(hidden_states)") == attention.count(f"self.{name}_proj(") == 1

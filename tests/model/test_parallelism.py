@@ -34,7 +34,7 @@ def full(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def numbers(model, rank: int = 0, world: int = 1, backward: bool = True) -> dict[str, torch.Tensor]:
-    """What has to be the same on one process and on two: logits, greedy tokens, gradients, losses, trained weights."""
+    """Compute what must be equal on one and on two processes: logits, greedy tokens, gradients, losses, trained weights."""
     ids = some_ids() % SHAPE["vocab_size"]
     # made before any forward: after one, FSDP2 shows the full parameters it keeps gathered
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -66,7 +66,7 @@ def numbers(model, rank: int = 0, world: int = 1, backward: bool = True) -> dict
 
 
 def work(rank: int, folder: str) -> None:
-    """One of the two processes: every model, every way."""
+    """Run one of the two processes, for all models and kinds of parallelism."""
     from transformers.distributed import DistributedConfig
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD))
@@ -105,7 +105,7 @@ def name(request) -> str:
 
 @pytest.fixture(scope="module")
 def alone(folder, name) -> dict[str, torch.Tensor]:
-    """The numbers of one process."""
+    """Return the results of a single process."""
     return numbers(AutoModelForCausalLM.from_pretrained(folder / name).eval())
 
 
@@ -161,7 +161,7 @@ def kept_for_backward(model, ids: torch.Tensor) -> tuple[int, torch.Tensor]:
 
 @both_dialects
 def test_checkpointing_keeps_one_hidden_state_per_layer(dialect):
-    """A layer's share is the difference of two depths: checkpointed, its input (B, T, C) alone, 15 times less than plain."""
+    """Compare two depths: a checkpointed layer keeps only its input (B, T, C), 15 times less than a plain one."""
     ids, share, gradients = some_ids(4, 32), {}, {}
     for checkpointed in (False, True):
         kept = {}

@@ -1,4 +1,4 @@
-"""`pipeline("text-generation")` takes texts and messages on our folders, one or a batch, streamed or not, and says what we say."""
+"""Test `pipeline("text-generation")` on our folders with texts, messages, batches and streaming."""
 
 import threading
 
@@ -16,7 +16,7 @@ GREEDY = {"do_sample": False, "max_new_tokens": 40}
 
 @pytest.fixture(scope="module", params=list(SHAPES))
 def made(request, tmp_path_factory):
-    """(pipeline on a saved folder, model, tokenizer)."""
+    """Return (pipeline on a saved folder, model, tokenizer)."""
     folder = tmp_path_factory.mktemp("talker")
     model, tokenizer = train_talker(folder, request.param)
     return pipeline("text-generation", model=str(folder), device="cpu"), model, tokenizer
@@ -55,7 +55,7 @@ def test_messages_one_by_one_and_in_a_batch(made, size):
 
 @pytest.mark.parametrize("what", ["text", "messages"])
 def test_streamed(made, what):
-    """The pieces as they come are the answer, and more than one of them."""
+    """Check that the answer streams in several pieces, which join to the full text."""
     given = PROMPTS[0] if what == "text" else [{"role": "user", "content": "Where is the ball?"}]
     streamer = TextIteratorStreamer(made[2], skip_prompt=True, skip_special_tokens=True, timeout=200)
     thread = threading.Thread(target=made[0], args=(given,), kwargs=GREEDY | {"streamer": streamer})
@@ -67,7 +67,7 @@ def test_streamed(made, what):
 
 
 def test_where_the_context_ends(made):
-    """Learned positions end, and the text with them; rotary ones go on. A prompt that is longer than them is one line."""
+    """Check that text ends at the last learned position but not with RoPE, and that a longer prompt is an error."""
     pipe, model, tokenizer = made
     learned = model.config.position_embedding_type == "learned"
     never_ends = {"do_sample": False, "max_new_tokens": CONTEXT, "return_tensors": True, "eos_token_id": []}

@@ -1,4 +1,4 @@
-"""Half precision: how far it may be from float32. Norms, softmax, rotary angles and the loss do not compute in it."""
+"""Bound the errors of half precision. Norms, softmax, rotary angles and the loss compute in float32."""
 
 import math
 
@@ -26,7 +26,7 @@ def rms(x: torch.Tensor) -> float:
 
 
 def in_half(model, folder, half: torch.dtype):
-    """Saved and loaded, as a user gets it: `.to(half)` would also round the stock model's rotary frequencies."""
+    """Save and load a model in half precision; `.to(half)` would also round the stock model's rotary frequencies."""
     model.save_pretrained(folder)
     attention = model.config._attn_implementation
     return AutoModelForCausalLM.from_pretrained(folder, dtype=half, attn_implementation=attention).eval()
@@ -91,8 +91,8 @@ def test_softmax_computes_in_float32(half):
 
 @both_halves
 @pytest.mark.parametrize("low", [-20.0, -200.0])
-def test_rows_with_nothing_to_see_stay_finite_whatever_their_scores(low, half):
-    """In float16 a score of -20 and the lowest number add up to -inf; a row of nothing else would become NaN."""
+def test_fully_masked_rows_stay_finite(low, half):
+    """Check fully masked rows in float16, where a score of -20 plus the lowest number is -inf and softmax gives NaN."""
     query, key = torch.full((1, 1, 4, 1), low, dtype=half), torch.ones(1, 1, 4, 1, dtype=half)
     mask = torch.full((1, 1, 4, 4), torch.finfo(half).min, dtype=half).triu(1)
     mask[..., 0] = torch.finfo(half).min  # the first key is padding, and so the first query has nothing to see
@@ -121,7 +121,7 @@ def test_rotary_angles_compute_in_float32(half):
 
 @torch.no_grad()
 def test_a_cast_model_is_the_model_loaded_in_that_type(tmp_path):
-    """`.to(bfloat16)` casts buffers too, and rounded frequencies would turn late positions by radians."""
+    """Check that rotary frequencies stay in float32; rounded ones would rotate late positions by radians too much."""
     model = make_model(MODERN_DIALECT | {"n_positions": 2048})
     loaded = in_half(model, tmp_path, torch.bfloat16)
     late = {"input_ids": torch.arange(20)[None], "position_ids": torch.arange(1500, 1520)[None]}
@@ -149,7 +149,7 @@ def test_loss_computes_in_float32(dialect, half):
 @pytest.mark.parametrize(("weights", "products"), [("float32", None), ("float32", "bfloat16"), ("bfloat16", None)])
 @both_dialects
 def test_the_loss_without_logits_is_the_loss(dialect, weights, products):
-    """As far as the plain way is from float64, so far may this one be: loss, and gradient of every weight."""
+    """Compare loss and gradients with float64; their errors may be as large as those of the plain computation."""
     ids = torch.randint(0, V, (8, 48), generator=torch.Generator().manual_seed(0))  # more rows than are taken at a time
     labels = ids.roll(-1, dims=1).masked_fill(
         torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.3, -100

@@ -39,7 +39,7 @@ CHATS = [{"messages": [{"role": role, "content": content} for role, content in t
 
 
 def rows_of(number: int = 16, length: int = 12) -> list[dict]:
-    """Rows with different numbers of targets, so that a mean of means is not the mean."""
+    """Return rows with different numbers of targets, so that a mean of means is not the mean."""
     rows = torch.randint(0, V, (number, length), generator=torch.Generator().manual_seed(1))
     labels = rows.clone()
     for k, row in enumerate(labels):
@@ -54,7 +54,7 @@ def as_trainer_sees(stock):
 
 
 def trained(model, tmp_path, rows=None, **changes) -> Trainer:
-    """A Trainer after four steps of plain descent, in which rounding errors do not grow as they do in Adam's."""
+    """Return a Trainer after four steps of SGD, in which rounding errors grow less than in Adam."""
     settings = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 0.1, "optim": "sgd"}
     settings |= {"lr_scheduler_type": "constant", "save_strategy": "no", "logging_steps": 1, "seed": 1}
     quiet = {"report_to": [], "use_cpu": True, "disable_tqdm": True}
@@ -75,7 +75,7 @@ def weights(model) -> torch.Tensor:
 
 
 def summed_loss(model, rows: list[dict], smoothing: float = 0.0) -> tuple[float, int]:
-    """Nats over all targets, and how many there are: row by row, so neither padding nor batches have a say."""
+    """Return (nats, number of targets), computed row by row, without padding or batches."""
     nats, count = 0.0, 0
     with torch.no_grad():
         for row in rows:

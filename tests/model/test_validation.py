@@ -1,4 +1,4 @@
-"""A hostile or damaged model folder is one line, in little memory; nothing in it changes and nothing in it runs."""
+"""Test that a hostile or damaged model folder gives one error line with little memory, and that none of its code runs."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def small(**fields) -> TinyGPTForCausalLM:
 
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory):
-    """A folder in one file, and the same in shards."""
+    """Return a folder with the same model in one file (one/) and in shards (shards/)."""
     root = tmp_path_factory.mktemp("valid")
     tokenizer = train_tokenizer([TEXT * 20], "bpe", vocab_size=290)
     for name, size in (("one", "1GB"), ("shards", "40KB")):
@@ -58,7 +58,7 @@ def write(name: str, data: bytes | str):
 
 
 def header(**changed):
-    """Change the entry of every tensor in the header of the weights; everything behind it stays as it was."""
+    """Change the entry of every tensor in the weights' header, and nothing else."""
 
     def attack(folder: Path) -> None:
         data = (folder / WEIGHTS).read_bytes()
@@ -71,7 +71,7 @@ def header(**changed):
 
 
 class Trap:
-    """Unpickled, it leaves a file behind."""
+    """An object that creates a file when it is unpickled."""
 
     def __reduce__(self):
         return (Path.touch, (Path("sprung").absolute(),))
@@ -137,10 +137,10 @@ ATTACKS = {  # folder -> what is done to it -> (how, words of the error)
         "an impossible shape": (config(num_attention_heads=5, head_dim=None), "no possible model"),
         "an unknown word": (config(norm_type="batchnorm"), "no possible model"),
         "a string": (config(num_hidden_layers="2"), 'num_hidden_layers is "2" .expected a whole number'),
-        "a million layers": (config(num_hidden_layers=10**6), "expected a whole number from 0 to 24, the tensors"),
+        "a million layers": (config(num_hidden_layers=10**6), "expected a whole number from 0 to 24, the number of tensors"),
         "many labels": (config(num_labels=10**9), "num_labels is 1000000000"),
         "a layer more": (config(num_hidden_layers=3), "lacks 11 of the model's weights"),
-        "five times the layers": (config(num_hidden_layers=10), "describes 174272 weights .expected about the 42560"),
+        "five times the layers": (config(num_hidden_layers=10), "describes 174272 weights .expected about 42560"),
         "a huge vocabulary": (config(vocab_size=2**30), "describes 3[0-9]{10} weights"),
         "beyond bounds": (config(vocab_size=10**18), "no possible model"),
         "a huge width": (config(hidden_size=2**20), "weights .expected about"),
@@ -153,8 +153,8 @@ ATTACKS = {  # folder -> what is done to it -> (how, words of the error)
             write("config.json", '{"model_type": "mistral"}'),
             "expected a whole|describes 7[0-9]{9}",
         ),
-        "code from the Hub": (config(attn_implementation="someone/kernel"), "asks for code from elsewhere"),
-        "other weights": (config(transformers_weights="evil.bin"), "names weights of its own"),
+        "code from the Hub": (config(attn_implementation="someone/kernel"), "asks for external code"),
+        "other weights": (config(transformers_weights="evil.bin"), "names other weights"),
         "code beside it": (foreign_code, "needs code of its own"),
         "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "holds no weights"),
         "pytorch_model.bin": (pickled("pytorch_model.bin"), "pytorch_model.bin, which is not read"),
@@ -166,28 +166,28 @@ ATTACKS = {  # folder -> what is done to it -> (how, words of the error)
         "a header of 2^63": (write(WEIGHTS, struct.pack("<Q", 2**63) + b"{}"), "is damaged"),
         "brackets": (write(WEIGHTS, struct.pack("<Q", 2_000_000) + b'{"a":' + b"[" * 2_000_000), "is damaged"),
         "another shape": (header(shape=[7, 7]), "is damaged"),
-        "whole numbers": (header(dtype="I32"), "as I32, which is no floating-point type"),
-        "a pipe": (pipe, "generation_config.json is no file"),
+        "whole numbers": (header(dtype="I32"), "as I32, which is not a floating-point type"),
+        "a pipe": (pipe, "generation_config.json is not a file"),
         "an adapter": (adapter, "holds an adapter .*Merge it"),
     },
     "shards": {
         "a missing shard": (lambda folder: max(folder.glob("model-*.safetensors")).unlink(), "which is missing"),
-        "another place": (shard_named("../../../../../etc/passwd"), "which is no safetensors file beside it"),
-        "a pickled shard": (shard_named("pytorch_model.bin"), "which is no safetensors file beside it"),
+        "another place": (shard_named("../../../../../etc/passwd"), "which is no safetensors file in the folder"),
+        "a pickled shard": (shard_named("pytorch_model.bin"), "which is no safetensors file in the folder"),
         "swapped shards": (swapped_shards, "which model.safetensors.index.json lists"),
         "an empty table": (edit(INDEX, weight_map={}), "has no weight_map"),
         "a table of numbers": (edit(INDEX, weight_map={"a": 1}), "has no weight_map"),
     },
     "tokenizer": {
-        "ten times the vocabulary": (many_tokens, "has 3000 tokens and its model knows 300"),
+        "ten times the vocabulary": (many_tokens, "has 3000 tokens and the model only 300 embeddings"),
         "cut in half": (lambda folder: os.truncate(folder / "tokenizer.json", 5000), "tokenizer"),
         "nested": (write("tokenizer.json", NESTED), "tokenizer"),
         "30 MB": (
             lambda folder: os.truncate(folder / "tokenizer.json", 30_000_000),
-            "more than the 1202176 it can need",
+            "more than the limit of 1202176",
         ),
         "nested settings": (write("tokenizer_config.json", NESTED), "nested too deeply"),
-        "a template of 5 MB": (write("chat_template.jinja", "x" * 5_000_000), "more than the 1048576 it can need"),
+        "a template of 5 MB": (write("chat_template.jinja", "x" * 5_000_000), "more than the limit of 1048576"),
     },
 }
 
@@ -235,7 +235,7 @@ def test_each_attack_is_one_line_and_changes_nothing(kind, name, attacked):
 
 
 def test_the_trap_works(tmp_path, monkeypatch):
-    """The pickle above does run where it is read."""
+    """Check that the pickle above runs its code when it is loaded."""
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickle.dumps(Trap()))
     assert Path("sprung").exists()
@@ -278,7 +278,7 @@ def test_valid_folders_pass(valid, tmp_path):
 
 
 def test_code_in_a_folder_of_ours_is_not_run(attacked):
-    """Every TinyGPT folder carries its code for those who trust it; here the installed classes are used."""
+    """Check that the installed classes are used and not the code that every TinyGPT folder contains."""
     folder = attacked("one", config(auto_map={"AutoConfig": "someone/other--trap.C"}))
     for name in ("modeling_tinygpt.py", "configuration_tinygpt.py"):
         (folder / name).write_text("import pathlib\npathlib.Path('sprung').touch()\n")

@@ -1,4 +1,4 @@
-"""Toyland: random access, two splits that never meet, words all known, English by rule, answers from the story."""
+"""Test toyland: random access, disjoint splits, a known vocabulary, correct English, answers taken from the story."""
 
 import hashlib
 import json
@@ -68,7 +68,7 @@ print(hashlib.sha256(json.dumps(made).encode()).hexdigest())
 
 
 def test_the_corpus_stays_the_same_from_version_to_version():
-    """Whoever changes a table on purpose writes the new digest here: older runs then no longer find their text."""
+    """Check the digest of the corpus. A deliberate change of a table needs a new digest, and breaks resuming older runs."""
     made = [*toyland.documents(42, 300), *toyland.documents(42, 100, "heldout"), *toyland.questions(3, 100)]
     made += toyland.story_openings(2, 100)
     assert digest(made) == "812174e6562bf8f7c8bb00ab3b48faa172f275526fbcb23a5b450bc2e506a1e6"
@@ -116,7 +116,7 @@ def test_held_out_texts_and_questions_are_new(train, held_out, asked):
 
 
 def test_every_word_is_known(train, held_out, asked):
-    """vocabulary.txt was read by a person; a new word in a table must be written there too."""
+    """Compare the vocabulary with vocabulary.txt, which was proofread; new words must be added there."""
     vocabulary = toyland.vocabulary()
     assert vocabulary == set((Path(__file__).parent / "vocabulary.txt").read_text().split())
     used = {word for document in (*train, *held_out) for text in texts_of(document) for word in words_of(text)}
@@ -175,7 +175,7 @@ def test_conversations_alternate_and_start_with_the_user(train, held_out, asked)
         assert roles == (["user", "assistant"] * len(roles))[: len(roles)] and roles[-1] == "user"
 
 
-def test_questions_are_answered_by_what_was_said(asked):
+def test_answers_are_contained_in_the_messages(asked):
     def holds(text: str, keys: list[str]) -> bool:
         return any(re.search(rf"\b{re.escape(key)}(?!\w)", text, re.I) for key in keys)
 
@@ -196,8 +196,8 @@ def test_questions_are_answered_by_what_was_said(asked):
     assert len(set(answers)) > 0.7 * len(answers)
 
 
-def test_pronouns_have_someone_to_mean(stories):
-    """Every he, him, his has a boy or man before it in the story, every she, her a girl or woman."""
+def test_pronouns_have_an_antecedent(stories):
+    """Check that a boy or man precedes every he, him and his, and a girl or woman every she and her."""
     male = set(NAMES_M) | {"dad", "grandpa", "king", "snowman", "brother", "boy"}
     female = set(NAMES_F) | {"mom", "grandma", "queen", "girl", "mother"}
     pronouns = {"he": male, "him": male, "his": male, "she": female, "her": female}
@@ -211,7 +211,7 @@ def test_pronouns_have_someone_to_mean(stories):
     assert checked > 1200
 
 
-def test_a_name_alone_takes_a_singular_verb(stories):
+def test_a_single_name_takes_a_singular_verb(stories):
     names = "|".join(name.capitalize() for name in NAMES_M + NAMES_F)
     wrong = re.compile(rf"(?<!and )\b({names}) (were|are|have|do|go|see|find|run|say)\b")
     plural = re.compile(rf"\b(?:{names}) and (?:{names}) (was|is|has|does|goes|finds|runs|plays|makes)\b")

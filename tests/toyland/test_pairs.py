@@ -1,4 +1,4 @@
-"""Toyland's minimal pairs: one error each, in toyland's words, and not one sentence of the training documents."""
+"""Test toyland's minimal pairs: one error each, toyland's vocabulary, and no sentence of the training documents."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The tables: one format that a person can write, and every exchange read as it is meant."""
+"""Test the format of the tables and the parsing of questions with answers."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_a_choice_brings_together_what_belongs_together():
     assert {member.gender for (member,) in pool("ruler")} == {"m", "f"}
 
 
-def test_a_plot_casts_every_hole_of_its_frames():
+def test_a_plot_casts_every_slot_of_its_frames():
     for plot in plots():
         cast = {"s", "p", *plot.people, *plot.groups} | {
             role for keys, _ in plot.choices for role in (keys if keys.isupper() else (keys,))

@@ -1,21 +1,21 @@
-"""Draw the loss, or another number, over the steps of runs as SVG: a line, dots, dashed levels. Numbers only.
+"""Plot the loss, or another logged number, over the steps of runs as SVG.
 
-svg = loss_curve({"": lines_of_log_jsonl}, {"unigram": 5.1})     # None where there is nothing to draw
+svg = loss_curve({"": lines_of_log_jsonl}, {"unigram": 5.1})     # None if there is nothing to plot
 svg = curve({"a": lines, "b": lines_of_another}, "grad_norm", "norm of the gradient over steps")
 """
 
 import math
 from html import escape
 
-HALO = 'paint-order="stroke" stroke="white" stroke-width="4"'  # text stays legible over lines
+HALO = 'paint-order="stroke" stroke="white" stroke-width="4"'  # keeps text legible over lines
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 720, 300, 50, 30, 34, 16
 COLORS = ("#2f6f9f", "#c05621", "#4a7c59", "#8a4fa3", "#9a7b1f", "#777777")
-DASHES = ("", "7 3", "2 2", "9 3 2 3")  # beside the color, by which run a line is of
-MOST_POINTS = 600  # more than the picture has pixels for
+DASHES = ("", "7 3", "2 2", "9 3 2 3")  # distinguish runs without color
+MOST_POINTS = 600  # per line, about one per pixel
 
 
 def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None = None) -> str | None:
-    """Draw runs by name, each the objects of a log.jsonl with `step` and `loss` or `eval_loss`; None if none has a loss."""
+    """Plot training and validation loss of runs, given as lines of log.jsonl by name; return None without a loss."""
     return curve(
         runs, "loss", "line training, dots validation loss (nats per token) over steps", "eval_loss", baselines
     )
@@ -24,7 +24,10 @@ def loss_curve(runs: dict[str, list[dict]], baselines: dict[str, float] | None =
 def curve(
     runs: dict[str, list[dict]], key: str, words: str, dots: str = "", baselines: dict[str, float] | None = None
 ) -> str | None:
-    """Draw what stands under `key` in lines of the log as a line, under `dots` as dots, levels dashed; None if nothing does."""
+    """Plot the values of `key` as a line and those of `dots` as dots, with the legend `words` and dashed baselines.
+
+    Returns None without values.
+    """
     curves_of = {name: (_points(lines, key), _points(lines, dots)) for name, lines in runs.items()}
     points = [point for curves in curves_of.values() for curve in curves for point in curve]
     last = int(max((step for step, _ in points), default=0))
@@ -70,14 +73,14 @@ def curve(
 
 
 def _points(lines: list[dict], key: str) -> list[tuple[int, float]]:
-    """Select (step, loss) of a run, at most as many as can be told apart, always the last."""
+    """Return the (step, value) points of a run, thinned to `MOST_POINTS`, always with the last one."""
     points = [(line["step"], line[key]) for line in lines if None not in (line.get("step"), line.get(key))]
     every = -(-len(points) // MOST_POINTS) or 1
     return points[::-1][::every][::-1]
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
-    """Choose bounds around the values and the distance of grid lines: 1, 2 or 5 times a power of ten, at most seven lines."""
+    """Choose (lower bound, upper bound, tick) of the axis. Ticks are 1, 2 or 5 times a power of ten, for at most seven lines."""
     span = max(high - low, 1e-3)
     power = 10.0 ** math.floor(math.log10(span / 6))
     tick = next(power * k for k in (1, 2, 5, 10) if power * k >= span / 6)

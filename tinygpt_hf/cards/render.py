@@ -1,11 +1,10 @@
-"""Write the cards: README.md of a run folder and of a prepared corpus, by the templates beside this file.
+"""Render model cards and dataset cards (README.md) from the Jinja templates in this folder.
 
-    write_card(Path("runs/mine"), "me/my-model")     # README.md and loss_curve.svg, unless a person wrote that README.md
+    write_card(Path("runs/mine"), "me/my-model")     # README.md and loss_curve.svg, unless a person edited README.md
     text = corpus_card(facts)                        # from the facts of a corpus.json
 
-A template reads as the card it makes. What it prints of a run stays a value, whatever a file, a dataset or a sample is called: a
-number is written as one, everything else as a code span. A code span and a code block (`| block`) have no HTML, no link, no
-emphasis and no end but the fence chosen here. Only the words of the template itself are Markdown.
+Values of a run cannot inject Markdown or HTML into a card: numbers print as numbers, everything else as a code span or a
+code block (`| block`), whose fence is longer than any run of backticks in it.
 """
 
 import hashlib
@@ -23,14 +22,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tinygpt_hf import storage
-from tinygpt_hf.cards.facts import SOURCE, Run, fitted, is_hub_name
+from tinygpt_hf.cards.facts import SOURCE, Run, conform, is_hub_name
 from tinygpt_hf.cards.loss_curve import loss_curve
 from tinygpt_hf.errors import presentable, printable, redacted
 from tinygpt_hf.model.conversion import STOCK_CLASSES
 from tinygpt_hf.settings.checks import LANGUAGE, LICENSE
 
 README, CURVE = "README.md", "loss_curve.svg"
-# The identifiers the Hub takes; it refuses a card with another one, unless that is the name of an `other` license.
+# The license identifiers that the Hub accepts. Any other needs `license: other` with a `license_name`.
 LICENSES = frozenset(
     """afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
     bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
@@ -47,13 +46,14 @@ _OWN_LINE = "<!-- tinygpt_hf made this card from the run; change anything, and i
 
 
 def write_card(folder: Path, model_id: str | None = None, into: Path | None = None) -> bool:
-    """Write README.md and loss_curve.svg of a run folder into it, or elsewhere. `model_id` is its name on the Hub, if it has one.
+    """Write README.md and loss_curve.svg of a run folder into it or `into`. `model_id` is its name on the Hub, if any.
 
-    Returns False, with nothing done, where a person wrote the README.md, where the folder is not a run's, and where its record
-    is gone but not the card that was made of it.
+    Writes nothing and returns False if a person edited README.md, if the folder is no run, or if its run.json is missing
+    while a card exists.
     """
     run = Run(folder)
-    if not is_ours(folder) or not (run.is_recorded or run.settings and not (folder / README).exists()):
+    has_facts = run.is_recorded or run.settings and not (folder / README).exists()
+    if not is_generated(folder) or not has_facts:
         return False
     picture = _picture(run)
     if picture:
@@ -62,8 +62,8 @@ def write_card(folder: Path, model_id: str | None = None, into: Path | None = No
     return True
 
 
-def is_ours(folder: Path) -> bool:
-    """Tell whether README.md may be written: it is not there, or its last line holds the hash of what stands above."""
+def is_generated(folder: Path) -> bool:
+    """Tell whether README.md may be overwritten: it is missing, or its last line holds the hash of the text above."""
     path = folder / README
     if path.is_symlink():
         return False
@@ -86,18 +86,18 @@ def _picture(run: Run) -> str | None:
 
 
 def model_card(run: Run, model_id: str | None = None) -> str:
-    """Make the card of a run. It shows loss_curve.svg, which `write_card` writes beside it, if the log has a loss."""
+    """Render the model card of a run. It shows loss_curve.svg, which `write_card` writes, if the log has a loss."""
     hub_name = next((name for name in (model_id, run.hub_model_id) if is_hub_name(name)), None)
     name = hub_name or run.name
     title = Markup(name) if re.fullmatch("[A-Za-z0-9/-]+", name) else name
     values = {"run": run, "title": title, "model": Markup(hub_name or "MODEL"), "has_name": bool(hub_name)}
     values |= {"stock_class": STOCK_CLASSES.get(run.equal_to), "has_curve": _picture(run) is not None}
-    text = _rendered(ModelCard, metadata(run, hub_name), "model_card.md.jinja", values)
+    text = _render_card(ModelCard, metadata(run, hub_name), "model_card.md.jinja", values)
     return f"{text}\n{_own_line(text)}\n"
 
 
 def metadata(run: Run, model_id: str | None = None) -> ModelCardData:
-    """Make what the Hub reads: library, task, tags, license, language, datasets, base model and results, where known."""
+    """Return the metadata of a model card: library, task, tags, license, languages, datasets, base model and results."""
     result, base = run.record["result"], run.record["base_model"]
     about: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text generation", **_held_out(run)}
     values = {kind: result[f"eval_{kind}"] for kind in METRICS if result[f"eval_{kind}"] is not None}
@@ -107,7 +107,7 @@ def metadata(run: Run, model_id: str | None = None) -> ModelCardData:
     ]
     languages = run.setting("training", "language") or (["en"] if run.is_toyland else [])
     return ModelCardData(
-        **_stated(run.setting("training", "license"), languages),
+        **_license_and_languages(run.setting("training", "license"), languages),
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["tinygpt", "tinygpt_hf", *(["conversational"] if run.record["chat"] else [])],
@@ -119,8 +119,8 @@ def metadata(run: Run, model_id: str | None = None) -> ModelCardData:
     )
 
 
-def _stated(license, languages) -> dict:
-    """Name a license and languages as the Hub takes them; what it would refuse is left out."""
+def _license_and_languages(license, languages) -> dict:
+    """Return a license and languages as card metadata, without values that the Hub would refuse."""
     stated = {}
     if isinstance(license, str) and LICENSE.fullmatch(license):
         stated = {"license": license} if license in LICENSES else {"license": "other", "license_name": license}
@@ -135,7 +135,7 @@ def _hub_datasets(run: Run) -> list[str]:
 
 
 def _held_out(run: Run) -> dict[str, Any]:
-    """Name what the numbers were measured on, for the model index: the held-out part of the training text."""
+    """Return the dataset of the results for the model index: the held-out part of the training text."""
     datasets = _hub_datasets(run)
     if len(datasets) == len(run.sources) == 1:
         config, commit = (
@@ -151,7 +151,7 @@ def _held_out(run: Run) -> dict[str, Any]:
 
 
 def corpus_card(facts: dict) -> str:
-    """Make the card of a prepared corpus from the facts of its corpus.json."""
+    """Render the dataset card of a prepared corpus from the facts of its corpus.json."""
     kinds = [
         kind
         for kind in ("text", "messages", "turns")
@@ -165,7 +165,7 @@ def corpus_card(facts: dict) -> str:
     ]
     configs[0]["default"] = True
     data = DatasetCardData(
-        **_stated(facts["license"], facts["language"]),
+        **_license_and_languages(facts["license"], facts["language"]),
         pretty_name=line(facts["name"]),
         task_categories=["text-generation"],
         configs=configs,
@@ -175,18 +175,18 @@ def corpus_card(facts: dict) -> str:
         f"{int(least):>14,} {'#' * max(1, round(BAR * number / most)):<{BAR}} {number:,}"
         for least, number in facts["lengths"].items()
     ]
-    values = {"facts": facts, "sources": fitted(facts["sources"], [SOURCE]), "kinds": kinds, "bars": "\n".join(bars)}
-    return _rendered(DatasetCard, data, "corpus_card.md.jinja", values)
+    values = {"facts": facts, "sources": conform(facts["sources"], [SOURCE]), "kinds": kinds, "bars": "\n".join(bars)}
+    return _render_card(DatasetCard, data, "corpus_card.md.jinja", values)
 
 
 def advice(facts: dict) -> str:
-    """Say what a model can learn from a corpus: the paragraph of its card."""
+    """Return the paragraph of a corpus's card on what a model can learn from it."""
     template = _environment().get_template("corpus_card.md.jinja")
     return "".join(template.blocks["advice"](template.new_context({"facts": facts}))).strip()
 
 
-def _rendered(card: type[ModelCard] | type[DatasetCard], data, template: str, values: dict) -> str:
-    """Fill in a template; the class of the Hub then cuts and reads the card as the Hub will."""
+def _render_card(card: type[ModelCard] | type[DatasetCard], data, template: str, values: dict) -> str:
+    """Render a template, and parse the result with the Hub's card class to check its metadata."""
     text = _environment().get_template(template).render(values, card_data=Markup(data.to_yaml()))
     return str(card(text.rstrip() + "\n"))
 
@@ -196,7 +196,7 @@ def _environment() -> Environment:
     env = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # so that macros and joined lists are Markup
-        finalize=shown,
+        finalize=to_markup,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -210,33 +210,35 @@ def _environment() -> Environment:
     return env
 
 
-def shown(value) -> Markup:
-    """Print a value of a template: Markup as it is, a number as one, ? for an unknown one, anything else as a code span."""
+def to_markup(value) -> Markup:
+    """Convert a value of a template: Markup stays, a number is written out, None becomes "?", the rest a code span."""
     if isinstance(value, Markup):
         return value
-    return Markup("?") if value is None else exact(value) if type(value) in (int, float) else md(value)
+    if value is None:
+        return Markup("?")
+    return exact(value) if type(value) in (int, float) else md(value)
 
 
 def md(value) -> Markup:
-    """Make a code span."""
+    """Write a value as a code span."""
     text = line(value) or " "
     pad = " " if text[0] in "` " or text[-1] in "` " else ""
     return Markup(f"{_fence(text, 1)}{pad}{text}{pad}{_fence(text, 1)}")
 
 
 def line(value) -> str:
-    """Make one line, secrets hidden, what is not printable written as an escape."""
+    """Write a value as one line, with secrets redacted and unprintable characters escaped."""
     return printable(_cut(redacted(str(value)), LONGEST_NAME))
 
 
 def block(text: str | None, language: str = "") -> Markup:
-    """Make a code block: line ends stay, other control characters are written as escapes."""
+    """Write a text as a code block, with secrets redacted and control characters escaped."""
     text = presentable(_cut(redacted(text or ""), LONGEST_BLOCK).replace("\r\n", "\n"))
     return Markup(f"{_fence(text, 3)}{language}\n{text}\n{_fence(text, 3)}")
 
 
 def _fence(text: str, least: int) -> str:
-    """Choose as many backticks as stand nowhere in the text."""
+    """Return a fence of backticks longer than any in the text."""
     return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
@@ -245,14 +247,14 @@ def _cut(text: str, most: int) -> str:
 
 
 def character(name: str) -> Markup:
-    """Show `U+03A9` as the character and its name; as the name alone what shows nothing, or sits on its neighbor."""
+    """Write `U+03A9` as the character and its name; as the name alone if it is invisible or a combining mark."""
     sign = chr(int(name.removeprefix("U+"), 16))
     is_visible = sign.isprintable() and not unicodedata.combining(sign)
     return Markup(f"{md(sign)} " if is_visible else "") + name
 
 
 def number(value: float | None, form: str) -> Markup:
-    """Format a number; nothing for none."""
+    """Format a number; None becomes an empty string."""
     return Markup("" if value is None else format(value, form))
 
 
@@ -265,5 +267,7 @@ def count(value: float) -> Markup:
 
 
 def exact(value: float) -> Markup:
-    """Write a number out: 1234567 -> '1,234,567'; fractions to three digits."""
-    return Markup(format(value, "," if isinstance(value, int) else ",.3g" if abs(value) < 1000 else ",.0f"))
+    """Write a number with separators: 1234567 -> '1,234,567'; fractions to three digits."""
+    if isinstance(value, int):
+        return Markup(format(value, ","))
+    return Markup(format(value, ",.3g" if abs(value) < 1000 else ",.0f"))

@@ -1,11 +1,11 @@
-"""Is A better than B? Both read the same text, and the difference is taken block by block: what both find hard cancels out.
+"""Compare two models on the same text, with a paired 95 % interval for the difference.
 
     comparison = compare("runs/a", "runs/b", "my.txt")
     comparison.difference, comparison.low, comparison.high          # bits per byte, A - B: below 0, A needs fewer
     comparison.verdict                                              # "A is better", "B is better", "no difference shown"
 
-The interval says how much the difference would vary over other texts of this kind. It does not say what another training run of
-A or B, with another seed, would give.
+The difference is taken block by block, so text that is hard for both models cancels out. The interval covers the choice of
+text. It does not cover the seed with which A or B was trained.
 """
 
 import math
@@ -27,12 +27,12 @@ from tinygpt_hf.settings.arguments import DataArguments
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import CompareArguments
 
-FEWEST = 5  # units; of fewer an interval says nothing
+MIN_BLOCKS = 5  # for a meaningful interval
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold the difference A - B in bits per byte, its 95 % interval, the verdict, and what it was measured on."""
+    """The difference A - B in bits per byte, its 95 % interval, a verdict, and the size of the text."""
 
     difference: float
     low: float
@@ -45,31 +45,36 @@ class Comparison:
 
 
 def paired(a, b, sizes) -> Comparison:
-    """Compare nats that A and B spend on the same units of text, (N,) each, of so many bytes each."""
+    """Compare the nats of A and B on the same N blocks of text; `sizes` are their bytes. All have shape (N,)."""
     a, b, sizes = (np.asarray(part, dtype=np.float64) for part in (a, b, sizes))
-    _check_units(sizes)
+    _check_blocks(sizes)
     sums = np.stack([(a - b) / math.log(2), sizes], 1)
     low, high = interval(sums, lambda total: total[..., 0] / total[..., 1])
-    difference, of_a, of_b = (float(part.sum() / math.log(2) / sizes.sum()) for part in (a - b, a, b))
-    verdict = "A is better" if high < 0 else "B is better" if low > 0 else "no difference shown"
-    return Comparison(difference, low, high, verdict, of_a, of_b, len(sizes), int(sizes.sum()))
+    difference, bits_a, bits_b = (float(part.sum() / math.log(2) / sizes.sum()) for part in (a - b, a, b))
+    verdict = "no difference shown"
+    if high < 0 or low > 0:
+        verdict = "A is better" if high < 0 else "B is better"
+    return Comparison(difference, low, high, verdict, bits_a, bits_b, len(sizes), int(sizes.sum()))
 
 
-def _check_units(sizes) -> None:
-    if len(sizes) < FEWEST or not np.sum(sizes) > 0:
-        seen = f"there are {len(sizes)} documents or blocks to compare on"
-        raise UsageError(seen, f"{FEWEST} or more, with text", "use more text")
+def _check_blocks(sizes) -> None:
+    if len(sizes) < MIN_BLOCKS or not np.sum(sizes) > 0:
+        problem = f"there are {len(sizes)} documents or blocks to compare on"
+        raise UsageError(problem, f"{MIN_BLOCKS} or more, with text", "use more text")
 
 
 def compare(a: str, b: str, data, **settings) -> Comparison:
-    """Compare two model folders or Hub ids on a text; `data` as in `evaluate`, `settings` other fields of `CompareArguments`."""
+    """Compare two model folders or Hub ids on a text.
+
+    `data` is as in `evaluate`; `settings` are other fields of `CompareArguments`.
+    """
     return measure(CompareArguments(model=[str(a), str(b)], **settings), data_arguments(data))
 
 
 def measure(arguments: CompareArguments, text: DataArguments | None = None) -> Comparison:
-    """Compare as the settings say, and write `output_file`; `text`: on this, not on `data`.
+    """Compare two models as set in `arguments`, and write `output_file`. `text` replaces the text of `data`.
 
-    Raises UsageError for whatever the settings have wrong.
+    Raises a `UsageError` for invalid settings.
     """
     check_settings(arguments)
     if len(arguments.model) != 2:
@@ -82,50 +87,52 @@ def measure(arguments: CompareArguments, text: DataArguments | None = None) -> C
         text = DataArguments([arguments.data], text_column=arguments.text_column, document_separator="whole_file")
     check_settings(text)
     output = check_output(Path(arguments.output_file)) if arguments.output_file else None
-    found = [document for source in training_sources(text) for document in documents(source)]
+    texts = [document for source in training_sources(text) for document in documents(source)]
     windows = arguments.block_size, None, arguments.per_device_eval_batch_size
-    both = [load_model(name, arguments.device, arguments.dtype) for name in arguments.model]
-    is_text = len(found) == 1 and "text" in found[0]
-    comparison = _blocks(both, str(found[0]["text"]), windows) if is_text else _documents(both, found, windows)
+    models = [load_model(name, arguments.device, arguments.dtype) for name in arguments.model]
+    if len(texts) == 1 and "text" in texts[0]:
+        comparison = _compare_on_text(models, str(texts[0]["text"]), windows)
+    else:
+        comparison = _compare_on_documents(models, texts, windows)
     if output:
         storage.write_json(output, asdict(comparison))
     return comparison
 
 
-def _blocks(both, text: str, windows) -> Comparison:
-    """Compare on one text, in blocks that end where tokens of both models do; what either's first token holds is not counted."""
-    encoded = [encode_with_ends(tokenizer, text) for _, tokenizer in both]
+def _compare_on_text(models, text: str, windows) -> Comparison:
+    """Compare on one text, in blocks that end at token boundaries of both tokenizers; their first tokens are not counted."""
+    encoded = [encode_with_ends(tokenizer, text) for _, tokenizer in models]
     if any(len(ids) < 2 for ids, _ in encoded):
         raise UsageError("the text has one token or none", "a text of two tokens or more", "use more text")
-    places = np.intersect1d(encoded[0][1], encoded[1][1])
-    places = places[places >= max(ends[0] for _, ends in encoded)]
-    cuts = even_cuts(places[1:]) if len(places) > 1 else places[:0]
-    sizes = np.diff(cuts, prepend=places[:1])
-    _check_units(sizes)
+    boundaries = np.intersect1d(encoded[0][1], encoded[1][1])
+    boundaries = boundaries[boundaries >= max(ends[0] for _, ends in encoded)]
+    cuts = even_cuts(boundaries[1:]) if len(boundaries) > 1 else boundaries[:0]
+    sizes = np.diff(cuts, prepend=boundaries[:1])
+    _check_blocks(sizes)
     nats = []
-    for (model, _), (ids, ends) in zip(both, encoded, strict=True):
-        targets = np.where(ends > places[0], ids, IGNORED)
+    for (model, _), (ids, ends) in zip(models, encoded, strict=True):
+        targets = np.where(ends > boundaries[0], ids, IGNORED)
         nats.append(block_sums(model, ids, targets, np.searchsorted(cuts, ends), sizes, windows)[:, 0])
     return paired(nats[0], nats[1], sizes)
 
 
-def _documents(both, found: list[dict], windows) -> Comparison:
-    """Compare on documents, each with the end of text behind it and the start token before the first; of conversations, answers."""
+def _compare_on_documents(models, texts: list[dict], windows) -> Comparison:
+    """Compare on documents, joined as in training after a start token; of conversations only the answers count."""
     nats, sizes = [], []
-    for model, tokenizer in both:
-        ids, targets, blocks, size = encode_documents(tokenizer, found)
-        _check_units(size)
+    for model, tokenizer in models:
+        ids, targets, blocks, size = encode_documents(tokenizer, texts)
+        _check_blocks(size)
         start = (start_token(tokenizer), ids), (IGNORED, targets), (0, blocks)
         ids, targets, blocks = (np.concatenate([[first], rest]) for first, rest in start)
         nats.append(block_sums(model, ids, targets, blocks, size, windows)[:, 0])
         sizes.append(size)
     if not np.array_equal(sizes[0], sizes[1]):
-        raise UsageError("A and B learn other parts of these conversations", "one chat template", "give plain text")
+        raise UsageError("the chat templates of A and B differ", "the same answers for both", "give plain text")
     return paired(nats[0], nats[1], sizes[0])
 
 
 def comparison_lines(names: list[str], result: Comparison) -> list[str]:
-    """Say what came out."""
+    """Format a comparison as lines of text."""
     return [
         f"A  {result.a:.4f} bits per byte  {names[0]}",
         f"B  {result.b:.4f} bits per byte  {names[1]}",

@@ -1,4 +1,4 @@
-"""Measure models on a text and on tasks for `tinygpt evaluate`, also with matrices as small integers; in Python on any text.
+"""Evaluate models on a text and on tasks (`tinygpt evaluate`), also after quantization.
 
 results = evaluate("runs/quickstart", data="my.txt", tasks=["basics"])
 results["bits_per_byte"], results["tasks"]["copying"]["accuracy"]
@@ -31,10 +31,10 @@ WIDTH = 80
 
 
 def evaluate(model, data=None, **settings) -> dict:
-    """Measure a model folder or Hub id, or a list of them; returns what `--output_file` holds.
+    """Evaluate a model folder or Hub id, or a list of them; return the contents of `--output_file`.
 
-    `data` is a UTF-8 text file, taken as one text, or whatever `train` takes: a Dataset, an IterableDataset, a list of texts or
-    conversations, a folder of `save_to_disk`, DataArguments. Of these all documents are measured, as training reads them.
+    `data` is a UTF-8 text file, read as one text, or anything `train` takes: a Dataset, an IterableDataset, a list of texts or
+    conversations, a folder of `save_to_disk`, DataArguments. Of the latter, all documents are scored as in training.
     `settings` are the other fields of `EvaluateArguments` (tasks, block_size, stride, quantization, output_file, ...).
     """
     names = {field.name for field in fields(EvaluateArguments)}
@@ -50,11 +50,11 @@ def evaluate(model, data=None, **settings) -> dict:
 
 
 def measure(arguments: EvaluateArguments, text: DataArguments | None = None) -> dict:
-    """Measure as the settings say and write `output_file`; `text`: on its documents, not on the file `data`. Numbers of the
-    quantized model carry its kind in their names.
+    """Evaluate as set in `arguments` and write `output_file`. The documents of `text` replace the file `data`.
 
-    Returns {"models": [...]}, numbers by name for each model, beside them those of an only model. Loss is in nats per token;
-    what is not finite is None. Raises UsageError for whatever the settings have wrong.
+    Returns {"models": [results of each model]}; the results of a single model are also at the top level. Loss is in nats
+    per token, results of the quantized model end in its kind, and values that are not finite are None. Raises a
+    `UsageError` for invalid settings.
     """
     check_settings(arguments)
     names = arguments.model
@@ -73,13 +73,13 @@ def measure(arguments: EvaluateArguments, text: DataArguments | None = None) -> 
     if arguments.memorization:
         for name in names:
             check_rows(Path(name))
-    found = [document for source in training_sources(text) for document in documents(source)] if text else None
-    beside = _xz(arguments.data, found) if arguments.data else {}
-    vocabularies, measured = [], []
+    texts = [document for source in training_sources(text) for document in documents(source)] if text else None
+    xz = _xz(arguments.data, texts) if arguments.data else {}
+    vocabularies, entries = [], []
     for name in names:
         model, tokenizer = load_model(name, arguments.device, arguments.dtype)
-        entry = _measured(model, tokenizer, arguments, found) if arguments.data else {}
-        entry |= beside
+        entry = _measure_text(model, tokenizer, arguments, texts) if arguments.data else {}
+        entry |= xz
         if tasks:
             entry["tasks"] = {task: run(model, tokenizer) for task, run in tasks.items()}
         if arguments.memorization:
@@ -87,14 +87,14 @@ def measure(arguments: EvaluateArguments, text: DataArguments | None = None) -> 
         if arguments.quantization and arguments.data:
             entry["weights_mb"] = weight_megabytes(model)
             model = quantized(model, arguments.quantization)
-            again = _measured(model, tokenizer, arguments, found) | {"weights_mb": weight_megabytes(model)}
-            numbers = {key: value for key, value in again.items() if isinstance(value, float)}
+            second = _measure_text(model, tokenizer, arguments, texts) | {"weights_mb": weight_megabytes(model)}
+            numbers = {key: value for key, value in second.items() if isinstance(value, float)}
             entry |= {f"{key}_{arguments.quantization}": value for key, value in numbers.items()}
-        measured.append(_finite({"model": name} | entry))
+        entries.append(_finite({"model": name} | entry))
         vocabularies.append(tokenizer.get_vocab())
         del model
-    results = {key: value for key, value in measured[0].items() if key != "model"} if len(names) == 1 else {}
-    results["models"] = measured
+    results = {key: value for key, value in entries[0].items() if key != "model"} if len(names) == 1 else {}
+    results["models"] = entries
     if len(names) > 1:
         results["same_tokenizer"] = all(one == vocabularies[0] for one in vocabularies)
     if output:
@@ -102,45 +102,43 @@ def measure(arguments: EvaluateArguments, text: DataArguments | None = None) -> 
     return results
 
 
-def _measured(model, tokenizer, arguments: EvaluateArguments, found: list[dict] | None) -> dict:
-    sizes = arguments.block_size, arguments.stride, arguments.per_device_eval_batch_size
-    if found is None:
-        return evaluate_file(model, tokenizer, arguments.data, *sizes)
-    return evaluate_documents(model, tokenizer, found, *sizes) | {"data": arguments.data}
+def _measure_text(model, tokenizer, arguments: EvaluateArguments, texts: list[dict] | None) -> dict:
+    windows = arguments.block_size, arguments.stride, arguments.per_device_eval_batch_size
+    if texts is None:
+        return evaluate_file(model, tokenizer, arguments.data, *windows)
+    return evaluate_documents(model, tokenizer, texts, *windows) | {"data": arguments.data}
 
 
-def _xz(data: str, found: list[dict] | None) -> dict:
-    """Compute what xz needs for the text, where it is no conversation and not large."""
-    if found is None:
+def _xz(data: str, texts: list[dict] | None) -> dict:
+    """Compute xz's bits per byte; return {} for conversations and large texts."""
+    if texts is None:
         if os.path.exists(data) and os.path.getsize(data) > XZ_BYTES:
             return {}
         text = read_text(data)
-    elif any("messages" in document for document in found):
+    elif any("messages" in document for document in texts):
         return {}
     else:
-        text = "".join(str(document["text"]) for document in found)
+        text = "".join(str(document["text"]) for document in texts)
     size = len(text.encode())
     return {"xz_bits_per_byte": xz_bits_per_byte(text.encode())} if 0 < size < XZ_BYTES else {}
 
 
 def _finite(value):
-    """Put None where a number is not finite, which JSON does not have."""
+    """Replace floats that are not finite, and so not valid JSON, by None."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def result_lines(results: dict, quantization: str | None = None) -> list[str]:
-    """Lay the numbers out in lines of at most 80 columns: of one model below each other, of several a row for each."""
+    """Format the results in lines of at most 80 columns: a line per number for one model, a row per model for several."""
     models = results["models"]
     lines: list[str] = []
     if "loss" in models[0]:
         lines += _one_model(models[0], quantization) if len(models) == 1 else _several(models)
         if len(models) > 1 and not results["same_tokenizer"]:
             lines.append("Tokenizers differ: loss and perplexity are per token; compare bits per byte.")
-        lines.append(
-            f"Intervals: how far another text of this kind would move a number ({models[0]['blocks']} blocks)."
-        )
+        lines.append(f"Intervals: the variation over other texts of this kind ({models[0]['blocks']} blocks).")
     if "tasks" in models[0]:
         lines += ["", *_tasks(models)] if lines else _tasks(models)
     for entry in models:
@@ -156,9 +154,9 @@ def _one_model(entry: dict, quantization: str | None) -> list[str]:
             continue
         bounds = [entry.get(f"{name}_{end}") for end in ("low", "high")]
         between = "" if None in bounds else " to ".join(map(_shown, bounds))
-        other = f"{name}_{quantization}"
-        beside = _shown(entry[other]) if other in entry else ""
-        lines.append(f"{name:<18}{_shown(value):>10}   {between:<20}{beside:>10}".rstrip())
+        key = f"{name}_{quantization}"
+        quantized_value = _shown(entry[key]) if key in entry else ""
+        lines.append(f"{name:<18}{_shown(value):>10}   {between:<20}{quantized_value:>10}".rstrip())
     return lines
 
 
@@ -176,30 +174,30 @@ def _several(models: list[dict]) -> list[str]:
 
 
 def _tasks(models: list[dict]) -> Iterator[str]:
-    """Lay out a row for each task and model; a task of lm_eval has a row for each of its numbers."""
+    """Yield a row per task and model; a task of lm_eval has a row per number."""
     yield f"{'task':<22}{'right':>7}   {'95 % interval':<18}{'chance':>7}{'items':>8}" + "   model" * (len(models) > 1)
     for task in models[0]["tasks"]:
         for entry in models:
-            found, model = entry["tasks"][task], f"   {_short(entry['model'], 12)}" * (len(models) > 1)
+            result, model = entry["tasks"][task], f"   {_short(entry['model'], 12)}" * (len(models) > 1)
             if task.startswith(PREFIX):
-                for name, value in found.items():
+                for name, value in result.items():
                     yield f"{_short(f'{task} {name}', 40):<41}{_shown(value):>10}{model}"
                 continue
-            between = f"{found['low']:.1%} to {found['high']:.1%}"
-            yield f"{task:<22}{found['accuracy']:>7.1%}   {between:<18}{found['chance']:>7.1%}{found['items']:>8,}{model}"
+            between = f"{result['low']:.1%} to {result['high']:.1%}"
+            numbers = f"{result['accuracy']:>7.1%}   {between:<18}{result['chance']:>7.1%}{result['items']:>8,}"
+            yield f"{task:<22}{numbers}{model}"
 
 
-def _memorization(found: dict | None, model: str) -> Iterator[str]:
-    if found:
-        share, others = (f"{found[f'{of}copied'] / max(1, found[f'{of}sequences']):.1%}" for of in ("", "held_out_"))
-        length, samples = found["length"], f"{found['samples']} samples"
-        yield f"{model}copied from the training text, in sequences of {length} characters:"
-        yield f"    {share} of {samples}, {others} of held-out text, which nobody copied"
-        yield f"    longest span: {found['longest']} characters"
+def _memorization(counts: dict | None, model: str) -> Iterator[str]:
+    if counts:
+        samples, held_out = (counts[f"{of}copied"] / max(1, counts[f"{of}sequences"]) for of in ("", "held_out_"))
+        yield f"{model}copied from the training text, in sequences of {counts['length']} characters:"
+        yield f"    {samples:.1%} of {counts['samples']} samples; for comparison, {held_out:.1%} of held-out text"
+        yield f"    longest span: {counts['longest']} characters"
 
 
 def _short(name: str, width: int) -> str:
-    """Keep the end of a name, which tells models apart."""
+    """Cut a name to its last `width` characters, which tell models apart."""
     return name if len(name) <= width else "…" + name[1 - width :]
 
 

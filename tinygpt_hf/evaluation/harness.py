@@ -1,6 +1,6 @@
-"""Run a task of lm-evaluation-harness in this process, on the model at hand: its own prompts, its own numbers.
+"""Run tasks of lm-evaluation-harness on a loaded model.
 
-task = harness_task("blimp", None)              # `lm_eval` knows it; or its YAML lies in the folder
+task = harness_task("blimp", None)              # a task of `lm_eval`, or of a YAML file in the given folder
 task(model, tokenizer)                          # {"acc": 0.8, "acc_stderr": 0.01, ...}
 """
 
@@ -18,7 +18,7 @@ PREFIX = "lm_eval:"
 
 
 def harness_task(name: str, folder: Path | None) -> Callable[..., dict]:
-    """Find a task; returns what runs it."""
+    """Return a function (model, tokenizer) -> results that runs a task; raise a `UsageError` if there is no such task."""
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
@@ -41,13 +41,11 @@ def _run(name: str, manager, model, tokenizer) -> dict:
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):  # tables and bars of its own
+        # hide lm_eval's own tables and progress bars
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8)
             found = simple_evaluate(model=wrapped, tasks=[name], task_manager=manager, bootstrap_iters=1000)
-    except Exception as error:  # data that cannot be fetched, a YAML that is broken: whatever a task does
+    except Exception as error:  # a task may raise anything: no network, a broken YAML
         raise RunError(f"{PREFIX}{name} failed ({first_words(error)})") from error
     numbers = found["results"].get(name) or found["groups"][name]
     return {

@@ -1,4 +1,4 @@
-"""Measure loss, perplexity, bits per byte and accuracy of any causal LM on a full text, token-weighted.
+"""Compute loss, perplexity, bits per byte and accuracy of a causal language model on a whole text.
 
     sums = MetricSums()
     for input_ids, labels in batches:                 # (B, T) each, labels already shifted, -100 where no target
@@ -6,11 +6,10 @@
     sums.bytes = size_of_the_text
     sums.loss, sums.perplexity, sums.bits_per_byte, sums.accuracy, sums.entropy
 
-Only sums are kept (nats, tokens, correct, bytes, expected), so batches of any size and shards of any length add up to the same
-numbers, and processes add theirs by one reduction of `to_list()`. The same arithmetic ships as three modules of the
-Hugging Face `evaluate` library, loaded without a network by `load_metric(name)`.
+Only sums are kept, so the results do not depend on batch or shard sizes. Processes combine theirs by one reduction of
+`to_list()`. `load_metric(name)` loads the same metrics as modules of the Hugging Face `evaluate` library, offline.
 
-A text or documents are measured in blocks, whose sums also tell how sure each number is (intervals.py).
+Texts and documents are scored in blocks, from whose sums intervals.py computes confidence intervals.
 """
 
 import math
@@ -32,12 +31,12 @@ from tinygpt_hf.tokenizing.encode import encode
 IGNORED = -100
 UNBOUNDED = 1 << 62
 METRICS = ("perplexity", "bits_per_byte", "token_accuracy")
-LONGEST_WINDOW = 2048  # longer ones only on request: the logits of one window of a large vocabulary fill gigabytes
-ROWS = 256  # whose logits stay in a processor's cache
+LONGEST_WINDOW = 2048  # default limit: with a large vocabulary, the logits of a longer window take gigabytes
+ROWS = 256  # positions scored at a time, so that their logits stay in the processor's cache
 MOST_LOGITS = 2**27  # per batch: half a gigabyte in float32
 BLOCKS, BLOCK_BYTES, FEWEST_BLOCKS, MOST_DOCUMENTS = 200, 512, 20, 1000
-BINS = 15  # of equal width, in which confidence is held against accuracy (Guo et al. 2017)
-COLUMNS = 5  # of the sums of a block: nats, tokens, correct, among the first five, bytes; the bins follow
+BINS = 15  # of equal width, for the expected calibration error (Guo et al. 2017)
+COLUMNS = 5  # sums per block: nats, tokens, correct, in the top five, bytes; the calibration bins follow
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of sums (..., COLUMNS + BINS)
     "loss": lambda sums: sums[..., 0] / sums[..., 1],
     "bits_per_byte": lambda sums: sums[..., 0] / math.log(2) / sums[..., 4],
@@ -48,41 +47,41 @@ STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of sums (..., C
 
 
 def mean_loss(nats: float, tokens: int) -> float:
-    """Divide nats by predicted tokens; NaN where nothing was predicted."""
+    """Compute nats per token; NaN without tokens."""
     return nats / tokens if tokens else math.nan
 
 
 def perplexity(nats: float, tokens: int) -> float:
-    """Compute exp(loss): among how many equally likely tokens the model chooses, on average."""
+    """Compute exp(nats per token)."""
     loss = mean_loss(nats, tokens)
-    return math.exp(loss) if not loss > 700 else math.inf  # exp overflows a float there
+    return math.exp(loss) if not loss > 700 else math.inf  # exp would overflow
 
 
 def bits_per_byte(nats: float, num_bytes: int) -> float:
-    """Compute the bits spent per UTF-8 byte of text: comparable between tokenizers, and with file compressors."""
+    """Compute bits per UTF-8 byte of text, which is comparable between tokenizers and with file compressors."""
     return nats / math.log(2) / num_bytes if num_bytes else math.nan
 
 
 def accuracy(correct: int, tokens: int) -> float:
-    """Compute the share of predicted tokens that were the model's first choice."""
+    """Compute the share of tokens for which the model's likeliest token is right."""
     return correct / tokens if tokens else math.nan
 
 
 @dataclass
 class MetricSums:
-    """Hold what adds up over batches, shards and processes; the numbers are derived from it."""
+    """Sums over batches, shards and processes, with the metrics derived from them."""
 
     nats: float = 0.0
     tokens: int = 0
     correct: int = 0
     bytes: int = 0
-    expected: float = 0.0  # nats: what the model itself expects each token to cost, its entropy
+    expected: float = 0.0  # the sum of the entropies of the predicted distributions, in nats
 
     def __add__(self, other: "MetricSums") -> "MetricSums":
         return MetricSums(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
     def to_list(self) -> list[float]:
-        """List the sums in order, for a reduction over processes (use float64 there)."""
+        """Return the sums in order, for a float64 reduction over processes."""
         return list(astuple(self))
 
     @classmethod
@@ -109,33 +108,33 @@ class MetricSums:
 
     @property
     def entropy(self) -> float:
-        """The mean entropy of what the model expects, in bits per token: its loss, were it as right as it is sure."""
+        """Mean entropy of the predicted distributions, in bits per token. In a calibrated model it equals the loss."""
         return mean_loss(self.expected, self.tokens) / math.log(2)
 
 
 def scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return nats and predicted ids (N,) of logits (N, V)."""
+    """Return nats (0 for an ignored label) and predicted ids, (N,) each, from logits (N, V)."""
     logits = logits.float()
     chosen = logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    # F.cross_entropy would write the log-probabilities of the whole vocabulary once more
+    # F.cross_entropy would allocate the log-probabilities of the whole vocabulary
     return (logits.logsumexp(-1) - chosen).masked_fill(labels == IGNORED, 0.0), logits.argmax(-1)
 
 
-def expectations(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return nats, predicted ids, and the entropy in nats of what the model expects, 0 where there is no target."""
+def scores_with_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return `scores`, and the entropies of the predicted distributions in nats (0 for an ignored label)."""
     logits = logits.float()
     highest, predicted = logits.max(-1, keepdim=True)
     powers = (logits - highest).exp_()
     total = powers.sum(-1)
-    whole = total.log() + highest[:, 0]  # as logsumexp has it, but the powers are of use again
-    nats = whole - logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    entropy = whole - torch.linalg.vecdot(powers, logits) / total
-    nothing = labels == IGNORED
-    return nats.masked_fill(nothing, 0.0), predicted[:, 0], entropy.masked_fill(nothing, 0.0)
+    logsumexp = total.log() + highest[:, 0]  # computed here because the entropy needs the powers
+    nats = logsumexp - logits.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    entropy = logsumexp - torch.linalg.vecdot(powers, logits) / total
+    is_ignored = labels == IGNORED
+    return nats.masked_fill(is_ignored, 0.0), predicted[:, 0], entropy.masked_fill(is_ignored, 0.0)
 
 
-def judgments(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return nats, predicted ids, whether the label is among the five likeliest, and the probability of the likeliest."""
+def scores_with_confidence(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return `scores`, whether the label is among the five likeliest tokens, and the highest probability."""
     nats, predicted = scores(logits, labels)
     logits = logits.float()
     chosen = logits.gather(1, labels.clamp_min(0)[:, None])
@@ -145,11 +144,10 @@ def judgments(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor,
 
 @torch.no_grad()
 def token_scores(model, input_ids, labels, position_ids=None, measure=scores) -> tuple[torch.Tensor, ...]:
-    """Return what `measure` says of each token, then the labels, each (B, T) on the model's device: by default (nats, predicted
-    ids, labels); nats is float32, 0 where the label is -100.
+    """Return the tensors of `measure(logits (N, V), labels (N,))` and then the labels, each (B, T) on the model's device.
 
-    The model is used in the mode it is in: call `model.eval()` first. The logits of a TinyGPT, unless it is in shards, never
-    exist as a whole.
+    By default these are (nats, predicted ids, labels), with float32 nats that are 0 where the label is -100. Call
+    `model.eval()` first. For an unsharded TinyGPT model, the logits are computed in chunks of `ROWS` positions.
     """
     device = next(model.parameters()).device
     input_ids = torch.as_tensor(input_ids, dtype=torch.long, device=device)  # (B, T)
@@ -166,12 +164,12 @@ def token_scores(model, input_ids, labels, position_ids=None, measure=scores) ->
 
 
 def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
-    """Sum one batch, without bytes. `labels` (B, T) are shifted: labels[b, t] follows input_ids[b, :t+1].
+    """Return the sums of one batch, without bytes. `labels` (B, T) are shifted: labels[b, t] follows input_ids[b, :t+1].
 
-    `position_ids` (B, T) that restart at each document confine attention to it.
+    `position_ids` (B, T) that restart at each document restrict attention to the document.
     """
-    nats, predicted, entropy, labels = token_scores(model, input_ids, labels, position_ids, measure=expectations)
-    # one transfer instead of four: a GPU is waited for once
+    nats, predicted, entropy, labels = token_scores(model, input_ids, labels, position_ids, measure=scores_with_entropy)
+    # one transfer instead of four, to synchronize with the GPU once
     counts = (labels != IGNORED).sum(), (predicted == labels).sum()
     sums = torch.stack([nats.sum(dtype=torch.float64), *counts, entropy.sum(dtype=torch.float64)])
     nats, tokens, correct, expected = sums.tolist()
@@ -181,11 +179,11 @@ def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
 def evaluate_tokens(
     model, ids, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
 ) -> MetricSums:
-    """Sum over a flat array of token ids, without bytes: every token but the first is predicted exactly once.
+    """Return the sums over a flat array of token ids, without bytes; every token but the first is predicted once.
 
-    `block_size` tokens make a window (default: the model's context, at most 2048). Windows are disjoint unless `stride`
-    is smaller: then they overlap and a token is counted where it first appears, behind at least block_size - stride
-    tokens of context (the first window apart), which costs block_size / stride times the work.
+    A window has `block_size` tokens (default: the model's context, at most 2048). With a `stride` below `block_size`,
+    windows overlap. Each token is then scored in the first window that contains it, with at least block_size - stride
+    tokens of context (except in the first window), at block_size / stride times the cost.
     """
     sums = MetricSums()
     for input_ids, labels, _ in _batches(model, ids, block_size, stride, batch_size):
@@ -196,10 +194,10 @@ def evaluate_tokens(
 def evaluate_file(
     model, tokenizer, path: str | Path, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
 ) -> dict[str, Any]:
-    """Measure a text file with this package's modules of the `evaluate` library, as `tinygpt evaluate` does.
+    """Evaluate a model on a text file, as `tinygpt evaluate` does.
 
-    The text is encoded as it is: nothing is added, and control tokens written in it are plain text. `bytes` are the UTF-8
-    bytes of what is predicted: those of the text without its first token's. Blocks are cut evenly, where tokens end.
+    No tokens are added to the text, and control tokens written in it are plain text. `bytes` counts the UTF-8 bytes of the
+    predicted text, which is all but the first token. Blocks of about equal size end at token boundaries.
     """
     text = read_text(path)
     ids, ends = encode_with_ends(tokenizer, text)
@@ -209,14 +207,14 @@ def evaluate_file(
     cuts = even_cuts(np.unique(ends[1:]))
     sizes = np.diff(cuts, prepend=cuts[-1] - size)
     blocks = np.searchsorted(cuts, ends).astype(np.int32)
-    return _measured(model, ids, ids, blocks, sizes, (block_size, stride, batch_size)) | {"data": str(path)}
+    return _evaluate(model, ids, ids, blocks, sizes, (block_size, stride, batch_size)) | {"data": str(path)}
 
 
-def even_cuts(places: np.ndarray) -> np.ndarray:
-    """Choose of the increasing `places` of a text, in bytes, the ends of blocks of equal size, as near as may be."""
-    first, last = int(places[0]), int(places[-1])
-    wanted = np.linspace(first, last, 1 + min(BLOCKS, max(FEWEST_BLOCKS, (last - first) // BLOCK_BYTES)))[1:]
-    return np.unique(places[np.searchsorted(places, wanted).clip(max=len(places) - 1)])
+def even_cuts(boundaries: np.ndarray) -> np.ndarray:
+    """Choose ends of blocks of about equal size from increasing token boundaries, in bytes."""
+    first, last = int(boundaries[0]), int(boundaries[-1])
+    targets = np.linspace(first, last, 1 + min(BLOCKS, max(FEWEST_BLOCKS, (last - first) // BLOCK_BYTES)))[1:]
+    return np.unique(boundaries[np.searchsorted(boundaries, targets).clip(max=len(boundaries) - 1)])
 
 
 def evaluate_documents(
@@ -227,27 +225,30 @@ def evaluate_documents(
     stride: int | None = None,
     batch_size: int = 8,
 ) -> dict[str, Any]:
-    """Measure documents as training reads them: end to end, each with the end of text behind it, and of conversations the answers
-    alone. `bytes` are those of the text that is predicted. A block is a document, of more than a thousand several."""
+    """Evaluate a model on documents, joined as in training: each ends with the end-of-text token.
+
+    Of conversations only the answers count. `bytes` counts the predicted text. Each document is a block; above a thousand
+    documents, a block holds several.
+    """
     ids, targets, blocks, sizes = encode_documents(tokenizer, documents)
     if documents and (text := documents[0].get("text")):
         sizes[0] -= _first_token_bytes(tokenizer, text, int(ids[0]))
-    return _measured(model, ids, targets, blocks, sizes, (block_size, stride, batch_size))
+    return _evaluate(model, ids, targets, blocks, sizes, (block_size, stride, batch_size))
 
 
 def encode_documents(tokenizer, documents: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return ids, targets and blocks (N,) of documents end to end, and the bytes of the predicted text in each block."""
+    """Return the ids, targets and block numbers (N,) of joined documents, and the bytes of predicted text in each block."""
     encoded = encode(documents, tokenizer, UNBOUNDED)
-    nothing = np.zeros(0, dtype=np.int64)
-    ids = np.concatenate([nothing, *(each.ids for each in encoded)]).astype(np.int64)
+    empty = np.zeros(0, dtype=np.int64)
+    ids = np.concatenate([empty, *(each.ids for each in encoded)]).astype(np.int64)
     masks = [np.ones(len(each.ids), dtype=bool) if each.mask is None else each.mask for each in encoded]
-    targets = np.where(np.concatenate([nothing.astype(bool), *masks]), ids, IGNORED)
+    targets = np.where(np.concatenate([empty.astype(bool), *masks]), ids, IGNORED)
     block_of = np.arange(len(encoded)) * min(len(encoded), MOST_DOCUMENTS) // max(1, len(encoded))
     sizes = np.bincount(block_of, weights=[each.num_bytes for each in encoded])
     return ids, targets, np.repeat(block_of, [len(each.ids) for each in encoded]), sizes
 
 
-def _measured(
+def _evaluate(
     model,
     ids: np.ndarray,
     targets: np.ndarray,
@@ -255,13 +256,17 @@ def _measured(
     sizes: np.ndarray,
     windows: tuple[int | None, int | None, int],
 ) -> dict[str, Any]:
-    """Measure token ids (N,), of which those count that `targets` (N,) repeats; `sizes`: bytes of what is predicted in each block,
-    which `blocks` (N,) tells of each token."""
+    """Compute all metrics with their intervals on token ids (N,).
+
+    `targets` (N,) repeats the ids to score and is -100 elsewhere. `blocks` (N,) holds the block number of each token, and
+    `sizes` the bytes of predicted text in each block. `windows` is (block_size, stride, batch_size).
+    """
     metrics = {name: load_metric(name) for name in METRICS}
-    rows = metrics["token_accuracy"].add_batch
-    sums = block_sums(
-        model, ids, targets, blocks, sizes, windows, lambda *row: rows(predictions=row[0], references=row[1])
-    )
+
+    def add_predictions(predicted, labels):
+        metrics["token_accuracy"].add_batch(predictions=predicted, references=labels)
+
+    sums = block_sums(model, ids, targets, blocks, sizes, windows, add_predictions)
     metrics["perplexity"].add_batch(predictions=sums[:, 0].tolist(), references=sums[:, 1].astype(int).tolist())
     metrics["bits_per_byte"].add_batch(predictions=sums[:, 0].tolist(), references=sums[:, 4].astype(int).tolist())
     results: dict[str, Any] = {}
@@ -279,26 +284,29 @@ def _measured(
 
 
 def block_sums(model, ids, targets, blocks, sizes, windows, each_batch=lambda predicted, labels: None) -> np.ndarray:
-    """Sum over each block: (blocks, COLUMNS + BINS) numbers; the windows do not end with the blocks. Arguments: see `_measured`."""
+    """Return the sums (blocks, COLUMNS + BINS) of each block; for the arguments see `_evaluate`.
+
+    Calls `each_batch(predicted ids, labels)` for every batch.
+    """
     sums = np.zeros((len(sizes), COLUMNS + BINS))
     sums[:, 4] = sizes
     block_size, stride, batch_size = windows
     for input_ids, labels, slots in _batches(model, ids, block_size, stride, batch_size, targets):
-        parts = token_scores(model, input_ids, labels, measure=judgments)
-        nats, predicted, first, confidence, labels = (part.cpu().numpy() for part in parts)
+        parts = token_scores(model, input_ids, labels, measure=scores_with_confidence)
+        nats, predicted, in_top5, confidence, labels = (part.cpu().numpy() for part in parts)
         each_batch(predicted.tolist(), labels.tolist())
         counted = labels != IGNORED
-        where, right = blocks[slots + 1][counted], (predicted == labels)[counted]
-        for column, values in enumerate((nats[counted], None, right, first[counted])):
-            sums[:, column] += np.bincount(where, values, minlength=len(sums))
-        over = confidence[counted].astype(np.float64)
-        bins = where * BINS + (over * BINS).astype(np.int64).clip(max=BINS - 1)
-        sums[:, COLUMNS:] += np.bincount(bins, over - right, minlength=len(sums) * BINS).reshape(-1, BINS)
+        block, right = blocks[slots + 1][counted], (predicted == labels)[counted]
+        for column, values in enumerate((nats[counted], None, right, in_top5[counted])):
+            sums[:, column] += np.bincount(block, values, minlength=len(sums))
+        confidence = confidence[counted].astype(np.float64)
+        bins = block * BINS + (confidence * BINS).astype(np.int64).clip(max=BINS - 1)
+        sums[:, COLUMNS:] += np.bincount(bins, confidence - right, minlength=len(sums) * BINS).reshape(-1, BINS)
     return sums
 
 
 def load_metric(name: str):
-    """Load a module of this package for the `evaluate` library, without a network."""
+    """Load one of this package's modules of the `evaluate` library, offline."""
     import evaluate
 
     if name not in METRICS:
@@ -307,7 +315,7 @@ def load_metric(name: str):
 
 
 def read_text(path: str | Path) -> str:
-    """Read a UTF-8 text file, line ends as they are; anything else is a `UsageError` that names it."""
+    """Read a UTF-8 text file without changing line ends; raise a `UsageError` if it is empty or cannot be read."""
     try:
         source = TextFile(str(path))
         with source.open() as file:
@@ -320,10 +328,10 @@ def read_text(path: str | Path) -> str:
 
 
 def encode_with_ends(tokenizer, text: str, piece: int = 1 << 22) -> tuple[np.ndarray, np.ndarray]:
-    """Encode a text as ids (N,), nothing added, and tell of each token with how many bytes of the text it ends.
+    """Tokenize a text; return the ids (N,) and, for each token, the offset in bytes at which it ends in the text.
 
-    Long texts go piece by piece, to bound the memory of the encoding. A piece ends between a letter and a line break, where the
-    patterns of byte-level tokenizers cut anyway. Tokens that share a character share its end.
+    No tokens are added. Long texts are tokenized in pieces to bound the memory. A piece ends between a letter and a line
+    break, where byte-level pre-tokenizers split anyway. Tokens that share a character share its end.
     """
     arrays, ends, start, size = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0, 0
     options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
@@ -337,14 +345,14 @@ def encode_with_ends(tokenizer, text: str, piece: int = 1 << 22) -> tuple[np.nda
         characters = np.frombuffer(part.encode("utf-32-le"), dtype=np.uint32)
         lengths = 1 + (characters > 0x7F) + (characters > 0x7FF) + (characters > 0xFFFF)
         before = size + np.concatenate([[0], np.cumsum(lengths)])  # bytes before each character
-        ends.append(before[np.maximum.accumulate([place for _, place in encoding["offset_mapping"]] or [0])])
+        ends.append(before[np.maximum.accumulate([last for _, last in encoding["offset_mapping"]] or [0])])
         start, size = end, int(before[-1])
-    ends[-1][-1:] = size  # white space that a tokenizer drops belongs to the last one
+    ends[-1][-1:] = size  # trailing white space that the tokenizer dropped counts for the last token
     return np.concatenate(arrays), np.concatenate(ends)[: sum(map(len, arrays))]
 
 
 def predicted_bytes(tokenizer, text: str, ids: np.ndarray) -> int:
-    """Count the UTF-8 bytes of a text without those of its first token, which nothing predicts."""
+    """Count the UTF-8 bytes of a text without those of its first token, which is not predicted."""
     return len(text.encode()) - _first_token_bytes(tokenizer, text, int(ids[0])) if len(ids) else 0
 
 
@@ -353,7 +361,7 @@ def _first_token_bytes(tokenizer, text: str, id: int) -> int:
     if text.startswith(first) and first:
         return len(first.encode())
     token = tokenizer.convert_ids_to_tokens(id)
-    if "\ufffd" in first:  # part of a character: <0xE2> is one byte, and a byte-level token has a letter per byte
+    if "\ufffd" in first:  # part of a character: <0xE2> is one byte, a byte-level token has one letter per byte
         return 1 if token.startswith("<0x") else len(token)
     head = tokenizer(text[:64], add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
     return len(text[: head["offset_mapping"][0][1]].encode())  # tokenizers that change case or spaces
@@ -370,10 +378,12 @@ def _window(model, block_size: int | None) -> int:
 
 
 def _batches(model, ids, block_size, stride, batch_size, targets=None) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield (input_ids, labels, their slots in `ids`) of equally long windows, so that nothing is ever padded; labels already
-    counted are -100, and so are those that `targets` (N,) does not name."""
+    """Yield (input_ids, labels, indices into `ids`), (B, T) each, of windows of equal length, without padding.
+
+    Labels that an earlier window has scored are -100, and so are those that are -100 in `targets` (N,).
+    """
     ids = np.asarray(ids)
-    learned = ids if targets is None else targets
+    targets = ids if targets is None else targets
     T = _window(model, block_size)
     stride = T if stride is None else stride
     if not 1 <= stride <= T:
@@ -392,7 +402,7 @@ def _batches(model, ids, block_size, stride, batch_size, targets=None) -> Iterat
     for group in groups:
         length = min(T, last - group[0])
         slots = np.asarray(group)[:, None] + np.arange(length)  # (B, T)
-        labels = learned[slots + 1].astype(np.int64)
-        again = (slots < np.asarray(group)[:, None] + T - stride) & (np.asarray(group)[:, None] > 0)
-        labels[again] = IGNORED  # an earlier window has predicted it
+        labels = targets[slots + 1].astype(np.int64)
+        scored_before = (slots < np.asarray(group)[:, None] + T - stride) & (np.asarray(group)[:, None] > 0)
+        labels[scored_before] = IGNORED
         yield ids[slots].astype(np.int64), labels, slots

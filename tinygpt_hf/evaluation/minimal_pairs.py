@@ -1,13 +1,12 @@
-"""Measure grammar as the field does: of two sentences that differ in one fault, which does a model find likelier?
+"""Evaluate a model on minimal pairs: a good sentence should be likelier than a minimally different bad one.
 
     pairs = read_pairs("blimp/anaphor_gender_agreement.jsonl")
-    measured = minimal_pairs(model, tokenizer, pairs)
-    measured["accuracy"], measured["by_paradigm"]["anaphor_gender_agreement"]
+    results = minimal_pairs(model, tokenizer, pairs)
+    results["accuracy"], results["by_paradigm"]["anaphor_gender_agreement"]
 
-A pair is a mapping with `sentence_good`, `sentence_bad` and `UID`, the name of its paradigm, as in BLiMP (Warstadt et al. 2020).
-A sentence's score is the sum of its tokens' log-probabilities after a start token: the tokenizer's bos, else its eos, which
-separates documents. The likelier sentence is chosen; a tie counts half, so chance is 0.5. `accuracy` is the mean over paradigms,
-`low` and `high` its 95 % interval.
+Pairs have BLiMP's format (Warstadt et al. 2020): `sentence_good`, `sentence_bad` and `UID`, the name of the paradigm. A
+sentence's score is its log-probability after a start token: the tokenizer's bos, else its eos. A tie counts half, so
+chance is 0.5. `accuracy` is the mean over paradigms, `low` and `high` its 95 % interval.
 """
 
 import json
@@ -23,22 +22,24 @@ from tinygpt_hf.reading.formats import first_words, is_utf8
 
 FIELDS = ("sentence_good", "sentence_bad", "UID")
 EXPECTED = '{"sentence_good": "...", "sentence_bad": "...", "UID": "..."}'
-# Nats. Closer scores are a tie: float32 sums are rounded differently in batches of different sizes, by less than this.
-TIE = 1e-3
+TIE = 1e-3  # nats; scores that differ by less are a tie, since float32 rounding depends on the batch size
 
 
 def read_pairs(path: str | Path) -> list[dict[str, str]]:
-    """Read a file of pairs, one JSON object per line; other fields are left out. A line that is no pair is a `UsageError`."""
-    return read_lines(path, checked_pair, EXPECTED, "pairs")
+    """Read pairs from a file with one JSON object per line; raise a `UsageError` for an invalid line."""
+    return read_lines(path, parse_pair, EXPECTED, "pairs")
 
 
-def read_lines(path: str | Path, checked: Callable[[dict, str], Any], expected: str, what: str = "items") -> list:
-    """Read a file of JSON objects, one a line, each as `checked(object, where it stands)`; `expected`: what one looks like."""
+def read_lines(path: str | Path, parse: Callable[[dict, str], Any], expected: str, what: str = "items") -> list:
+    """Read a file with one JSON object per line, and return `parse(object, location)` of each.
+
+    Raises a `UsageError` that shows `expected`, an example of a line, if the file or a line is invalid.
+    """
     try:
         lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})", expected, "check it") from None
-    found = []
+    items = []
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
         if not line.strip():
@@ -49,19 +50,19 @@ def read_lines(path: str | Path, checked: Callable[[dict, str], Any], expected: 
             raise UsageError(f"{where} is no JSON ({first_words(error)})", expected, "fix or remove it") from None
         if not isinstance(row, dict):
             raise UsageError(f"{where} holds a {type(row).__name__}", expected, "fix or remove it")
-        found.append(checked(row, where))
-    if not found:
+        items.append(parse(row, where))
+    if not items:
         raise UsageError(f"{path} holds no {what}", expected, "check the file")
-    return found
+    return items
 
 
-def checked_pair(row: dict, where: str) -> dict[str, str]:
-    """Return the fields of a pair; a row that lacks one is a `UsageError`."""
+def parse_pair(row: dict, where: str) -> dict[str, str]:
+    """Return the fields of a pair; raise a `UsageError` if one is missing."""
     return {field: text_of(row, field, where, EXPECTED) for field in FIELDS}
 
 
 def text_of(row: dict, field: str, where: str, expected: str) -> str:
-    """Return a field of a row that must hold text."""
+    """Return a text field of a row; raise a `UsageError` if it is missing, blank or not valid UTF-8."""
     text = row.get(field)
     if not isinstance(text, str) or not text.strip() or not is_utf8(text):
         raise UsageError(f"{where} has no text in {field}", expected, "fix or remove it")
@@ -69,15 +70,18 @@ def text_of(row: dict, field: str, where: str, expected: str) -> str:
 
 
 def minimal_pairs(model, tokenizer, pairs: Sequence[dict[str, str]], batch_size: int = 64) -> dict:
-    """Measure a causal language model: {"accuracy", "low", "high", "pairs", "by_paradigm": {UID: accuracy}}; NaN without a pair."""
-    judged = outcomes(model, tokenizer, pairs, batch_size)
-    return by_group([pair["UID"] for pair in pairs], judged) | {"pairs": len(pairs)}
+    """Return {"accuracy", "low", "high", "pairs", "by_paradigm": {UID: accuracy}} of a causal language model.
+
+    The numbers are NaN without pairs.
+    """
+    results = outcomes(model, tokenizer, pairs, batch_size)
+    return by_group([pair["UID"] for pair in pairs], results) | {"pairs": len(pairs)}
 
 
-def by_group(groups: Sequence[str], judged: Sequence[float]) -> dict:
-    """Return the accuracy of outcomes, a mean over groups, with its interval and that of each group."""
+def by_group(groups: Sequence[str], outcomes: Sequence[float]) -> dict:
+    """Return the mean over groups of the groups' accuracies, its 95 % interval, and the accuracy of each group."""
     outcomes_of: dict[str, list[float]] = {}
-    for name, outcome in zip(groups, judged, strict=True):
+    for name, outcome in zip(groups, outcomes, strict=True):
         outcomes_of.setdefault(name, []).append(outcome)
     accuracy, low, high = share(outcomes_of)
     by_paradigm = {name: sum(results) / len(results) for name, results in sorted(outcomes_of.items())}
@@ -85,27 +89,27 @@ def by_group(groups: Sequence[str], judged: Sequence[float]) -> dict:
 
 
 def outcomes(model, tokenizer, pairs: Sequence[dict[str, str]], batch_size: int = 64) -> list[float]:
-    """Judge each pair: 1.0 where the good sentence is likelier, 0.0 where the bad one is, 0.5 for a tie."""
-    both = [(pair["sentence_good"], pair["sentence_bad"]) for pair in pairs]
-    return first_is_likeliest(model, tokenizer, both, batch_size)
+    """Return 1.0 for each pair whose good sentence is likelier, 0.0 if the bad one is, and 0.5 for a tie."""
+    choices = [(pair["sentence_good"], pair["sentence_bad"]) for pair in pairs]
+    return choice_outcomes(model, tokenizer, choices, batch_size)
 
 
-def first_is_likeliest(model, tokenizer, choices: Sequence[tuple[str, ...]], batch_size: int = 64) -> list[float]:
-    """Judge texts to choose from, of which the first is right: 1.0 where it is the likeliest, its part where several are."""
+def choice_outcomes(model, tokenizer, choices: Sequence[tuple[str, ...]], batch_size: int = 64) -> list[float]:
+    """Return 1.0 for each tuple of texts whose first is the likeliest, else 0.0; 1/n if it ties with n - 1 others."""
     scores = sentence_scores(model, tokenizer, [text for texts in choices for text in texts], batch_size)
-    judged = []
+    results = []
     for texts in choices:
-        least = max(scores[text] for text in texts) - TIE
-        best = [scores[text] > least for text in texts]
-        judged.append(best[0] / sum(best))
-    return judged
+        threshold = max(scores[text] for text in texts) - TIE
+        is_best = [scores[text] > threshold for text in texts]
+        results.append(is_best[0] / sum(is_best))
+    return results
 
 
 def sentence_scores(model, tokenizer, sentences: Iterable[str], batch_size: int = 64) -> dict[str, float]:
-    """Score each distinct sentence: the sum of its tokens' log-probabilities after the start token, in nats.
+    """Return the log-probability in nats of each distinct sentence after the start token.
 
-    Sentences of the same number of tokens share a batch, so nothing is padded. Of one longer than the model's context, each later
-    token is predicted from at least half a context. The model is used in the mode it is in.
+    A batch holds sentences of equal length, so nothing is padded. In a sentence longer than the model's context, later
+    tokens have at least half a context before them. Call `model.eval()` first.
     """
     start, room, vocabulary = start_token(tokenizer), context_length(model), model.config.get_text_config().vocab_size
     scores = dict.fromkeys(sentences, 0.0)
@@ -126,7 +130,7 @@ def sentence_scores(model, tokenizer, sentences: Iterable[str], batch_size: int 
 
 
 def _windows(inputs: list[int], targets: list[int], room: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Cut a sentence into windows of at most `room` tokens that predict each target once."""
+    """Split a sentence into windows of at most `room` tokens that predict each target once."""
     yield inputs[:room], targets[:room]
     for begin in range(room, len(inputs), max(1, room // 2)):
         end = min(begin + max(1, room // 2), len(inputs))
@@ -134,7 +138,7 @@ def _windows(inputs: list[int], targets: list[int], room: int) -> Iterator[tuple
 
 
 def start_token(tokenizer) -> int:
-    """Return the token that stands before a text: bos, else eos."""
+    """Return the start token: bos, else eos. Raises a `UsageError` if the tokenizer has neither."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return token

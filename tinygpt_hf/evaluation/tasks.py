@@ -1,14 +1,14 @@
-"""Run tasks: what a model must know to choose or to say the right thing, each with its chance level and a 95 % interval.
+"""Run benchmark tasks on a model, each with its chance level and a 95 % interval.
 
     tasks = read_tasks(["blimp", "basics"], "my_tasks")         # a UsageError names what is missing or broken, file and line
     results = {name: task(model, tokenizer) for name, task in tasks.items()}
     results["blimp"]["accuracy"], results["blimp"]["low"], results["blimp"]["high"], results["blimp"]["chance"]
 
-A task's data lies in `tasks_dir`: TASK*.jsonl, or *.jsonl in a folder TASK; of blimp any other *.jsonl too, or else the Hub's.
+A task's data is in `tasks_dir`: TASK*.jsonl, or *.jsonl in a folder TASK. For blimp, any other *.jsonl, else the Hub's data.
 
     blimp      {"sentence_good", "sentence_bad", "UID"}              minimal pairs (minimal_pairs.py)
     cloze      {"text": "The ____ barks.", "choices": ["dog", "cat"], "answer": "dog"}     the likeliest full text is chosen
-    last_word  {"text": "..."}                                       as LAMBADA: the last word must be the model's first choice
+    last_word  {"text": "..."}                                       as LAMBADA: greedy decoding must give the last word
 """
 
 import math
@@ -23,13 +23,14 @@ from tinygpt_hf.evaluation.intervals import share
 from tinygpt_hf.evaluation.metrics import IGNORED, MOST_LOGITS, token_scores
 from tinygpt_hf.evaluation.minimal_pairs import (
     by_group,
-    checked_pair,
-    first_is_likeliest,
+    choice_outcomes,
+    parse_pair,
     read_lines,
     read_pairs,
     start_token,
     text_of,
 )
+from tinygpt_hf.inference.engine import common_prefix
 from tinygpt_hf.inference.generation import context_length
 from tinygpt_hf.reading.formats import first_words
 from tinygpt_hf.reading.sources import Source, open_dataset
@@ -43,7 +44,10 @@ Task = Callable[..., dict]  # (model, tokenizer) -> its results
 
 
 def read_tasks(names: list[str], tasks_dir: str | None) -> dict[str, Task]:
-    """Read the data of tasks, by name; `basics` stands for all the small ones. Returns what runs each."""
+    """Read the data of tasks and return, by name, a function that runs each. `basics` stands for all of basics.py.
+
+    Raises a `UsageError` for an unknown task and for missing or invalid data.
+    """
     folder = Path(tasks_dir) if tasks_dir else None
     if folder and not folder.is_dir():
         raise UsageError(f"--tasks_dir {folder} is no folder", "a folder with the tasks' data", "check the path")
@@ -62,16 +66,14 @@ def read_tasks(names: list[str], tasks_dir: str | None) -> dict[str, Task]:
 
 
 def choice_task(items: list[Item], model, tokenizer) -> dict:
-    """Let the model choose among the texts of each item."""
-    results = by_group(
-        [item.group for item in items], first_is_likeliest(model, tokenizer, [i.texts for i in items], BATCH)
-    )
-    chances = by_group([item.group for item in items], [1 / len(item.texts) for item in items])
-    return results | {"chance": chances["accuracy"], "items": len(items)}
+    """Compute the accuracy with which the model finds the right text of each item likeliest."""
+    groups = [item.group for item in items]
+    results = by_group(groups, choice_outcomes(model, tokenizer, [item.texts for item in items], BATCH))
+    chance = by_group(groups, [1 / len(item.texts) for item in items])["accuracy"]
+    return results | {"chance": chance, "items": len(items)}
 
 
 def _files(name: str, folder: Path | None) -> list[Path]:
-    """List the files of a task in the folder."""
     if folder is None:
         return []
     return sorted({*folder.glob(f"{name}*.jsonl"), *folder.glob(f"{name}/*.jsonl")})
@@ -84,34 +86,27 @@ def _without_data(name: str, why: str = "") -> UsageError:
 def _blimp(name: str, folder: Path | None) -> Task:
     others = {path for task in READERS if task != name for path in _files(task, folder)}
     files = _files(name, folder) or sorted({*(folder.glob("*.jsonl") if folder else ())} - others)
-    pairs = [pair for path in files for pair in read_pairs(path)] or _blimp_of_the_hub(name)
+    pairs = [pair for path in files for pair in read_pairs(path)] or _download_blimp(name)
     return partial(choice_task, [Item((pair["sentence_good"], pair["sentence_bad"]), pair["UID"]) for pair in pairs])
 
 
-def _blimp_of_the_hub(name: str) -> list[dict[str, str]]:
-    """Download BLiMP, a configuration for each of its paradigms."""
+def _download_blimp(name: str) -> list[dict[str, str]]:
     from datasets import get_dataset_config_names
 
     try:
         paradigms = get_dataset_config_names(BLIMP)
         rows = [(p, row) for p in paradigms for row in open_dataset(Source(dataset_name=BLIMP, dataset_config_name=p))]
-    except Exception as error:  # each layer below has errors of its own
+    except Exception as error:  # datasets, huggingface_hub and requests have their own errors
         raise _without_data(name, f", and {BLIMP} cannot be loaded ({first_words(error)})") from error
-    return [checked_pair(row, f"{BLIMP}, {paradigm}") for paradigm, row in rows]
+    return [parse_pair(row, f"{BLIMP}, {paradigm}") for paradigm, row in rows]
 
 
 def _cloze(name: str, folder: Path | None) -> Task:
-    def checked(row: dict, where: str) -> Item:
-        text, answer, choices = (
-            text_of(row, "text", where, CLOZE),
-            text_of(row, "answer", where, CLOZE),
-            row.get("choices"),
-        )
-        if (
-            not isinstance(choices, list)
-            or len({*map(str, choices)} - {answer}) != len(choices) - 1
-            or len(choices) < 2
-        ):
+    def parse(row: dict, where: str) -> Item:
+        text, answer = (text_of(row, field, where, CLOZE) for field in ("text", "answer"))
+        choices = row.get("choices")
+        is_list = isinstance(choices, list) and len(choices) >= 2
+        if not is_list or len({*map(str, choices)} - {answer}) != len(choices) - 1:
             raise UsageError(f"{where} has no choices with the answer once among them", CLOZE, "fix or remove it")
         if text.count(BLANK) != 1:
             raise UsageError(f"{where} has {text.count(BLANK)} blanks ({BLANK}) in text", CLOZE, "fix or remove it")
@@ -121,11 +116,11 @@ def _cloze(name: str, folder: Path | None) -> Task:
     files = _files(name, folder)
     if not files:
         raise _without_data(name)
-    return partial(choice_task, [item for path in files for item in read_lines(path, checked, CLOZE)])
+    return partial(choice_task, [item for path in files for item in read_lines(path, parse, CLOZE)])
 
 
 def _last_word(name: str, folder: Path | None) -> Task:
-    def checked(row: dict, where: str) -> str:
+    def parse(row: dict, where: str) -> str:
         text = text_of(row, "text", where, LAST_WORD).rstrip()
         if len(text.split()) < 2:
             raise UsageError(f"{where} has one word", LAST_WORD, "fix or remove it")
@@ -134,41 +129,39 @@ def _last_word(name: str, folder: Path | None) -> Task:
     files = [*_files(name, folder), *_files("lambada", folder)]
     if not files:
         raise _without_data(name)
-    return partial(last_word_task, [text for path in files for text in read_lines(path, checked, LAST_WORD)])
+    return partial(last_word_task, [text for path in files for text in read_lines(path, parse, LAST_WORD)])
 
 
 READERS: dict[str, Callable[[str, Path | None], Task]] = {"blimp": _blimp, "last_word": _last_word, "cloze": _cloze}
 
 
 def last_word_task(texts: list[str], model, tokenizer) -> dict:
-    """Say the last word of each text, greedily; of a text longer than the context the end is read.
+    """Compute the accuracy and perplexity with which the model predicts the last word of each text.
 
-    `perplexity` is that of the last word. Chance: what a model that finds all tokens equally likely would reach.
+    A word counts as right if each of its tokens is the likeliest. `chance` is the accuracy of a uniform distribution over
+    the vocabulary. A text longer than the context loses its beginning.
     """
     start, room, vocabulary = start_token(tokenizer), context_length(model), model.config.get_text_config().vocab_size
     rows = []
     for text in texts:
-        before = text.rsplit(None, 1)[0]
-        ids, known = (
-            tokenizer(t, add_special_tokens=False, split_special_tokens=True)["input_ids"] for t in (text, before)
-        )
-        same = next((k for k, (a, b) in enumerate(zip(ids, known, strict=False)) if a != b), min(len(ids), len(known)))
-        inputs, targets = [start, *ids[:-1]], [IGNORED] * same + ids[same:]
+        context = text.rsplit(None, 1)[0]
+        options = {"add_special_tokens": False, "split_special_tokens": True}
+        ids, known = (tokenizer(part, **options)["input_ids"] for part in (text, context))
+        known_count = common_prefix(ids, known)
+        inputs, targets = [start, *ids[:-1]], [IGNORED] * known_count + ids[known_count:]
         rows.append((inputs[-room:], targets[-room:]) if room else (inputs, targets))
     order = sorted(range(len(rows)), key=lambda k: len(rows[k][0]))
     nats, right = 0.0, dict[int, float]()
     while order:
         size = max(1, min(BATCH, MOST_LOGITS // (len(rows[order[0]][0]) * vocabulary)))
         batch, order = order[:size], order[size:]
-        longest = len(rows[batch[-1]][0])  # what stands behind a text changes nothing in it
-        filled = [
-            [part + [pad] * (longest - len(part)) for part, pad in zip(rows[k], (start, IGNORED), strict=True)]
-            for k in batch
-        ]
-        lost, predicted, labels = token_scores(model, *zip(*filled, strict=True))
-        nats += float(lost.double().sum())
-        said = ((predicted == labels) | (labels == IGNORED)).all(1).tolist()
-        right |= {k: float(found) for k, found in zip(batch, said, strict=True)}
+        longest = len(rows[batch[-1]][0])  # padding on the right does not change causal predictions
+        inputs = [rows[k][0] + [start] * (longest - len(rows[k][0])) for k in batch]
+        targets = [rows[k][1] + [IGNORED] * (longest - len(rows[k][1])) for k in batch]
+        losses, predicted, labels = token_scores(model, inputs, targets)
+        nats += float(losses.double().sum())
+        all_right = ((predicted == labels) | (labels == IGNORED)).all(1).tolist()
+        right |= {k: float(is_right) for k, is_right in zip(batch, all_right, strict=True)}
     accuracy, low, high = share({"": list(right.values())})
     chance = sum(vocabulary ** -float(sum(t != IGNORED for t in targets)) for _, targets in rows) / len(rows)
     results = {"accuracy": accuracy, "low": low, "high": high, "chance": chance, "items": len(texts)}

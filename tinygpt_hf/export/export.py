@@ -1,17 +1,17 @@
-"""Export a model: written for a runtime that needs nothing of ours, then proved in a process that has nothing of ours.
+"""Export a model to other formats, and verify each export in a process without this package.
 
     target = check_request("runs/mine", "qwen3", None)         # runs/mine/exports/qwen3; before anything is loaded
     report = export(*load_model("runs/mine", "cpu", "saved"), "runs/mine", "qwen3", target)
-    report.logit_difference, report.rounding                   # errors of its logits and of the model's own, or a RunError
+    report.logit_difference, report.rounding                   # logit errors of the export and of the model in float32
 
-Each format is a module beside this one with two functions; `model` is a TinyGPT model, or a stock Qwen3, Llama or GPT-2:
+Each format is a module in this folder with two functions; `model` is a TinyGPT model, or a stock Qwen3, Llama or GPT-2:
 
-    check(model, tokenizer) -> str                     what will be written, in a few words; UsageError if it cannot be
-    write(model, tokenizer, folder: Path) -> list[str] the files, into a folder nobody sees yet; caveats to print
+    check(model, tokenizer) -> str                     a short description of the export; UsageError if it is impossible
+    write(model, tokenizer, folder: Path) -> list[str] write the files into a temporary folder; return caveats to print
 
-What must come out again is in the folder `reference` (see reference.py). The process (verify.py) prints one line of JSON last:
-`logit_difference` (the largest error of a logit, against float64), `rounding` (that of the model itself in float32), `prompts`
-and `greedy_tokens` (how many were equal, the latter for each prompt), `texts`, and `unequal`: what differs, in words, or null.
+The expected outputs are in the folder `reference` (reference.py). The process (verify.py) ends its output with a line of JSON:
+`logit_difference` (largest error of a logit, compared with float64), `rounding` (that of the model in float32), the numbers of
+equal `prompts`, `greedy_tokens` (per prompt) and `texts`, and `unequal` (a description of the differences, or null).
 """
 
 import contextlib
@@ -34,7 +34,7 @@ STOCK = ("qwen3", "llama", "gpt2")
 FORMATS = (*STOCK, "onnx", "gguf")
 WRITERS = {"onnx": "onnx_graph", "gguf": "gguf_file"} | dict.fromkeys(STOCK, "stock")
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "gguf": ("gguf",)}
-INSIDE_SOURCE = "exports"  # the one folder inside the source where an export may stand
+INSIDE_SOURCE = "exports"  # the only folder inside the source that may hold exports
 NEXT = dict.fromkeys(STOCK, "transformers serve {folder}") | {
     "onnx": "run it in onnxruntime, as docs/export.md shows",
     "gguf": "llama-server -m {folder}/model.gguf",
@@ -43,7 +43,7 @@ NEXT = dict.fromkeys(STOCK, "transformers serve {folder}") | {
 
 @dataclass
 class Report:
-    """Hold what was written and what the proof compared."""
+    """A summary of an export and its proof."""
 
     output_dir: str
     what: str
@@ -57,7 +57,7 @@ class Report:
 
 
 def check_request(source: str | None, to: str | None, output_dir: str | Path | None) -> Path:
-    """Return the folder the export will have. Refuse what can be refused before a model is loaded; write nothing."""
+    """Return the target folder of an export; raise a `UsageError` for anything wrong that shows before a model is loaded."""
     if to not in FORMATS:
         close = difflib.get_close_matches(str(to), FORMATS, n=1)
         hint = f"did you mean --to {close[0]}?" if close else "choose one of them"
@@ -81,12 +81,12 @@ def check_request(source: str | None, to: str | None, output_dir: str | Path | N
 
 
 def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Report:
-    """Write `model` (loaded from `source`, in the dtype it was saved in) as `to` into the new folder `output_dir`.
+    """Write `model` (loaded from `source`, in the dtype it was saved in) in format `to` into the new folder `output_dir`.
 
-    It is proved before it appears: same token ids, logits whose largest error against float64 is at most `reference.TOLERANCE`
-    times that of the model itself in float32, same greedy tokens wherever two such errors cannot change which is the first.
-    Raises UsageError for what cannot be exported, RunError where the proof fails: what was written stays
-    beside `output_dir`, under a name with `.unproven` in it.
+    The folder appears only after its proof: equal token ids, logit errors (compared with float64) of at most
+    `reference.TOLERANCE` times those of the model in float32, and equal greedy tokens unless rounding can decide them.
+    Raises a `UsageError` if the model cannot be exported and a `RunError` if the proof fails; the files are then kept next
+    to `output_dir` with `.unproven` in the name.
     """
     from tinygpt_hf.export.reference import write_reference
     from tinygpt_hf.export.v4_compat import add_older_names
@@ -94,7 +94,7 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
 
     target = check_request(source, to, output_dir)
     _check_model(model, source, to)
-    model.config.name_or_path = Path(source).resolve().name  # of a Hub's model it would be the commit
+    model.config.name_or_path = Path(source).resolve().name  # for a model from the Hub it would be the commit
     writer = importlib.import_module(f"tinygpt_hf.export.{WRITERS[to]}")
     report = Report(str(target), writer.check(model, tokenizer), [])
     with tempfile.TemporaryDirectory(prefix="tinygpt-reference-") as reference, _no_empty_parent(target):
@@ -108,21 +108,18 @@ def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Re
             failure = _prove(command, report)
             if failure:
                 aside = _set_aside(folder, target)
-                raise RunError(
-                    f"the proof of {target} failed: {failure}; what was written is in {aside} to be looked at, "
-                    f"{source} is as it was"
-                )
+                raise RunError(f"the proof of {target} failed: {failure}; the files are kept in {aside}")
     return report
 
 
 def proof_command(to: str, folder: Path, reference: Path) -> list[str]:
-    """Return script and arguments of the process that proves `folder`."""
+    """Return the script and arguments of the process that verifies `folder`."""
     kind = "stock" if to in STOCK else to
     return [str(Path(__file__).with_name("verify.py")), kind, str(folder), str(reference)]
 
 
 def report_lines(report: Report, to: str) -> list[str]:
-    """Write what the command prints: what was written, what was proved, what to know, what to do next."""
+    """Format a report: the export, its proof, the caveats, and a command to try next."""
     return [
         f"{report.output_dir}: {report.what}",
         "proved in a process without tinygpt_hf: "
@@ -135,7 +132,7 @@ def report_lines(report: Report, to: str) -> list[str]:
 
 
 def _check_target(target: Path, home: Path) -> None:
-    """Refuse a `target` that exists, cannot be written, or lies inside the model other than in its exports/."""
+    """Raise a `UsageError` if `target` exists, cannot be written, or is inside the model but not in its exports/."""
     expected, path, inside = "a new folder", target.resolve(), home.resolve()
     if home.is_dir() and path == inside:
         raise UsageError(f"--output_dir {target} is the model itself", expected, "choose another --output_dir")
@@ -153,7 +150,7 @@ def _check_target(target: Path, home: Path) -> None:
 
 
 def _check_model(model, source: str, to: str) -> None:
-    """Refuse a quantized model, a stock one for a stock format, and architectures that cannot be exported."""
+    """Raise a `UsageError` for quantized models, unknown architectures, and stock models in a stock format."""
     from tinygpt_hf.model.conversion import equal_architecture
 
     kind = model.config.model_type
@@ -164,14 +161,14 @@ def _check_model(model, source: str, to: str) -> None:
         raise UsageError(f"{source} is a {kind}", expected, "export a model of these kinds")
     if to in STOCK:
         if kind != "tinygpt":
-            hint = "use it as it is: it needs nothing of ours"
+            hint = "use it as it is: it does not need tinygpt_hf"
             raise UsageError(f"{source} is a {kind} already", f"a TinyGPT model for --to {to}", hint)
         equal_architecture(model.config, to, "--to ")
 
 
 @contextlib.contextmanager
 def _no_empty_parent(target: Path):
-    """Remove the folder above `target` after a failure, if it was made for it and holds nothing."""
+    """After an error, remove the parent folder of `target` if it is new and empty."""
     existed = target.parent.exists()
     try:
         yield
@@ -183,34 +180,34 @@ def _no_empty_parent(target: Path):
 
 
 def _written(write, target: Path) -> list[str]:
-    """Call `write`; a full disk, for which safetensors has an error class of its own, is a RunError."""
+    """Call `write` and turn safetensors' own errors, such as for a full disk, into a `RunError`."""
     try:
         return write()
     except Exception as error:
         if not type(error).__module__.startswith("safetensors"):
             raise
-        raise RunError(f"{target} could not be written ({error}); nothing is left of it") from error
+        raise RunError(f"{target} could not be written ({error}); its files were removed") from error
 
 
 def _prove(command: list[str], report: Report) -> str | None:
-    """Run the proof and put its figures into the report; return what is wrong, in words, or None."""
-    # -P: the folder of the script is not searched for modules
+    """Run the proof and copy its numbers into the report; return a description of the failure, or None."""
+    # -P: do not import modules from the script's folder
     words = [sys.executable, "-P", *command]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
     try:
         result = json.loads(done.stdout.strip().splitlines()[-1])
         unequal = result.pop("unequal")
-        for name, figure in result.items():
-            setattr(report, name, figure)
+        for name, number in result.items():
+            setattr(report, name, number)
     except (IndexError, ValueError, TypeError, KeyError, AttributeError):
         reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         return f"its process ended with status {done.returncode} ({reason})"
     report.proved = unequal is None
-    return unequal and f"unequal are {unequal}"
+    return unequal and f"the export differs in {unequal}"
 
 
 def _set_aside(folder: Path, target: Path) -> Path:
-    """Keep what failed its proof, under the first free name that says so."""
+    """Move an export that failed its proof to the first free name with `.unproven`; return its path."""
     names = (f"{target.name}.unproven{'' if k == 1 else f'-{k}'}" for k in range(1, 10**6))
     aside = next(path for name in names if not (path := target.with_name(name)).exists())
     storage.system.rename(folder, aside)

@@ -1,10 +1,10 @@
-"""Write GGUF: one file for llama.cpp and all that is built on it, by the `gguf` package from the equal stock model.
+"""Write a GGUF file for llama.cpp from the equal stock model, with the `gguf` package.
 
-    model.gguf      metadata, vocabulary and tensors; float32, bfloat16 or float16 as the model has them, norms always float32
+    model.gguf      metadata, vocabulary and tensors in float32, bfloat16 or float16, as in the model; norms in float32
 
-llama.cpp has each architecture compiled in: what its code fixes (the activation, how RoPE is scaled) cannot be said in a file,
-so a model that has it otherwise is refused. llama.cpp rotates neighbors where Transformers rotates a vector's halves; for
-`llama` the rows of q and k are reordered for that, `qwen3` has halves there too.
+llama.cpp hard-codes some properties of an architecture, such as its activation and RoPE scaling. A model with other values is
+refused. For `llama`, llama.cpp applies RoPE to adjacent pairs where Transformers pairs the halves of a head, so the rows of q
+and k are reordered. For `qwen3` both use halves.
 """
 
 import importlib.util
@@ -24,11 +24,11 @@ ACTIVATIONS = {
 }
 ROPE_TYPES = {"qwen3": ("default", "linear", "yarn"), "llama": ("default", "linear", "yarn", "llama3")}
 YARN_DETAILS = ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
-_CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")  # GPT-2 keeps these (in, out)
+_CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")  # GPT-2 stores these as (in, out)
 
 
 def check(model, tokenizer) -> str:
-    """Say what will be written; raise UsageError for what llama.cpp's code or its tokenizers do otherwise."""
+    """Describe the export; raise a `UsageError` if llama.cpp would compute or tokenize something differently."""
     architecture, config = _architecture(model), model.config
     activation = getattr(config, "hidden_act", None) or config.activation_function
     rope = getattr(config, "rope_parameters", None) or {} if architecture in ROPE_TYPES else {}
@@ -51,7 +51,7 @@ def check(model, tokenizer) -> str:
 
 
 def write(model, tokenizer, folder: Path) -> list[str]:
-    """Write model.gguf into `folder`; return caveats."""
+    """Write model.gguf into `folder`; return caveats to print."""
     import gguf
 
     from tinygpt_hf.model.conversion import to_stock
@@ -74,12 +74,12 @@ def write(model, tokenizer, folder: Path) -> list[str]:
     writer.close()
     caveats = list(words.caveats)
     if importlib.util.find_spec("xllamacpp") is None:
-        caveats.append("the file is proved by Transformers; llama.cpp was not run: xllamacpp is not installed")
+        caveats.append("the file was proved with Transformers, not with llama.cpp: xllamacpp is not installed")
     return caveats
 
 
 def tensors(stock, architecture: str) -> dict:
-    """Map gguf names to (numpy array, gguf type) of all weights of a stock model; tied output weights are left out."""
+    """Return all weights of a stock model by GGUF name, as (numpy array, GGUF type), without a tied output matrix."""
     import gguf
     import torch
 
@@ -103,7 +103,7 @@ def tensors(stock, architecture: str) -> dict:
         if kind is None or tensor.dim() == 1 or new == "position_embd.weight":
             tensor, kind = tensor.float(), gguf.GGMLQuantizationType.F32
         tensor = tensor.contiguous()
-        # numpy has no bfloat16: its bits go as they are, in a shape counted in bytes
+        # numpy has no bfloat16, so its bytes are written as uint8
         array = tensor.view(torch.uint8).numpy() if kind == gguf.GGMLQuantizationType.BF16 else tensor.numpy()
         arrays[new] = array, kind
     if architecture == "llama" and config.rope_parameters["rope_type"] == "llama3":
@@ -115,12 +115,12 @@ def tensors(stock, architecture: str) -> dict:
 
 
 def interleaved(tensor, heads: int):
-    """Reorder rows (H * D, ...) from halves, where i rotates with i + D/2, to pairs, where 2i rotates with 2i + 1."""
+    """Reorder rows (H * D, ...) for RoPE on adjacent pairs (2i, 2i + 1) instead of halves (i, i + D/2)."""
     return tensor.view(heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
 
 
 def metadata(stock, architecture: str, tokenizer, words) -> dict:
-    """Map key to value of every field but the architecture, which the writer adds, in the order they are written."""
+    """Return the metadata fields in order, without the architecture, which the writer adds."""
     import torch
 
     config, a = stock.config, architecture
@@ -158,14 +158,14 @@ def metadata(stock, architecture: str, tokenizer, words) -> dict:
         if rope["rope_type"] == "yarn":
             original = rope.get("original_max_position_embeddings") or config.max_position_embeddings
             fields[f"{a}.rope.scaling.original_context_length"] = original
-    letter = tokenizer("a").input_ids
+    encoded = tokenizer("a").input_ids
     fields |= {
         "tokenizer.ggml.model": words.model,
         "tokenizer.ggml.pre": words.pre,
         "tokenizer.ggml.tokens": words.tokens,
         "tokenizer.ggml.token_type": words.types,
-        "tokenizer.ggml.add_bos_token": letter[0] == tokenizer.bos_token_id,
-        "tokenizer.ggml.add_eos_token": letter[-1] == tokenizer.eos_token_id,
+        "tokenizer.ggml.add_bos_token": encoded[0] == tokenizer.bos_token_id,
+        "tokenizer.ggml.add_eos_token": encoded[-1] == tokenizer.eos_token_id,
         "tokenizer.ggml.add_space_prefix": False,
     }
     if words.merges:
@@ -183,7 +183,7 @@ def metadata(stock, architecture: str, tokenizer, words) -> dict:
 
 
 def _architecture(model) -> str:
-    """Return the architecture to write: that of a stock model, or the one a TinyGPT is equal to."""
+    """Return the architecture to write: a stock model's own, or the one that a TinyGPT model is equal to."""
     from tinygpt_hf.model.conversion import STOCK_CLASSES, STOCK_MUST_HOLD, equal_architecture
 
     kind = model.config.model_type

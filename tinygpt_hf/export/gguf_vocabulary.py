@@ -1,8 +1,8 @@
-"""Write a fast tokenizer as llama.cpp reads it: which of its tokenizers makes the same ids, and the vocabulary for that.
+"""Convert a fast tokenizer to the GGUF vocabulary of the llama.cpp tokenizer that gives the same ids.
 
-llama.cpp has the tokenizers it knows compiled in; a file only names one. Three kinds of ours and of the stock models have an
-equal there: byte-level BPE with a known pattern, the 256 bytes (byte-level BPE without merges) and characters with bytes for the
-rest, which is what llama.cpp's sentencepiece tokenizer does with a vocabulary in which nothing can merge.
+A GGUF file only names one of llama.cpp's built-in tokenizers. Three kinds of tokenizers have an equal there: byte-level BPE with
+a known pattern, bytes (byte-level BPE without merges), and characters with byte fallback. The last is llama.cpp's sentencepiece
+tokenizer with a vocabulary without merges.
 """
 
 import json
@@ -29,7 +29,7 @@ def _sequence(*parts: dict) -> dict:
     return {"type": "Sequence", "pretokenizers": list(parts)}
 
 
-# llama.cpp's name -> the pre_tokenizer of tokenizer.json that cuts the same way
+# llama.cpp's name -> the equal pre_tokenizer of tokenizer.json
 PRE_TYPES: dict[str, dict] = {
     "gpt-2": _byte_level(True),
     "smollm": _sequence({"type": "Digits", "individual_digits": True}, _byte_level(True)),
@@ -37,12 +37,12 @@ PRE_TYPES: dict[str, dict] = {
     "llama-bpe": _sequence(_split(_CASES + r"|\p{N}{1,3}" + _TAIL), _byte_level(False)),
 }
 _CHARACTERS = _split(r"[\s\S]")
-_SPACE = "\u2581"  # how sentencepiece writes a space
+_SPACE = "\u2581"  # sentencepiece's symbol for a space
 
 
 @dataclass
 class Vocabulary:
-    """Hold what goes under `tokenizer.ggml`: `model` and `pre` name llama.cpp's tokenizer, the lists are by token id."""
+    """The fields under `tokenizer.ggml`: `model` and `pre` name llama.cpp's tokenizer, lists are ordered by token id."""
 
     model: str
     pre: str
@@ -53,25 +53,25 @@ class Vocabulary:
 
 
 def vocabulary(tokenizer, size: int) -> Vocabulary:
-    """Return the vocabulary of `tokenizer` for `size` tokens; raise UsageError if llama.cpp has no equal tokenizer."""
+    """Return the vocabulary of `tokenizer` with `size` tokens; raise a `UsageError` if llama.cpp has no equal tokenizer."""
     core = json.loads(tokenizer.backend_tokenizer.to_str())
-    model, cut = core["model"], _without_offsets(core["pre_tokenizer"])
-    pre = next((name for name, known in PRE_TYPES.items() if known == cut), None)
-    characters = cut == _CHARACTERS and model.get("byte_fallback") and not model.get("merges")
+    model, pre_tokenizer = core["model"], _without_offsets(core["pre_tokenizer"])
+    pre = next((name for name, known in PRE_TYPES.items() if known == pre_tokenizer), None)
+    characters = pre_tokenizer == _CHARACTERS and model.get("byte_fallback") and not model.get("merges")
     normalizer = core["normalizer"]
     obstacles = []
     if model["type"] != "BPE" or any(model.get(name) for name in ("dropout", "unk_token", "continuing_subword_prefix")):
         obstacles.append(f"a plain BPE model is needed, it has {model['type']}")
     if pre is None and not characters:
-        obstacles.append(f"llama.cpp does not cut text as its pre_tokenizer does ({(cut or {}).get('type')})")
+        obstacles.append(f"llama.cpp has no equal of its pre_tokenizer ({(pre_tokenizer or {}).get('type')})")
     if characters and _SPACE in model["vocab"]:
-        obstacles.append("U+2581 is one of its characters, with which llama.cpp writes a space")
+        obstacles.append("its characters include U+2581, llama.cpp's symbol for a space")
     if pre and bool(model.get("ignore_merges")) != (pre == "llama-bpe"):
         obstacles.append(f"ignore_merges is {model.get('ignore_merges')}")
     if normalizer not in (None, {"type": "NFC"}):
         obstacles.append(f"llama.cpp has no normalizer, it has {normalizer['type']}")
     if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in core["added_tokens"]):
-        obstacles.append("an added token swallows the blanks beside it")
+        obstacles.append("an added token has lstrip, rstrip or single_word")
     if obstacles:
         raise UsageError(
             f"the tokenizer ({'; '.join(obstacles)})",
@@ -88,18 +88,18 @@ def vocabulary(tokenizer, size: int) -> Vocabulary:
     if characters:
         return _as_sentencepiece(words)
     words.merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
-    # llama.cpp refuses a file without merges; a merge of two symbols that never stand side by side does nothing
+    # llama.cpp refuses a file without merges. This one has no effect: the two symbols never occur next to each other.
     words.merges = words.merges or [f"{words.tokens[0]} {words.tokens[0]}"]
     if normalizer:
-        words.caveats.append("llama.cpp does not compose characters (NFC): text with combining marks gets other ids")
+        words.caveats.append("llama.cpp does not compose characters (NFC): text with combining marks may get other ids")
     return words
 
 
 def _as_sentencepiece(words: Vocabulary) -> Vocabulary:
-    """Turn a vocabulary of characters into sentencepiece's spelling: bytes as byte tokens, a space as U+2581."""
-    bytes_of = {f"<0x{byte:02X}>" for byte in range(256)}
+    """Convert a character vocabulary to sentencepiece's conventions: byte tokens, and U+2581 for a space."""
+    byte_tokens = {f"<0x{byte:02X}>" for byte in range(256)}
     for k, token in enumerate(words.tokens):
-        if words.types[k] == NORMAL and token in bytes_of:
+        if words.types[k] == NORMAL and token in byte_tokens:
             words.types[k] = BYTE
     if " " in words.tokens:
         words.tokens[words.tokens.index(" ")] = _SPACE
@@ -109,7 +109,7 @@ def _as_sentencepiece(words: Vocabulary) -> Vocabulary:
 
 
 def _without_offsets(pre_tokenizer):
-    """Return the parts of a pre_tokenizer that decide where text is cut."""
+    """Return a pre_tokenizer without `trim_offsets`, which does not change where text is split."""
     if isinstance(pre_tokenizer, dict):
         return {k: _without_offsets(value) for k, value in pre_tokenizer.items() if k != "trim_offsets"}
     return [_without_offsets(part) for part in pre_tokenizer] if isinstance(pre_tokenizer, list) else pre_tokenizer

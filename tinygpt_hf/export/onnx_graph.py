@@ -1,11 +1,11 @@
-"""Write ONNX: one graph for prompt and continuation, made by Transformers' own exporter, for ONNX Runtime.
+"""Write an ONNX model with a KV cache for ONNX Runtime, using Transformers' exporter.
 
     model.onnx, model.onnx.data   inputs input_ids, attention_mask, position_ids and one cache tensor per layer, key and value;
-                                  outputs logits and the grown cache. An empty cache (length 0) makes it read a prompt
-    config.json, generation_config.json, tokenizer files, export.json (what Transformers' `ExportedModel` reads)
+                                  outputs logits and the extended cache. For a prompt, pass an empty cache (length 0)
+    config.json, generation_config.json, tokenizer files, export.json (read by Transformers' `ExportedModel`)
 
-The graph is always float32. It is traced from the stock architecture the model is equal to, so that config.json names one that
-everybody has; a model without an equal is traced as it is.
+The graph is float32. It is traced from the equal stock architecture if there is one, so that config.json needs no custom
+code.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading.decoding import first_words
 
-# angles that depend on the longest position seen: a graph has no place to remember it
+# their angles depend on the longest position so far, a state that a graph does not have
 GROWING_ROPE = ("dynamic", "longrope")
 
 
 def check(model, tokenizer) -> str:
-    """Say what will be written; raise UsageError for what no fixed graph computes."""
+    """Describe the export; raise a `UsageError` for RoPE whose angles depend on the length."""
     rope_type = (getattr(model.config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope_type in GROWING_ROPE:
         raise UsageError(
@@ -36,23 +36,23 @@ def check(model, tokenizer) -> str:
 
 
 def write(model, tokenizer, folder: Path) -> list[str]:
-    """Trace the model and fill `folder`; return caveats. The model and its device are left as they are."""
-    exported = _traced(_traceable(model))
+    """Trace a copy of the model and write the files into `folder`; return caveats to print."""
+    exported = _trace(_traceable_copy(model))
     exported.generation_config = model.generation_config
-    config, exported.config = exported.config, None  # its own save would ship our code with a TinyGPT
+    config, exported.config = exported.config, None  # saving it here would also copy the files of a TinyGPT model
     with _silent_exporter():
         exported.save_pretrained(folder)
-    described = config.to_diff_dict()  # to_dict names the folder it came from
-    described["architectures"] = [_architecture(model)]
-    described.pop("auto_map", None)
-    storage.write_json(folder / "config.json", described)
+    values = config.to_diff_dict()  # to_dict would contain the path of the source folder
+    values["architectures"] = [_architecture(model)]
+    values.pop("auto_map", None)
+    storage.write_json(folder / "config.json", values)
     tokenizer.save_pretrained(folder)
     half = next(model.parameters()).dtype.itemsize < 4
     return ["the model's half-precision weights are float32 in the graph"] if half else []
 
 
 def _architecture(model) -> str:
-    """Return the name of the class that is traced: the stock one where there is an equal."""
+    """Return the name of the class to trace: the equal stock class, or the model's own."""
     if model.config.model_type != "tinygpt":
         return type(model).__name__
     from tinygpt_hf.model.conversion import STOCK_CLASSES, equal_architecture
@@ -63,35 +63,35 @@ def _architecture(model) -> str:
         return type(model).__name__
 
 
-def _traceable(model):
-    """Return a float32 copy on the CPU that can be traced, a stock one where there is an equal."""
+def _traceable_copy(model):
+    """Return a float32 copy of the model on the CPU, as the equal stock model if there is one."""
     from tinygpt_hf.model.conversion import to_stock
 
     has_equal = _architecture(model) != type(model).__name__
-    traced = (to_stock(model) if has_equal else copy.deepcopy(model)).to("cpu").float().eval()
-    traced.set_attn_implementation("sdpa")
-    return traced
+    copied = (to_stock(model) if has_equal else copy.deepcopy(model)).to("cpu").float().eval()
+    copied.set_attn_implementation("sdpa")
+    return copied
 
 
-def _traced(model):
-    """Export the model as it computes some tokens after a cache, all lengths and the batch left open."""
+def _trace(model):
+    """Trace the model on new tokens after a cache, with dynamic batch size and lengths."""
     import torch
 
-    batch, read, new = 2, 4, 3  # none may be 1, or the graph has 1 in that place forever
-    ids = torch.zeros(batch, read + new, dtype=torch.long)
+    batch, cached, new = 2, 4, 3  # torch.export would fix a size of 1
+    ids = torch.zeros(batch, cached + new, dtype=torch.long)
     with _silent_exporter(), torch.no_grad():
         from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
-        cache = model(ids[:, :read], use_cache=True).past_key_values
+        cache = model(ids[:, :cached], use_cache=True).past_key_values
         inputs = {
-            "input_ids": ids[:, read:],
+            "input_ids": ids[:, cached:],
             "attention_mask": torch.ones_like(ids),
-            "position_ids": torch.arange(read, read + new).repeat(batch, 1),
+            "position_ids": torch.arange(cached, cached + new).repeat(batch, 1),
             "past_key_values": cache,
         }
         try:
             return OnnxExporter().export(model, inputs, config=OnnxConfig(dynamic=True))
-        except Exception as error:  # torch.export and onnxscript raise classes of their own
+        except Exception as error:  # torch.export and onnxscript have their own error classes
             raise RunError(
                 f"Transformers' ONNX exporter failed ({first_words(error)}); try the versions of constraints.txt"
             ) from error
@@ -99,7 +99,7 @@ def _traced(model):
 
 @contextlib.contextmanager
 def _silent_exporter():
-    """Silence the exporter, which reports its stages on standard output and through four loggers; its errors are what counts."""
+    """Silence the exporter, which prints to standard output and uses four loggers."""
     from tinygpt_hf.model.loading import silent_transformers
 
     logging.disable(logging.WARNING)

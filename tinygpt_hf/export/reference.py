@@ -1,16 +1,16 @@
-"""Write what an exported model must reproduce: logits, greedy tokens, token ids, from the model before it is converted.
+"""Write the outputs that an exported model must reproduce: logits, greedy tokens and token ids of the original model.
 
 The folder has two files, computed on the CPU:
 
     reference.safetensors   ids.<k> (B, T) and logits.<k> (B, K, V): the float64 logits of the last K positions of those ids
-    reference.json          rounding: the largest error of the model's own float32 logits, and tolerance: the largest allowed;
-                            prompts: [[id]] and greedy: [[id]], the same number of ids after each prompt, end of text being
-                            a token like any other; margins: [[float]], how far the float64 logit of each greedy id is above
-                            all others; texts: [str] and token_ids: [[id]], what the tokenizer makes of them;
+    reference.json          rounding: the largest error of the model's float32 logits; tolerance: the largest allowed error;
+                            prompts: [[id]] and greedy: [[id]], equally many ids after each prompt, not stopping at the end of
+                            text; margins: [[float]], by how much the float64 logit of each greedy id exceeds all others;
+                            texts: [str] and token_ids: [[id]], their tokenization;
                             messages and chat: a conversation and its text by the chat template, or both null
 
-Nothing is random: the same model gives the same files. Float32 rounds otherwise on another processor and in another runtime,
-so both are compared with float64: an export may be wrong by TOLERANCE times as much as the model itself in float32.
+The files are deterministic. Since float32 results depend on the processor and the runtime, errors are measured against float64:
+an export may have TOLERANCE times the error of the model in float32.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError
 
 GREEDY_TOKENS = 64
-LONGEST = 1024  # tokens of the longest probe; GPT-2's learned positions end here
-TOLERANCE = 8  # other runtimes were seen to err 1.4 times as much, the least of the planted faults errs 75 times
-KEPT = 16  # positions of a probe whose logits are kept: a long context times a large vocabulary would fill the disk
+LONGEST = 1024  # tokens of the longest probe: GPT-2's context
+TOLERANCE = 8  # measured: factors up to 1.4 in other runtimes, at least 75 with a planted bug
+KEPT = 16  # positions per probe whose logits are saved, to limit disk space
 
 PROMPTS = ("Once upon a time there was a little", "def f(x):\n\treturn 12345")
 TEXTS = (
@@ -58,7 +58,7 @@ MESSAGES = [
 
 @torch.no_grad()
 def write_reference(model, tokenizer, folder: Path) -> None:
-    """Fill `folder` as said above. The model is copied, in float32 and in float64, not changed."""
+    """Write the two files into `folder`, from copies of the model in float32 and float64."""
     from safetensors.torch import save_file
 
     single = copy.deepcopy(model).to("cpu").float().eval()
@@ -73,14 +73,14 @@ def write_reference(model, tokenizer, folder: Path) -> None:
     count = max(1, min(GREEDY_TOKENS, context - max(map(len, prompts))))
     rounded = [_logits(single, ids) for ids in probes]
     if not all(torch.isfinite(logits).all() for logits in rounded):
-        raise RunError("the model's logits are not finite; there is nothing to export; train it again, more gently")
+        raise RunError("the model's logits are not finite: its training diverged or its weights are damaged")
     greedy = [_greedy(single, ids, count) for ids in prompts]
 
     double = single.double()
     exact = [_logits(double, ids) for ids in probes]
     rounding = max((one - two).abs().max().item() for one, two in zip(rounded, exact, strict=True))
     largest = max(logits.abs().max().item() for logits in exact)
-    rounding = max(rounding, torch.finfo(torch.float32).eps * largest)  # of a model whose sums happen to be exact
+    rounding = max(rounding, torch.finfo(torch.float32).eps * largest)  # for a model whose sums happen to be exact
     tensors = {f"ids.{k}": ids for k, ids in enumerate(probes)} | {f"logits.{k}": one for k, one in enumerate(exact)}
     save_file(tensors, folder / "reference.safetensors")
     chat = _chat(tokenizer)
@@ -106,7 +106,7 @@ def _logits(model, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _margins(model, prompt: list[int], ids: list[int]) -> list[float]:
-    """Measure how far the logit of each of `ids` after `prompt` is above the best of the others; negative where it is below."""
+    """Compute by how much the logit of each of `ids` after `prompt` exceeds the largest other logit."""
     logits = model(input_ids=torch.tensor([prompt + ids]), use_cache=False).logits[0, len(prompt) - 1 : -1]  # (N, V)
     chosen = torch.tensor(ids)[:, None]
     return (logits.gather(1, chosen)[:, 0] - logits.scatter(1, chosen, -torch.inf).amax(dim=1)).tolist()
@@ -117,7 +117,7 @@ def _some_ids(model, rng: random.Random, length: int) -> list[int]:
 
 
 def _greedy(model, ids: list[int], count: int) -> list[int]:
-    """Return the `count` likeliest ids after `ids`, whatever the model's own generation settings are."""
+    """Return `count` greedy ids after `ids`, ignoring the model's generation settings."""
     from transformers import GenerationConfig
 
     own, model.generation_config = model.generation_config, GenerationConfig()
@@ -128,7 +128,7 @@ def _greedy(model, ids: list[int], count: int) -> list[int]:
 
 
 def _chat(tokenizer) -> str | None:
-    """Return the conversation as the template writes it; None if there is no template or it refuses these messages."""
+    """Render the conversation with the chat template; return None if there is none or it refuses the messages."""
     from jinja2 import TemplateError
 
     if tokenizer.chat_template:

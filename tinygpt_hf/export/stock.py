@@ -1,4 +1,4 @@
-"""Write TinyGPT as a stock Qwen3, Llama or GPT-2 folder: an architecture every runtime knows, with none of our code beside it."""
+"""Write a TinyGPT model as an equal Qwen3, Llama or GPT-2 model of Transformers, which needs no custom code."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from tinygpt_hf.model.conversion import STOCK_CLASSES, equal_architecture, to_st
 
 
 def check(model, tokenizer) -> str:
-    """Name the class that computes the same; a configuration is never equal to two of them."""
+    """Return the name of the equal stock class; raise a `UsageError` if there is none."""
     return STOCK_CLASSES[equal_architecture(model.config)]
 
 
 def write(model, tokenizer, folder: Path) -> list[str]:
-    """Write weights, configuration, generation settings, tokenizer and chat template, as `from_pretrained` reads them."""
+    """Write weights, configuration, generation settings and tokenizer for `from_pretrained`; there are no caveats."""
     to_stock(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return []

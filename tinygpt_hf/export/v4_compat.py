@@ -1,6 +1,6 @@
-"""Add the names that Transformers 4 and the converters of other runtimes look for, beside those Transformers 5 writes.
+"""Add the configuration keys that Transformers 4 and the converters of other runtimes read, next to those of Transformers 5.
 
-Transformers 5 takes both spellings; 4.57 loads a stock folder with these and gives the same logits and token ids.
+Transformers 5 accepts both. With these keys, Transformers 4.57 gives the same logits and token ids.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from tinygpt_hf import storage
 
 
 def add_older_names(folder: Path) -> None:
-    """Complete config.json and tokenizer_config.json, where `folder` has them."""
+    """Add the older keys to config.json and tokenizer_config.json, if `folder` has them."""
     for name, complete in (("config.json", _complete_config), ("tokenizer_config.json", _complete_tokenizer_config)):
         if (folder / name).is_file():
             values = storage.read_json(folder / name)
@@ -30,7 +30,7 @@ def _complete_config(config: dict) -> None:
 def _complete_tokenizer_config(config: dict) -> None:
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if isinstance(config.get("extra_special_tokens"), list):  # a mapping is wanted there by 4
+    if isinstance(config.get("extra_special_tokens"), list):  # Transformers 4 requires a mapping there
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    for name in ("is_local", "local_files_only"):  # how it was loaded here
+    for name in ("is_local", "local_files_only"):  # how the tokenizer was loaded
         config.pop(name, None)

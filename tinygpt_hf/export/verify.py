@@ -1,9 +1,9 @@
-"""Prove an exported folder: does it hold the model that made the reference? A program that runs in a process of its own.
+"""Verify an exported folder against the reference outputs. Runs as a program in its own process.
 
-    python verify.py stock|onnx|gguf FOLDER REFERENCE      prints one line of JSON, as export.py says
+    python verify.py stock|onnx|gguf FOLDER REFERENCE      prints one line of JSON (see export.py)
 
-`tinygpt_hf` cannot be imported there, and for ONNX neither can torch nor transformers: those who run the folder may have none of
-them. Each format is a class here with the same five methods; `prove` compares what they answer with the reference.
+The process blocks imports of `tinygpt_hf`, and for ONNX also of torch and transformers, which users of the folder may not have.
+Each format is a class with the same five methods, whose results `prove` compares with the reference.
 """
 
 import importlib
@@ -20,8 +20,8 @@ from safetensors.numpy import load_file
 BARRED = {"stock": ("tinygpt_hf",), "gguf": ("tinygpt_hf",), "onnx": ("tinygpt_hf", "torch", "transformers")}
 GGUF_FILE = "model.gguf"
 CONTROL, USER_DEFINED = 3, 4  # gguf.TokenType
-TIE = 0.02  # standard deviations of the logits: tokens closer than this are equally likely in half precision
-# how llama.cpp cuts text before the bytes, where it is not as GPT-2
+TIE = 0.02  # standard deviations of the logits; half precision may swap tokens that are closer than this
+# llama.cpp's pre-tokenizer patterns that differ from GPT-2's
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -29,7 +29,7 @@ SPLITS = {"qwen2": _WORDS % "", "llama-bpe": _WORDS % "{1,3}"}
 
 
 class Stock:
-    """Run a folder that Transformers' `from_pretrained` reads."""
+    """A model folder in Transformers' format."""
 
     def __init__(self, folder: Path):
         import torch
@@ -40,18 +40,18 @@ class Stock:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
 
     def logits(self, ids) -> list:
-        """Compute the logits (B, T, V) of `ids` (B, T), once for each way the format has to compute them."""
+        """Return a list of logits (B, T, V) of `ids` (B, T), one for each way in which the format can compute them."""
         import torch
 
         with torch.no_grad():
             return [self.model(input_ids=torch.from_numpy(ids), use_cache=False).logits.numpy()]
 
     def batches(self, prompts: list) -> list[list[int]]:
-        """List the batches of prompts, by number, for which greedy tokens are to be compared."""
+        """Return the batches of prompt indices for which greedy tokens are compared."""
         return [[k] for k in range(len(prompts))]
 
     def greedy(self, prompts: list[list[int]], count: int) -> list[list[int]]:
-        """Return the `count` likeliest ids after each prompt, whatever the folder's generation settings are."""
+        """Return `count` greedy ids after each prompt, ignoring the folder's generation settings."""
         import torch
         from transformers import GenerationConfig
 
@@ -64,7 +64,7 @@ class Stock:
         return self.tokenizer(text)["input_ids"]
 
     def other_differences(self, expected: dict) -> list[str]:
-        """Name what else differs: the text of a conversation."""
+        """Describe other differences: the text of a conversation."""
         if expected["chat"] is None:
             return []
         chat = self.tokenizer.apply_chat_template(expected["messages"], tokenize=False, add_generation_prompt=True)
@@ -72,9 +72,9 @@ class Stock:
 
 
 class Gguf(Stock):
-    """Run model.gguf as Transformers reads it, and llama.cpp itself where `xllamacpp` is installed.
+    """A GGUF file, run by Transformers, and also by llama.cpp if `xllamacpp` is installed.
 
-    Transformers leaves some fields at a default; those are read here, from the file alone.
+    Transformers ignores some metadata fields, which are read here.
     """
 
     def __init__(self, folder: Path):
@@ -112,7 +112,7 @@ class Gguf(Stock):
         return model
 
     def _load_tokenizer(self):
-        """Build the tokenizer from the vocabulary in the file; Transformers' own reader knows no characters and bytes."""
+        """Build the tokenizer from the vocabulary in the file; Transformers' reader does not support bytes and characters."""
         from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
         from transformers import PreTrainedTokenizerFast
 
@@ -144,16 +144,16 @@ class Gguf(Stock):
         return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=chat_template, **special)
 
     def token_ids(self, text: str) -> list[int]:
-        """Encode `text`, between the tokens that the file says are added."""
+        """Encode `text`, with the start and end tokens that the file asks for."""
         ids, add = super().token_ids(text), self.fields
         bos = [self.tokenizer.bos_token_id] if add["tokenizer.ggml.add_bos_token"] else []
         return bos + ids + ([self.tokenizer.eos_token_id] if add["tokenizer.ggml.add_eos_token"] else [])
 
     def other_differences(self, expected: dict) -> list[str]:
-        """Name what else differs: the text of a conversation, and what llama.cpp does, which may stop at an end of text.
+        """Describe other differences: the text of a conversation, and llama.cpp's token ids and greedy tokens.
 
-        It shows no logits, and it rounds some things to half precision (GPT-2's activation, the inputs of half-precision
-        weights), so of two tokens that are closer than that it may take either: its tokens are checked against the logits.
+        llama.cpp returns no logits and may stop at an end of text. It uses half precision in places (GPT-2's activation,
+        the inputs of half-precision weights), so its greedy tokens may differ where the logits are close.
         """
         unequal = super().other_differences(expected)
         if importlib.util.find_spec("xllamacpp") is None:
@@ -166,12 +166,10 @@ class Gguf(Stock):
         types = self.fields["tokenizer.ggml.token_type"]
         for ids, greedy in zip(expected["prompts"], expected["greedy"], strict=True):
             other = llama.greedy(ids, len(greedy))
-            logits = self.logits(np.array([ids + other]))[0][
-                0, len(ids) - 1 : -1
-            ]  # (N, V), each before one of the other
-            lost = (logits.max(axis=-1) - logits[np.arange(len(other)), other]) / logits.std(axis=-1)
+            logits = self.logits(np.array([ids + other]))[0][0, len(ids) - 1 : -1]  # (N, V), for each id of `other`
+            gap = (logits.max(axis=-1) - logits[np.arange(len(other)), other]) / logits.std(axis=-1)
             ended = len(other) == len(greedy) or (other and types[other[-1]] == CONTROL)
-            if not ended or lost.max() > TIE:
+            if not ended or gap.max() > TIE:
                 unequal.append(f"llama.cpp's greedy tokens after {ids[:8]} ({other[:20]} for {greedy[:20]})")
         if expected["chat"] is not None:
             chat = llama.ask("/apply-template", messages=expected["messages"])["prompt"]
@@ -181,21 +179,21 @@ class Gguf(Stock):
 
 
 class LlamaCpp:
-    """Run llama.cpp through xllamacpp's server on loopback, in float32 as far as it can."""
+    """llama.cpp behind xllamacpp's local server, in float32 where it allows it."""
 
     def __init__(self, path: Path, context: int):
         xllamacpp = importlib.import_module("xllamacpp")
         settings = xllamacpp.CommonParams()
         settings.model.path, settings.n_ctx, settings.n_parallel = str(path), context, 1
         settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        # flash attention is half precision
+        # flash attention would use half precision
         settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         settings.n_gpu_layers, settings.warmup = 0, False
-        settings.cpuparams.n_threads = 1  # its threads wait by spinning, which costs others more than it brings
+        settings.cpuparams.n_threads = 1  # more threads would spin while they wait, which slows down other processes
         self.server = xllamacpp.Server(settings)
 
     def ask(self, path: str, **question) -> dict:
-        """Post a question to the server and return its answer."""
+        """Post a JSON request to the server and return its response."""
         address, body = self.server.listening_address + path, json.dumps(question).encode()
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -207,13 +205,13 @@ class LlamaCpp:
         return self.ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
 
     def greedy(self, ids: list[int], count: int) -> list[int]:
-        """Return up to `count` ids; llama.cpp stops at an end of text."""
+        """Return up to `count` greedy ids; llama.cpp stops at an end of text."""
         settings = {"temperature": 0, "top_k": 1, "n_predict": count, "return_tokens": True, "cache_prompt": False}
         return self.ask("/completion", prompt=ids, **settings)["tokens"]
 
 
 class Onnx:
-    """Run model.onnx and its cache in onnxruntime."""
+    """An ONNX model with its cache, run by ONNX Runtime."""
 
     def __init__(self, folder: Path):
         import onnxruntime
@@ -227,8 +225,8 @@ class Onnx:
         self.tokenizer.no_padding()
 
     def run(self, ids, mask, cache: list | None = None):
-        """Return the logits (B, T, V) of `ids` (B, T) after a cache of S, and the cache; `mask` (B, S + T) is 0 on padding."""
-        if cache is None:  # (B, K, 0, D): the graph names the sizes that are free and gives the others as numbers
+        """Return the logits (B, T, V) of `ids` (B, T) after a cache of length S, and the cache. `mask` (B, S + T) hides padding."""
+        if cache is None:  # (B, K, 0, D)
             shapes = [(len(ids), int(spec.shape[1]), 0, int(spec.shape[3])) for spec in self.cache_inputs]
             cache = [np.zeros(shape, np.float32) for shape in shapes]
         positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, -ids.shape[1] :]
@@ -238,7 +236,7 @@ class Onnx:
         return logits, cache
 
     def logits(self, ids) -> list:
-        """Compute the logits of `ids` in one run, and in two of which the second reads the first from the cache."""
+        """Return the logits of `ids` from one run, and from two runs, the second with the cache of the first."""
         mask, half = np.ones_like(ids), (ids.shape[1] + 1) // 2
         pieces, cache = self.run(ids[:, :half], mask[:, :half])
         if half < ids.shape[1]:
@@ -246,11 +244,11 @@ class Onnx:
         return [self.run(ids, mask)[0], pieces]
 
     def batches(self, prompts: list) -> list[list[int]]:
-        """List each prompt alone and all in one padded batch."""
+        """Return batches with each prompt alone, and one padded batch with all."""
         return [*([k] for k in range(len(prompts))), list(range(len(prompts)))]
 
     def greedy(self, prompts: list[list[int]], count: int) -> list[list[int]]:
-        """Return the `count` likeliest ids after each prompt, all in one batch: shorter prompts are padded on the left."""
+        """Return `count` greedy ids after each prompt, in one batch with padding on the left."""
         longest = max(map(len, prompts))
         ids = np.array([[0] * (longest - len(prompt)) + prompt for prompt in prompts], np.int64)
         mask = np.array([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], np.int64)
@@ -267,7 +265,7 @@ class Onnx:
         return self.tokenizer.encode(text).ids
 
     def other_differences(self, expected: dict) -> list[str]:
-        """Name nothing more: a graph holds no conversation."""
+        """Return no other differences: a graph has no chat template."""
         return []
 
 
@@ -275,7 +273,7 @@ RUNTIMES = {"stock": Stock, "gguf": Gguf, "onnx": Onnx}
 
 
 def prove(runtime, reference: Path) -> dict:
-    """Compare what `runtime` computes with the reference; return what export.py reads."""
+    """Compare the outputs of `runtime` with the reference; return the values described in export.py."""
     expected = json.loads((reference / "reference.json").read_text(encoding="utf-8"))
     arrays, tolerance = load_file(reference / "reference.safetensors"), expected["tolerance"]
     differences, unequal = [], []
@@ -293,7 +291,7 @@ def prove(runtime, reference: Path) -> dict:
             if ids != greedy[k]:
                 at = next(n for n, pair in enumerate(zip(ids, greedy[k], strict=True)) if pair[0] != pair[1])
                 equal = min(equal, at)
-                # else rounding decides, and what follows is another text
+                # with a smaller margin rounding decides, and the rest of the text differs
                 if not expected["margins"][k][at] <= 2 * tolerance:
                     unequal.append(
                         f"the greedy tokens of prompt {k} in a batch of {len(batch)}, from token {at + 1} on"
@@ -313,7 +311,7 @@ def prove(runtime, reference: Path) -> dict:
 
 
 def main(kind: str, folder: str, reference: str) -> None:
-    """Prove `folder` where our package, and for ONNX torch and transformers, cannot be imported."""
+    """Verify `folder` with the packages of `BARRED` blocked from import."""
     for name in BARRED[kind]:
         sys.modules[name] = None  # type: ignore[assignment]
     print(json.dumps(prove(RUNTIMES[kind](Path(folder)), Path(reference))))

@@ -1,10 +1,10 @@
-"""Push to the Hub and pull from it: what arrives there, and here, is what was sent, or it is an error.
+"""Push model folders to the Hub and pull them, with a checksum test of every file.
 
     push(PushArguments("runs/mine", "alice/mine"), print)      # runs/mine as the model alice/mine; returns the commits
     pull(PullArguments("alice/mine"), print)                   # ./mine, a new folder
 
-Repositories hold one model folder each, so what is sent beside it (`also`) has repositories of its own: alice/mine-tokenizer,
-alice/mine-data, alice/mine-qwen3. After each transfer the checksums the Hub gives are compared with those of the files here.
+A repository holds one model folder, so tokenizers, corpora and exports (`also`) get their own repositories: alice/mine-tokenizer,
+alice/mine-data, alice/mine-qwen3. After each transfer, the Hub's checksums are compared with those of the local files.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from tinygpt_hf.hub.upload_set import MODEL, SHARDS, UploadSet, collect_files, s
 from tinygpt_hf.settings.hub import PullArguments, PushArguments, check_also, check_repository, check_revision
 from tinygpt_hf.storage import format_size
 
-RECORD = "hub.json"  # in a model folder: which commits it went to, or came from
+RECORD = "hub.json"  # in a model folder: the commits it was pushed to or pulled from
 MAIN = "main"
-SHOWN = 8  # names in a list of files
+SHOWN = 8  # names printed of a list of files
 MOST_FILES = 10_000
-# Formats that can run code when they are read, and what belongs to Git: not fetched.
+# Not downloaded: formats that can run code when they are loaded, and files of Git.
 NOT_FETCHED = (
     *("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.dill", "*.h5", "*.keras", "*.msgpack"),
     *("*.npz", "*.npy", "*.pdparams", ".*", "*/.*", RECORD),
@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sent:
-    """Name a repository as it stands on the Hub: `commit` holds exactly the files sent."""
+    """A pushed repository; `commit` holds exactly the files that were sent."""
 
     repository: str
     kind: str
@@ -53,11 +53,10 @@ class Sent:
 
 
 def push(arguments: PushArguments, say: Say) -> list[Sent]:
-    """Send a model folder and what goes with it; with `dry_run` only say what would be sent. Where it fails the folder stays as
-    it was.
+    """Push a model folder and the extras of `also`, and return the commits; with `dry_run` only list the files.
 
-    Raises UsageError for what can be known before (a name the Hub cannot have, no model, a link, a secret, no login), and
-    RunError where the Hub fails; the same command then sends what is missing.
+    Raises a `UsageError` before anything is sent (invalid name, no model, a link, a secret, no login), and a `RunError` if
+    the Hub fails. Repeating the command then sends what is missing.
     """
     repository = check_repository(arguments.hub_model_id, "--hub_model_id")
     branch, also = check_revision(arguments.revision, branch=True), check_also(arguments.also)
@@ -68,10 +67,10 @@ def push(arguments: PushArguments, say: Say) -> list[Sent]:
         raise UsageError(f"the folder {arguments.model} does not exist", "a model folder", "check the path")
     if not arguments.dry_run:
         check_login()
-    with tempfile.TemporaryDirectory() as made:
-        write_card(folder, repository, Path(made))
-        papers = {path.name: path for path in Path(made).iterdir()}
-        uploads, notes = collect_files(folder, repository, also, papers)
+    with tempfile.TemporaryDirectory() as temporary:
+        write_card(folder, repository, Path(temporary))
+        card_files = {path.name: path for path in Path(temporary).iterdir()}
+        uploads, notes = collect_files(folder, repository, also, card_files)
         lines = [line for upload in uploads for line in listing(upload, branch)]
         for line in [*lines, *(f"note: {note}" for note in notes)]:
             say(line)
@@ -90,46 +89,46 @@ def push(arguments: PushArguments, say: Say) -> list[Sent]:
                 again = push_command(arguments.model, repository, arguments.private, branch, also)
                 safe = f"the model is safe in {folder}; run `{again}` again"
                 raise RunError(f"{upload.repository} was not pushed: {error}; {safe}") from error
-            if upload is uploads[0]:  # the card that went up, under the model's name there
+            if upload is uploads[0]:  # keep the pushed card, which has the model's name on the Hub
                 with contextlib.suppress(OSError):
-                    for name, path in papers.items():
+                    for name, path in card_files.items():
                         storage.write_file(folder / name, path.read_bytes())
             record(folder, "pushed", sent, say)
-            say(f"{sent.url} holds it: commit {sent.commit}, the checksums of {len(upload.files)} files agree")
+            say(f"{sent.url}: pushed as commit {sent.commit}, the checksums of {len(upload.files)} files agree")
             done.append(sent)
         return done
 
 
 def push_command(model: str, repository: str, private: bool, branch: str | None, also: list[str]) -> str:
-    """Write the command that pushes this again: without --private it would make public what was meant to be private."""
+    """Return the command that repeats a push, with --private, so that it cannot make a private model public."""
     words = ["tinygpt", "push", model, "--hub_model_id", repository] + (["--private"] if private else [])
     words += (["--revision", branch] if branch else []) + (["--also", *also] if also else [])
     return shlex.join(words)
 
 
 def send(upload: UploadSet, private: bool, branch: str | None, message: str, say: Say) -> Sent:
-    """Make the repository hold exactly these files, by one commit, or none if it does already. Raises HubError."""
+    """Push files in one commit, or none if they are there already, and verify their checksums. Raises a `HubError`."""
     api, name, kind = _api(), upload.repository, upload.kind
     with_retries(lambda: api.create_repo(name, repo_type=kind, private=private or None, exist_ok=True), say)
     if private and not with_retries(lambda: api.repo_info(name, repo_type=kind), say).private:
         raise HubError(
-            f"{name} is public on the Hub already: make it private there first, or choose another --hub_model_id"
+            f"{name} is already public on the Hub: make it private there first, or choose another --hub_model_id"
         )
     if branch:
         with_retries(lambda: api.create_branch(name, branch=branch, repo_type=kind, exist_ok=True), say)
     commit = with_retries(lambda: _commit(api, upload, branch, message), say)
-    there = with_retries(lambda: _tree(api, name, kind, commit), say)
-    wrong = [file for file, path in upload.files.items() if file not in there or not _is_same(path, there[file])]
+    remote = with_retries(lambda: _tree(api, name, kind, commit), say)
+    wrong = [file for file, path in upload.files.items() if file not in remote or not _is_same(path, remote[file])]
     if wrong:
-        raise HubError(f"the Hub has another {wrong[0]} than was sent")
+        raise HubError(f"{wrong[0]} on the Hub differs from the file that was sent")
     site = api.endpoint if kind == "model" else f"{api.endpoint}/{kind}s"
     return Sent(name, kind, branch or MAIN, commit, f"{site}/{name}" + (f"/tree/{branch}" if branch else ""))
 
 
 def pull(arguments: PullArguments, say: Say) -> Path:
-    """Fetch a model of the Hub as a new folder, every byte checked; files that could run code when they are read stay there.
+    """Download a model from the Hub into a new folder, without files of formats that can run code, and verify checksums.
 
-    Raises UsageError for what can be known before, RunError where the Hub fails. Nothing is left of a folder that failed.
+    Raises a `UsageError` for invalid arguments and a `RunError` if the Hub fails; nothing is written in either case.
     """
     name = check_repository(arguments.model, "MODEL", owned=False)
     revision = check_revision(arguments.revision, branch=False) or MAIN
@@ -139,13 +138,13 @@ def pull(arguments: PullArguments, say: Say) -> Path:
     api = _api()
     try:
         commit = with_retries(lambda: _commit_of(api, name, revision), say)
-        there = with_retries(lambda: _tree(api, name, "model", commit), say)
-        _refuse_names(there)
-        files = {file: entry for file, entry in there.items() if _is_fetched(file)}
-        others = [file for file in there if file not in files and not PurePosixPath(file).name.startswith(".")]
+        remote = with_retries(lambda: _tree(api, name, "model", commit), say)
+        _check_names(remote)
+        files = {file: entry for file, entry in remote.items() if _is_fetched(file)}
+        others = [file for file in remote if file not in files and not PurePosixPath(file).name.startswith(".")]
         if left_out := [file for file in others if file != RECORD]:
-            say(f"note: not fetched, as such files can run code: {_some(left_out)}")
-        _check_room(sum(entry.size for entry in files.values()), target)
+            say(f"note: not fetched, because such files can run code: {_some(left_out)}")
+        _check_disk_space(sum(entry.size for entry in files.values()), target)
         cache = _fetch(name, revision, commit, files, say)
     except HubError as error:
         options = f" --revision {arguments.revision}" if arguments.revision else ""
@@ -162,7 +161,7 @@ def pull(arguments: PullArguments, say: Say) -> Path:
 
 
 def listing(upload: UploadSet, branch: str | None) -> list[str]:
-    """List what will be sent, file by file, and what stays here."""
+    """Return lines that list the files to send, with sizes, and the files left out."""
     where = upload.repository + (f", branch {branch}" if branch else "")
     lines = [f"{upload.home} -> {upload.kind} {where}: {len(upload.files)} files, {format_size(upload.size)}"]
     width = max(map(len, upload.files))
@@ -173,15 +172,15 @@ def listing(upload: UploadSet, branch: str | None) -> list[str]:
 
 
 def record(folder: Path, what: str, sent: Sent, say: Say) -> None:
-    """Write into the folder's hub.json which commit it went to, or came from."""
+    """Write the commit of a push or pull into the folder's hub.json."""
     path = folder / RECORD
     try:
         known = storage.read_json(path) if path.is_file() else {}
         entry = {"commit": sent.commit, "url": sent.url, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         known.setdefault(what, {})[f"{sent.repository}@{sent.revision}"] = entry
         storage.write_json(path, known)
-    except (OSError, RunError, AttributeError, TypeError) as error:  # the transfer itself is done
-        say(f"note: {path} could not be written ({error}): it went to commit {sent.commit}")
+    except (OSError, RunError, AttributeError, TypeError) as error:  # the transfer itself has succeeded
+        say(f"note: {path} could not be written ({error}); the commit is {sent.commit}")
 
 
 def _api():
@@ -192,28 +191,30 @@ def _api():
 
 @contextlib.contextmanager
 def _snapshot(upload: UploadSet):
-    """Give the files as they are now, linked beside the originals, or copied elsewhere where nothing can be written there."""
+    """Yield a snapshot of the files: hard links in the folder, or copies elsewhere if the folder is read-only."""
     prefix = f"{storage.TEMPORARY}push-"
     try:
-        above = Path(tempfile.mkdtemp(prefix=prefix, dir=upload.home))
+        parent = Path(tempfile.mkdtemp(prefix=prefix, dir=upload.home))
     except OSError:
-        above = Path(tempfile.mkdtemp(prefix=prefix))
+        parent = Path(tempfile.mkdtemp(prefix=prefix))
     try:
-        yield snapshot(upload, above / "files")
+        yield snapshot(upload, parent / "files")
     finally:
-        shutil.rmtree(above, ignore_errors=True)
+        shutil.rmtree(parent, ignore_errors=True)
 
 
 def _commit(api, upload: UploadSet, branch: str | None, message: str) -> str:
-    """Return the commit that holds these files, made unless it is the newest one. Files of an older model are deleted."""
+    """Commit the files, delete files of an older model, and return the commit (the latest one if nothing changed)."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     revision = branch or MAIN
-    there = _tree(api, upload.repository, upload.kind, revision)
-    ours = MODEL if upload.kind == "model" else SHARDS
+    remote = _tree(api, upload.repository, upload.kind, revision)
+    managed = MODEL if upload.kind == "model" else SHARDS
     operations: list[CommitOperationAdd | CommitOperationDelete] = []
     operations += [CommitOperationAdd(name, str(path)) for name, path in upload.files.items()]
-    operations += [CommitOperationDelete(name) for name in there if ours.fullmatch(name) and name not in upload.files]
+    operations += [
+        CommitOperationDelete(name) for name in remote if managed.fullmatch(name) and name not in upload.files
+    ]
     options = {"commit_message": message, "repo_type": upload.kind, "revision": revision}
     return api.create_commit(upload.repository, operations, **options).oid
 
@@ -221,12 +222,12 @@ def _commit(api, upload: UploadSet, branch: str | None, message: str) -> str:
 def _commit_of(api, name: str, revision: str) -> str:
     commit = api.repo_info(name, revision=revision).sha
     if not re.fullmatch("[0-9a-f]{40}", commit or ""):
-        raise HubError("the Hub names no commit for it")
+        raise HubError("the Hub returned no valid commit hash")
     return commit
 
 
 def _tree(api, name: str, kind: str, revision: str) -> dict:
-    """Map each file's name to what the Hub says of it: size and hashes."""
+    """Return the files of a repository by name, with the sizes and hashes that the Hub reports."""
     from huggingface_hub.hf_api import RepoFile
 
     entries = api.list_repo_tree(name, repo_type=kind, revision=revision, recursive=True)
@@ -237,7 +238,7 @@ def _tree(api, name: str, kind: str, revision: str) -> dict:
 
 
 def _is_same(path: Path, entry) -> bool:
-    """Tell whether the file has the bytes the Hub says. It names large files by their SHA-256, others as Git does."""
+    """Compare a local file with an entry of the Hub: by SHA-256 for a large file, else by its Git blob hash."""
     size = path.stat().st_size
     if entry.lfs is not None:
         return size == entry.lfs.size and storage.file_hash(path) == entry.lfs.sha256
@@ -247,7 +248,7 @@ def _is_same(path: Path, entry) -> bool:
 
 
 def _fetch(name: str, revision: str, commit: str, files: dict, say: Say) -> Path:
-    """Return the client's cached copy of the commit, checked; a damaged file is deleted there and fetched once more."""
+    """Download a commit into huggingface_hub's cache and return its folder; a damaged file is fetched a second time."""
     from huggingface_hub import snapshot_download
 
     for attempt in range(2):
@@ -255,9 +256,9 @@ def _fetch(name: str, revision: str, commit: str, files: dict, say: Say) -> Path
             with_retries(lambda: snapshot_download(name, revision=revision, ignore_patterns=[*NOT_FETCHED]), say)
         )
         if cache.name != commit:
-            raise HubError("it was changed while it was fetched")
-        cached = {cache / file: entry for file, entry in files.items()}
-        wrong = [path for path, entry in cached.items() if not path.is_file() or not _is_same(path, entry)]
+            raise HubError("it changed during the download")
+        paths = {cache / file: entry for file, entry in files.items()}
+        wrong = [path for path, entry in paths.items() if not path.is_file() or not _is_same(path, entry)]
         if not wrong:
             return cache
         for path in wrong:
@@ -267,13 +268,13 @@ def _fetch(name: str, revision: str, commit: str, files: dict, say: Say) -> Path
                 blob.unlink(missing_ok=True)
         names = _some([str(path.relative_to(cache)) for path in wrong])
         if attempt == 0:
-            say(f"note: {names} came with other bytes than the Hub says; fetching once more")
-    raise HubError(f"{names} came twice with other bytes than the Hub says")
+            say(f"note: {names} had a wrong checksum; fetching once more")
+    raise HubError(f"{names} had a wrong checksum twice")
 
 
-def _refuse_names(there: dict) -> None:
-    """Refuse a list of files that names anything on this machine outside the new folder."""
-    for name in there:
+def _check_names(names) -> None:
+    """Raise a `HubError` if a file name could lead outside the new folder."""
+    for name in names:
         parts = name.split("/")
         if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name or not name.isprintable():
             shown = printable(name)[:120]
@@ -286,7 +287,7 @@ def _is_fetched(name: str) -> bool:
 
 def _check_target(target: Path) -> None:
     problem = None
-    if target.resolve() == Path.cwd():  # it is renamed over: a shell in it would be nowhere
+    if target.resolve() == Path.cwd():  # a new folder is renamed to it: a shell inside would lose its folder
         problem = "is the current folder"
     elif target.is_symlink() or target.exists() and (not target.is_dir() or any(target.iterdir())):
         problem = "exists already"
@@ -294,14 +295,12 @@ def _check_target(target: Path) -> None:
         raise UsageError(f"{target} {problem}", "a new or empty folder", "choose another --output_dir")
 
 
-def _check_room(size: int, target: Path) -> None:
-    """Refuse a target whose file system has no room for the files."""
-    above = next(path for path in target.absolute().parents if path.exists())
-    free = shutil.disk_usage(above).free
+def _check_disk_space(size: int, target: Path) -> None:
+    parent = next(path for path in target.absolute().parents if path.exists())
+    free = shutil.disk_usage(parent).free
     if size > free:
-        raise RunError(
-            f"{target} needs {format_size(size)} and {above} has {format_size(free)} left; make room, or use another"
-        )
+        problem = f"{target} needs {format_size(size)} and {parent} has {format_size(free)} free"
+        raise RunError(f"{problem}; free some space, or choose another --output_dir")
 
 
 def _some(names: list[str]) -> str:

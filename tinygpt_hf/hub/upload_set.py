@@ -1,11 +1,11 @@
-"""Choose what goes up to the Hub: the files of a folder that are on a list of names, searched for secrets before anything is sent.
+"""Select the files to push to the Hub by an allow-list of names, and scan them for secrets.
 
-    uploads, notes = collect_files(Path("runs/mine"), "alice/mine", ["tokenizer"], {})    # checked; nothing is sent or written
-    uploads[0].files                       # {"config.json": Path("runs/mine/config.json"), ...}; all else stays here
+    uploads, notes = collect_files(Path("runs/mine"), "alice/mine", ["tokenizer"], {})    # nothing is sent or written
+    uploads[0].files                       # {"config.json": Path("runs/mine/config.json"), ...}
 
-A name that is not on the list stays here: checkpoints, rows, logs (they quote the text), whatever else lies in the folder.
-Weights go as safetensors. A link is refused, as it may lead anywhere. Texts are searched for what looks like a secret, and
-every file for the secrets this process knows: the token it would log in with, and environment variables named as secrets.
+Files with other names are not pushed: checkpoints, rows, logs (which quote the text) and anything else. Weights must be
+safetensors. Links are refused, because they may lead anywhere. Text files are scanned for patterns of secrets. All files are
+scanned for the secrets of this process: its Hub token, and environment variables with names of secrets.
 """
 
 import json
@@ -28,23 +28,23 @@ _TOKENIZER = (
     r"|(tokenizer|spiece)\.model|chat_template\.jinja"
 )
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
-_PAPERS = r"README\.md|LICENSE(\.txt|\.md)?"
-# What makes the model, or (SHARDS) the corpus: a push deletes such a file of the repository that is not in the folder.
+_DOCUMENTS = r"README\.md|LICENSE(\.txt|\.md)?"
+# Files of the model, or (SHARDS) of the corpus. A push deletes those in the repository that are not in the folder.
 MODEL = re.compile(rf"(generation_)?config\.json|{_WEIGHTS}|{_TOKENIZER}|(configuration|modeling)_tinygpt\.py")
-RUN = re.compile(rf"{MODEL.pattern}|{_PAPERS}|run\.yaml|loss_curve\.svg")
+RUN = re.compile(rf"{MODEL.pattern}|{_DOCUMENTS}|run\.yaml|loss_curve\.svg")
 REPORT = "report.html"
-EXPORT = re.compile(rf"{MODEL.pattern}|{_PAPERS}|export\.json|[\w-]+\.(onnx|onnx[._]data|gguf)")
-TOKENIZER = re.compile(rf"{_TOKENIZER}|{_PAPERS}|report\.json")
+EXPORT = re.compile(rf"{MODEL.pattern}|{_DOCUMENTS}|export\.json|[\w-]+\.(onnx|onnx[._]data|gguf)")
+TOKENIZER = re.compile(rf"{_TOKENIZER}|{_DOCUMENTS}|report\.json")
 SHARDS = re.compile(r"data/(text|messages)-\d{5,}\.(parquet|jsonl)")
-DATASET = re.compile(rf"data/[\w.-]+\.(parquet|jsonl)|corpus\.json|{_PAPERS}")
+DATASET = re.compile(rf"data/[\w.-]+\.(parquet|jsonl)|corpus\.json|{_DOCUMENTS}")
 TEXTS = (".json", ".md", ".txt", ".yaml", ".jinja", ".py", ".html", ".svg", "LICENSE")
-BETWEEN = '""\0\n\0'  # no secret extends across this
+SEPARATOR = '""\0\n\0'  # no pattern of a secret matches across this
 SHORTEST_SECRET = 8
 
 
 @dataclass
 class UploadSet:
-    """Hold what a repository will hold: name there -> file here. `left_out`: what stays here of the folder `home`."""
+    """The files to push to a repository, by their name there. `left_out` lists the other files of the folder `home`."""
 
     repository: str
     home: Path
@@ -58,19 +58,16 @@ class UploadSet:
 
 
 def collect_files(
-    folder: Path, repository: str, also: list[str], papers: dict[str, Path]
+    folder: Path, repository: str, also: list[str], card_files: dict[str, Path]
 ) -> tuple[list[UploadSet], list[str]]:
-    """Collect the model, and of `also` (report, dataset, tokenizer, exports) what the folder has; return a note for each it lacks.
+    """Collect the model and the extras of `also` (report, dataset, tokenizer, exports), with a note for each missing one.
 
-    The report quotes the training text, so it goes up only where it is asked for.
-
-    `papers` go up in the place of the folder's own files of these names.
-
-    Raises UsageError for a folder that is not a model, a link and a secret.
+    `card_files` replace the folder's files of the same names. Raises a `UsageError` if the folder is no model, or if a file
+    is a link or holds a secret.
     """
     check_folder(folder)
     uploads, notes = [select_files(folder, repository, RUN)], []
-    uploads[0].files |= papers
+    uploads[0].files |= card_files
     if "report" in also:
         if (folder / REPORT).is_file():
             uploads[0].files[REPORT] = folder / REPORT
@@ -87,7 +84,7 @@ def collect_files(
         if (folder / "tokenizer").is_dir():
             uploads.append(select_files(folder / "tokenizer", f"{repository}-tokenizer", TOKENIZER))
         else:
-            notes.append(f"{folder} trained no tokenizer of its own: none is sent beside the model's")
+            notes.append(f"{folder} has no tokenizer/ of its own: only the model's is sent")
     if "exports" in also:
         exports = [folder / INSIDE_SOURCE / name for name in FORMATS if (folder / INSIDE_SOURCE / name).is_dir()]
         uploads += [select_files(path, f"{repository}-{path.name}", EXPORT) for path in exports]
@@ -99,7 +96,7 @@ def collect_files(
 
 
 def snapshot(upload: UploadSet, folder: Path) -> UploadSet:
-    """Link (or copy) the files as they are at this moment, whoever replaces them, into the new folder `folder`."""
+    """Hard-link (or copy) the files into the new folder `folder`, so that later replacements do not change the upload."""
     files = {}
     folder.mkdir()
     for name, path in upload.files.items():
@@ -114,23 +111,24 @@ def snapshot(upload: UploadSet, folder: Path) -> UploadSet:
 
 
 def check_secrets(upload: UploadSet) -> None:
-    """Refuse a file in which a secret stands, naming the file and the place, not the secret."""
+    """Raise a `UsageError` if a file holds a secret, with the file and the place but not the secret."""
     known = _known_secrets()
     for name, path in upload.files.items():
         is_weights = path.suffix == ".safetensors"
+        where = None
         if path.name.endswith(TEXTS):
             where = _secret_in_text(path)
-        else:
-            where = _secret_in(_strings(_metadata_of(path))) if is_weights else None
+        elif is_weights:
+            where = _secret_in(_strings(_metadata_of(path)))
         if where is None and not is_weights and _holds(path, known):
             where = "it is a token or password that this process knows"
         if where is not None:
-            expected = "a file without secrets: the Hub is for others to read"
-            raise UsageError(f"{upload.home / name} holds a secret ({where})", expected, "take it out, and revoke it")
+            expected = "a file without secrets, since others can read the Hub"
+            raise UsageError(f"{upload.home / name} holds a secret ({where})", expected, "remove it, and revoke it")
 
 
 def select_files(folder: Path, repository: str, names: re.Pattern, kind: str = "model") -> UploadSet:
-    """Select the files of `folder` (and, of a dataset, of its subfolders) whose names match `names`."""
+    """Select the files of `folder` (for a dataset, also of its subfolders) whose names match `names`."""
     files, left_out = {}, []
     for path in sorted(folder.iterdir()):
         inside = [path] if kind == "model" or not path.is_dir() or path.is_symlink() else sorted(path.iterdir())
@@ -154,7 +152,7 @@ def _refuse_links(files: dict[str, Path]) -> None:
 
 
 def corpus_of(folder: Path) -> Path | None:
-    """Find the corpus folder a run was trained on: inside it, or named by its run.yaml."""
+    """Return the corpus folder a run was trained on, inside the run folder or named in its run.yaml, or None."""
     named: list = []
     if (folder / "run.yaml").is_file():
         data = load_yaml(str(folder / "run.yaml"), bounded=False).get("data")
@@ -188,7 +186,7 @@ def _parquet_texts(path: Path) -> Iterator[bytes]:
 
 
 def _secret_in_text(path: Path) -> str | None:
-    """Say where a secret stands and what stands before it. Words of a vocabulary are looked at one by one."""
+    """Return the place of a secret in a text file, or None. Entries of a vocabulary are scanned separately."""
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".json":
         try:
@@ -199,7 +197,7 @@ def _secret_in_text(path: Path) -> str | None:
 
 
 def _strings(value) -> Iterator[str]:
-    """Yield every text in a JSON value, with its name where it has one: a password is known by that."""
+    """Yield every string in a JSON value, as "name: string" if it has a name, by which passwords are recognized."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -212,18 +210,17 @@ def _strings(value) -> Iterator[str]:
 
 
 def _secret_in(texts) -> str | None:
-    text = BETWEEN.join(texts)
+    text = SEPARATOR.join(texts)
     hidden = redacted(text)
     if hidden == text:
         return None
     start = len(os.path.commonprefix([text, hidden]))
     before = re.search(r"[^\s\0]{0,24}\s?\Z", text[:start])[0].strip()
-    place = f"line {text[:start].count(chr(10)) + 1}" if BETWEEN not in text else "one of its texts"
+    place = f"line {text[:start].count(chr(10)) + 1}" if SEPARATOR not in text else "one of its texts"
     return f"{place}, after {printable(before)!r}" if before else place
 
 
 def _metadata_of(weights: Path) -> dict:
-    """Read what a safetensors file says besides its numbers."""
     from safetensors import safe_open
 
     with safe_open(weights, framework="numpy") as file:

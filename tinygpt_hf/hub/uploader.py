@@ -1,13 +1,13 @@
-"""Push a run while it trains: in a thread beside it, newest first, never blocking it.
+"""Push a run to the Hub during training, in a background thread.
 
-    with Uploads(folder, training, is_main=True, say=print) as uploads:     # refused here if it cannot work at all
+    with Uploads(folder, training, is_main=True, say=print) as uploads:     # UsageError without a token
         uploads.offer(folder, "Step 400")                                   # returns at once
         uploads.offer(folder / "best", "Step 400", "best")
-    # here the folder as it is now was pushed once more, or a line says why not; no exception
+    # the final folder has been pushed, or a line was printed; no exception is raised
 
-The last weights go to `main`, the best to the branch `best`. One thread uploads; a new offer replaces the one that waits for
-the same branch. Offering links the files, which training replaces and never changes, so that what goes up is one moment of
-the run. A failure is a line; the next offer, and the end, try again.
+The last weights go to `main`, the best to the branch `best`. A new offer replaces one that still waits for the same branch.
+Offers are snapshots made of hard links, so training can replace its files meanwhile. A failure prints a line; the next offer
+and the end of the run try again.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from tinygpt_hf.hub.upload_set import RUN, UploadSet, check_secrets, select_file
 from tinygpt_hf.settings.arguments import TrainingArguments
 
 BEST = "best"
-LINKS = f"{storage.TEMPORARY}upload-"  # such folders of a killed run are removed when it starts again
-ROOM = 3  # times the upload's size that must be free: links keep files alive that the run has replaced
+LINKS = f"{storage.TEMPORARY}upload-"  # a resumed run removes such folders
+FREE_SPACE = 3  # required, as a multiple of the upload's size: links keep replaced files on the disk
 
 
 class Uploads(contextlib.AbstractContextManager):
-    """Push `folder` to `training.hub_model_id`; do nothing without --push_to_hub or where it is not `is_main`."""
+    """Background pushes of `folder` to `training.hub_model_id`, on the main process and only with --push_to_hub."""
 
     def __init__(self, folder: Path, training: TrainingArguments, is_main: bool, say: Say):
         self._folder, self._say = folder, say
@@ -37,8 +37,8 @@ class Uploads(contextlib.AbstractContextManager):
         if training.push_to_hub:
             check_login()
         self._enabled = training.push_to_hub and is_main
-        self._waiting: dict[str, tuple[UploadSet, str]] = {}  # branch -> what to send to it, and the message
-        self._failures: dict[str, str] = {}  # branch -> why its last push failed
+        self._waiting: dict[str, tuple[UploadSet, str]] = {}  # branch -> (files, commit message)
+        self._failures: dict[str, str] = {}  # branch -> reason of its last failed push
         self._url = ""  # of the last push to main
         self._training, self._ending, self._complained = True, False, False
         self._numbers = itertools.count()
@@ -52,7 +52,7 @@ class Uploads(contextlib.AbstractContextManager):
         return self
 
     def __exit__(self, kind, *_):
-        """Push what a run ended with, and wait for that; leave at once after a run that failed."""
+        """Push the final folder and wait for it; after an exception return at once."""
         if not self._enabled:
             return
         self._training = False
@@ -64,23 +64,23 @@ class Uploads(contextlib.AbstractContextManager):
                 shutil.rmtree(links, ignore_errors=True)
 
     def offer(self, folder: Path, message: str, branch: str = MAIN) -> None:
-        """Queue `folder`, as it is now, for its branch."""
+        """Queue a snapshot of `folder` for a branch."""
         if not self._enabled:
             return
         try:
             upload = select_files(folder, self._repository, RUN)
-            if self._training and shutil.disk_usage(self._folder).free < ROOM * upload.size:
+            if self._training and shutil.disk_usage(self._folder).free < FREE_SPACE * upload.size:
                 return
             upload = snapshot(upload, self._folder / f"{LINKS}{next(self._numbers)}")
         except (OSError, UsageError) as error:
             self._failed(branch, message, str(error))
             return
         with self._change:
-            before = self._waiting.pop(branch, None)
+            replaced = self._waiting.pop(branch, None)
             self._waiting[branch] = upload, message
             self._change.notify()
-        if before:
-            _forget(before[0])
+        if replaced:
+            _remove_snapshot(replaced[0])
 
     def _end(self) -> None:
         if (self._folder / "config.json").is_file():
@@ -114,19 +114,18 @@ class Uploads(contextlib.AbstractContextManager):
                 record(self._folder, "pushed", sent, self._say)
                 self._failures.pop(branch, None)
                 self._url = sent.url if branch == MAIN else self._url
-            except Exception as error:  # whatever it is, the run goes on
+            except Exception as error:  # no error may stop the training
                 self._failed(branch, message, str(error) or type(error).__name__)
             finally:
-                _forget(upload)
+                _remove_snapshot(upload)
 
     def _failed(self, branch: str, message: str, reason: str) -> None:
-        """Note a failure, in a line if it is the first; the next offer and the end try again, and the end says how it ended."""
+        """Save the reason of a failure for the end of the run; print a line only for the first."""
         self._failures[branch] = reason
         if self._training and not self._complained:
             self._complained = True
             self._say(f"note: {message!r} was not pushed: {reason}; training goes on, and the end tries again")
 
 
-def _forget(upload: UploadSet) -> None:
-    """Remove the links of a snapshot."""
+def _remove_snapshot(upload: UploadSet) -> None:
     shutil.rmtree(next(iter(upload.files.values())).parent, ignore_errors=True)

@@ -1,9 +1,8 @@
-"""Talk with a model in the terminal: read lines, show answers as they are made, obey commands.
+"""Chat with a model in the terminal: read lines, stream the answers, run commands such as /retry and /save.
 
     chat(ChatArguments("runs/quickstart"))          # `tinygpt chat runs/quickstart`
 
-session.py knows what was said. What the model writes is shown as it is, Markdown included, and cannot control the
-terminal.
+session.py holds the conversation. The model's text is printed as it is, with terminal control characters replaced.
 """
 
 import contextlib
@@ -40,25 +39,25 @@ HELP = """\
 /reset            forget the conversation and start over
 /system TEXT      open the conversation with another system message; /system "" with none
 /set NAME VALUE   change a setting; /set alone shows them all
-/show             the settings, the context used and the conversation as it stands
-/top [N]          each token of the last answer, its surprisal and what else was likely; of token N all that is known
+/show             the settings, the context used and the conversation so far
+/top [N]          each token of the last answer, its surprisal and the likeliest others; details of token N
 /retry            another answer to the last question
-/undo             take back the last question and its answer
+/undo             remove the last question and its answer
 /save FILE        write the conversation as a line of JSON, as --train_file reads it
-/load FILE        go on with a conversation that /save wrote
+/load FILE        continue a conversation that /save wrote
 /exit             leave; so do exit, quit and the end of input
 Ctrl-C stops an answer, a second Ctrl-C leaves. A line that begins with // is sent with one /."""
-EDITING = "Tab completes a command, the arrow keys bring back what was typed, Alt-Enter begins a new line."
-LEAVING = ("exit", "quit", "/exit", "/quit")
-ALONE = ("/help", "/reset", "/show", "/retry", "/undo", "/exit", "/quit")  # commands that take no words
+EDITING = "Tab completes a command, the arrow keys recall earlier lines, Alt-Enter begins a new line."
+EXIT_WORDS = ("exit", "quit", "/exit", "/quit")
+NO_ARGUMENT = ("/help", "/reset", "/show", "/retry", "/undo", "/exit", "/quit")  # commands without one
 
 
 def chat(
     arguments: ChatArguments, stdin: TextIO | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None
 ) -> int:
-    """Run `tinygpt chat`: one --prompt, the lines of standard input, or a conversation. Returns the exit status.
+    """Run `tinygpt chat`: answer one --prompt, the lines of standard input, or a conversation. Returns the exit status.
 
-    Only the answers go to standard output; everything said about them goes to standard error.
+    Only the answers go to standard output; all notes go to standard error.
     """
     stdin, stdout, stderr = stdin or sys.stdin, stdout or sys.stdout, stderr or sys.stderr
     read_sampling(arguments)
@@ -74,16 +73,16 @@ def chat(
     interactive = arguments.prompt is None and stdin.isatty() and stdout.isatty()
     terminal = Conversation(session, stdin, stdout, stderr, interactive)
     if arguments.prompt is not None:
-        terminal.say_what_it_is()
+        terminal.describe_model()
         terminal.answer(arguments.prompt)
         return 0
     return terminal.run()
 
 
 def newest_run(runs: Path) -> str:
-    """Find the run below `runs` that finished last: its run.json says so."""
+    """Return the run folder below `runs` that finished last, according to its run.json."""
     finished = []
-    for facts in (*runs.glob("*/run.json"), *runs.glob("*/*/run.json")):  # those of a sweep lie one level deeper
+    for facts in (*runs.glob("*/run.json"), *runs.glob("*/*/run.json")):  # runs of a sweep are one level deeper
         with contextlib.suppress(OSError, ValueError, AttributeError):
             if json.loads(facts.read_text(encoding="utf-8")).get("finished"):
                 finished.append((facts.stat().st_mtime, str(facts.parent)))
@@ -97,7 +96,7 @@ def newest_run(runs: Path) -> str:
 
 
 class Conversation:
-    """Run one session at a terminal, or over the lines of a script."""
+    """A chat session on a terminal, or over the lines of standard input."""
 
     def __init__(self, session: Session, stdin: TextIO, stdout: TextIO, stderr: TextIO, interactive: bool):
         self.session, self.interactive = session, interactive
@@ -107,22 +106,22 @@ class Conversation:
             f"/{name}": getattr(self, f"_{name}")
             for name in ("help", "reset", "system", "set", "show", "top", "retry", "undo", "save", "load")
         }
-        ours = interactive and stdin is sys.stdin and stdout is sys.stdout
-        self._editor = _line_editor([*self._commands, "/exit"]) if ours else None
+        can_edit = interactive and stdin is sys.stdin and stdout is sys.stdout
+        self._editor = _line_editor([*self._commands, "/exit"]) if can_edit else None
 
     def run(self) -> int:
-        """Read and answer until `exit` or the end of input. Returns the exit status, 130 after a second Ctrl-C."""
-        self.say_what_it_is()
-        interrupted, anything = False, False
+        """Read and answer lines until `exit` or the end of input. Returns the exit status, 130 after a second Ctrl-C."""
+        self.describe_model()
+        interrupted, has_input = False, False
         while True:
             try:
                 line = self._read()
                 interrupted = False
-                if line is None or line.strip() in LEAVING:
+                if line is None or line.strip() in EXIT_WORDS:
                     break
                 if not line.strip():
                     continue
-                anything = True
+                has_input = True
                 if line.startswith("/") and not line.startswith("//"):
                     self._command(line)
                 else:
@@ -137,12 +136,12 @@ class Conversation:
                     return 130
                 interrupted = True
                 self._note("\n[stopped; Ctrl-C again leaves]")
-        if not anything and not self.interactive:
+        if not has_input and not self.interactive:
             raise UsageError("standard input is empty", "a message on a line", "or give --prompt")
         return 0
 
-    def say_what_it_is(self) -> None:
-        """Say in a line what the model is; to a script only when the model cannot chat."""
+    def describe_model(self) -> None:
+        """Print a line about the model; without a terminal only if it is a base model."""
         name = self.session.arguments.model or "this model"
         if not self.session.chats:
             self._note(f"[{name} is a base model without a chat turn in its training: it continues what you write]")
@@ -153,12 +152,12 @@ class Conversation:
             self._note(f"[{name}{f', context {context} tokens' if context else ''}; /help lists the commands]")
 
     def answer(self, text: str) -> None:
-        """Show the answer to one message, and what is to be said about it."""
+        """Stream the answer to one message, then notes about it."""
         self._show_answer(self.session.ask(text), "" if self.session.chats else text)
 
     def _show_answer(self, steps: Generator[Step], shown: str) -> None:
         if self.session.chats and self.session.dropped:
-            self._note(f"[the context is full: {self._out_of_reach()}]")
+            self._note(f"[the context is full: {self._forgotten_turns()}]")
         self._write(shown)
         started, count, finish = time.perf_counter(), 0, None
         explainer = Explainer(takes_color(self._stdout)) if self.session.arguments.explain else None
@@ -180,8 +179,8 @@ class Conversation:
 
     def _command(self, line: str) -> None:
         word, *rest = line.strip().split(maxsplit=1)
-        if rest and word in ALONE:
-            raise UsageError(f"{word} is given {rest[0]}", "nothing behind it", f"write {word} alone")
+        if rest and word in NO_ARGUMENT:
+            raise UsageError(f"{word} is given {rest[0]}", "no argument", f"write {word} alone")
         if word not in self._commands:
             near = difflib.get_close_matches(word, [*self._commands, "/exit"], 1)
             raise UsageError(
@@ -196,7 +195,7 @@ class Conversation:
 
     def _reset(self, rest: str) -> None:
         self.session.reset()
-        self._note("[forgotten; the conversation starts over]")
+        self._note("[the conversation starts over]")
 
     def _system(self, rest: str) -> None:
         if rest:
@@ -218,10 +217,10 @@ class Conversation:
         self._note(", ".join(f"{name} {getattr(session.arguments, name)}" for name in SETTABLE))
         if session.chats:
             bound = f" of {context}" if context else ""
-            missing = f"; {self._out_of_reach()}" if session.forgotten else ""
+            missing = f"; {self._forgotten_turns()}" if session.forgotten else ""
             self._note(f"context: {session.tokens_used()}{bound} tokens used{missing}")
         else:
-            self._note("context: each line alone; a base model is given nothing of what was said before")
+            self._note("context: each line alone; a base model does not see earlier lines")
         for message in [*session.system, *session.messages]:
             self._note(f"{message['role']}: " + "\n".join(filter(None, message_texts(message))))
 
@@ -245,7 +244,7 @@ class Conversation:
         self._show_answer(steps, "" if self.session.chats else self.session.messages[-2]["content"])
 
     def _undo(self, rest: str) -> None:
-        self._note(f"[taken back: {self.session.undo()}]")
+        self._note(f"[removed: {self.session.undo()}]")
 
     def _save(self, rest: str) -> None:
         path = self._file("/save", rest)
@@ -264,20 +263,20 @@ class Conversation:
     def _file(self, command: str, rest: str) -> Path:
         if not rest:
             raise UsageError(f"{command} names no file", "a file", f"try {command} talk.jsonl")
-        return Path(os.path.expanduser(rest))  # where there is no such user, ~user stays and is no folder
+        return Path(os.path.expanduser(rest))  # an unknown ~user stays as it is
 
-    def _out_of_reach(self) -> str:
+    def _forgotten_turns(self) -> str:
         turns = len(exchanges(self.session.messages[: self.session.forgotten]))
         return f"the oldest {turns} {'turn' if turns == 1 else 'turns'} no longer reach the model"
 
     def _read(self) -> str | None:
-        """Return the next line, or lines edited together, without its end; None at the end of input."""
+        """Return the next message without its newline, or None at the end of input."""
         if self._editor:
             try:
-                # readline does not count what stands between \1 and \2
+                # \1 and \2 tell readline that the color codes between them take no columns
                 return self._editor("\1\x1b[1;32m\2> \1\x1b[0m\2" if self._editor is input and self._color else "> ")
             except EOFError:
-                self._note("")  # the shell's prompt begins on a line of its own
+                self._note("")  # so that the shell's prompt begins on a new line
                 return None
             except UnicodeDecodeError:
                 raise self._not_utf8() from None
@@ -285,7 +284,7 @@ class Conversation:
             self._write("> ")
         binary = getattr(self._stdin, "buffer", None)
         try:
-            # -sig: PowerShell puts a byte order mark before what it pipes
+            # -sig: PowerShell's pipes begin with a byte order mark
             line = binary.readline().decode("utf-8-sig") if binary else self._stdin.readline()
         except UnicodeDecodeError:
             raise self._not_utf8() from None
@@ -295,12 +294,12 @@ class Conversation:
         return UsageError("a line of standard input is no UTF-8", "text", "check the encoding")
 
     def _write(self, text: str) -> None:
-        # what a script reads is the plain text: only a terminal needs guarding
+        # only a terminal needs the filter; a script reads the plain text
         _put(self._stdout, safe_text(text) if self._stdout.isatty() else text)
 
     @property
     def _columns(self) -> int | None:
-        """Columns of the terminal; None where nobody looks at one."""
+        """Number of columns of the terminal, or None without one."""
         return shutil.get_terminal_size().columns if self.interactive and self._stderr.isatty() else None
 
     def _note(self, text: str) -> None:
@@ -317,9 +316,9 @@ def _put(stream: TextIO, text: str) -> None:
 
 
 def _line_editor(commands: list[str]):
-    """Return a function prompt -> typed line, with editing and a history that stays in memory.
+    """Return a function that shows a prompt and reads an edited line, with a history kept in memory.
 
-    It is prompt_toolkit's where that is installed, and takes several lines; else `input()`, with readline where there is one.
+    Uses prompt_toolkit if it is installed, which allows several lines, else `input()` with readline if available.
     """
     try:
         from prompt_toolkit import PromptSession
@@ -330,7 +329,7 @@ def _line_editor(commands: list[str]):
         from prompt_toolkit.styles import Style
     except ImportError:
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 - input() then uses it
+            import readline  # noqa: F401 - makes input() editable
         return input
     keys = KeyBindings()
 
@@ -345,7 +344,5 @@ def _line_editor(commands: list[str]):
         complete_style=CompleteStyle.READLINE_LIKE,
         key_bindings=keys,
         prompt_continuation="  ",
-        style=Style.from_dict(
-            {"": "bold", "prompt": "ansigreen"}
-        ),  # what a person says is bold, what is said of it dim
+        style=Style.from_dict({"": "bold", "prompt": "ansigreen"}),  # typed text is bold, notes are dim
     ).prompt

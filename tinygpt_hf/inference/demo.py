@@ -1,11 +1,11 @@
-"""Show a conversation in the browser, with what each token could have been beside it (`tinygpt demo`).
+"""Run a chat page in the browser that shows the alternatives of each token (`tinygpt demo`).
 
     demo(DemoArguments("runs/quickstart"), lambda address, name, chats: print(address))
 
-The page is Gradio's; it asks no other machine for anything, reports to nobody and is never shared. What the model or a
-visitor wrote is shown as text: no HTML, Markdown or template in it is interpreted. (Gradio's own Chatbot would load an
-`<img src=...>` that a model writes, Markdown switched off or not.) Each open page is a session of its own; one answer is
-made at a time.
+The page is built with Gradio. It contacts no other machine, sends no analytics and is never shared. Text of the model
+and of visitors is escaped: no HTML, Markdown or template in it is interpreted. (Gradio's own Chatbot would load an
+`<img src=...>` that a model writes, even with Markdown off.) Each open page has its own session; one answer is generated
+at a time.
 """
 
 import contextlib
@@ -22,38 +22,38 @@ from types import SimpleNamespace
 
 from tinygpt_hf.errors import UsageError, printable
 from tinygpt_hf.inference.generation import FINISH, Step, context_length, quoted
-from tinygpt_hf.inference.serving import ended_by_sigterm, listening
+from tinygpt_hf.inference.serving import interrupted_by_sigterm, listening_socket
 from tinygpt_hf.inference.session import Session, knows_turns
 from tinygpt_hf.inference.terminal import safe_text
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.inference import ChatArguments, DemoArguments
 
-MOST_VISITS = 64  # conversations kept; the one longest unused goes first
-SECONDS_BETWEEN = 0.25  # the panel is drawn again no more often while an answer is made
+MAX_SESSIONS = 64  # the least recently used session is removed first
+PANEL_INTERVAL = 0.25  # seconds between updates of the panel while an answer is generated
 BITS_AT_FULL_COLOR = 8.0
 
-EMPTY = "<p class='quiet'>Ask something: every token of the answer appears here, with what it could have been.</p>"
-# Braces, dollars and backquotes too: an HTML component of Gradio is a template of its own.
+EMPTY = "<p class='quiet'>Ask something: every token of the answer appears here, with its alternatives.</p>"
+# Gradio's HTML components are templates, so these are escaped as well.
 _TEMPLATE_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "{}$`"}
 CSS = Path(__file__).with_name("demo.css")
 
 
 def demo(arguments: DemoArguments, started: Callable[[str, str, bool], None]) -> None:
-    """Show the page until a signal ends it: `KeyboardInterrupt` on Ctrl-C, `Interrupted` on SIGTERM.
+    """Serve the page until Ctrl-C (`KeyboardInterrupt`) or SIGTERM (`Interrupted`).
 
-    `started(address, name, chats)` is called once a browser can connect; `chats`: the model has learned turns.
+    Calls `started(address, name, chats)` once a browser can connect; `chats` is False for a base model.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it on import
     try:
         import gradio
     except ImportError:
         raise UsageError("gradio is not installed", "the demo extra", "run pip install 'tinygpt_hf[demo]'") from None
-    with contextlib.closing(listening(arguments.host, arguments.port)) as listener:
-        host, port = listener.getsockname()[:2]  # it is free; Gradio opens it itself
-    with ended_by_sigterm():
+    with contextlib.closing(listening_socket(arguments.host, arguments.port)) as listener:
+        host, port = listener.getsockname()[:2]  # the port is free; Gradio opens its own socket
+    with interrupted_by_sigterm():
         model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
         chats = knows_turns(arguments.model, tokenizer)
-        page = built_page(
+        page = build_page(
             gradio, lambda: Session(model, tokenizer, ChatArguments(arguments.model, seed=arguments.seed), chats)
         )
         try:
@@ -70,7 +70,7 @@ def demo(arguments: DemoArguments, started: Callable[[str, str, bool], None]) ->
                 max_file_size=1,  # nothing is uploaded
                 footer_links=[],
                 css=CSS.read_text(encoding="utf-8"),
-                theme=gradio.themes.Default(  # names of fonts of this machine: the default fetches Google's
+                theme=gradio.themes.Default(  # the default theme would download Google's fonts
                     font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
                 ),
             )
@@ -81,14 +81,14 @@ def demo(arguments: DemoArguments, started: Callable[[str, str, bool], None]) ->
 
 
 @dataclass
-class Visit:
-    """Hold one page open in a browser."""
+class PageSession:
+    """The session of one page open in a browser."""
 
     session: Session
-    stopped: bool = False  # its answer is to end with the next token
+    stopped: bool = False  # the answer in progress ends after its next token
 
-    def prepared(self, temperature: float, top_k: float, top_p: float, max_new_tokens: float) -> Session:
-        """Return the session with the sliders' values in its settings, ready for an answer."""
+    def prepare(self, temperature: float, top_k: float, top_p: float, max_new_tokens: float) -> Session:
+        """Set the sliders' values and return the session, ready for a question."""
         self.stopped = False
         self.session.arguments = replace(
             self.session.arguments,
@@ -100,34 +100,34 @@ class Visit:
         return self.session
 
 
-class Visits:
-    """Keep the open pages, each with a session of its own."""
+class PageSessions:
+    """The sessions of the open pages, by Gradio's session hash."""
 
     def __init__(self, new_session: Callable[[], Session]):
         self._new_session, self._lock = new_session, threading.Lock()
-        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._open: OrderedDict[str, PageSession] = OrderedDict()
 
-    def of(self, key: str) -> Visit:
-        """Return the visit with this key; a new one where there is none."""
+    def get(self, key: str) -> PageSession:
+        """Return the session with this key, creating it if needed."""
         with self._lock:
-            if key not in self._visits:
-                self._visits[key] = Visit(self._new_session())
-                while len(self._visits) > MOST_VISITS:
-                    self._visits.popitem(last=False)
-            self._visits.move_to_end(key)
-            return self._visits[key]
+            if key not in self._open:
+                self._open[key] = PageSession(self._new_session())
+                while len(self._open) > MAX_SESSIONS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(key)
+            return self._open[key]
 
     def end(self, key: str) -> None:
-        """Forget a closed page's conversation and end an answer in progress."""
+        """Remove the session of a closed page and stop its answer."""
         with self._lock:
-            if key in self._visits:
-                self._visits.pop(key).stopped = True
+            if key in self._open:
+                self._open.pop(key).stopped = True
 
 
-def answered(
-    visit: Visit, steps: Generator[Step], before: list[dict], text: str
+def stream_answer(
+    page_session: PageSession, steps: Generator[Step], before: list[dict], text: str
 ) -> Iterator[tuple[str, str | None, str]]:
-    """Yield (conversation so far, panel or None where it need not be drawn again, status) while an answer is made."""
+    """Yield (conversation HTML, panel HTML or None if unchanged, status) for each token of an answer."""
     asked = [*before, {"role": "user", "content": text}]
     taken: list[Step] = []
     began = drawn = time.perf_counter()
@@ -136,24 +136,24 @@ def answered(
             taken.append(step)
             said = {"role": "assistant", "content": "".join(each.text for each in taken)}
             panel, now = None, time.perf_counter()
-            if now - drawn >= SECONDS_BETWEEN:
+            if now - drawn >= PANEL_INTERVAL:
                 panel, drawn = panel_html(taken), now
-            yield talk_html([*asked, said]), panel, counted(len(taken))
-            if visit.stopped:
+            yield conversation_html([*asked, said]), panel, token_count(len(taken))
+            if page_session.stopped:
                 break
     seconds = max(time.perf_counter() - began, 1e-9)
-    status = f"{counted(len(taken))}, {len(taken) / seconds:.1f} tokens/s"
+    status = f"{token_count(len(taken))}, {len(taken) / seconds:.1f} tokens/s"
     if taken and taken[-1].finish in ("length", "context"):
         status += f"; the answer ends here: {FINISH[taken[-1].finish]}"
-    elif visit.stopped:
+    elif page_session.stopped:
         status += "; stopped"
-    if visit.session.chats and visit.session.dropped:
+    if page_session.session.chats and page_session.session.dropped:
         status += "; the context is full: the oldest turns no longer reach the model"
-    yield talk_html(visit.session.messages), panel_html(taken), status
+    yield conversation_html(page_session.session.messages), panel_html(taken), status
 
 
-def talk_html(messages: list[dict]) -> str:
-    """Write the conversation, a bubble per message."""
+def conversation_html(messages: list[dict]) -> str:
+    """Render the conversation as HTML, a bubble per message."""
     if not messages:
         return "<p class='quiet'>Write below to begin.</p>"
     bubbles = [f"<div class='said {m['role']}'>{escaped(m['content'])}</div>" for m in messages]
@@ -161,8 +161,9 @@ def talk_html(messages: list[dict]) -> str:
 
 
 def panel_html(steps: list[Step]) -> str:
-    """Write the side panel: the answer colored by surprisal, then a row per token: the chance it was drawn with, the model's own
-    probability before temperature and filters, and the model's other likeliest tokens.
+    """Render the side panel: the answer colored by surprisal, then a table with a row per token.
+
+    A row shows the token's probability after and before temperature and filters, and the likeliest other tokens.
     """
     if not steps:
         return EMPTY
@@ -174,10 +175,10 @@ def panel_html(steps: list[Step]) -> str:
         if step.text
     ]
     return (
-        f"<p class='quiet'>{counted(len(steps))}, {mean:.2f} bits of surprisal each on average; the stronger color and line, the "
-        f"more surprising.</p><div class='text'>{''.join(spans)}</div><table><colgroup><col style='width:24%'>"
+        f"<p class='quiet'>{token_count(len(steps))}, {mean:.2f} bits of surprisal each on average; the stronger color and "
+        f"line, the more surprising.</p><div class='text'>{''.join(spans)}</div><table><colgroup><col style='width:24%'>"
         "<col style='width:15%'><col style='width:15%'><col></colgroup><tr><th>token</th><th>drawn with</th>"
-        f"<th>model alone</th><th>what else the model thought of</th></tr>{''.join(map(_row, steps))}</table>"
+        f"<th>model alone</th><th>other likely tokens</th></tr>{''.join(map(_row, steps))}</table>"
     )
 
 
@@ -195,20 +196,19 @@ def _row(step: Step) -> str:
     )
 
 
-def counted(tokens: int) -> str:
-    """Write a number of tokens: `1 token`, `2 tokens`."""
+def token_count(tokens: int) -> str:
     return f"{tokens} {'token' if tokens == 1 else 'tokens'}"
 
 
 def escaped(text: str) -> str:
-    """Escape text for HTML, between tags or in quotes: nothing in it is a tag, an attribute or a template."""
+    """Escape text for HTML, both between tags and in attributes, and for Gradio's templates."""
     return html.escape(safe_text(text)).translate(_TEMPLATE_SIGNS)
 
 
-def _refusals_shown(gradio, handler):
-    """Wrap an event's handler: a `UsageError` becomes a message on the page, which Gradio reads as HTML."""
+def _show_usage_errors(gradio, handler):
+    """Wrap an event handler so that a `UsageError` becomes a message on the page."""
 
-    @functools.wraps(handler)  # Gradio passes a request where the signature asks for one
+    @functools.wraps(handler)  # Gradio reads the signature to decide whether to pass the request
     def guarded(*values):
         try:
             yield from handler(*values)
@@ -219,12 +219,12 @@ def _refusals_shown(gradio, handler):
 
 
 def _layout(gradio, session: Session) -> SimpleNamespace:
-    """Lay the page out inside an open `Blocks`; returns its components by name, with the defaults of `session`."""
+    """Lay out the page inside an open `Blocks`, with the defaults of `session`; return its components by name."""
     defaults, context = session.arguments, context_length(session.model)
     longest = min(context or 1024, 1024)
-    about = "It has learned to converse"
+    about = "A chat model"
     if not session.chats:
-        about = "A base model without a chat turn in its training: it continues what you write"
+        about = "A base model, not trained on chat turns: it continues what you write"
     name = escaped(printable(defaults.model or "this model"))
     size = f"; context {context} tokens" if context else ""
     it = SimpleNamespace()
@@ -233,7 +233,7 @@ def _layout(gradio, session: Session) -> SimpleNamespace:
     gradio.HTML(f"<h1>{name}</h1><p>{about}{size}; nothing is sent elsewhere</p>", elem_id="head")
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=6, min_width=380):
-            it.talk = gradio.HTML(talk_html([]), elem_id="talk")
+            it.talk = gradio.HTML(conversation_html([]), elem_id="talk")
             with gradio.Row(equal_height=True):
                 hint = "Write something; Shift-Enter begins a new line"
                 it.box = gradio.Textbox(
@@ -258,47 +258,47 @@ def _layout(gradio, session: Session) -> SimpleNamespace:
     return it
 
 
-def built_page(gradio, new_session: Callable[[], Session]):
+def build_page(gradio, new_session: Callable[[], Session]):
     """Build the page as Gradio's `Blocks`, without a server."""
-    visits = Visits(new_session)
+    pages = PageSessions(new_session)
 
     def updates(rows):
         for talk, panel, status in rows:
             yield "", talk, gradio.skip() if panel is None else panel, escaped(status)
 
     def ask(text, temperature, top_k, top_p, max_new_tokens, request: gradio.Request):
-        visit = visits.of(request.session_hash)
-        session = visit.prepared(temperature, top_k, top_p, max_new_tokens)
+        page_session = pages.get(request.session_hash)
+        session = page_session.prepare(temperature, top_k, top_p, max_new_tokens)
         if not text.strip():
             raise UsageError("the message is empty", "some text", "write something")
         steps = session.ask(text)
-        yield from updates(answered(visit, steps, session.messages, text))
+        yield from updates(stream_answer(page_session, steps, session.messages, text))
 
     def retry(text, temperature, top_k, top_p, max_new_tokens, request: gradio.Request):
-        visit = visits.of(request.session_hash)
-        session = visit.prepared(temperature, top_k, top_p, max_new_tokens)
+        page_session = pages.get(request.session_hash)
+        session = page_session.prepare(temperature, top_k, top_p, max_new_tokens)
         steps = session.retry()
-        rows = updates(answered(visit, steps, session.messages[:-2], session.messages[-2]["content"]))
-        yield from ((text, *rest) for _, *rest in rows)  # what is being typed stays
+        rows = updates(stream_answer(page_session, steps, session.messages[:-2], session.messages[-2]["content"]))
+        yield from ((text, *rest) for _, *rest in rows)  # keep the text being typed
 
     def undo(text, request: gradio.Request):
-        session = visits.of(request.session_hash).session
+        session = pages.get(request.session_hash).session
         question = session.undo()
-        yield text or question, talk_html(session.messages), EMPTY, ""
+        yield text or question, conversation_html(session.messages), EMPTY, ""
 
     def forget(request: gradio.Request):
-        visits.of(request.session_hash).session.reset()
-        yield talk_html([]), EMPTY, ""
+        pages.get(request.session_hash).session.reset()
+        yield conversation_html([]), EMPTY, ""
 
     def stop(request: gradio.Request):
-        visits.of(request.session_hash).stopped = True
+        pages.get(request.session_hash).stopped = True
 
     def leave(request: gradio.Request):
-        visits.end(request.session_hash)
+        pages.end(request.session_hash)
 
     with gradio.Blocks(title="tinygpt demo", analytics_enabled=False, fill_width=True) as page:
         it = _layout(gradio, new_session())
-        shown = functools.partial(_refusals_shown, gradio)
+        shown = functools.partial(_show_usage_errors, gradio)
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         model = {**quiet, "concurrency_id": "model", "concurrency_limit": 1}  # one answer at a time
         inputs = [it.box, it.temperature, it.top_k, it.top_p, it.tokens]

@@ -1,12 +1,11 @@
-"""Weights as small integers, for small machines: the matrices of a model's layers, quantized in place by torchao.
+"""Quantize the linear layers of a model to int8 or int4 with torchao, in place.
 
     check_quantization("int8", "cpu")             # before anything slow
     model = quantized(model, "int8")
     weight_megabytes(model)
 
-int8 keeps one scale for each row of a matrix, int4 a scale and a zero for each 32 numbers of a row. Activations, norms and
-biases stay as they are; so do the embeddings and the head, as in the library's own `TorchAoConfig`: in a small model they
-are tied, and looked up as much as multiplied.
+int8 stores one scale per row of a matrix, int4 a scale and a zero point per 32 entries of a row. Only weights are
+quantized. Norms, biases, embeddings and the head keep their dtype, as in Transformers' `TorchAoConfig`.
 """
 
 import importlib.util
@@ -16,12 +15,12 @@ from torch import nn
 
 from tinygpt_hf.errors import UsageError
 
-GROUP = 32  # numbers of a row that share a scale in int4
-ROWS = 16  # the 4-bit kernel of the CPU takes as many rows at a time
+GROUP = 32  # entries of a row that share a scale in int4
+ROWS = 16  # the CPU's 4-bit kernel needs a multiple of it
 
 
 def check_quantization(quantization: str, device: torch.device | str = "cpu") -> None:
-    """Refuse what this machine cannot quantize to."""
+    """Raise a `UsageError` if torchao is missing or cannot quantize for this device."""
     if importlib.util.find_spec("torchao") is None:
         wanted = f"it, for --quantization {quantization}"
         raise UsageError("torchao is not installed", wanted, "run pip install 'tinygpt_hf[quantize]'")
@@ -32,10 +31,10 @@ def check_quantization(quantization: str, device: torch.device | str = "cpu") ->
 
 
 def quantized(model, quantization: str):
-    """The model with the matrices of its layers as int8 or int4; it is changed. Only inference is left to it.
+    """Quantize the linear layers of a model to int8 or int4, in place, and return it in evaluation mode.
 
-    A stock GPT-2, whose layers keep their matrices in a form of its own, becomes the TinyGPT model equal to it first.
-    Matrices that 4-bit groups do not fit (inputs no multiple of 32, outputs none of 16) stay as they are.
+    A stock GPT-2, which has no `nn.Linear` layers, is first converted to an equal TinyGPT model. int4 skips matrices
+    whose inputs are no multiple of 32 or whose outputs are no multiple of 16. The result cannot be trained.
     """
     from tinygpt_hf.model.conversion import from_stock
 
@@ -63,7 +62,7 @@ def quantized(model, quantization: str):
 
 
 def weight_megabytes(model) -> float:
-    """What the model's weights take in memory, in 10^6 bytes: tied ones once, quantized ones with their scales."""
+    """Return the memory of the model's weights in 10^6 bytes: tied weights once, quantized ones with their scales."""
     size, seen = 0, set()
     for tensor in model.parameters():
         parts = [getattr(tensor, name) for name in getattr(tensor, "tensor_data_names", ())] or [tensor]
@@ -75,7 +74,6 @@ def weight_megabytes(model) -> float:
 
 
 def _recipe(quantization: str):
-    """torchao's name for it."""
     from torchao.quantization import Int8WeightOnlyConfig
 
     if quantization == "int8":

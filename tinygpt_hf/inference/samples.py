@@ -1,6 +1,6 @@
-"""`tinygpt generate`: the prompts from the command line or a file; the samples to the terminal and a file.
+"""Run `tinygpt generate`: continue prompts from the command line or a file, and show or save the samples.
 
-generate(GenerateArguments("runs/my", prompt="Once upon a time"), write)             # shown as it is made
+generate(GenerateArguments("runs/my", prompt="Once upon a time"), write)             # streams to `write`
 generate(GenerateArguments("runs/my", prompt_file="prompts.jsonl", output_file="answers.jsonl"), write)
 """
 
@@ -28,16 +28,16 @@ from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.checks import check_settings
 from tinygpt_hf.settings.inference import GenerateArguments
 
-AT_ONCE = 256  # samples that are sorted into batches together, and of a long list saved together
+SAVE_EVERY = 256  # samples that are sorted into batches, and saved, together
 
 
 def generate(
     arguments: GenerateArguments, write: Callable[[str], None], to_terminal: bool = True, color: bool = False
 ) -> list[str]:
-    """Continue the prompts, handing what is to be shown to `write`; returns the samples, each behind its prompt.
+    """Continue the prompts, passing the output to `write`; return the samples, each with its prompt.
 
-    What is written passes the terminal filter unless `to_terminal` is false; the output file holds the text itself. `color`: what
-    is explained is colored too.
+    With `to_terminal`, control characters are replaced in what is written, but never in the output file. `color` adds
+    color to `--explain`.
     """
     check_settings(arguments)
     sampling, prompts = read_sampling(arguments), _read_prompts(arguments)
@@ -53,11 +53,11 @@ def generate(
     samples = Samples(arguments, [prompts[k] for k in asked], write, safe_text if to_terminal else str, color)
     samples.context = context_length(model)
     engine = open_engine(model)
-    for start in range(0, len(asked), AT_ONCE):
+    for start in range(0, len(asked), SAVE_EVERY):
         steps = generate_rows(
             model,
             tokenizer,
-            [ids[k] for k in asked[start : start + AT_ONCE]],
+            [ids[k] for k in asked[start : start + SAVE_EVERY]],
             sampling,
             numbers=range(start, len(asked)),
             max_new_tokens=arguments.max_new_tokens,
@@ -73,7 +73,7 @@ def generate(
 
 
 class Samples:
-    """Samples that are made together and shown one after another: those whose turn has not come wait."""
+    """The samples of one command: generated in batches, shown in order. Output of later samples is held back."""
 
     context: int | None = None
 
@@ -84,58 +84,58 @@ class Samples:
         self._prompts, self._write, self._safe = prompts, write, safe
         self._as_json, self._steps, self._output = _is_list(arguments), arguments.show_steps, arguments.output_file
         self._streams = arguments.stream and not self._steps and not self._as_json
-        self._waiting: list[list[str]] = [[self._title(k)] for k in range(len(prompts))]
-        self._counts, self._done, self._turn = [0] * len(prompts), [False] * len(prompts), 0
+        self._pending: list[list[str]] = [[self._title(k)] for k in range(len(prompts))]
+        self._counts, self._done, self._next = [0] * len(prompts), [False] * len(prompts), 0
         self._explainers = [Explainer(color) for _ in prompts] if arguments.explain else None
-        self._pieces = [[safe(prompt)] for prompt in prompts]  # as they are shown
+        self._pieces = [[safe(prompt)] for prompt in prompts]  # the text as it is shown
         if self._streams:
-            for pieces, waiting in zip(self._pieces, self._waiting, strict=True):
-                waiting += pieces
+            for pieces, pending in zip(self._pieces, self._pending, strict=True):
+                pending += pieces
         self._show()
 
     def add(self, k: int, step: Step) -> None:
-        """One more token of sample `k`."""
+        """Add one token to sample `k`."""
         self.texts[k] += step.text
         self._counts[k] += 1
         piece = self._explainers[k].add(step.text, step.bits) if self._explainers else self._safe(step.text)
         self._pieces[k].append(piece)
         if self._steps:
-            self._waiting[k].append(self._safe(step_table(self._counts[k], step)))
+            self._pending[k].append(self._safe(step_table(self._counts[k], step)))
         elif self._streams:
-            self._waiting[k].append(piece)
+            self._pending[k].append(piece)
         if step.finish:
             self._end(k, step.finish)
-        if k == self._turn:
+        if k == self._next:
             self._show()
 
     def save(self) -> None:
-        """Write the samples that are done, up to the first that is not: an interrupted command keeps them."""
-        if self._output and self._turn:
+        """Write the finished samples before the first unfinished one, so that an interrupted command keeps them."""
+        if self._output and self._next:
             storage.write_file(Path(self._output), self._joined())
 
     def _end(self, k: int, finish: str) -> None:
-        self._done[k], waiting = True, self._waiting[k]
+        self._done[k], pending = True, self._pending[k]
         if self._as_json:
-            waiting.append(self._safe(self._line(k)))
+            pending.append(self._safe(self._line(k)))
             return
         if not self._streams:
-            waiting += self._pieces[k]
+            pending += self._pieces[k]
         if not self.texts[k].endswith("\n"):
-            waiting.append("\n")
+            pending.append("\n")
         if finish == "context":
-            waiting.append(f"[stopped: {FINISH[finish]}, {self.context} tokens with the prompt]\n")
+            pending.append(f"[stopped: {FINISH[finish]}, {self.context} tokens with the prompt]\n")
         if self._explainers and k + 1 == len(self.texts):
-            waiting.append(f"[{NOTE}]\n")
+            pending.append(f"[{NOTE}]\n")
 
     def _show(self) -> None:
-        """What has come of the sample whose turn it is, and of the next ones if it is done."""
-        while self._turn < len(self.texts):
-            for text in self._waiting[self._turn]:
+        """Write the pending output of the next sample, and of those after it as long as they are finished."""
+        while self._next < len(self.texts):
+            for text in self._pending[self._next]:
                 self._write(text)
-            self._waiting[self._turn] = []
-            if not self._done[self._turn]:
+            self._pending[self._next] = []
+            if not self._done[self._next]:
                 return
-            self._turn += 1
+            self._next += 1
             if not self._as_json:
                 self.save()
 
@@ -149,14 +149,14 @@ class Samples:
 
     def _joined(self) -> str:
         if self._as_json:
-            return "".join(self._line(k) for k in range(self._turn))
+            return "".join(self._line(k) for k in range(self._next))
         if len(self.texts) == 1:
             return self.texts[0]
-        return "".join(f"{self._title(k)}{self.texts[k]}\n" for k in range(self._turn))
+        return "".join(f"{self._title(k)}{self.texts[k]}\n" for k in range(self._next))
 
 
 def check_output(path: Path, flag: str = "output_file") -> Path:
-    """Refuse an --output_file that cannot be one, before it takes long to fill; return what is written if it is a link."""
+    """Check that a file can be written at `path`, before slow work; return the target if it is a symbolic link."""
     path = storage.linked(path)
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
@@ -165,7 +165,7 @@ def check_output(path: Path, flag: str = "output_file") -> Path:
 
 
 def _encode(model, tokenizer, prompt: str, line: int) -> list[int]:
-    """The ids of a prompt that leaves room for an answer; `line` of the file it stands in, or 0."""
+    """Tokenize a prompt and check that it leaves room for an answer. `line` is its line in the file, or 0."""
     try:
         ids = encode_prompt(tokenizer, prompt)
         room_for_answer(model, len(ids))
@@ -177,12 +177,11 @@ def _encode(model, tokenizer, prompt: str, line: int) -> list[int]:
 
 
 def _is_list(arguments: GenerateArguments) -> bool:
-    """Are the prompts lines of JSON?"""
     return arguments.prompt_file is not None and arguments.prompt_file.endswith(".jsonl")
 
 
 def read_prompt_file(flag: str, path: str) -> str:
-    """Read the UTF-8 text file that a flag names."""
+    """Read the UTF-8 text file that a flag names; raise a `UsageError` if it cannot be read."""
     try:
         data = Path(path).read_bytes()
         if b"\0" in data:

@@ -1,13 +1,12 @@
-"""A conversation with a model: what was said, how answers are chosen, and the seed that makes them come again.
+"""Hold a conversation with a model: its messages, its sampling settings and its seed.
 
     session = Session(model, tokenizer, ChatArguments(seed=1))
     for step in session.ask("Who are you?"):
-        print(step.text, end="")                     # the answer joins the history when the loop ends, or is broken off
-    session.steps[0].candidates                      # what the last answer's first token could have been
+        print(step.text, end="")                     # the answer joins the history when the loop ends or is closed
+    session.steps[0].candidates                      # the alternatives of the answer's first token
 
-A model that has learned turns gets the whole history through its chat template, whole oldest turns dropped where the
-context is too short. A base model, which has not, is given each line alone and continues it. What a person types, or
-brings in a file, can never become a control token or a role.
+A chat model gets the history through its chat template; the oldest turns are dropped when the context is full. A base
+model continues each line alone. Text that a user types or loads never becomes a control token or a role.
 """
 
 import contextlib
@@ -41,14 +40,14 @@ from tinygpt_hf.tokenizing.chat_template import check_template, encode_chat
 SETTABLE = (
     "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "stop", "seed", "explain",
 )  # fmt: skip
-CANDIDATES = 5  # how many alternatives of each token of an answer are kept
-LONGEST_FILE = 2**24  # bytes of a conversation to go on with
+CANDIDATES = 5  # alternatives kept for each token of an answer
+MAX_FILE_BYTES = 2**24  # of a conversation to load
 
 
 def knows_turns(name_or_path: str, tokenizer) -> bool:
-    """Has the model learned turns? No without a chat template, nor where its run's run.json says `"chat": false`.
+    """Tell whether a model was trained on chat turns: it has a chat template and its run.json does not say `"chat": false`.
 
-    A template that never ends or needs more memory than a template may is a UsageError.
+    Raises a `UsageError` if rendering the template takes too long or needs too much memory.
     """
     if not tokenizer.chat_template:
         return False
@@ -62,7 +61,7 @@ def knows_turns(name_or_path: str, tokenizer) -> bool:
 
 
 class Session:
-    """A conversation: `messages`, the `arguments` its answers are chosen by, and the `steps` of the last answer."""
+    """A conversation: its `messages`, its `arguments` (sampling settings) and the `steps` of the last answer."""
 
     def __init__(self, model, tokenizer, arguments: ChatArguments, chats: bool = True):
         self.model, self.tokenizer, self.chats = model, tokenizer, chats
@@ -73,47 +72,47 @@ class Session:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything said. Under a fixed seed the same messages then get the same answers again."""
-        self.messages: list[dict] = []  # all turns; a user's begins each exchange, an assistant's ends it
-        self.tools: list[dict] | None = None  # of a conversation that was loaded
+        """Start over. With a fixed seed, the same messages get the same answers again."""
+        self.messages: list[dict] = []  # each exchange begins with a user's message and ends with an assistant's
+        self.tools: list[dict] | None = None  # of a loaded conversation
         self.steps: list[Step] = []
-        self.forgotten = 0  # so many of the oldest messages no longer reach the model
-        self.dropped = 0  # turns the last question cost
+        self.forgotten = 0  # number of oldest messages that no longer fit into the context
+        self.dropped = 0  # turns that the last question pushed out of the context
         self._answers = 0
         self._seed = self.arguments.seed if self.arguments.seed is not None else secrets.randbits(63)
 
     @property
     def system(self) -> list[dict[str, str]]:
-        """The message that opens the conversation, in a list, or none."""
+        """System message of the conversation, as a list of one message or none."""
         return [{"role": "system", "content": self.arguments.system}] if self.arguments.system else []
 
     def ask(self, text: str) -> Generator[Step]:
-        """The answer to `text`, a step per token. Raises before anything changes if it cannot fit into the context."""
+        """Answer `text`, yielding one step per token. Raises a `UsageError` at once if it does not fit into the context."""
         return self._answer(text, self.messages)
 
     def retry(self) -> Generator[Step]:
-        """Another answer to the last question, by other random numbers; it takes the place of the first."""
+        """Answer the last question again with other random numbers, replacing its answer."""
         self._check_begun()
         begin = exchanges(self.messages)[-1]
         return self._answer(self.messages[begin]["content"], self.messages[:begin])
 
     def undo(self) -> str:
-        """Take back the last question and its answer; returns the question."""
+        """Remove the last question and its answer; return the question."""
         self._check_begun()
         begin = exchanges(self.messages)[-1]
         question = self.messages[begin]["content"]
         self.messages, self.steps = self.messages[:begin], []
-        self.forgotten = 0  # there may be room for older turns again
+        self.forgotten = 0  # older turns may fit into the context again
         return question
 
     def set_system(self, text: str) -> None:
-        """Open the conversation, as far as it has gone, with another system message; "" with none."""
+        """Replace the system message; "" removes it."""
         if text:
             self._check_system(text)
         self.arguments = replace(self.arguments, system=text or None)
 
     def set(self, name: str, words: list[str]) -> None:
-        """Change one setting, by the rules of the command line."""
+        """Change one setting; values are parsed as on the command line."""
         if name not in SETTABLE:
             near = difflib.get_close_matches(name, SETTABLE, 1)
             hint = f"did you mean {near[0]}?" if near else "see /help"
@@ -130,39 +129,35 @@ class Session:
             self._answers = 0
 
     def tokens_used(self) -> int:
-        """How many tokens of the context the conversation takes before the next question."""
+        """Count the tokens of the conversation in the context."""
         if not self.chats or not self.messages:
             return 0
         return len(encode_chat(self.tokenizer, [*self.system, *self.messages[self.forgotten :]], tools=self.tools)[0])
 
     def save(self, path: Path) -> None:
-        """Write the conversation as JSON lines of training data. An existing file is left alone.
+        """Write the conversation as JSON lines of training data, without questions whose answer is blank.
 
-        A question that got no word for an answer is left out: there is nothing to learn in it.
+        Raises a `UsageError` if the file exists.
         """
         begins = [*exchanges(self.messages), len(self.messages)]
         pairs = [self.messages[begin:end] for begin, end in itertools.pairwise(begins)]
-        told = [
-            pair
-            for pair in pairs
-            if all(any(map(str.strip, message_texts(message))) for message in (pair[0], pair[-1]))
-        ]
-        if not told:
+        pairs = [pair for pair in pairs if not _is_blank(pair[0]) and not _is_blank(pair[-1])]
+        if not pairs:
             raise UsageError("nothing has been said yet", "a conversation", "talk first")
         if path.exists() or not path.absolute().parent.is_dir():
             what = "exists already" if path.exists() else "lies in a folder that does not exist"
             raise UsageError(f"{path} {what}", "a new file", "choose another name")
         if self.chats:
             tools = {"tools": self.tools} if self.tools else {}
-            lines: list[dict] = [{"messages": self.system + [message for pair in told for message in pair]} | tools]
+            lines: list[dict] = [{"messages": self.system + [message for pair in pairs for message in pair]} | tools]
         else:
-            lines = [{"text": question["content"] + answer["content"]} for question, answer in told]
+            lines = [{"text": question["content"] + answer["content"]} for question, answer in pairs]
         storage.write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def load(self, path: Path) -> None:
-        """Go on with the conversation in `path`, as `save` wrote it, instead of this one. A fault changes nothing.
+        """Replace the conversation by the one that `save` wrote to `path`. An error leaves the session unchanged.
 
-        Under the same seed the next answer is the one it would have had there.
+        With the same seed, the next answer is the one the saved conversation would have got.
         """
         self._check_chats("a conversation to go on with")
         document = _read_conversation(path)
@@ -196,7 +191,7 @@ class Session:
         room_for_answer(self.model, len(encode_chat(self.tokenizer, turns, add_generation_prompt=True)[0]))
 
     def _encode(self, text: str, before: list[dict]) -> tuple[list[int], int]:
-        """(ids of what the model is given, how many messages are left out), with room kept for an answer."""
+        """Return (prompt ids, number of oldest messages left out to keep room for an answer)."""
         check_prompt(text)
         if not self.chats:
             ids = encode_prompt(self.tokenizer, text)
@@ -221,7 +216,7 @@ class Session:
 
     def _steps(self, text: str, ids: list[int], before: list[dict]) -> Generator[Step]:
         arguments = self.arguments
-        # kept: the next question begins with what was said before
+        # keep the engine: the next prompt begins with this conversation
         self._engine = self._engine or open_engine(self.model)
         steps = generate_steps(
             self.model,
@@ -241,7 +236,7 @@ class Session:
                 taken.append(step)
                 yield step
         finally:
-            if taken:  # an answer broken off stays in the history as far as it went
+            if taken:  # an interrupted answer stays in the history
                 said = "".join(step.text for step in taken)
                 self.messages = [*before, {"role": "user", "content": text}, {"role": "assistant", "content": said}]
                 self.steps = taken
@@ -249,18 +244,22 @@ class Session:
 
 
 def exchanges(messages: list[dict]) -> list[int]:
-    """Return where each exchange of a conversation begins: with what the user says."""
+    """Return the index of the user's message that begins each exchange."""
     return [k for k, message in enumerate(messages) if message["role"] == "user"]
 
 
+def _is_blank(message: dict) -> bool:
+    return not any(map(str.strip, message_texts(message)))
+
+
 def _read_conversation(path: Path) -> dict:
-    """Return the one conversation in a file as a document, read as `--train_file` reads it."""
+    """Read a file with one conversation as `--train_file` does; raise a `UsageError` if it holds anything else."""
     wanted = "a conversation as /save writes it"
     try:
         if not path.is_file():
             raise UsageError(f"{path} is no file", wanted, "check the path")
-        if path.stat().st_size > LONGEST_FILE:
-            raise UsageError(f"{path} has {path.stat().st_size} bytes", f"at most {LONGEST_FILE}", "cut it")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UsageError(f"{path} has {path.stat().st_size} bytes", f"at most {MAX_FILE_BYTES}", "cut it")
         text = path.read_bytes().decode("utf-8")
         lines = [line for line in text.split("\n") if line.strip()]
         found = [json.loads(line) for line in lines]
@@ -275,7 +274,7 @@ def _read_conversation(path: Path) -> dict:
         document = row_content(found[0], None, str(path))
         "".join(document_texts(document)).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{path} holds half characters (\\ud800 to \\udfff)", wanted, "remove them") from None
+        raise UsageError(f"{path} holds unpaired surrogates (\\ud800 to \\udfff)", wanted, "remove them") from None
     except RecursionError:
         raise UsageError(f"{path} is nested too deeply", wanted, "name a file that /save wrote") from None
     if "messages" not in document:

@@ -1,11 +1,10 @@
-"""Token ids -> text in pieces, each shown as soon as it is certain and never before.
+"""Decode a stream of token ids into text, holding back incomplete characters and possible stop strings.
 
     decoder = TextDecoder(tokenizer, previous_id=prompt_ids[-1])
     decoder.add(id)               # "" while a character is incomplete, then the whole character
-    decoder.flush()               # what never became complete, as U+FFFD
+    decoder.flush()               # an incomplete character at the end, as U+FFFD
 
-The pieces joined are the text of the ids as a continuation of the prompt; special tokens are not text.
-`StopStrings` holds back what might become a stop string, so no part of one is ever shown.
+The joined pieces are the text that continues the prompt, without special tokens.
 """
 
 import codecs
@@ -17,7 +16,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Byte-level BPE writes bytes as characters: printable Latin-1 as itself, the others from U+0100 on, in order."""
+    """Return GPT-2's byte-level alphabet, character to byte: printable Latin-1, then U+0100 and up for other bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + k): byte for k, byte in enumerate(others)}
@@ -27,11 +26,11 @@ _ALPHABET = _byte_alphabet()
 
 
 class TextDecoder:
-    """Decode one token at a time.
+    """An incremental decoder for one text.
 
-    Tokens that stand for bytes (byte-level BPE, and the byte fallback of the others) go through an incremental UTF-8
-    decoder, so a character cut over tokens appears once, whole. Other tokens are decoded behind the token before them,
-    which keeps the spaces that some tokenizers drop at the beginning of a text.
+    Tokens that stand for bytes (byte-level BPE or byte fallback) pass through an incremental UTF-8 decoder, so a character
+    split over several tokens appears once it is complete. Other tokens are decoded together with the previous token,
+    because some tokenizers drop a space at the beginning of a text.
     """
 
     def __init__(self, tokenizer, previous_id: int | None = None):
@@ -45,14 +44,14 @@ class TextDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._known: dict[int, bytes | None] = {}
 
-    def behind(self, previous_id: int) -> "TextDecoder":
-        """Another decoder with the same tokenizer, for a text that begins behind this token."""
+    def continuing_after(self, previous_id: int) -> "TextDecoder":
+        """Return a new decoder with the same tokenizer for a text that follows this token."""
         other = copy.copy(self)
         other._previous, other._utf8 = previous_id, codecs.getincrementaldecoder("utf-8")(errors="replace")
         return other
 
     def bytes_of(self, id: int) -> bytes | None:
-        """The bytes a token stands for, or None for a token of text. Special tokens stand for none."""
+        """Return the bytes a token stands for (none for a special token), or None if it stands for text."""
         if id not in self._known:
             self._known[id] = self._look_up(id)
         return self._known[id]
@@ -64,17 +63,17 @@ class TextDecoder:
             return self._added[id].encode()
         token = self._tokenizer.convert_ids_to_tokens(id)
         if token is None:
-            return b""  # a row of the embedding that no token uses
+            return b""  # an unused row of the embedding
         if self._byte_level:
             return bytes(_ALPHABET[c] for c in token) if all(c in _ALPHABET for c in token) else token.encode()
         match = _BYTE_TOKEN.fullmatch(token) if self._byte_fallback else None
         return bytes([int(match[1], 16)]) if match else None
 
     def add(self, id: int) -> str:
-        """The text that has become certain with this token."""
+        """Add a token and return the text that became final."""
         known = self.bytes_of(id)
         if id in self._special:
-            piece = self.flush()  # nothing after it can complete a character before it
+            piece = self.flush()  # no later token can complete a character before a special token
         elif known is not None:
             piece = self._utf8.decode(known)
         else:
@@ -83,13 +82,13 @@ class TextDecoder:
         return piece
 
     def flush(self) -> str:
-        """The end of the text, or of a run of bytes: an incomplete character becomes U+FFFD."""
+        """Return an incomplete character as U+FFFD, or "" if there is none."""
         piece = self._utf8.decode(b"", final=True)
         self._utf8.reset()
         return piece
 
     def shown(self, id: int) -> str:
-        """One token for a table: text, \\xNN for bytes that are no whole character, a special token's name."""
+        """Return one token for display: its text, \\xNN for bytes that are not valid UTF-8, or a special token's name."""
         if id in self._special:
             return self._tokenizer.convert_ids_to_tokens(id)
         known = self.bytes_of(id)
@@ -107,7 +106,7 @@ class TextDecoder:
 
 
 class StopStrings:
-    """Pass text on until one of `stops` appears in it, also across pieces; nothing of the stop is passed."""
+    """A filter that passes streamed text on until a stop string appears. No part of the stop string is passed."""
 
     def __init__(self, stops: list[str]):
         self.found: str | None = None
@@ -115,35 +114,35 @@ class StopStrings:
         self._held = ""
 
     def add(self, piece: str) -> str:
-        """What may be shown now. After a stop string (`found`) nothing more comes."""
+        """Return the text that may be shown now. Once a stop string is `found`, this is always ""."""
         if not self._stops:
             return piece
         if self.found is not None:
             return ""
         text = self._held + piece
-        hits = [(text.find(stop), stop) for stop in self._stops if stop in text]
-        if hits:
-            position, self.found = min(hits)
+        matches = [(text.find(stop), stop) for stop in self._stops if stop in text]
+        if matches:
+            position, self.found = min(matches)
             self._held = ""
             return text[:position]
-        held = max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._held = text[len(text) - held :]
-        return text[: len(text) - held]
+        end = len(text) - max(_overlap(text, stop) for stop in self._stops)
+        self._held = text[end:]
+        return text[:end]
 
     def flush(self) -> str:
-        """What was held back, when the text ends without a stop string."""
+        """Return the text held back, when generation ends without a stop string."""
         held, self._held = self._held, ""
         return held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that a stop string could begin with."""
+    """Return the length of the longest suffix of `text` that is a prefix of `stop`, but not all of it."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def _decoder_steps(tokenizer) -> set[str]:
-    """The kinds of step in the decoder of a fast tokenizer, as tokenizer.json names them."""
+    """Return the types of the steps in a fast tokenizer's decoder, as named in tokenizer.json."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.decoder is None:
         return set()

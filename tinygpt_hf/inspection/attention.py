@@ -1,7 +1,7 @@
-"""Look at where each head of each layer looks: the attention weights as the model computes them.
+"""Extract the attention weights of a model and summarize what each head attends to.
 
 maps = attention_maps(model, ids)                # (L, H, T, T): query by key, each row sums to 1
-habits = head_habits(maps)                       # habits[layer][head]["previous"]: its weight on the token before, on average
+summary = summarize_heads(maps)                  # summary[layer][head]["previous"]: mean weight on the previous token
 """
 
 import base64
@@ -10,25 +10,28 @@ import torch
 
 from tinygpt_hf.errors import UsageError
 
-MOST_WEIGHTS = 4_000_000  # a page holds a byte for each, in base64
+MAX_WEIGHTS = 4_000_000  # each takes a byte of the page, in base64
 
 
 def check_size(model, count: int) -> None:
-    """Refuse a text whose maps would be too many numbers to look at."""
+    """Raise a `UsageError` if the attention maps of `count` tokens would make the page too large."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_hidden_layers", 1) * getattr(config, "num_attention_heads", 1)
-    longest = int((2 * MOST_WEIGHTS / heads) ** 0.5)
+    longest = int((2 * MAX_WEIGHTS / heads) ** 0.5)
     if count > longest:
         raise UsageError(
-            f"the text has {count} tokens, which {heads} heads look at",
-            f"at most {longest} tokens with --attention, so that a page stays small",
+            f"the text has {count} tokens, and the model {heads} heads",
+            f"at most {longest} tokens with --attention, to keep the page small",
             "shorten it, or leave --attention out",
         )
 
 
 @torch.no_grad()
 def attention_maps(model, ids: list[int]) -> torch.Tensor:
-    """Return the weights of all heads, (L, H, T, T) in float32: those of plain ("eager") attention, which can be looked at."""
+    """Return the attention weights (L, H, T, T) of all heads in float32, computed with eager attention.
+
+    Raises a `UsageError` if the model does not return them.
+    """
     before, device = model.config._attn_implementation, model.get_input_embeddings().weight.device
     try:
         model.set_attn_implementation("eager")
@@ -43,12 +46,14 @@ def attention_maps(model, ids: list[int]) -> torch.Tensor:
     return torch.stack([one[0].float().cpu() for one in found])
 
 
-def head_habits(maps: torch.Tensor) -> list[list[dict[str, float]]]:
-    """Measure, for each layer and head, its mean weight on the token itself, on the one before, on the first, and how far back it
-    looks on average. The first token is left out: it sees only itself."""
+def summarize_heads(maps: torch.Tensor) -> list[list[dict[str, float]]]:
+    """Summarize each head, by layer: mean weights on "itself", the "previous" and the "first" token, mean distance "back".
+
+    The first token is left out, since it attends only to itself.
+    """
     length = maps.shape[-1]
-    places = torch.arange(length, dtype=maps.dtype)
-    distance = (places[:, None] - places).clamp_min(0)
+    positions = torch.arange(length, dtype=maps.dtype)
+    distance = (positions[:, None] - positions).clamp_min(0)
     measures = {
         "itself": maps.diagonal(dim1=-2, dim2=-1)[..., 1:].mean(-1),
         "previous": maps.diagonal(-1, dim1=-2, dim2=-1).mean(-1),
@@ -59,8 +64,8 @@ def head_habits(maps: torch.Tensor) -> list[list[dict[str, float]]]:
     return [[{name: float(m[k, h]) for name, m in measures.items()} for h in range(heads)] for k in range(layers)]
 
 
-def packed(maps: torch.Tensor) -> str:
-    """Write the maps for a page: of each head the rows up to the diagonal, a byte for each weight, in base64."""
+def pack_maps(maps: torch.Tensor) -> str:
+    """Encode the maps for a page: each head's lower triangle row by row, a byte per weight, in base64."""
     rows, columns = torch.tril_indices(*maps.shape[-2:])
     weights = (maps[..., rows, columns] * 255).round().clamp(0, 255).to(torch.uint8)
     return base64.b64encode(weights.numpy().tobytes()).decode()

@@ -1,31 +1,31 @@
-"""Tell from the log of a run what goes wrong in it, with the likely cause and what to do.
+"""Detect common training problems from the log of a run, with the likely cause and a remedy.
 
     for found in diagnoses(lines, {"trigram": 2.0}, max_steps=1000):
-        found.name, found.step, str(found)             # each at most once, with the step at which it began to hold
+        found.name, found.step, str(found)             # each problem at most once, with the first step that shows it
 
-Pure: the same lines say the same, so a resumed run knows what was told, and a report says it again.
+The result depends only on the lines, so a resumed run reports nothing twice, and a report can repeat the diagnoses.
 """
 
 import math
 from dataclasses import dataclass
 
-WORSE = 1.03  # so much above its best is a validation loss that rises, and not only moves
-DIVERGED_BY, DIVERGED_TIMES = 0.7, 1.3  # nats, and as a factor, above the best loss of training
-RECENT = 3  # lines of the log whose mean is compared
-SURE = 0.5  # of its loss: so low an entropy, which of a model that is as right as it is sure is its loss
-WINDOW, REPEATED, SHORTEST = (
+WORSE = 1.03  # a validation loss above its best by this factor is rising
+DIVERGED_BY, DIVERGED_TIMES = 0.7, 1.3  # a training loss above its best by these nats and this factor diverges
+RECENT = 3  # log lines averaged into the training loss
+SURE = 0.5  # an entropy below this share of the loss is too low; a calibrated model's entropy equals its loss
+WINDOW, REPEATED = (
     8,
     0.6,
-    40,
-)  # characters of a sequence, share of those that stood before, of a sample that counts
-WORDS = {  # name -> (what is the case, likely cause, what to do)
+)  # length in characters of the sequences compared, and the share of repeated ones that is too high
+SHORTEST = 40  # characters; shorter samples are ignored
+WORDS = {  # name -> (problem, likely cause, remedy)
     "behind": (
         "the model is behind the trigrams, which only count",
         "too few steps, or rates far from what fits",
         "train longer (--max_steps, --num_train_epochs), or leave the rates at their defaults",
     ),
     "overfits": (
-        "the validation loss rises while the training loss falls: the model learns its text by heart",
+        "the validation loss rises while the training loss falls: the model memorizes its text",
         "it has seen the same text too often",
         "use best/, fewer epochs, a smaller model, --hidden_dropout 0.1, or more text",
     ),
@@ -35,12 +35,12 @@ WORDS = {  # name -> (what is the case, likely cause, what to do)
         "begin again with half the --learning_rate and --muon_learning_rate, or more --warmup_steps",
     ),
     "collapses": (
-        "the entropy collapses: on held-out text the model is far surer than it is right",
+        "the entropy collapses: on held-out text the model is far more confident than accurate",
         "it has seen the same text too often, its text is too uniform, or the learning rate is too high",
         "use best/, fewer epochs, more or more varied text, half the --learning_rate, or sample at a higher --temperature",
     ),
     "repeats": (
-        "the samples repeat themselves: the model is sure of too few tokens",
+        "the samples repeat themselves",
         "it is small or has trained too little for its text, or the text itself repeats",
         "train longer, look for duplicates with tinygpt prepare-corpus, or sample with --repetition_penalty 1.2",
     ),
@@ -49,7 +49,7 @@ WORDS = {  # name -> (what is the case, likely cause, what to do)
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Hold something that goes wrong, and since which step."""
+    """A problem, by its name in `WORDS`, and the first step that shows it."""
 
     name: str
     step: int
@@ -60,11 +60,11 @@ class Diagnosis:
 
 
 def diagnoses(lines: list[dict], baselines: dict[str, float], max_steps: int | None = None) -> list[Diagnosis]:
-    """Find what goes wrong in the lines of a log.jsonl, in the order in which it shows. `baselines`: losses by name."""
+    """Find the problems in the lines of a log.jsonl, in order of their first step. `baselines` are losses by name."""
     found: dict[str, int] = {}
     losses: list[float] = []
-    best_loss, trained_then = float("inf"), float("inf")  # the best validation loss, and the training loss at that time
-    best_trained = float("inf")
+    best_loss, train_loss_at_best = float("inf"), float("inf")  # the best validation loss, and the training loss then
+    best_train_loss = float("inf")
     for line in lines:
         step, loss, held_out, entropy = (line.get(name) for name in ("step", "loss", "eval_loss", "eval_entropy"))
         if step is None:
@@ -72,28 +72,30 @@ def diagnoses(lines: list[dict], baselines: dict[str, float], max_steps: int | N
         if loss is not None:
             losses.append(loss)
             recent = sum(losses[-RECENT:]) / len(losses[-RECENT:])
-            if len(losses) >= 2 * RECENT and recent > max(best_trained + DIVERGED_BY, DIVERGED_TIMES * best_trained):
+            if len(losses) >= 2 * RECENT and recent > max(
+                best_train_loss + DIVERGED_BY, DIVERGED_TIMES * best_train_loss
+            ):
                 found.setdefault("diverges", int(step))
-            best_trained = min(best_trained, recent if len(losses) >= RECENT else float("inf"))
+            best_train_loss = min(best_train_loss, recent if len(losses) >= RECENT else float("inf"))
         recent = sum(losses[-RECENT:]) / len(losses[-RECENT:]) if losses else float("inf")
         is_late = max_steps is not None and step >= max_steps / 2
         if held_out is not None:
             if held_out < best_loss:
-                best_loss, trained_then = held_out, recent
-            elif held_out > WORSE * best_loss and recent < trained_then:
+                best_loss, train_loss_at_best = held_out, recent
+            elif held_out > WORSE * best_loss and recent < train_loss_at_best:
                 found.setdefault("overfits", int(step))
             if entropy is not None and entropy * math.log(2) < SURE * held_out:
                 found.setdefault("collapses", int(step))
             if is_late and held_out > baselines.get("trigram", float("inf")):
                 found.setdefault("behind", int(step))
         texts = [sample.get("text") or "" for sample in line.get("samples") or ()]
-        long = [text for text in texts if len(text) >= SHORTEST]
-        if is_late and long and all(repeated(text) > REPEATED for text in long):
+        texts = [text for text in texts if len(text) >= SHORTEST]
+        if is_late and texts and all(repeated(text) > REPEATED for text in texts):
             found.setdefault("repeats", int(step))
     return [Diagnosis(name, step) for name, step in sorted(found.items(), key=lambda pair: pair[1])]
 
 
 def repeated(text: str) -> float:
-    """Measure the share of the sequences of a text that stood in it before."""
+    """Return the share of a text's sequences of `WINDOW` characters that occurred in it before."""
     sequences = [text[k : k + WINDOW] for k in range(len(text) - WINDOW + 1)]
     return 1 - len(set(sequences)) / len(sequences) if sequences else 0.0

@@ -1,7 +1,7 @@
-"""Read the same text with the weights of every kept step of a run: when the model learned what.
+"""Score the same text with the weights of every saved step of a run.
 
-for moment in history(Path("runs/quickstart"), ids, "cpu", "auto"):
-    moment.step, moment.bits, moment.ranks       # of every token but the first
+for scores in history(Path("runs/quickstart"), ids, "cpu", "auto"):
+    scores.step, scores.bits, scores.ranks       # of every token but the first
 """
 
 import re
@@ -17,8 +17,8 @@ PLACES = ("snapshots/step-*", "checkpoint-*")
 
 
 @dataclass
-class Moment:
-    """Hold what a text cost after so many steps."""
+class StepScores:
+    """The surprisal in bits and the rank of each token after a training step."""
 
     step: int
     bits: list[float]
@@ -30,7 +30,7 @@ class Moment:
 
 
 def kept_steps(folder: Path) -> dict[int, Path]:
-    """Find the weights of a run folder by step: those `--keep_snapshots` kept, and the checkpoints."""
+    """Find the snapshots and checkpoints in a run folder, by step."""
     found = {}
     for place in PLACES:
         for path in folder.glob(place):
@@ -40,29 +40,29 @@ def kept_steps(folder: Path) -> dict[int, Path]:
 
 
 def check_history(folder: Path) -> None:
-    """Refuse a folder that does not hold the weights of two steps."""
+    """Raise a `UsageError` unless the folder holds the weights of two steps or more."""
     if len(kept_steps(folder)) < 2:
         raise UsageError(
             f"{folder} holds the weights of {len(kept_steps(folder))} steps",
-            "a run folder with those of two or more",
+            "a run folder with the weights of two or more",
             "train with --keep_snapshots 8, or leave --checkpoints out",
         )
 
 
-def history(folder: Path, ids: list[int], device: str, dtype: str) -> Iterator[Moment]:
-    """Read the text with each of them, the oldest first."""
+def history(folder: Path, ids: list[int], device: str, dtype: str) -> Iterator[StepScores]:
+    """Score the text with the weights of each saved step, oldest first."""
     for step, path in kept_steps(folder).items():
         model, _ = load_model(str(path), device, dtype)
         scores = token_scores(model, ids, 1)
-        yield Moment(step, [abs(bits) for bits in scores.bits.tolist()], scores.ranks.tolist())
+        yield StepScores(step, [abs(bits) for bits in scores.bits.tolist()], scores.ranks.tolist())
 
 
-def learned_at(moments: list[Moment]) -> list[int | None]:
-    """Find the first step from which on each token is the first choice to the end of the run; None where it is not in the end."""
+def learned_at(moments: list[StepScores]) -> list[int | None]:
+    """Return, for each token, the step from which on it has rank 1 until the end of the run, or None."""
     found: list[int | None] = [None] * len(moments[0].ranks)
-    for place in range(len(found)):
+    for position in range(len(found)):
         for moment in reversed(moments):
-            if moment.ranks[place] != 1:
+            if moment.ranks[position] != 1:
                 break
-            found[place] = moment.step
+            found[position] = moment.step
     return found

@@ -1,4 +1,4 @@
-"""Look at how a model reads a text: `tinygpt inspect`, on the terminal, as a page, as JSON.
+"""Inspect how a model reads a text (`tinygpt inspect`), and write the result as a page or as JSON.
 
 seen = inspect(InspectArguments("runs/quickstart", text="One day, Mia found a kitten.", lens=True))
 seen.tokens[5].bits, seen.lens[2].ids, seen.facts()
@@ -18,8 +18,8 @@ from tinygpt_hf.inference.generation import check_prompt, generate_steps
 from tinygpt_hf.inference.samples import check_output, read_prompt_file
 from tinygpt_hf.inference.sampling import Sampling
 from tinygpt_hf.inference.text_stream import TextDecoder
-from tinygpt_hf.inspection.attention import attention_maps, check_size, packed
-from tinygpt_hf.inspection.history import Moment, check_history, history, learned_at
+from tinygpt_hf.inspection.attention import attention_maps, check_size, pack_maps
+from tinygpt_hf.inspection.history import StepScores, check_history, history, learned_at
 from tinygpt_hf.inspection.lens import logit_lens, right_from
 from tinygpt_hf.inspection.page import page
 from tinygpt_hf.inspection.surprisal import Scores, Token, check_length, read_tokens, text_ids
@@ -30,8 +30,10 @@ from tinygpt_hf.settings.inference import InspectArguments
 
 @dataclass
 class Inspection:
-    """Hold what was seen of a text. `words`: how the tokens that layers thought of are shown; `prompt`: so many tokens at the
-    beginning were given, the model wrote the others."""
+    """The measurements of one text.
+
+    `words` maps the ids that layers predict to their text. The first `prompt` tokens were given, the model wrote the others.
+    """
 
     model: str
     tokens: list[Token]
@@ -39,38 +41,38 @@ class Inspection:
     lens: list[Scores] | None
     words: dict[int, str]
     maps: torch.Tensor | None
-    moments: list[Moment]
+    moments: list[StepScores]
 
     @cached_property
     def measured(self) -> list[Token]:
-        """The tokens that have numbers: all but the first."""
+        """Tokens with scores: all but the first."""
         return self.tokens[1:]
 
     @property
     def summary(self) -> str:
-        """The numbers of the whole text in a line."""
+        """Summary of the whole text in a line."""
         bits, size = sum(token.bits for token in self.measured), sum(token.bytes for token in self.measured)
         first, count = sum(token.rank == 1 for token in self.measured), len(self.measured)
         per_byte = f", {bits / size:.2f} per byte" if size else ""
         return f"{count} tokens, {bits / count:.2f} bits each on average{per_byte}; {first / count:.0%} are its first choice"
 
     def facts(self) -> dict:
-        """Everything as JSON: what a page shows and --output_file holds."""
+        """Return everything as JSON values, for the page and --output_file."""
         facts = {"model": self.model, "summary": self.summary, "prompt": self.prompt}
         facts["tokens"] = [_rounded(asdict(token)) for token in self.tokens]
         if self.lens:
             layers = [
                 {
-                    "bits": _rounded(one.bits.tolist()),
-                    "ids": one.ids.tolist(),
-                    "chances": _rounded(one.probabilities.tolist()),
+                    "bits": _rounded(layer.bits.tolist()),
+                    "ids": layer.ids.tolist(),
+                    "chances": _rounded(layer.probabilities.tolist()),
                 }
-                for one in self.lens
+                for layer in self.lens
             ]
             facts["lens"] = {"layers": layers, "words": self.words, "right_from": right_from(self.lens)}
         if self.maps is not None:
             layers, heads = self.maps.shape[:2]
-            facts["attention"] = {"layers": layers, "heads": heads, "weights": packed(self.maps)}
+            facts["attention"] = {"layers": layers, "heads": heads, "weights": pack_maps(self.maps)}
         if self.moments:
             moments = [{"step": m.step, "mean": m.mean, "bits": m.bits} for m in self.moments]
             facts["history"] = {"moments": _rounded(moments), "learned_at": learned_at(self.moments)}
@@ -78,16 +80,14 @@ class Inspection:
 
 
 def inspect(arguments: InspectArguments) -> Inspection:
-    """Read the text with the model, and write the page and the JSON that are asked for. Refuses in one line, nothing written."""
+    """Score the text with the model, and write the requested page and JSON. A `UsageError` is raised before anything is written."""
     check_settings(arguments)
     given = [name for name in ("text", "file", "prompt") if getattr(arguments, name) is not None]
     if not given:
         raise UsageError("there is nothing to read", "--text, --file or --prompt", "try --text 'One day, Mia'")
     text = read_prompt_file("file", arguments.file) if arguments.file is not None else getattr(arguments, given[0])
     if not text:
-        raise UsageError(
-            "the prompt is empty, or the text", "something to look at", "give --text, --file or --prompt some"
-        )
+        raise UsageError("the prompt or text is empty", "some text", "give --text, --file or --prompt some")
     check_prompt(text)
     check_tokens(arguments.max_new_tokens)
     asked = {name: getattr(arguments, name) for name in ("html", "output_file") if getattr(arguments, name)}
@@ -109,7 +109,7 @@ def inspect(arguments: InspectArguments) -> Inspection:
     maps = attention_maps(model, ids) if arguments.attention else None
     tokens = read_tokens(model, tokenizer, ids)
     shown = TextDecoder(tokenizer).shown
-    words = {id: shown(id) for one in lens or () for id in one.ids.unique().tolist()}
+    words = {id: shown(id) for layer in lens or () for id in layer.ids.unique().tolist()}
     moments = list(history(run, ids, arguments.device, arguments.dtype)) if arguments.checkpoints else []
     seen = Inspection(printable(arguments.model), tokens, prompt, lens, words, maps, moments)
     if "output_file" in outputs:
@@ -120,7 +120,7 @@ def inspect(arguments: InspectArguments) -> Inspection:
 
 
 def _rounded(value):
-    """Shorten the numbers of a JSON value to what can be told apart."""
+    """Round the floats of a JSON value to four significant digits."""
     if isinstance(value, dict):
         return {name: _rounded(inner) for name, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,9 +1,9 @@
-"""Write pages that are one file: they load nothing, run only our script, and show everything else as text.
+"""Render self-contained HTML pages that load nothing and escape all text.
 
 html = page(seen.facts())                          # of `tinygpt inspect --html`
-html = rendered("report.html.jinja", folder, run=run)   # any template that extends base.html.jinja
+html = render_template("report.html.jinja", folder, run=run)   # any template that extends base.html.jinja
 
-A policy in the page's head forbids the browser any address and any script but the one in the template, which is known by its hash.
+A content security policy in the page blocks all requests and all scripts except the template's own, allowed by its hash.
 """
 
 import base64
@@ -18,12 +18,12 @@ HERE = Path(__file__).parent
 
 
 def page(facts: dict) -> str:
-    """Write what was seen of a text as a page."""
-    return rendered("inspect.html.jinja", model=facts["model"], summary=facts["summary"], facts=facts)
+    """Render an inspection's `facts()` as a page."""
+    return render_template("inspect.html.jinja", model=facts["model"], summary=facts["summary"], facts=facts)
 
 
-def rendered(template: str, folder: Path = HERE, **values) -> str:
-    """Fill in a template of `folder`; what it prints is escaped."""
+def render_template(template: str, folder: Path = HERE, **values) -> str:
+    """Render a template of `folder` with autoescaping."""
     loader = FileSystemLoader([folder, HERE])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -33,11 +33,11 @@ def rendered(template: str, folder: Path = HERE, **values) -> str:
 
 
 def in_script(value) -> Markup:
-    """Write a value as JSON inside <script>: nothing in it ends the element."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII
+    """Write a value as JSON for a <script> element; `<`, `>` and `&` are escaped, so that it cannot end the element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def digest(script: str) -> str:
-    """Compute the hash by which a content security policy knows a script."""
+    """Return a script's hash in the form of a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"

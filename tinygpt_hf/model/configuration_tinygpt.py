@@ -1,13 +1,13 @@
 # Copyright 2026 The tinygpt_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Configure a TinyGPT model: Llama's field names, every derived value filled in `__post_init__`.
+"""The configuration of TinyGPT models, with Llama's field names. `__post_init__` fills in derived values.
 
-Two dialects out of a few independent fields. The defaults are Qwen3's arithmetic; GPT-2's is
+The defaults give Qwen3's architecture. GPT-2's is
 
     TinyGPTConfig(position_embedding_type="learned", norm_type="layernorm", mlp_type="plain", hidden_act="gelu_new",
                   attention_bias=True, mlp_bias=True, qk_norm=False, rms_norm_eps=1e-5)
 
-This file travels with every saved model, so it imports nothing but transformers and huggingface_hub.
+This file is saved with every model, so it imports only transformers and huggingface_hub.
 """
 
 from dataclasses import fields
@@ -20,13 +20,13 @@ from transformers.modeling_rope_utils import RopeParameters
 
 @strict
 class TinyGPTConfig(PreTrainedConfig):
-    """Hold the shape of a TinyGPT model. `n_layer`, `n_head`, `n_embd` and `n_positions` are accepted as aliases.
+    """The configuration of a TinyGPT model. `n_layer`, `n_head`, `n_embd` and `n_positions` are accepted as aliases.
 
-    Left out, `num_key_value_heads` is `num_attention_heads`; `head_dim` is `hidden_size / num_attention_heads`;
+    Defaults: `num_key_value_heads` is `num_attention_heads`; `head_dim` is `hidden_size / num_attention_heads`;
     `intermediate_size` is 8/3 of `hidden_size` rounded up to a multiple of 64 (gated) or 4 times it (plain);
     `hidden_act` is `silu` (gated) or `gelu_new` (plain); `embedding_initializer_range` is `initializer_range`. Both norm
-    types use `rms_norm_eps`. `hidden_dropout` acts where GPT-2 has it: on the embeddings and on what each half of a layer
-    adds.
+    types use `rms_norm_eps`. `hidden_dropout` applies to the embeddings and to the outputs of attention and MLP, as in
+    GPT-2.
 
     >>> TinyGPTConfig(n_layer=2, n_embd=192, n_head=6).intermediate_size
     512
@@ -93,11 +93,11 @@ class TinyGPTConfig(PreTrainedConfig):
         if self.head_dim is None and self.num_attention_heads > 0 and self.hidden_size % self.num_attention_heads == 0:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.intermediate_size is None:
-            # two thirds of 4x keep a gated MLP, which has three matrices, as large as a plain one, which has two
+            # 8/3 instead of 4: a gated MLP has three matrices, a plain one two, so both have equally many parameters
             self.intermediate_size = -(-8 * self.hidden_size // (3 * 64)) * 64 if gated else 4 * self.hidden_size
         if self.hidden_act is None:
             self.hidden_act = "silu" if gated else "gelu_new"
-        # a plan may only name modules that exist
+        # a plan must not name modules that do not exist
         absent = () if self.qk_norm else ("q_norm", "k_norm")
         absent += () if gated else ("gate_proj",)
         self.base_model_tp_plan = {
@@ -110,7 +110,7 @@ class TinyGPTConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def _take_aliases(self, kwargs: dict) -> None:
-        """Move aliases into their fields before anything is derived from them; two different values are an error."""
+        """Move aliases into their fields before values are derived; raise a ValueError if an alias and its field differ."""
         defaults = {field.name: field.default for field in fields(self)}
         for alias, name in self.attribute_map.items():
             if alias not in kwargs:
@@ -122,7 +122,7 @@ class TinyGPTConfig(PreTrainedConfig):
             setattr(self, name, value)
 
     def validate_architecture(self):
-        """Refuse impossible shapes. `@strict` calls this after every construction and before every save."""
+        """Raise a ValueError for impossible shapes. `@strict` calls this after construction and before saving."""
         heads, key_heads = self.num_attention_heads, self.num_key_value_heads
         for name in (
             "vocab_size",

@@ -1,12 +1,12 @@
-"""Convert between TinyGPT and the stock architectures it is arithmetically equal to: Qwen3, Llama and GPT-2.
+"""Convert between TinyGPT and the equal stock architectures of Transformers: Qwen3, Llama and GPT-2.
 
     from_stock(Qwen3ForCausalLM) -> TinyGPTForCausalLM      to_stock(TinyGPTForCausalLM) -> Qwen3ForCausalLM
 
-Every weight name is in a table here, both ways; a name that is not is an error, never skipped. Values are copied bit
-for bit (GPT-2 keeps its matrices transposed and q, k, v in one). What no table can express is refused, not
-approximated. Each conversion proves itself: both models must give the same logits before the new one is returned.
+Tables map all weight names; an unknown name is an error. Values are copied bit for bit (GPT-2 stores matrices transposed, and
+q, k, v as one). Configurations without an exact equal are refused. A conversion returns only after both models have given the
+same logits.
 
-Dropout acts in training only, so it goes along where the architecture has it (GPT-2) and stays behind elsewhere.
+Dropout is converted if the architecture has it (GPT-2), else dropped: it does not change inference.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FIELDS: dict[str, dict[str, str]] = {
     },
 }
 
-# what a TinyGPT configuration must hold to be that architecture
+# the fields that make a TinyGPT configuration equal to an architecture
 _ROPE_DIALECT = {"position_embedding_type": "rope", "norm_type": "rmsnorm", "mlp_type": "gated"}
 DIALECTS: dict[str, dict[str, Any]] = {
     "qwen3": _ROPE_DIALECT | {"qk_norm": True, "mlp_bias": False},
@@ -61,7 +61,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
         "mlp_bias": True,
     },
 }
-# what a stock configuration must hold for its arithmetic to be in TinyGPT's reach
+# the fields that a stock configuration must have, because TinyGPT supports no other values
 STOCK_MUST_HOLD: dict[str, dict[str, Any]] = {
     "qwen3": {"use_sliding_window": False},
     "llama": {"pretraining_tp": 1},
@@ -69,7 +69,7 @@ STOCK_MUST_HOLD: dict[str, dict[str, Any]] = {
 }
 STOCK_CLASSES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
 
-# weights: stock name -> TinyGPT's name or names; * is the layer. Transposed and split kinds are GPT-2's Conv1D.
+# weights: stock name -> TinyGPT's name or names; * is the layer. GPT-2's Conv1D weights are transposed and split.
 _LLAMA_WEIGHTS = {
     name: name
     for name in (
@@ -102,11 +102,11 @@ WEIGHTS: dict[str, Mapping[str, str | tuple[str, ...]]] = {
     "llama": _LLAMA_WEIGHTS | _MLP_BIASES,
     "gpt2": _GPT2_WEIGHTS,
 }
-_TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")  # Conv1D keeps (in, out), Linear (out, in)
+_TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")  # Conv1D stores (in, out), Linear (out, in)
 
 
 def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
-    """Make the TinyGPT model that computes what `model` (Qwen3, Llama or GPT-2, with its head) computes."""
+    """Return the TinyGPT model equal to `model`, a Qwen3, Llama or GPT-2 causal language model."""
     from tinygpt_hf.model.modeling_tinygpt import TinyGPTForCausalLM
 
     architecture = model.config.model_type
@@ -117,20 +117,20 @@ def from_stock(model: PreTrainedModel) -> TinyGPTForCausalLM:
             "load the checkpoint with AutoModelForCausalLM and give that",
         )
     state = weights_from_stock(model.state_dict(), architecture)
-    return _filled(TinyGPTForCausalLM, config_from_stock(model.config), state, model)
+    return _build(TinyGPTForCausalLM, config_from_stock(model.config), state, model)
 
 
 def config_from_stock(config: Any) -> TinyGPTConfig:
-    """Make the configuration of the TinyGPT model equal to a stock one's; what it cannot express is refused."""
+    """Return the TinyGPT configuration equal to a stock one; raise a `UsageError` if there is none."""
     from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
 
-    refuse_other_arithmetic(config)
+    check_stock_config(config)
     fields = {ours: getattr(config, theirs) for ours, theirs in FIELDS[config.model_type].items()}
     return TinyGPTConfig(**copy.deepcopy(DIALECTS[config.model_type] | fields))
 
 
 def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreTrainedModel:
-    """Make the stock model that computes what `model` computes: qwen3, llama or gpt2, by default whichever is equal."""
+    """Return the stock model equal to `model`: qwen3, llama or gpt2, by default the first that is equal."""
     import transformers
 
     architecture = equal_architecture(model.config, architecture)
@@ -140,13 +140,13 @@ def to_stock(model: TinyGPTForCausalLM, architecture: str | None = None) -> PreT
         fields["embd_pdrop"] = fields["resid_pdrop"]
     config = stock_class.config_class(**copy.deepcopy(STOCK_MUST_HOLD[architecture] | fields))
     state = weights_to_stock(model.state_dict(), architecture)
-    return _filled(stock_class, config, state, model)
+    return _build(stock_class, config, state, model)
 
 
 def equal_architecture(config: Any, architecture: str | None = None, flag: str = "architecture=") -> str:
-    """Name the stock architecture equal to `config` (`architecture` itself when given); a UsageError says why none is.
+    """Return the stock architecture equal to `config`: `architecture` if given, else the first in `DIALECTS`.
 
-    `flag` is how the caller's user names an architecture.
+    Raises a `UsageError` with the differing fields if none is equal; its advice uses `flag`.
     """
     if architecture is not None and architecture not in DIALECTS:
         raise UsageError(f"architecture is {architecture!r}", f"one of {', '.join(DIALECTS)}", "leave it out to choose")
@@ -162,8 +162,8 @@ def equal_architecture(config: Any, architecture: str | None = None, flag: str =
     raise UsageError(f"a TinyGPT configuration with {dialect}", expected, action)
 
 
-def refuse_other_arithmetic(config: Any) -> None:
-    """Raise a UsageError for a stock configuration with options whose arithmetic TinyGPT does not have."""
+def check_stock_config(config: Any) -> None:
+    """Raise a `UsageError` for a stock configuration with options that TinyGPT does not support."""
     architecture = config.model_type
     differences = [
         (f"{name} {getattr(config, name)}", f"{name} {value}")
@@ -178,11 +178,11 @@ def refuse_other_arithmetic(config: Any) -> None:
         )
     for problem, expected in differences:
         action = "convert a model without it, or change its config before converting"
-        raise UsageError(f"{architecture} with {problem}", f"{expected}, as TinyGPT computes", action)
+        raise UsageError(f"{architecture} with {problem}", f"{expected}, which TinyGPT supports", action)
 
 
 def weights_from_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[str, torch.Tensor]:
-    """Rename a stock state dict into TinyGPT's. A name that is not in the table is an error."""
+    """Convert a stock state dict to TinyGPT's; raise a `UsageError` for an unknown name."""
     converted: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         ours = _renamed(name, WEIGHTS[architecture], architecture)
@@ -194,7 +194,7 @@ def weights_from_stock(state: dict[str, torch.Tensor], architecture: str) -> dic
 
 
 def weights_to_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[str, torch.Tensor]:
-    """Rename a TinyGPT state dict into the stock one. A name that is not in the table is an error."""
+    """Convert a TinyGPT state dict to the stock one; raise a `UsageError` for an unknown name."""
     import torch
 
     table: dict[str, str] = {}  # ours -> stock
@@ -203,7 +203,7 @@ def weights_to_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[
     stock_names = dict.fromkeys(_renamed(name, table, architecture)[0] for name in state)
     converted = {}
     for stock in stock_names:
-        # all parts of a stock weight in the table's order (q, k, v), whatever the order of the state dict
+        # parts of a stock weight in the table's order (q, k, v); the state dict's order may differ
         parts = [state[name] for name in _renamed(stock, WEIGHTS[architecture], architecture)]
         tensor = torch.cat(parts, dim=0) if len(parts) > 1 else parts[0]
         converted[stock] = (tensor.t() if _transposed(stock, architecture) else tensor).clone().contiguous()
@@ -211,7 +211,7 @@ def weights_to_stock(state: dict[str, torch.Tensor], architecture: str) -> dict[
 
 
 def largest_logit_difference(model: PreTrainedModel, other: PreTrainedModel, length: int = 16) -> float:
-    """Measure the largest difference of two models' logits on fixed ids, relative to the largest logit (at least 1)."""
+    """Return the largest difference of two models' logits on fixed ids, relative to the largest logit (at least 1)."""
     import torch
 
     length = min(length, model.config.max_position_embeddings)
@@ -224,19 +224,19 @@ def largest_logit_difference(model: PreTrainedModel, other: PreTrainedModel, len
     return ((one - two).abs().max() / one.abs().max().clamp_min(1.0)).item()
 
 
-def _filled(model_class: Any, config: Any, state: dict[str, torch.Tensor], source: PreTrainedModel) -> Any:
-    """Make a `model_class` of `config` with exactly the weights in `state`, on the device and in the mode of `source`."""
+def _build(model_class: Any, config: Any, state: dict[str, torch.Tensor], source: PreTrainedModel) -> Any:
+    """Build a model with the weights `state`, on the device and in the mode of `source`, and compare their logits."""
     import torch
 
     config.dtype = source.config.dtype
     attention = source.config._attn_implementation
     model = model_class._from_config(config, attn_implementation=attention, dtype=torch.float32)
-    model.load_state_dict(state, assign=True)  # strict: a weight too few is as much an error as one too many
+    model.load_state_dict(state, assign=True)  # strict: missing and unexpected weights are errors
     model.tie_weights()
     model.config.dtype = source.config.dtype
     model.generation_config = copy.deepcopy(source.generation_config)
     model = model.to(source.device).train(source.training)
-    # half precision rounds at places that differ between the two, single precision hardly
+    # in half precision, the two models round at different places
     single = next(source.parameters()).dtype in (torch.float32, torch.float64)
     difference, allowed = largest_logit_difference(source, model), 1e-4 if single else 5e-2
     if not difference <= allowed:
@@ -248,7 +248,7 @@ def _filled(model_class: Any, config: Any, state: dict[str, torch.Tensor], sourc
 
 
 def _obstacles(config: TinyGPTConfig, architecture: str) -> list[str]:
-    """List why `config` is not that architecture, as `field value` phrases; empty when it is."""
+    """Return the fields with the values that `config` would need for that architecture; empty if it is equal."""
     fields = DIALECTS[architecture]
     if architecture == "gpt2":
         heads = config.num_attention_heads
@@ -260,7 +260,7 @@ def _obstacles(config: TinyGPTConfig, architecture: str) -> list[str]:
 
 
 def _renamed(name: str, table: Mapping[str, Any], architecture: str) -> tuple[str, ...]:
-    """Look a weight up with its layer number as `*`, and put the number back into what the table says."""
+    """Look up a weight name with `*` for its layer number, and insert the number into the result."""
     layer = re.search(r"\.(\d+)\.", name)
     pattern = name[: layer.start(1)] + "*" + name[layer.end(1) :] if layer else name
     if pattern not in table:

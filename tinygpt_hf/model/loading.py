@@ -3,7 +3,7 @@
     model, tokenizer = load_model("runs/quickstart")            # any causal LM of Transformers
     model = build_model(model_arguments, data_arguments, tokenizer, seed=42)
 
-Code that comes with a model is never run, and weights are read from safetensors only.
+A model's own code is never run, and weights are read only from safetensors.
 """
 
 import contextlib
@@ -25,25 +25,26 @@ CONTINUED = ("tinygpt", "qwen3", "llama", "gpt2")
 
 
 def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "auto"):
-    """Load (model in evaluation mode on its device, tokenizer). Everything a user can get wrong is a `UsageError`.
+    """Load a causal language model, in evaluation mode on its device, and its tokenizer.
 
-    `dtype` auto is float32 on the CPU, where half precision is slow, and as saved elsewhere; "saved" is as saved anywhere.
+    `dtype` "auto" means float32 on the CPU, where half precision is slow, and the saved dtype elsewhere; "saved" always
+    means the saved one. Raises a `UsageError` if the model or the tokenizer cannot be loaded.
     """
     name, local_only = _locate(name_or_path)
     device = choose_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     elif dtype == "saved":
-        dtype = "auto"  # the library's word for it
+        dtype = "auto"  # its name in Transformers
     folder, model = open_pretrained(name, local_only, dtype=dtype)
     with silent_transformers():
         tokenizer = open_tokenizer(folder)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise UsageError(
-            f"the tokenizer of {name} has {len(tokenizer)} tokens and its model knows {rows}",
-            "a model that knows every token of its tokenizer",
-            "put the tokenizer the model was trained with beside it",
+            f"the tokenizer of {name} has {len(tokenizer)} tokens and the model only {rows} embeddings",
+            "an embedding for every token",
+            "use the tokenizer with which the model was trained",
         )
     if device == "cuda":
         check_fits(Path(folder), model.dtype, device)
@@ -51,7 +52,10 @@ def load_model(name_or_path: str | None, device: str = "auto", dtype: str = "aut
 
 
 def open_pretrained(name: str, local_only: bool = False, **options):
-    """Load (folder, complete causal LM) of a folder or Hub id; one that lacks a weight is refused. `options`: from_pretrained's."""
+    """Return (folder, causal LM) of a folder or Hub id; raise a `UsageError` if it is invalid or lacks a weight.
+
+    `options` are those of `from_pretrained`.
+    """
     from transformers import AutoModelForCausalLM
 
     with silent_transformers(), _loading_errors(name):
@@ -62,7 +66,7 @@ def open_pretrained(name: str, local_only: bool = False, **options):
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
-    missing = sorted(report["missing_keys"])  # the library filled them with random numbers
+    missing = sorted(report["missing_keys"])  # Transformers has initialized them randomly
     if missing:
         raise UsageError(
             f"{name} lacks {len(missing)} of the model's weights, {missing[0]} first",
@@ -73,7 +77,7 @@ def open_pretrained(name: str, local_only: bool = False, **options):
 
 
 def load_weights_of(name: str):
-    """Load the model to continue from, in float32; stock Qwen3, Llama and GPT-2 as the TinyGPT model equal to them."""
+    """Load a model to continue training in float32; stock Qwen3, Llama and GPT-2 models are converted to TinyGPT."""
     from tinygpt_hf.model.conversion import from_stock
 
     _, model = open_pretrained(name, dtype=torch.float32)
@@ -81,7 +85,7 @@ def load_weights_of(name: str):
 
 
 def choose_device(requested: str) -> str:
-    """Choose cuda, else mps, else cpu for `auto`; a device this machine lacks is refused."""
+    """Return the device to use; `auto` prefers cuda, then mps, then cpu. Raises a `UsageError` for a missing device."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if requested == "auto":
         if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes"):
@@ -94,15 +98,15 @@ def choose_device(requested: str) -> str:
 
 
 def check_model(model: ModelArguments, data: DataArguments, vocab_size: int = 256):
-    """Refuse an impossible shape, or weights that are not there, before the text is read; return the configuration it comes to."""
+    """Return the configuration of the model to train; raise a `UsageError` for an impossible shape or missing weights."""
     from transformers.activations import ACT2FN
 
     from tinygpt_hf.model.conversion import config_from_stock
 
     if name := model.model_name_or_path:
-        _, net = open_pretrained(name, device_map="meta")  # names and shapes only: nothing is read yet
+        _, net = open_pretrained(name, device_map="meta")  # names and shapes only, without reading weights
         if net.config.model_type not in CONTINUED:
-            expected = f"one of {', '.join(CONTINUED)}, which training goes on from"
+            expected = f"one of {', '.join(CONTINUED)}, whose training can be continued"
             raise UsageError(f"{name} is a {net.config.model_type}", expected, "name a model of these kinds")
         return net.config if net.config.model_type == "tinygpt" else config_from_stock(net.config)
     if model.hidden_act is not None and model.hidden_act not in ACT2FN:
@@ -111,7 +115,7 @@ def check_model(model: ModelArguments, data: DataArguments, vocab_size: int = 25
 
 
 def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **token_ids):
-    """Make the configuration of a model from scratch; an impossible shape is a UsageError in the words of the config."""
+    """Return the configuration of a new model; raise a `UsageError` with the config's reason for an impossible shape."""
     from tinygpt_hf.model.configuration_tinygpt import TinyGPTConfig
 
     shape = {"max_position_embeddings": data.block_size}
@@ -119,17 +123,17 @@ def config_for(model: ModelArguments, data: DataArguments, vocab_size: int, **to
     shape.pop("model_name_or_path", None)
     try:
         return TinyGPTConfig(**shape, vocab_size=vocab_size, **token_ids)
-    except Exception as error:  # the strict dataclass wraps ValueErrors in several types of its own
+    except Exception as error:  # the strict dataclass wraps ValueErrors in its own types
         reason = " ".join(str(error.__cause__ or error).split())
         problem = f"the model's shape is impossible ({reason})"
         raise UsageError(problem, "a shape that TinyGPTConfig takes", "fix it") from error
 
 
 def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int, new_tokens: Sequence[int] = ()):
-    """Build a new model, or load the named one to go on with; stock Qwen3, Llama and GPT-2 are converted.
+    """Build a new model, or load the named one to continue its training (converted if it is a stock model).
 
-    `new_tokens` are ids newly given to the named model's tokenizer: their rows of the embeddings begin as the mean of the
-    others. Sets the tokenizer's `model_max_length` to the model's context.
+    `new_tokens` are ids that were added to the named model's tokenizer; their embeddings are initialized with the mean of
+    the others. Sets the tokenizer's `model_max_length` to the model's context.
     """
     from transformers import GenerationConfig
 
@@ -161,9 +165,9 @@ def build_model(model: ModelArguments, data: DataArguments, tokenizer, seed: int
 
 @torch.no_grad()
 def add_rows(net, tokens: list[int]) -> None:
-    """Make rows of the embeddings, and of the head, for new tokens: the mean of the rows before them.
+    """Initialize the embeddings and head rows of new tokens with the mean of the rows before them.
 
-    Random rows would be large or small beside the others, and change every probability at once.
+    Random rows could be much larger than the others, and would change every probability.
     """
     if max(tokens) >= net.get_input_embeddings().num_embeddings:
         net.resize_token_embeddings(max(tokens) + 1, mean_resizing=False)
@@ -172,7 +176,7 @@ def add_rows(net, tokens: list[int]) -> None:
 
 
 def stop_at(net, token: int) -> None:
-    """Make `generate` end at this token as well."""
+    """Add a token to those that end `generate`."""
     ends = net.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
     if token not in ends:
@@ -180,36 +184,36 @@ def stop_at(net, token: int) -> None:
 
 
 def _locate(name_or_path: str | None) -> tuple[str, bool]:
-    """Return (folder or Hub id, must the network be left alone?), checked as far as possible without loading."""
+    """Return (folder or Hub id, whether only local files may be used), after checks that need no loading."""
     if not name_or_path:
         raise UsageError("no MODEL is given", "a model folder or a Hub id", "try runs/quickstart")
-    folder = Path(os.path.expanduser(name_or_path))  # Path.expanduser fails if there is no such user
+    folder = Path(os.path.expanduser(name_or_path))  # Path.expanduser fails for an unknown user
     if folder.is_dir():
         if (folder / "adapter_config.json").exists():
-            return str(folder), True  # checked_folder says what to do with an adapter
+            return str(folder), True  # checked_folder reports adapters
         if not (folder / "config.json").is_file():
             inside = sorted(folder.glob("checkpoint-*"))
             hint = f"try {inside[-1]}" if inside else "name the --output_dir of a training run, or a downloaded model"
             raise UsageError(f"{folder} is no model folder: it holds no config.json", "a model", hint)
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            # checked here because AutoTokenizer makes up an empty tokenizer for some model types
+            # checked here because AutoTokenizer creates an empty tokenizer for some model types
             raise UsageError(
                 f"{folder} holds no tokenizer",
-                "a tokenizer beside the weights",
+                "a tokenizer next to the weights",
                 "copy the tokenizer the model was trained with (tokenizer.json, tokenizer_config.json) into it",
             )
         return str(folder), True
     if folder.exists():
-        raise UsageError(f"{folder} is a file", "a model folder or a Hub id", "name the folder it lies in")
+        raise UsageError(f"{folder} is a file", "a model folder or a Hub id", "name its folder")
     if name_or_path.startswith((".", "/", "~", "runs/")) or "\\" in name_or_path or name_or_path.count("/") > 1:
         raise UsageError(f"the folder {name_or_path} does not exist", "a model folder", "check the path")
     return name_or_path, _hub_unreachable(name_or_path)
 
 
 def _hub_unreachable(name: str) -> bool:
-    """Ask the Hub once for `name`: False if it has it, True if only a copy on this machine can help.
+    """Ask the Hub once for `name`; return False if it is there, True if the Hub is unreachable but a copy is cached.
 
-    Without this question an unreachable Hub costs twenty seconds of repeated attempts.
+    Raises a `UsageError` if there is neither. Without this check, an unreachable Hub costs twenty seconds of retries.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -219,23 +223,23 @@ def _hub_unreachable(name: str) -> bool:
         HfApi().model_info(name, timeout=10)
         return False
     except HFValidationError:
-        raise UsageError(f"{name} is no folder here and no possible Hub id", expected, "check the spelling") from None
+        raise UsageError(f"{name} is no local folder and no valid Hub id", expected, "check the spelling") from None
     except RepositoryNotFoundError:
         hint = "check the spelling; a private model needs `hf auth login`"
-        raise UsageError(f"{name} is no folder here and no model on the Hub", expected, hint) from None
-    except Exception as error:  # offline mode, no network, a refusing server: each client version has errors of its own
+        raise UsageError(f"{name} is no local folder and no model on the Hub", expected, hint) from None
+    except Exception as error:  # offline, no network, server errors: the classes differ between client versions
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return True
-        problem = f"{name} is no folder here and the Hub cannot be reached ({first_words(error)})"
+        problem = f"{name} is no local folder and the Hub cannot be reached ({first_words(error)})"
         raise UsageError(problem, expected, "check the path, or the network") from None
 
 
 @contextlib.contextmanager
 def _loading_errors(name: str):
-    """Turn what the libraries raise while they load a model into a `UsageError` of one line."""
+    """Convert errors of the libraries while a model is loaded into a `UsageError`."""
     try:
         yield
-    except Exception as error:  # on damaged files safetensors raises a bare class of its own
+    except Exception as error:  # safetensors has its own class for damaged files
         known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
         if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
             raise
@@ -245,7 +249,7 @@ def _loading_errors(name: str):
 
 @contextlib.contextmanager
 def silent_transformers():
-    """Silence the library's progress bars and advice while it loads; its errors become ours."""
+    """Silence Transformers' progress bars and warnings."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,9 +1,9 @@
 # Copyright 2026 The tinygpt_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The TinyGPT model: norm, rotary, attention, MLP, layer, then the model and its heads, in that order.
+"""The TinyGPT model: norm, rotary embedding, attention, MLP, layer, model and heads, in that order.
 
-Its modules carry Llama's names, so a state dict of the default dialect is Qwen3's, and without `qk_norm` Llama's.
-This file travels with every saved model, so it imports nothing but torch, transformers and its configuration.
+Modules have Llama's names, so the state dict of the default configuration is Qwen3's, and without `qk_norm` Llama's.
+This file is saved with every model, so it imports only torch, transformers and its configuration.
 
 Shapes: B batch, T time (queries), S time (keys, with the cache), C width, H heads, K key/value heads, D head size,
 V vocabulary.
@@ -44,7 +44,7 @@ class TinyGPTRMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        # vLLM recognizes the norm by this form; on a CPU it costs what F.rms_norm does, to the same bits
+        # vLLM recognizes the norm by this form; on a CPU it is as fast as F.rms_norm and bit-identical
         x = hidden_states.float()
         normalized = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
         return self.weight * normalized.to(hidden_states.dtype)
@@ -57,7 +57,7 @@ NORMS = {"rmsnorm": TinyGPTRMSNorm, "layernorm": nn.LayerNorm}
 
 
 class TinyGPTRotaryEmbedding(nn.Module):
-    """Compute the angles of every position, once per forward. `PreTrainedModel` refills its buffers by these names."""
+    """Rotary position embedding, computed once per forward. `PreTrainedModel` reinitializes its buffers by their names."""
 
     def __init__(self, config: TinyGPTConfig):
         super().__init__()
@@ -72,7 +72,7 @@ class TinyGPTRotaryEmbedding(nn.Module):
         self.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
-        """Follow the model to a device, never into half precision: angles at position 1000 would be off by radians."""
+        """Move to the model's device but stay in float32: in half precision, angles at position 1000 are off by radians."""
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return moved if (moved := fn(tensor)).dtype == tensor.dtype else tensor.to(moved.device)
@@ -90,13 +90,13 @@ class TinyGPTRotaryEmbedding(nn.Module):
         angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
         cos = angles.cos() * self.attention_scaling
         sin = angles.sin() * self.attention_scaling
-        # the minus of the rotation sits in sin, so that turning a vector is one roll and no negation
+        # the sign of the rotation is in sin, so that `rotate` needs one roll and no negation
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         return cos.to(x.dtype), sin.to(x.dtype)  # each (1 or B, T, D)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn the pairs (i, i + D/2) of every head by the angle of its position."""
+    """Apply RoPE: rotate the pairs (i, i + D/2) of every head by the angle of their position."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
@@ -110,10 +110,10 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute attention as two batched products, made for training small models on a CPU.
+    """Compute attention with two batched matrix products, optimized for training small models on a CPU.
 
-    The passes over the (T, S) scores are what costs, so: scale the query, not the scores; keep them in the products'
-    dtype; queries that share a key head are rows of one product, so keys and values are never repeated.
+    Passes over the (T, S) scores dominate the cost. So the query is scaled, not the scores; the scores keep their dtype;
+    and query heads that share a key head are rows of one product, so keys and values are not repeated.
     """
     B, H, T, D = query.shape
     K, S = key.shape[1], key.shape[2]
@@ -121,10 +121,10 @@ def eager_attention_forward(
     scores = torch.matmul(query, key.transpose(2, 3)).view(B, H, T, S)
     if attention_mask is not None:
         if attention_mask.dtype != scores.dtype or scores.dtype == torch.float16:
-            # a row that sees nothing (padding), every sum at -inf, would become NaN: half leaves room for the score
+            # a fully masked row (padding) would be NaN if all sums were -inf: half the minimum leaves room for the score
             attention_mask = attention_mask.clamp_min(torch.finfo(scores.dtype).min / 2).to(scores.dtype)
-        scores = scores + attention_mask  # in place would cost more: the gradient of a view written to is copied
-    # softmax computes in float32 inside the kernel whatever it reads and writes
+        scores = scores + attention_mask  # slower in place: autograd copies the gradient of a modified view
+    # the softmax kernel computes in float32 for every dtype
     weights = F.softmax(scores, dim=-1)
     weights = F.dropout(weights, p=dropout, training=module.training)
     output = torch.matmul(weights.view(B, K, -1, S), value).view(B, H, T, D)
@@ -160,7 +160,7 @@ class TinyGPTAttention(nn.Module):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         input_shape = hidden_states.shape[:-1]
-        hidden_shape = (*input_shape, -1, self.head_dim)  # -1: under tensor parallelism only some heads are here
+        hidden_shape = (*input_shape, -1, self.head_dim)  # -1: with tensor parallelism, a process has some of the heads
 
         query_states = self.q_proj(hidden_states).view(hidden_shape)  # (B, T, H, D)
         key_states = self.k_proj(hidden_states).view(hidden_shape)  # (B, T, K, D)
@@ -211,7 +211,7 @@ class TinyGPTPlainMLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.down_proj.writes_residual = True
-        # the same formula, in one pass over the activations instead of seven
+        # the same formula as one kernel instead of seven
         self.act_fn = ACT2FN["gelu_pytorch_tanh" if config.hidden_act == "gelu_new" else config.hidden_act]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -271,29 +271,29 @@ class TinyGPTPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         # each layer adds to the residual stream twice: smaller additions keep its variance independent of the depth.
-        # The mark is on the Linear itself because the library skips modules without parameters of their own
+        # The mark is on the Linear itself because Transformers skips modules without their own parameters
         if getattr(module, "writes_residual", False):
             std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
             init.normal_(module.weight, mean=0.0, std=std)
-        # large embeddings tell tokens apart from the first step on: looking things up in the context is learned sooner
+        # large embeddings distinguish tokens from the first step on, so retrieval from the context is learned sooner
         if isinstance(module, nn.Embedding) and self.config.embedding_initializer_range is not None:
             init.normal_(module.weight, mean=0.0, std=self.config.embedding_initializer_range)
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Also save this file and the configuration's, and name every Auto class that can load the folder with them."""
+        """Save the model with its two Python files, and list in `auto_map` every Auto class that can load it."""
         models = {name: f"modeling_tinygpt.{model_class.__name__}" for name, model_class in AUTO_CLASSES.items()}
         self.config.auto_map = {"AutoConfig": "configuration_tinygpt.TinyGPTConfig", **models}
         return super().save_pretrained(save_directory, **kwargs)
 
 
 class TinyGPTModel(TinyGPTPreTrainedModel):
-    """Compute hidden states from token ids: the layers without a head."""
+    """The transformer without a head: hidden states from token ids."""
 
     def __init__(self, config: TinyGPTConfig):
         super().__init__(config)
         self.vocab_size = config.vocab_size
         learned = config.position_embedding_type == "learned"
-        # no padding_idx: where pad is also the end-of-text token, that token would never be learned as an input
+        # no padding_idx: if pad is also the end-of-text token, that token's embedding would not be trained
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size) if learned else None
         self.layers = nn.ModuleList([TinyGPTDecoderLayer(config, i) for i in range(config.num_hidden_layers)])
@@ -340,7 +340,7 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
         hidden_states, position_embeddings = inputs_embeds, None
         if self.rotary_emb is not None:
             position_embeddings = self.rotary_emb(hidden_states, position_ids)
-        # a later stage of a pipeline, whose first layers are identities, is given hidden states that went through this
+        # in later stages of a pipeline the first layers are identities, and the inputs have passed this step
         if not (len(self.layers) and isinstance(self.layers[0], nn.Identity)):
             if self.embed_positions is not None:
                 hidden_states = hidden_states + self.embed_positions(position_ids)
@@ -364,7 +364,7 @@ class TinyGPTModel(TinyGPTPreTrainedModel):
 
 def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
     """Select positions of (B, T, C): the last n (0: all), those of a 1D tensor, or per row those of a 2D tensor (a bool
-    one flattens to (N, C)). vLLM comes with a library that lacks its `slice_logits_to_keep`."""
+    one flattens to (N, C)). Transformers' `slice_logits_to_keep` is missing in the version that vLLM requires."""
     if isinstance(logits_to_keep, int):
         return hidden_states[:, -logits_to_keep:]
     if logits_to_keep.dim() == 1:
@@ -375,9 +375,9 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
 
 
 class SummedCrossEntropy(torch.autograd.Function):
-    """Sum the cross-entropy of a linear head over rows, 256 at a time, forward and backward at once: the logits (N, V) never
-    exist as a whole, gigabytes with a large vocabulary, and those of 256 rows stay in the processor's cache. Labels of -100
-    count for nothing."""
+    """The summed cross-entropy of a linear head, computed with its gradient for 256 rows at a time. This avoids the logits
+    (N, V), which take gigabytes with a large vocabulary; those of 256 rows fit into the processor's cache. Labels of -100
+    are ignored."""
 
     @staticmethod
     def forward(ctx, hidden_states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor):  # (N, C), (V, C), (N,)
@@ -405,9 +405,9 @@ class SummedCrossEntropy(torch.autograd.Function):
 
 
 class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
-    """Predict the next token. Give `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss.
+    """A causal language model. Pass `labels` (shifted inside) or `shift_labels` (already shifted) to get the loss.
 
-    With `skip_logits`, for training, `shift_labels` and `num_items_in_batch`, the loss comes without logits.
+    For training, `skip_logits` with `shift_labels` and `num_items_in_batch` gives the loss without logits.
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -463,7 +463,7 @@ class TinyGPTForCausalLM(TinyGPTPreTrainedModel, GenerationMixin):
         )
 
     def _prepare_generated_length(self, *, input_ids_length: int, **kwargs):
-        """As the library does it, and with learned positions no further than these go."""
+        """Limit the generated length, as Transformers does, and also to the number of learned positions."""
         settings = super()._prepare_generated_length(input_ids_length=input_ids_length, **kwargs)
         longest = self.config.max_position_embeddings
         if self.config.position_embedding_type == "learned" and settings.max_length > longest >= input_ids_length:
@@ -484,7 +484,7 @@ class TinyGPTForQuestionAnswering(GenericForQuestionAnswering, TinyGPTPreTrained
     pass
 
 
-# the three generic heads build their base model through AutoModel, also where this file is all there is
+# the three generic heads create their base model with AutoModel, even if only this file is available
 AutoModel.register(TinyGPTConfig, TinyGPTModel, exist_ok=True)
 
 AUTO_CLASSES = {

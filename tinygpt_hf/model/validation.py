@@ -1,12 +1,12 @@
-"""A model folder checked from its bytes, before anything in it is built, allocated or run.
+"""Validate an untrusted model folder before anything in it is built, allocated or run.
 
-    check_folder(Path("runs/mine"))        # returns, or raises a UsageError of one line; writes nothing
-    checked_folder("someone/model")        # the same for the Hub's copy on this machine, downloaded if it is missing
+    check_folder(Path("runs/mine"))        # raises a UsageError if it is invalid
+    checked_folder("someone/model")        # the same for a model on the Hub, which is downloaded if needed
 
-A folder may come from anywhere. Weights are read from safetensors only: other formats can hold code, and safetensors
-refuses a file whose header does not account for every byte of it. The configuration must be plain JSON that describes no
-more weights than there are: the model is built without memory (torch's meta device) and its parameters are counted. Links
-are followed, as the Hub's cache is made of them, but files of the folder may only name files beside them.
+Weights are read only from safetensors: other formats can contain code, and safetensors checks that its header accounts for
+every byte. The configuration must be plain JSON and must not describe more weights than the files hold; the model is built on
+torch's meta device to count its parameters. Symbolic links are followed, since the Hub's cache consists of them, but an
+index may only name files in its own folder.
 """
 
 import json
@@ -19,21 +19,21 @@ from tinygpt_hf.reading.json_list import one_of_each
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 NO_WEIGHTS_HERE = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".npz", ".onnx", ".gguf")
-LARGEST = {"config.json": 2**20, "generation_config.json": 2**20}  # bytes of the files the library reads
+LARGEST = {"config.json": 2**20, "generation_config.json": 2**20}  # limits in bytes for files that Transformers reads
 LARGEST |= dict.fromkeys((INDEX, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"), 2**22)
 LARGEST |= dict.fromkeys(("chat_template.jinja", "chat_template.json", "processor_config.json"), 2**20)
 LARGEST |= dict.fromkeys(("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"), 2**24)
-LARGEST |= {"tokenizer.json": 2**26}  # the largest in use has 35 MB
-TOKENIZER_BYTES = 2**20, 512  # at most so many for a tokenizer.json and so many more for each token
-NOT_READ_HERE = ("tokenizer.json", "vocab.json")  # by the tokenizers library, which bounds depth and refuses damage
-# the sizes for which the library builds one object each, by all their names: bounded before it does
+LARGEST |= {"tokenizer.json": 2**26}  # the largest in use have 35 MB
+TOKENIZER_BYTES = 2**20, 512  # limit for tokenizer.json: a constant, plus bytes per token
+NOT_READ_HERE = ("tokenizer.json", "vocab.json")  # read by the tokenizers library, which refuses deep or damaged JSON
+# all names for the number of layers; Transformers builds an object for each layer, so the number is limited first
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 MOST_LABELS = 10_000
 HINT = "get the folder again: config.json and weights belong together"
 
 
 def checked_folder(name: str, only_local: bool = False) -> str:
-    """Check a folder, or the local copy of a Hub model, and return its path; of the Hub only files read here are fetched."""
+    """Check a folder, or a Hub model of which only the needed files are downloaded, and return the folder's path."""
     folder = name
     if not Path(name).is_dir():
         from huggingface_hub import snapshot_download
@@ -45,7 +45,7 @@ def checked_folder(name: str, only_local: bool = False) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Check everything that can be known of a model folder from its bytes; a `UsageError` names the first problem."""
+    """Validate a model folder; raise a `UsageError` with the first problem."""
     if (folder / "adapter_config.json").exists():
         raise UsageError(
             f"{folder} holds an adapter (adapter_config.json)",
@@ -55,7 +55,7 @@ def check_folder(folder: Path) -> None:
     files = {name: folder / name for name in LARGEST if (folder / name).exists()}
     for path in files.values():
         if not path.is_file():  # opening a pipe would wait forever
-            raise _damaged(path, "is no file")
+            raise _damaged(path, "is not a file")
         _check_size(path)
     values = {
         name: read_json(path) for name, path in files.items() if name.endswith(".json") and name not in NOT_READ_HERE
@@ -70,9 +70,9 @@ def check_folder(folder: Path) -> None:
 
 
 def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
-    """Read name -> (dtype, shape) of every tensor of the folder from the headers of its files."""
+    """Read (dtype, shape) of every tensor by name, from the headers of the weight files."""
     index = folder / INDEX
-    if (folder / WEIGHTS).is_file():  # the library, too, prefers it to shards
+    if (folder / WEIGHTS).is_file():  # preferred to shards, as in Transformers
         return _read_header(folder / WEIGHTS)
     if not index.is_file():
         others = [path.name for path in sorted(folder.iterdir()) if path.name.endswith(NO_WEIGHTS_HERE)]
@@ -89,7 +89,7 @@ def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
     tensors: dict[str, tuple[str, list[int]]] = {}
     for name in sorted(set(table.values())):
         if name != os.path.basename(name) or "\\" in name or "\0" in name or not name.endswith(".safetensors"):
-            raise _damaged(index, f"names {name[:80]!r}, which is no safetensors file beside it")
+            raise _damaged(index, f"names {name[:80]!r}, which is no safetensors file in the folder")
         if not (folder / name).is_file():
             raise _damaged(index, f"names {name}, which is missing")
         tensors |= _read_header(folder / name)
@@ -99,7 +99,7 @@ def weights_in(folder: Path) -> dict[str, tuple[str, list[int]]]:
 
 
 def _read_header(path: Path) -> dict[str, tuple[str, list[int]]]:
-    """Read name -> (dtype, shape) of one file; safetensors checks that its header accounts for every byte."""
+    """Read (dtype, shape) of every tensor in one file by name; safetensors checks that its header covers every byte."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -111,7 +111,7 @@ def _read_header(path: Path) -> dict[str, tuple[str, list[int]]]:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON object of bounded size and depth, in UTF-8, without a name given twice."""
+    """Read a JSON object in UTF-8; raise a `UsageError` if it is too large, too deep, or repeats a name."""
     _check_size(path)
     try:
         value = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=one_of_each)
@@ -127,27 +127,27 @@ def read_json(path: Path) -> dict:
 def _check_size(path: Path, most: int | None = None) -> None:
     size, most = path.stat().st_size, most or LARGEST[path.name]
     if size > most:
-        raise _damaged(path, f"has {size} bytes, more than the {most} it can need")
+        raise _damaged(path, f"has {size} bytes, more than the limit of {most}")
 
 
 def _check_config(path: Path, config: dict, num_tensors: int) -> None:
-    """Refuse what fetches code or other weights, and numbers of layers and labels that no loop should run to."""
+    """Raise a `UsageError` for a configuration that refers to external code or weights, or has too many layers or labels."""
     if not isinstance(config.get("model_type"), str):
         raise _damaged(path, "has no model_type", "name the folder of a Transformers model")
     if "transformers_weights" in config:
-        raise _damaged(path, "names weights of its own (transformers_weights)", "remove that line")
+        raise _damaged(path, "names other weights (transformers_weights)", "remove that line")
     bounds = dict.fromkeys(LAYERS, num_tensors) | {"num_labels": MOST_LABELS}
     for part in [config, *(value for value in config.values() if isinstance(value, dict))]:
         for name, value in part.items():
             if "implementation" in name and "/" in json.dumps(value):
-                raise _damaged(path, f"asks for code from elsewhere ({name})", "remove that line")
+                raise _damaged(path, f"asks for external code ({name})", "remove that line")
             if name in bounds and value is not None and not (type(value) is int and 0 <= value <= bounds[name]):
-                expected = f"a whole number from 0 to {bounds[name]}" + (", the tensors there are" * (name in LAYERS))
+                expected = f"a whole number from 0 to {bounds[name]}" + (", the number of tensors" * (name in LAYERS))
                 raise UsageError(f"{path} says {name} is {json.dumps(value)[:40]}", expected, HINT)
 
 
 def _check_weights(folder: Path, config: dict, tensors: dict[str, tuple[str, list[int]]]) -> int:
-    """Refuse a configuration that describes more weights than there are, or weights that are no numbers or too many.
+    """Check that the configuration describes about as many weights as the files hold, in a floating-point type.
 
     Returns the size of the vocabulary.
     """
@@ -155,24 +155,25 @@ def _check_weights(folder: Path, config: dict, tensors: dict[str, tuple[str, lis
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     if config["model_type"] not in CONFIG_MAPPING:
-        problem = f"{folder} is a {config['model_type'][:80]!r}, which needs code of its own, and that is not run"
+        problem = f"{folder} is a {config['model_type'][:80]!r}, which needs code of its own, which is not run"
         raise UsageError(problem, "an architecture that Transformers has", "name another model")
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[config["model_type"]].from_dict(config))
-    except Exception as error:  # strict dataclasses wrap in types of their own
+    except Exception as error:  # the strict dataclass wraps errors in its own types
         reason = " ".join(str(error.__cause__ or error).split())[:160]
         raise _damaged(folder / "config.json", f"describes no possible model ({reason})") from error
     described = sum(parameter.numel() for parameter in model.parameters())
-    there = sum(math.prod(shape) for _, shape in tensors.values())
-    if "quantization_config" in config:  # several small numbers share one element of these tensors
-        there *= 32
+    stored = sum(math.prod(shape) for _, shape in tensors.values())
+    if "quantization_config" in config:  # an element of these tensors holds several quantized weights
+        stored *= 32
     else:
         for name, (dtype, shape) in tensors.items():
             if len(shape) == 2 and name.endswith(".weight") and "F" not in dtype:
-                raise _damaged(folder, f"has {name[:80]} as {dtype}, which is no floating-point type")
-    if described > 2 * there:  # if only a few are missing, loading names them
-        raise UsageError(f"config.json of {folder} describes {described} weights", f"about the {there} beside it", HINT)
+                raise _damaged(folder, f"has {name[:80]} as {dtype}, which is not a floating-point type")
+    if described > 2 * stored:  # if only a few are missing, loading names them
+        problem = f"config.json of {folder} describes {described} weights"
+        raise UsageError(problem, f"about {stored}, as in the weight files", HINT)
     return getattr(model.config.get_text_config(), "vocab_size", 2**17)
 
 

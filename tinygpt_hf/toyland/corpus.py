@@ -1,12 +1,12 @@
-"""Write Toyland, the embedded corpus: simple, grammatical English stories, facts, dialogues, by (seed, index), no download.
+"""Generate Toyland, a built-in corpus of simple English stories, facts and dialogues, from a seed.
 
-    document(seed, index, split)     the same document on every machine, in any order, without its neighbors
+    document(seed, index, split)     one document; it depends only on these arguments
     documents(seed, size, split)     a corpus of any size
-    questions(seed, size)            held-out questions with reference answers, for measuring
+    questions(seed, size)            held-out questions with reference answers, for evaluation
     story_openings(seed, size)       first words of held-out stories, as prompts
 
-About 30 % stories, 8 % facts, 62 % dialogues. Who meets what is split: one in ten combinations of a child (or animal)
-and the story's object occurs only in split "heldout", and a held-out question is about such a combination.
+About 30 % are stories, 8 % facts and 62 % dialogues. One in ten combinations of a child (or animal) and the story's object
+occurs only in split "heldout". Held-out questions are about such combinations.
 
 >>> document(0, 3) == document(0, 3), document(0, 3) == document(1, 3)
 (True, False)
@@ -30,13 +30,13 @@ WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 
 
 def _rng(*address: object) -> Random:
-    """Make a generator for one address, by a hash, so that neighbors have nothing in common."""
+    """Return a generator seeded by a hash of the address, so that neighboring documents are independent."""
     digest = hashlib.blake2b("/".join(map(str, address)).encode(), digest_size=8).digest()
     return Random(int.from_bytes(digest, "little"))
 
 
 def facts(rng: Random, held_out: bool) -> str:
-    """Write two topics: the first sentence of each and some of the others, in their order."""
+    """Generate a text on two topics, with the first sentence of each and some of the others, in order."""
     while True:
         first, second = rng.sample(TOPICS, 2)
         if stories.is_held_out(first[0], second[0]) == held_out:
@@ -56,7 +56,7 @@ def _messages(turns: list[Exchange]) -> list[dict[str, str]]:
 
 
 def document(seed: int, index: int, split: str = "train") -> dict:
-    """Write document number `index`: {"text", "kind": "story" | "facts", "id"} or {"messages", "kind": "dialogue", "id"}."""
+    """Generate a document: {"text", "kind": "story" | "facts", "id"} or {"messages", "kind": "dialogue", "id"}."""
     if split not in SPLITS:
         raise UsageError(f"split {split!r}", "train or heldout", 'use split="train"')
     rng, held_out = _rng(seed, split, index), split == "heldout"
@@ -70,19 +70,19 @@ def document(seed: int, index: int, split: str = "train") -> dict:
 
 
 def documents(seed: int, size: int, split: str = "train", start: int = 0) -> Iterator[dict]:
-    """Write documents start, start + 1, ... of this seed, `size` of them."""
+    """Generate `size` documents, from number `start` on."""
     for index in range(start, start + size):
         yield document(seed, index, split)
 
 
 def questions(seed: int, size: int) -> list[dict]:
-    """Ask held-out questions: {"messages" (ending with the user's turn), "answer", "accept", "kind"}.
+    """Generate held-out questions: {"messages" (ending with the user's turn), "answer", "accept", "kind"}.
 
-    A reply is right when it contains one of "accept" as whole words, whatever the case. Three in four are about a story
-    the model has never seen, one in six a small task, the others who the assistant is and what it cannot know. In half
-    of the story questions other questions and their answers come before.
+    A reply is right if it contains one of "accept" as whole words, in any case. Three in four questions are about an unseen
+    story and one in six is a small task. The others ask who the assistant is, or for things it cannot know. Half of the
+    story questions follow other questions with their answers.
     """
-    asked = []
+    items = []
     for index in range(size):
         rng = _rng(seed, "questions", index)
         chance = rng.random()
@@ -96,14 +96,14 @@ def questions(seed: int, size: int) -> list[dict]:
         else:
             turns = [tasks.said(rng, "unknown")]
         last = turns[-1]
-        asked.append({
+        items.append({
             "messages": _messages(turns)[:-1], "answer": last.answer, "accept": list(last.accept), "kind": last.kind,
         })  # fmt: skip
-    return asked
+    return items
 
 
 def story_openings(seed: int, size: int) -> list[str]:
-    """Begin held-out stories: the first sentence, or its first few words."""
+    """Return openings of held-out stories: the first sentence, or its first four words."""
     openings = []
     for index in range(size):
         rng = _rng(seed, "openings", index)
@@ -114,13 +114,13 @@ def story_openings(seed: int, size: int) -> list[str]:
 
 
 def words_of(text: str) -> set[str]:
-    """Return the word forms of a text in lower case; Tom's counts as tom."""
+    """Return the word forms of a text in lower case, without 's."""
     return {word.removesuffix("'s") for word in WORD.findall(text.lower())}
 
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Collect every word form the generator can write, in lower case, from its frames and tables."""
+    """Return every word form that the generator can write, in lower case."""
     children = stories.BOYS + stories.GIRLS
     common: dict[str, Sequence] = {"A": children, "B": children, "C": children, "K": stories.KIN, "G": stories.KIN}
     common |= {name: [member for (member,) in stories.pool(name)] for name in ("age", "home", "hair")}
@@ -143,7 +143,7 @@ def vocabulary() -> frozenset[str]:
         for keys, choices in plot.choices:
             roles.update(zip(keys if keys.isupper() else (keys,), zip(*choices, strict=True), strict=True))
         collect(table("plots")[plot.name][1:], roles)
-        # a story on request names its object as one thing
+        # in a requested story the object is singular
         texts.extend(member.forms["a"] for member in roles[plot.key[1]] if "a" in member.forms)
     for name in ("shared", "facts", "talk", "tasks"):
         for lines in table(name).values():

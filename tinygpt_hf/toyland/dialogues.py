@@ -1,6 +1,6 @@
-"""Hold dialogues: questions about a story the user tells, small tasks, small talk, and stories on request.
+"""Generate dialogues: questions about the user's story, small tasks, small talk, and stories on request.
 
-Every answer is one short full sentence. What the story does not say, the assistant does not know.
+Every answer is one short full sentence. The answer is "I do not know" if the story does not contain it.
 """
 
 from random import Random
@@ -14,12 +14,12 @@ SPOTS = listed("spot")
 POLITE = table("talk")["polite"]
 BELONGINGS = [exchange(line) for line in table("talk")["belongings"]]
 UNKNOWN = "I do not know. The story does not say."
-# Questions no story answers (a prelude may answer age and home; then they are asked as what is known).
+# Questions that no story answers, except age and home, which a prelude may answer.
 NEVER_TOLD = {name: tuple(map(frame, text.split(" / "))) for name, text in entries("shared", "never told")}
 
 
 def politely(rng: Random, question: str, clause: str) -> str:
-    """Ask the question itself, mostly; else one of the polite ways around it."""
+    """Return the question itself in 60 % of the cases, else a polite form with the clause."""
     return question if rng.random() < 0.6 else pick(rng, POLITE).format(clause=clause)
 
 
@@ -33,7 +33,7 @@ def _answerable(rng: Random, story: Story) -> list[Exchange]:
 
 
 def _unanswerable(rng: Random, story: Story) -> Exchange:
-    """Ask about what the story does not tell, or about somebody who is not in it."""
+    """Generate a question that the story does not answer, or one about somebody who is not in it."""
     telling = story.telling
     cast = telling.cast
     if "A" not in cast:
@@ -45,15 +45,15 @@ def _unanswerable(rng: Random, story: Story) -> Exchange:
             pass
         telling.cast = {**cast, "A": stranger}
     else:
-        told = {"age", "home"} - set(story.unsaid)
-        question, clause = NEVER_TOLD[pick(rng, [name for name in NEVER_TOLD if name not in told])]
+        answered = {"age", "home"} - set(story.unsaid)
+        question, clause = NEVER_TOLD[pick(rng, [name for name in NEVER_TOLD if name not in answered])]
     asked = politely(rng, story.say(question), story.say(clause, capital=False))
     telling.cast = cast
     return Exchange("unknown", asked, clause, UNKNOWN, ("I do not know",))
 
 
 def about_story(rng: Random, held_out: bool) -> list[Exchange]:
-    """Tell a story and ask four to seven questions; the first turn brings the story with it."""
+    """Generate four to seven questions about a story, which is part of the first turn."""
     story = tell(rng, held_out, short=True)
     turns = _answerable(rng, story)
     rng.shuffle(turns)
@@ -65,12 +65,11 @@ def about_story(rng: Random, held_out: bool) -> list[Exchange]:
 
 
 def _after(text: str, turns: list[Exchange]) -> list[Exchange]:
-    """Put a text before the first question."""
     return [turns[0]._replace(question=f"{text} {turns[0].question}"), *turns[1:]]
 
 
 def belongings(rng: Random) -> list[Exchange]:
-    """Say plainly who has what and where it is, then ask: reading practice, for training only."""
+    """Generate statements of who has what and where it is, and questions about them. Used for training only."""
     count = 2 + int(rng.random() * 3)
     tense = ("had", "did", "was") if rng.random() < 0.5 else ("has", "does", "is")
     verbs = dict(zip(("have", "do", "be"), tense, strict=True))
@@ -79,33 +78,33 @@ def belongings(rng: Random) -> list[Exchange]:
         things = rng.sample(TOYS, count)
         if not any(is_held_out(owner.word, thing) for owner in owners for thing in things):
             break
-    told, turns = [], []
+    statements, turns = [], []
     drawn = zip(owners, things, rng.sample(COLORS, count), rng.sample(SPOTS, count), strict=True)
     for owner, thing, color, spot in drawn:
         words = {"owner": owner.forms[""], "thing": thing, "color": color, "spot": spot, **verbs}
         words["whole"] = article(f"{color} {thing}")
-        asks = BELONGINGS[: 3 + (rng.random() < 0.5)]  # where it is, only of some
-        told.append(" ".join(ask.answer.format_map(words) for ask in asks[1::2]))
+        asks = BELONGINGS[: 3 + (rng.random() < 0.5)]  # only some have a place
+        statements.append(" ".join(ask.answer.format_map(words) for ask in asks[1::2]))
         for ask in rng.sample(asks, 2):
             question = politely(rng, ask.question, ask.clause)
             turns.append(Exchange(ask.kind, question, "", ask.answer, ask.accept).filled(words))
-    rng.shuffle(told)
+    rng.shuffle(statements)
     rng.shuffle(turns)
-    return _after(" ".join(told), turns[:6])
+    return _after(" ".join(statements), turns[:6])
 
 
 def story_on_request(rng: Random, held_out: bool) -> list[Exchange]:
-    """Let the user name a child and a thing, and the assistant tell."""
+    """Generate a request for a story about a child and a thing, answered with the story."""
     while True:
         story = tell(rng, held_out)
         hero, thing = (story.telling.cast[key] for key in story.plot.key)
         if "A" in story.telling.cast and "a" in thing.forms:
-            holes = {"hero": hero.forms[""], "thing": thing.forms["a"], "story": story.text()}
-            return [worded(rng, "request", holes)]
+            values = {"hero": hero.forms[""], "thing": thing.forms["a"], "story": story.text()}
+            return [worded(rng, "request", values)]
 
 
 def small_talk(rng: Random, held_out: bool) -> list[Exchange]:
-    """Greet or introduce oneself, then ask who the assistant is, how one feels, what it cannot know."""
+    """Generate a greeting or introduction, then questions on who the assistant is, on feelings, or on unknown things."""
     turns = introduction(rng) if rng.random() < 0.35 else [said(rng, "greeting")]
     named = turns[0].kind == "name"
     for _ in range(1 + int(rng.random() * 3)):
@@ -123,18 +122,18 @@ def small_talk(rng: Random, held_out: bool) -> list[Exchange]:
 
 
 def tasks(rng: Random, held_out: bool) -> list[Exchange]:
-    """Ask two to five small tasks."""
+    """Generate two to five small tasks."""
     turns = [task(rng, held_out) for _ in range(2 + int(rng.random() * 4))]
     return _once([said(rng, "greeting"), *turns] if rng.random() < 0.15 else turns)
 
 
 def _once(turns: list[Exchange]) -> list[Exchange]:
-    """Keep what is said first: nobody says the same thing twice."""
+    """Remove turns with a repeated question."""
     return list({turn.question: turn for turn in turns}.values())
 
 
 def dialogue(rng: Random, held_out: bool) -> list[Exchange]:
-    """Hold one conversation of some sort."""
+    """Generate one conversation of a random kind."""
     chance = rng.random()
     if chance < 0.55 or (held_out and chance < 0.77):
         turns = about_story(rng, held_out)

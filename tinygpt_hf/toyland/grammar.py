@@ -1,13 +1,13 @@
-"""Make English by rule: a sentence frame and a cast become one well-formed sentence, in past or present.
+"""Generate English sentences from frames and a cast, in the past or present tense.
 
-A frame is text with two kinds of holes.
+A frame is text with two kinds of slots:
 
     {form:X}  the cast member X in some form. Without a form: its name, "Tom" or "the dog".
-              he him his   a pronoun where it can mean only X, otherwise X in full
+              he him his   a pronoun if it is unambiguous, otherwise X in full
               a an         "a ball", "a red ball" (some for mass and plural)     the   "the ball"
               n cn ns      "ball", "red ball", "balls"     c   "red"     's   "Tom's"     at to   a place as phrase
-    <verb>    the verb in the tense of the telling, agreeing with the cast member just before it, or with X: <be:X>;
-              <be:s> singular, <be:p> plural. <not see> is "did not see"; <be!> is present in any telling (speech).
+    <verb>    the verb in the story's tense, agreeing with the cast member just before it, or with X: <be:X>;
+              <be:s> singular, <be:p> plural. <not see> is "did not see"; <be!> is always present (direct speech).
 
 >>> cast = {"A": person("tom", "m"), "T": thing("egg", "old")}
 >>> Telling(cast, past=True).sentence(frame("{A} <have> {an:T}, and {he:A} <not want> to drop {him:T}."))
@@ -33,29 +33,29 @@ AUXILIARY = {lemma: tuple(forms.split(" | ")) for lemma, forms in entries("words
 
 
 def article(words: str) -> str:
-    """Put a or an before words, by their first letter: nothing drawn from begins with a silent h or a spoken y."""
+    """Put "a" or "an" before words, by their first letter, which is right for all words of the tables."""
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Member:
-    """Hold one member of a cast with all its written forms ready. Compared by identity: two Toms are two."""
+    """A member of a cast, with all its written forms. Members are compared by identity."""
 
     forms: dict[str, str]
     gender: str  # m f n p, or x: never replaced by a pronoun
     plural: bool = False
-    word: str = ""  # what held-out combinations are counted by
+    word: str = ""  # the word that decides which combinations are held out
 
 
 def person(name: str, gender: str) -> Member:
-    """Make a person with a name of their own. gender: m or f."""
+    """Make a person with a name; gender is m or f."""
     written = name.capitalize()
     kid = "boy" if gender == "m" else "girl"
     return Member({"": written, "'s": written + "'s", "n": written, "kid": kid}, gender, word=name)
 
 
 def thing(noun: str, adjective: str = "", kind: str = "sg", plain: str = "n") -> Member:
-    """Make a thing or an animal. kind: sg, pl (shoes) or mass (milk)."""
+    """Make a thing or an animal; kind is sg, pl (shoes) or mass (milk), `plain` the gender of a singular."""
     described = f"{adjective} {noun}" if adjective else noun
     some = "some {}".format if kind != "sg" else article
     forms = {
@@ -66,29 +66,29 @@ def thing(noun: str, adjective: str = "", kind: str = "sg", plain: str = "n") ->
 
 
 def place(noun: str, preposition: str) -> Member:
-    """Make a place one goes to and is at: to the park, in the park."""
+    """Make a place: "to the park", "in the park"."""
     the = f"the {noun}"
     forms = {"": the, "the": the, "n": noun, "at": f"{preposition} {the}", "to": f"to {the}", "a": article(noun)}
     return Member(forms, "x", word=noun)
 
 
 def phrase(words: str) -> Member:
-    """Make a fixed phrase: under the bed."""
+    """Make a fixed phrase, such as "under the bed"."""
     return Member({"": words, "n": words}, "x", word=words)
 
 
 def both(first: Member, second: Member) -> Member:
-    """Make two members one: Tom and Mia, they."""
+    """Join two members: "Tom and Mia", they."""
     written = f"{first.forms['']} and {second.forms['']}"
     return Member({"": written, "'s": written + "'s"}, "p", True, written)
 
 
 def conjugated(lemma: str) -> tuple[str, ...]:
-    """Return past singular, past plural, present singular, present plural; with "not " before it, the denials."""
-    denied, lemma = lemma.startswith("not "), lemma.removeprefix("not ")
+    """Return past singular, past plural, present singular and present plural; negated if the lemma begins with "not "."""
+    negated, lemma = lemma.startswith("not "), lemma.removeprefix("not ")
     if lemma in AUXILIARY:
-        return tuple(f"{form} not" for form in AUXILIARY[lemma]) if denied else AUXILIARY[lemma]
-    if denied:
+        return tuple(f"{form} not" for form in AUXILIARY[lemma]) if negated else AUXILIARY[lemma]
+    if negated:
         return tuple(f"{form} not {lemma}" for form in AUXILIARY["do"])
     past, third = verbs()[lemma]
     return past, past, third, lemma
@@ -96,7 +96,7 @@ def conjugated(lemma: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A hole for a member of the cast, in one of its forms or as a pronoun."""
+    """A slot for a member of the cast, in one of its forms or as a pronoun."""
 
     key: str
     form: str
@@ -104,27 +104,27 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A hole for a verb that agrees with the member `key`, or with s or p: its four forms."""
+    """A slot for a verb that agrees with the member `key`, or is singular (s) or plural (p), with its four forms."""
 
     key: str
     forms: tuple[str, ...]
 
 
-HOLE = re.compile(r"\{([^}]*)\}|<([^>]*)>")
+SLOT = re.compile(r"\{([^}]*)\}|<([^>]*)>")
 
 
 @cache
 def frame(text: str) -> tuple[str | Slot | Verb, ...]:
-    """Parse a frame, once, into what stands between the holes and the holes."""
+    """Parse a frame into literal text and slots."""
     parts: list[str | Slot | Verb] = []
     last, subject, slot = 0, None, None
-    for hole in HOLE.finditer(text):
-        literal = text[last : hole.start()]
+    for match in SLOT.finditer(text):
+        literal = text[last : match.start()]
         if literal:
             parts.append(literal)
-        last = hole.end()
-        if hole[1] is not None:
-            form, _, key = hole[1].rpartition(":")
+        last = match.end()
+        if match[1] is not None:
+            form, _, key = match[1].rpartition(":")
             if key.endswith("'s"):
                 form, key = "'s", key[:-2]
             slot = key
@@ -132,7 +132,7 @@ def frame(text: str) -> tuple[str | Slot | Verb, ...]:
                 subject = key
             parts.append(Slot(key, form))
         else:
-            lemma, _, key = hole[2].partition(":")
+            lemma, _, key = match[2].partition(":")
             present, lemma = lemma.endswith("!"), lemma.removesuffix("!")
             forms = conjugated(lemma)
             parts.append(Verb(key or subject or slot or "s", forms[2:] + forms[2:] if present else forms))
@@ -143,22 +143,22 @@ def frame(text: str) -> tuple[str | Slot | Verb, ...]:
 
 @dataclass(eq=False, slots=True)
 class Telling:
-    """Tell one story: its cast, its tense, and who was just mentioned, so that a pronoun means only one."""
+    """The state of a story being generated: cast, tense, and the members mentioned last, which decide on pronouns."""
 
     cast: dict[str, Member]
     past: bool
     rng: Random | None = None
-    pronouns: float = 0.0  # how often a sentence about the one the last was about begins with he, she or they
+    pronouns: float = 0.0  # probability that a sentence with the subject of the last one begins with a pronoun
     before: list[Member] = field(default_factory=list)
     now: list[Member] = field(default_factory=list)
     subject: Member | None = None
 
     def forget(self) -> None:
-        """Start afresh: what was said before is no context for a pronoun."""
+        """Clear the context, so that the next sentence has no pronoun for an earlier member."""
         self.before, self.now, self.subject = [], [], None
 
     def sentence(self, parts: tuple, capital: bool = True) -> str:
-        """Write the next sentence from a parsed frame."""
+        """Generate the next sentence from a parsed frame."""
         cast, topic, tense = self.cast, self.subject, 0 if self.past else 2
         self.before, self.now, self.subject = self.now, (now := []), None
         out = []
@@ -171,8 +171,10 @@ class Telling:
             else:
                 member, form = cast[part.key], part.form
                 if form in CASES:
-                    clear = self._clear(member, form)
-                    out.append(PRONOUNS[member.gender][form] if clear else member.forms["'s" if form == "his" else ""])
+                    if self._is_unambiguous(member, form):
+                        out.append(PRONOUNS[member.gender][form])
+                    else:
+                        out.append(member.forms["'s" if form == "his" else ""])
                 elif member is topic and part is parts[0] and self._continues(form, parts[1], member):
                     out.append(PRONOUNS[member.gender]["he"])
                 else:
@@ -185,13 +187,13 @@ class Telling:
         return text[:first] + text[first].upper() + text[first + 1 :] if capital else text
 
     def _continues(self, form: str, following: object, member: Member) -> bool:
-        """Tell whether a sentence beginning with the topic of the last one begins with a pronoun, as chance decides."""
+        """Decide at random whether a sentence that begins with the last one's subject begins with a pronoun."""
         name_and_verb = form == "" and type(following) is not str or following == " "
         allowed = name_and_verb and member.gender != "n" and self.rng is not None
-        return allowed and self._clear(member, "he") and self.rng.random() < self.pronouns
+        return allowed and self._is_unambiguous(member, "he") and self.rng.random() < self.pronouns
 
-    def _clear(self, member: Member, form: str) -> bool:
-        """Tell whether a pronoun can mean only this member, given this sentence so far and the one before."""
+    def _is_unambiguous(self, member: Member, form: str) -> bool:
+        """Tell whether a pronoun can refer only to this member, given this sentence so far and the one before."""
         gender, now, before = member.gender, self.now, self.before
         if gender == "x" or member not in now and member not in before:
             return False

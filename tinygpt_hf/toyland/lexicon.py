@@ -1,4 +1,4 @@
-"""Inflect the names, nouns and verbs of toyland (`data/words.txt`) by spelling rules; the file lists the exceptions.
+"""Read the names, nouns and verbs of toyland (`data/words.txt`) and inflect them by spelling rules and exceptions.
 
 >>> plural("mouse"), verbs()["carry"]
 ('mice', ('carried', 'carries'))
@@ -14,7 +14,7 @@ def _words(section: str) -> dict[str, list[str]]:
 
 
 NAMES_M, NAMES_F, KIN_F, KIN_M = _words("names").values()  # kin are used as names: Mom, Grandpa
-NOUNS = _words("nouns")  # count nouns by what one can do with them
+NOUNS = _words("nouns")  # count nouns by category
 PLURAL = dict(entries("words", "plurals"))
 
 
@@ -31,7 +31,7 @@ def _add_s(word: str) -> str:
 
 @cache
 def verbs() -> dict[str, tuple[str, str]]:
-    """Map the base of each verb to its past and its third person: verbs()["go"] == ("went", "goes")."""
+    """Return the past tense and the third person of each verb by its base form: verbs()["go"] == ("went", "goes")."""
     lists = dict(entries("words", "verbs"))
     past = dict(pair.split() for pair in lists["irregular"].split(" | "))
     for verb in lists["regular"].split():

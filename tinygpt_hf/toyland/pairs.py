@@ -1,8 +1,8 @@
-"""Write minimal pairs in toyland's words: a sentence, and the same with one error, as `evaluation/minimal_pairs.py` reads them.
+"""Generate minimal pairs in toyland's vocabulary: a sentence, and the same with one error (see evaluation/minimal_pairs.py).
 
-    pairs(seed, size)      {"sentence_good", "sentence_bad", "UID"}: five paradigms in turn, no pair twice
+    pairs(seed, size)      {"sentence_good", "sentence_bad", "UID"}: five paradigms in turn, all pairs different
 
-Each sentence brings together a child and a toy that meet in no training document. `data/pairs.txt` holds the frames.
+Each sentence has a held-out combination of a child and a toy. `data/pairs.txt` holds the frames.
 
 >>> pairs(1, 5)[2]["sentence_bad"]
 'Felix could not saw the train.'
@@ -17,23 +17,23 @@ from tinygpt_hf.toyland.lexicon import plural
 from tinygpt_hf.toyland.stories import BOYS, COLORS, GIRLS, TOYS, is_held_out, pick
 from tinygpt_hf.toyland.tables import table
 
-SEVERAL = "ball kite drum boat plane".split()  # the toys that toyland also knows in the plural
+SEVERAL = "ball kite drum boat plane".split()  # toys that toyland also has in the plural
 
 FRAMES = list(table("pairs").items())  # (paradigm, its frames)
 
 
 def pairs(seed: int, size: int) -> list[dict[str, str]]:
-    """Write `size` different pairs, one paradigm after the other; a larger size begins with the pairs of a smaller one."""
-    rng, made = Random(f"toyland/pairs/{seed}"), {}
-    while len(made) < size:
-        paradigm, frames = FRAMES[len(made) % len(FRAMES)]
-        good, bad = _filled(rng, pick(rng, frames))
-        made.setdefault(good, {"sentence_good": good, "sentence_bad": bad, "UID": paradigm})
-    return list(made.values())
+    """Generate `size` different pairs, paradigms in turn. A larger size begins with the pairs of a smaller one."""
+    rng, found = Random(f"toyland/pairs/{seed}"), {}
+    while len(found) < size:
+        paradigm, frames = FRAMES[len(found) % len(FRAMES)]
+        good, bad = _fill(rng, pick(rng, frames))
+        found.setdefault(good, {"sentence_good": good, "sentence_bad": bad, "UID": paradigm})
+    return list(found.values())
 
 
-def _filled(rng: Random, frame: str) -> Iterator[str]:
-    """Yield the right sentence and the wrong one of a frame, with the same words drawn for its holes."""
+def _fill(rng: Random, frame: str) -> Iterator[str]:
+    """Yield the good and the bad sentence of a frame, with the same random words."""
     toys = SEVERAL if "{ns}" in frame else TOYS
     while not is_held_out((child := pick(rng, BOYS + GIRLS)).word, toy := pick(rng, toys)):
         pass

@@ -1,8 +1,8 @@
-"""Tell stories: a plot is cast, then told step by step; what it tells can be asked.
+"""Generate stories: choose a plot and its cast, and write the plot's steps, together with questions about the story.
 
-`tell(rng, held_out, short)` -> `Story`. Which (who, what) pairs are held out is fixed for all seeds by `is_held_out`: a
-train story never brings one of them together, a held-out story always does. `data/plots.txt` holds the plots,
-`data/pools.txt` the people, things, animals and places they are cast with.
+`tell(rng, held_out, short)` -> `Story`. `is_held_out` fixes, for all seeds, which pairs of a child and an object are held out.
+A training story contains none of them, a held-out story always one. `data/plots.txt` holds the plots, `data/pools.txt` the
+people, things, animals and places.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ Choice = tuple[Member, ...]
 
 
 def listed(pool: str) -> list[str]:
-    """List the words or phrases of a pool's first line, as they stand."""
+    """Return the words or phrases of a pool's first line."""
     head, _, content = table("pools")[pool][0].partition(": ")
     return content.split(" | ") if head == "phrase" else content.split()
 
@@ -33,7 +33,7 @@ COLORS, NUMBERS, DAYS, TOYS = listed("color"), listed("number"), listed("day"), 
 
 
 def _members(entry: str) -> list[Choice]:
-    """Read one "head: words" of a pool: phrases, places, or things with each of their adjectives."""
+    """Parse one "head: words" entry of a pool: phrases, places, or things with each of their adjectives."""
     head, _, content = entry.partition(": ")
     if head == "phrase":
         return [(phrase(words),) for words in content.split(" | ")]
@@ -47,23 +47,25 @@ def _members(entry: str) -> list[Choice]:
 
 @cache
 def pool(name: str) -> list[Choice]:
-    """List the choices of a pool. A choice is the cast members it brings, so that a rabbit comes with its carrot."""
+    """Return the choices of a pool. A choice is a tuple of cast members that belong together, as a rabbit and a carrot."""
     return [sum(choice, ()) for line in table("pools")[name] for choice in product(*map(_members, line.split(" + ")))]
 
 
 @dataclass(frozen=True)
 class Plot:
+    """A plot: its roles, the choices to fill them, its steps and its questions."""
+
     name: str
     people: tuple[str, ...]
     choices: tuple[tuple[str, list[Choice]], ...]  # ("T", pool) or ("DF", pool of pairs)
     groups: tuple[str, ...]
-    steps: tuple[tuple[bool, tuple], ...]  # (needed, variants); a variant is a tuple of frames, one per sentence
+    steps: tuple[tuple[bool, tuple], ...]  # (is required, variants); a variant is a tuple of frames, one per sentence
     asks: tuple[Exchange, ...]
-    about_a: tuple[Exchange, ...]  # the asks that name the first child, so that they can be asked of a stranger
+    about_a: tuple[Exchange, ...]  # questions that name the first child, and so can be asked about another child
 
     @property
     def key(self) -> tuple[str, str]:
-        """The cast members whose combination is held out."""
+        """Roles whose combination may be held out."""
         first = self.people[0]
         return first, next(keys for keys, _ in self.choices if keys != first)[0]
 
@@ -103,62 +105,66 @@ def _plot(name: str, cast: str, *lines: str) -> Plot:
 
 @cache
 def plots() -> tuple[Plot, ...]:
-    """Read every plot, once."""
+    """Read all plots."""
     return tuple(_plot(name, *lines) for name, lines in table("plots").items())
 
 
 @cache
 def openings() -> tuple:
-    """Read the first sentences a long story can have; the first two stand only in the past."""
+    """Read the opening sentences of long stories; the first two exist only in the past tense."""
     return _variants(" | ".join(table("shared")["openings"]))
 
 
 @cache
 def preludes() -> dict[str, tuple[tuple, Exchange]]:
-    """Read what a story may say of its child before it begins: name -> (sentence, how it is asked)."""
+    """Read the sentences that may introduce a child before the story: name -> (sentence, question about it)."""
     lines = [(name, *text.split(" ? ")) for name, text in entries("shared", "preludes")]
-    return {name: (frame(said), _ask(asked)) for name, said, asked in lines}
+    return {name: (frame(sentence), _ask(question)) for name, sentence, question in lines}
 
 
 @cache
 def is_held_out(*words: str) -> bool:
-    """Tell whether this combination is kept for measuring: one in ten, by a hash that no seed changes."""
+    """Tell whether a combination of words is held out: one in ten are, by a hash that does not depend on the seed."""
     return hashlib.blake2b("+".join(words).encode(), digest_size=8).digest()[0] % 10 == 0
 
 
 @dataclass
 class Story:
+    """A generated story with its questions."""
+
     plot: Plot
     telling: Telling
     sentences: list[str]
     key: tuple[str, str]
     asks: list[Exchange]
-    unsaid: list[str]  # preludes this story leaves out
+    unsaid: list[str]  # preludes that are not in the story
 
     def text(self) -> str:
         return " ".join(self.sentences)
 
     def say(self, parts: tuple, capital: bool = True) -> str:
-        """Write one sentence, or part of one, about the story that stands alone."""
+        """Generate a sentence, or part of one, about the story that needs no context."""
         self.telling.forget()
         return self.telling.sentence(parts, capital)
 
 
 def pick(rng: Random, items):
-    """Draw one of a sequence."""
+    """Draw one element of a sequence."""
     return items[int(rng.random() * len(items))]
 
 
 def child(rng: Random, *others: Member) -> Member:
-    """Draw a child whose name is none of the others'; the second of a story is never of the first one's gender."""
-    children = BOYS + GIRLS if len(others) != 1 else GIRLS if others[0].gender == "m" else BOYS
+    """Draw a child that is none of the others; the second child of a story has the other gender than the first."""
+    children = BOYS + GIRLS
+    if len(others) == 1:
+        children = GIRLS if others[0].gender == "m" else BOYS
     while (drawn := pick(rng, children)) in others:
         pass
     return drawn
 
 
 def cast_plot(rng: Random, plot: Plot, held_out: bool) -> tuple[dict[str, Member], tuple[str, str]]:
-    """Fill the roles so that the key combination is held out, or no child and key object of it are."""
+    """Draw a cast whose key combination is held out, or in which no child and key object are held out together."""
     first, second = plot.key
     while True:
         cast: dict[str, Member] = {}
@@ -183,7 +189,7 @@ def cast_plot(rng: Random, plot: Plot, held_out: bool) -> tuple[dict[str, Member
 
 
 def tell(rng: Random, held_out: bool = False, short: bool = False) -> Story:
-    """Tell a story of some plot. Short: only the steps it cannot do without, as dialogues need."""
+    """Generate a story with a random plot; a short one, for dialogues, has few optional steps."""
     plot = pick(rng, plots())
     cast, words = cast_plot(rng, plot, held_out)
     telling = Telling(cast, past=rng.random() < 0.75, rng=rng, pronouns=0.3 if short else 0.7)
@@ -212,13 +218,13 @@ def tell(rng: Random, held_out: bool = False, short: bool = False) -> Story:
 
 
 def _repeats(sentence: str, start: object) -> bool:
-    """Tell whether a sentence that starts so would repeat the last one's Then, Now, Soon or the like."""
+    """Tell whether a sentence with this start would repeat the last one's first word, such as "Then" or "Soon"."""
     first = start.split(" ", 1)[0] if type(start) is str else ""
     return first in CONNECTIVES and sentence.startswith(first + " ")
 
 
 def _chosen(rng: Random, plot: Plot, short: bool) -> list[tuple[bool, tuple]]:
-    """Choose the steps this telling takes. A long one always has its ending, and six steps or more."""
+    """Choose the steps of a story. A long one has its ending and at least six steps."""
     optional = 0.12 if short else 0.5 + 0.3 * rng.random()
     steps = plot.steps
     taken = [needed or rng.random() < optional for needed, _ in steps]

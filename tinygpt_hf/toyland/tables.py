@@ -1,14 +1,14 @@
-"""Read the tables of `data/*.txt`, from which all of toyland is made. Each file is plain text in one format:
+"""Read the tables in `data/*.txt` from which toyland is generated. All files have one plain-text format:
 
     # a comment
     [section]
     key: value
-        an indented line continues the one before
+        an indented line continues the previous one
 
-Some sections hold lines without a key. Spaces part single words, " | " parts phrases and sentences. What a person asks
-is one line; the kind, the part between / and ->, and the brackets can be missing:
+Some sections have lines without keys. Spaces separate words, " | " separates phrases and sentences. A question with its
+answer is one line, in which the kind, the part between / and ->, and the brackets are optional:
 
-    kind: question / the same inside a sentence -> answer [what a right answer contains; or this]
+    kind: question / the question as a clause -> answer [phrase of a right answer; another phrase]
 
 >>> entries("words", "plurals")[0]
 ('mouse', 'mice')
@@ -24,7 +24,7 @@ EXCHANGE = re.compile(r"(?:(\w+): )?(.*?)(?: / (.*))? -> (.*?)(?: \[(.*)\])?")
 
 
 class Exchange(NamedTuple):
-    """One question and its answer, as texts, frames or templates."""
+    """A question and its answer, as texts, frames or templates."""
 
     kind: str
     question: Any
@@ -33,19 +33,19 @@ class Exchange(NamedTuple):
     accept: tuple  # a right answer contains one of these
 
     def filled(self, values: dict[str, str]) -> "Exchange":
-        """Put values into the {holes} of a template; the answer begins with a capital letter."""
+        """Fill the {placeholders} of a template; the answer is capitalized."""
         question, clause, answer, *accept = [text.format_map(values) for text in (*self[1:4], *self.accept)]
         return Exchange(self.kind, question, clause, answer[0].upper() + answer[1:], tuple(accept))
 
 
 def exchange(line: str, kind: str = "") -> Exchange:
-    """Read one line of what a person asks. Without brackets a right answer contains the whole answer."""
+    """Parse one line with a question. Without brackets, a right answer must contain the whole answer."""
     named, question, clause, answer, accept = EXCHANGE.fullmatch(line).groups()
     return Exchange(named or kind, question, clause or "", answer, tuple((accept or answer.rstrip(".")).split("; ")))
 
 
 def parsed(text: str) -> dict[str, list[str]]:
-    """Read a table: section -> its lines. A section that stands twice raises ValueError."""
+    """Parse a table into section -> lines; raise a ValueError if a section is repeated."""
     sections: dict[str, list[str]] = {}
     for line in re.sub(r"\n +", " ", text).splitlines():
         if line.startswith("["):
@@ -59,10 +59,10 @@ def parsed(text: str) -> dict[str, list[str]]:
 
 @cache
 def table(name: str) -> dict[str, list[str]]:
-    """Read `data/<name>.txt` once."""
+    """Read `data/<name>.txt`."""
     return parsed((DATA / f"{name}.txt").read_text(encoding="utf-8"))
 
 
 def entries(name: str, section: str) -> list[tuple[str, str]]:
-    """List the (key, value) lines of a section."""
+    """Return the (key, value) lines of a section."""
     return [(key, value) for key, value in (line.split(": ", 1) for line in table(name)[section])]

@@ -1,7 +1,7 @@
-"""Draw small tasks and small talk: what the assistant does without a story.
+"""Generate small tasks and small talk, which need no story.
 
-`data/tasks.txt` and `data/talk.txt` hold the wording. Closed knowledge (sums, opposites, days) is the same everywhere;
-open combinations (which words to repeat, to turn around, to count) are held out like the stories' are.
+`data/tasks.txt` and `data/talk.txt` hold the wording. Facts (sums, opposites, days) are the same in both splits. Combinations of
+words (to repeat, to reverse, to count) are held out as in stories.
 """
 
 from random import Random
@@ -21,7 +21,9 @@ SAID = {
 KNOWN = [exchange(line, "fact") for line in table("facts")["questions"]]
 TASKS = (*(name for name, ask in WORDING.items() if ask.kind in ("task", "color")), "known", "known")
 PAIRS = [tuple(pair.split()) for pair in dict(entries("tasks", "opposites"))["pairs"].split(" | ")]
-OPPOSITE = {one: other for pair in reversed(PAIRS) for one, other in (pair, pair[::-1])}  # the first pair counts
+OPPOSITE = {
+    one: other for pair in reversed(PAIRS) for one, other in (pair, pair[::-1])
+}  # of two pairs with a common word, the first wins
 GROUP = {word: group for group, words in entries("tasks", "groups") for word in words.split()}
 PLURALS, SPELLED, SIZES = (words.split() for _, words in entries("tasks", "words"))
 THINGS = NOUNS["toy"][:14] + NOUNS["treasure"] + NOUNS["fruit"] + NOUNS["thing"] + NOUNS["clothes"]
@@ -30,27 +32,27 @@ ANIMALS = NOUNS["farm"] + NOUNS["wild"][:10] + NOUNS["pet"]
 DEEDS = listed("deed")
 
 
-def worded(rng: Random, name: str, holes: dict[str, str]) -> Exchange:
-    """Fill the holes of one line of `data/tasks.txt` and choose among its wordings."""
+def worded(rng: Random, name: str, values: dict[str, str]) -> Exchange:
+    """Fill the placeholders of one entry of `data/tasks.txt`, with a random wording."""
     kind, question, _, answer, accept = WORDING[name]
     if " | " in question:
         question = pick(rng, question.split(" | "))
-    return Exchange(kind, question, "", answer, accept).filled(holes)
+    return Exchange(kind, question, "", answer, accept).filled(values)
 
 
 def said(rng: Random, kind: str, skip: int = 0) -> Exchange:
-    """Draw one of the fixed exchanges of a kind, after the first few."""
+    """Draw one of the fixed exchanges of a kind, without the first `skip`."""
     return pick(rng, SAID[kind][skip:])
 
 
 def task(rng: Random, held_out: bool) -> Exchange:
-    """Draw one small task."""
+    """Draw a small task."""
     name = pick(rng, TASKS)
-    return pick(rng, KNOWN) if name == "known" else worded(rng, name, _holes(rng, name, held_out))
+    return pick(rng, KNOWN) if name == "known" else worded(rng, name, _values(rng, name, held_out))
 
 
-def _holes(rng: Random, name: str, held_out: bool) -> dict[str, str]:
-    """Draw what fills the holes of a task."""
+def _values(rng: Random, name: str, held_out: bool) -> dict[str, str]:
+    """Draw values for the placeholders of a task."""
     match name:
         case "sum":
             one = 1 + int(rng.random() * 9)
@@ -94,7 +96,7 @@ def _holes(rng: Random, name: str, held_out: bool) -> dict[str, str]:
 
 
 def _drawn(rng: Random, held_out: bool, words: list[str], count: int) -> list[str]:
-    """Draw so many different words whose first two are held out together, or are not."""
+    """Draw `count` different words of which the first two are, or are not, held out together."""
     while True:
         drawn = rng.sample(words, count)
         if is_held_out(*drawn[:2]) == held_out:
@@ -102,7 +104,7 @@ def _drawn(rng: Random, held_out: bool, words: list[str], count: int) -> list[st
 
 
 def introduction(rng: Random) -> list[Exchange]:
-    """Let the user say a name, and perhaps ask for it again."""
+    """Generate a turn in which the user says a name, and perhaps one that asks for it."""
     name = pick(rng, BOYS + GIRLS).forms[""]
     turns = [worded(rng, "introduction", {"name": name})]
     return turns + [worded(rng, "recall", {"name": name})] if rng.random() < 0.7 else turns

@@ -1,11 +1,11 @@
-"""`evaluate` module: bits per UTF-8 byte from the nats of pieces of text and the bytes of each."""
+"""An `evaluate` metric: bits per UTF-8 byte, from the nats of pieces of text and the bytes of each."""
 
 import datasets
 import evaluate
 
 from tinygpt_hf.evaluation.metrics import bits_per_byte
 
-_DESCRIPTION = "Bits a language model spends per UTF-8 byte of text: comparable between tokenizers."
+_DESCRIPTION = "Bits of a language model per UTF-8 byte of text, which is comparable between tokenizers."
 _INPUTS = """
 Args:
     predictions: nats (the sum of -ln p over the tokens) of each piece of text: a token, a window, a document.
@@ -19,7 +19,7 @@ Example:
 
 
 class BitsPerByte(evaluate.Metric):
-    """Sums first, one division at the end."""
+    """Bits per byte, averaged over bytes and not over pieces."""
 
     def _info(self) -> evaluate.MetricInfo:
         features = {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}

@@ -1,4 +1,4 @@
-"""`evaluate` module: loss and perplexity from the nats of pieces of text and the tokens in each."""
+"""An `evaluate` metric: loss and perplexity, from the nats of pieces of text and the tokens in each."""
 
 import datasets
 import evaluate
@@ -9,7 +9,7 @@ _DESCRIPTION = "Loss (nats per token) and perplexity (its exponential) of a lang
 _INPUTS = """
 Args:
     predictions: nats (the sum of -ln p over the tokens) of each piece of text: a token, a window, a document.
-    references: how many tokens were predicted in each piece.
+    references: the number of predicted tokens in each piece.
 Returns:
     loss, perplexity
 Example:
@@ -19,7 +19,7 @@ Example:
 
 
 class Perplexity(evaluate.Metric):
-    """Sums first, one division at the end: a short piece weighs as little as it is."""
+    """Loss and perplexity, averaged over tokens and not over pieces."""
 
     def _info(self) -> evaluate.MetricInfo:
         features = {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}

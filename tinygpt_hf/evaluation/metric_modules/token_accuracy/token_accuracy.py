@@ -1,4 +1,4 @@
-"""`evaluate` module: share of tokens predicted right, from rows of predicted and actual ids."""
+"""An `evaluate` metric: the share of tokens predicted right, from rows of predicted and actual ids."""
 
 import datasets
 import evaluate
@@ -6,11 +6,11 @@ import numpy
 
 from tinygpt_hf.evaluation.metrics import IGNORED, accuracy
 
-_DESCRIPTION = "Share of the tokens that were the model's first choice."
+_DESCRIPTION = "Share of tokens for which the model's likeliest token is right."
 _INPUTS = """
 Args:
     predictions: rows of token ids, the likeliest token at each position.
-    references: rows of the ids that really came, of the same lengths; -100 where none is counted.
+    references: rows of the actual ids, of the same lengths; -100 where a token does not count.
 Returns:
     accuracy
 Example:
@@ -19,7 +19,7 @@ Example:
 
 
 class TokenAccuracy(evaluate.Metric):
-    """Sums first, one division at the end: a short row weighs as little as it is."""
+    """Token accuracy, averaged over tokens and not over rows."""
 
     def _info(self) -> evaluate.MetricInfo:
         row = datasets.Sequence(datasets.Value("int64"))
