@@ -188,7 +188,10 @@ class Rendering:
             if has_extra_fields(self._messages[k]):
                 prompt, end_of_turn = self._answer_borders
                 before = prompt or self._render(self._marked_messages[:k], False)[0]
-                start = text.rfind(prompt, *first[k]) if prompt else 0 if text.startswith(before) else -1
+                if prompt:
+                    start = text.rfind(prompt, *first[k])
+                else:
+                    start = 0 if text.startswith(before) else -1
                 stop = text.find(end_of_turn, begin, end) if end_of_turn else -1
                 if -1 in (start, stop):
                     problem = f"the chat template does not show where message {k + 1} begins and ends"

@@ -102,9 +102,9 @@ def _time_trials(run, groups: tuple, text: Text, seconds: float) -> Machine:
     model, data, _, training = groups
     vocabulary = min(text.bytes_per_token, key=lambda size: abs(size - 2048))
     is_open = run.clock.total is not None and "hidden_size" in open_settings(model) and not model.model_name_or_path
-    shapes = (
-        [ModelArguments(num_hidden_layers=n, hidden_size=width) for n, width in TRIAL_SHAPES] if is_open else [model]
-    )
+    shapes = [model]
+    if is_open:
+        shapes = [ModelArguments(num_hidden_layers=layers, hidden_size=width) for layers, width in TRIAL_SHAPES]
     paces: list[Any] = []
     for shape in shapes:
         shape, settled = filled(shape, training)
@@ -127,16 +127,16 @@ def _question(run, groups: tuple, text: Text, machine: Machine, has_tokenizer: b
         is_open -= {"vocab_size"}
     if model.model_name_or_path:
         is_open -= {"hidden_size", "num_hidden_layers"}
-    left = None
+    steps_seconds = None
     if total is not None:
         reading = OPENING + (0 if data.streaming else text.encoding * (text.num_bytes + text.held_out))
-        left = (total * (1 - HELD_OUT) - run.clock.seconds - reading - CLOSING) / (1 + OVERHEAD)
+        steps_seconds = (total * (1 - HELD_OUT) - run.clock.seconds - reading - CLOSING) / (1 + OVERHEAD)
 
     def needs(config, training, block_size: int):
         return needs_of_shape(config, training, block_size, lambda net: parameter_groups(net, training))
 
     free = machine.memory or available_memory(run.accelerator.device.type)[0]
-    return Question(model, data, tokenizer, training, text, machine, left, is_open, needs, free)
+    return Question(model, data, tokenizer, training, text, machine, steps_seconds, is_open, needs, free)
 
 
 def _choose_validation(run, question: Question, choice: Choice) -> dict[str, Any]:
@@ -155,11 +155,8 @@ def _choose_validation(run, question: Question, choice: Choice) -> dict[str, Any
 
 def _plan_facts(run, choice: Choice, memory_before: int, is_here: bool) -> dict:
     """Return the plan as stored in run.json."""
-    device, needed = (
-        run.accelerator.device.type,
-        run.clock.seconds + choice.steps * choice.step_seconds * (1 + OVERHEAD),
-    )
-    memory = choice.memory
+    device, memory = run.accelerator.device.type, choice.memory
+    needed = run.clock.seconds + choice.steps * choice.step_seconds * (1 + OVERHEAD)
     if is_here and device != "cuda":  # on the CPU, what the process uses already counts too
         counting = COUNTING * min(choice.tokens / choice.epochs, MOST_TRAIN_TOKENS)
         memory = max(memory_before + max(choice.memory + RUNNING, round(counting)), peak_memory(device))

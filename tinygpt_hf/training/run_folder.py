@@ -72,13 +72,12 @@ def fill_settings(
     before = {k: v for section in sections.values() if isinstance(section, dict) for k, v in section.items()}
     filled, current = defaults.filled(model, training, before), defaults.filled(model, training)
     groups: Any = zip(filled, current, strict=True)
-    pairs = [
-        (field.name, getattr(kept, field.name), getattr(now, field.name))
-        for kept, now in groups
-        for field in dataclasses.fields(kept)
-        if field.name not in defaults.LENGTHS
-    ]
-    older = [f"{name} {kept}" for name, kept, now in pairs if kept is not None and now is not None and kept != now]
+    older = []
+    for kept_group, group in groups:
+        for name in (field.name for field in dataclasses.fields(group) if field.name not in defaults.LENGTHS):
+            kept, now = getattr(kept_group, name), getattr(group, name)
+            if kept is not None and now is not None and kept != now:
+                older.append(f"{name} {kept}")
     return *filled, f"kept from the start of the run, as they are not given now: {', '.join(older)}" if older else None
 
 
