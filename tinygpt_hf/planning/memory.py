@@ -19,7 +19,6 @@ from tinygpt_hf.model.memory import available_memory
 from tinygpt_hf.settings.arguments import TrainingArguments
 from tinygpt_hf.storage import format_size
 
-LOSS_ROWS, LOGITS = 256, 4  # rows whose logits exist at once, and arrays of their size
 LEVERS = "use a smaller model (--hidden_size, --num_hidden_layers, --vocab_size), a smaller --block_size, or a machine with more"
 
 
@@ -59,8 +58,8 @@ def _activations(config, training: TrainingArguments, block_size: int) -> tuple[
     layers, vocabulary = config.num_hidden_layers, config.vocab_size
     kept = layers * config.hidden_size + layer if training.gradient_checkpointing else layers * layer
     tokens = training.per_device_train_batch_size * block_size
-    # the logits exist only for a few rows at a time; a step keeps the gradients of the head's input and weight
-    head = tokens * config.hidden_size + vocabulary * config.hidden_size + LOGITS * min(tokens, LOSS_ROWS) * vocabulary
+    # the logits never exist as a whole: a step keeps the gradients of the head's input and weight instead
+    head = tokens * config.hidden_size + vocabulary * config.hidden_size
     return 4 * (tokens * kept + head), 4 * block_size * (kept // 3)
 
 

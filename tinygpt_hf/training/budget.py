@@ -37,6 +37,9 @@ CLOSING = 5.0  # seconds to save the last weights, write the report and end the 
 ROW_BYTES = 2  # of a stored token
 COUNTING = 30  # bytes of memory per token of the text while trigrams are counted for the baselines
 RUNNING = 80 << 20  # bytes of memory in addition to a step: rows, evaluations, samples
+LOGITS = (
+    4 * 4 * 256
+)  # bytes per entry of the vocabulary: four float32 arrays for the 256 rows whose logits exist at once
 
 
 def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = False) -> tuple[tuple, dict, Choice]:
@@ -159,7 +162,8 @@ def _plan_facts(run, choice: Choice, memory_before: int, is_here: bool) -> dict:
     needed = run.clock.seconds + choice.steps * choice.step_seconds * (1 + OVERHEAD)
     if is_here and device != "cuda":  # on the CPU, what the process uses already counts too
         counting = COUNTING * min(choice.tokens / choice.epochs, MOST_TRAIN_TOKENS)
-        memory = max(memory_before + max(choice.memory + RUNNING, round(counting)), peak_memory(device))
+        running = choice.memory + RUNNING + LOGITS * choice.vocabulary
+        memory = max(memory_before + max(running, round(counting)), peak_memory(device))
     uses_budget = run.clock.total is not None and not choice.is_enough
     limit = choice.groups[3].save_total_limit + 1
     return {
