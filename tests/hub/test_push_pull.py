@@ -400,7 +400,9 @@ def test_files_that_can_run_code_when_they_are_read_stay_there(client, hub):
     }
     hub.put("alice/tiny", files | {"deep/notes.txt": b"n", "hub.json": b"{}"})
     answer = client.run("pull", "alice/tiny")
-    assert "not fetched, because such files can run code: pytorch_model.bin, deep/training_args.BIN, x.pkl" in answer.out
+    assert (
+        "not fetched, because such files can run code: pytorch_model.bin, deep/training_args.BIN, x.pkl" in answer.out
+    )
     assert "hub.json" not in answer.out
     folder = client.work / "tiny"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {

@@ -137,7 +137,10 @@ ATTACKS = {  # folder -> what is done to it -> (how, words of the error)
         "an impossible shape": (config(num_attention_heads=5, head_dim=None), "no possible model"),
         "an unknown word": (config(norm_type="batchnorm"), "no possible model"),
         "a string": (config(num_hidden_layers="2"), 'num_hidden_layers is "2" .expected a whole number'),
-        "a million layers": (config(num_hidden_layers=10**6), "expected a whole number from 0 to 24, the number of tensors"),
+        "a million layers": (
+            config(num_hidden_layers=10**6),
+            "expected a whole number from 0 to 24, the number of tensors",
+        ),
         "many labels": (config(num_labels=10**9), "num_labels is 1000000000"),
         "a layer more": (config(num_hidden_layers=3), "lacks 11 of the model's weights"),
         "five times the layers": (config(num_hidden_layers=10), "describes 174272 weights .expected about 42560"),

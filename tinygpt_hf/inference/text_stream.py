@@ -87,7 +87,7 @@ class TextDecoder:
         self._utf8.reset()
         return piece
 
-    def shown(self, id: int) -> str:
+    def display(self, id: int) -> str:
         """Return one token for display: its text, \\xNN for bytes that are not valid UTF-8, or a special token's name."""
         if id in self._special:
             return self._tokenizer.convert_ids_to_tokens(id)

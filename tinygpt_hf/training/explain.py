@@ -41,8 +41,8 @@ def beginning(run) -> Iterator[str]:
     counted = labels[0] != IGNORED
     yield f"its first row: {int(counted.sum())} targets, loss {float(nats.sum() / counted.sum().clamp_min(1)):.4f} nats per token"
     pairs = list(zip(labels[0].tolist(), bits, strict=True))[:SHOWN]
-    learned = (explained(_one_line(decoder.shown(id)), cost, color=False) for id, cost in pairs if id != IGNORED)
-    yield f"  reads    {''.join(_one_line(decoder.shown(id)) for id in ids[0].tolist()[:SHOWN])}"
+    learned = (explained(_one_line(decoder.display(id)), cost, color=False) for id, cost in pairs if id != IGNORED)
+    yield f"  reads    {''.join(_one_line(decoder.display(id)) for id in ids[0].tolist()[:SHOWN])}"
     yield f"  learns   {''.join(learned)}"
     yield "  (shifted by one: each token is to be predicted from those before it; the number below is its surprisal in bits now)"
     yield from module_table(run.raw, rows * T, T)
