@@ -121,9 +121,9 @@ def _lens_table(inspection: Inspection, positions: list[int], width: int) -> Tab
 
 def _attention_table(inspection: Inspection, width: int) -> Table:
     """Make a table with a row per head: its summary, and the token that the last token attends to most."""
-    title = "\nWhere the heads look, on average over the text (maps: --html)"
+    title = "\nAttention of the heads, averaged over the text (maps: --html)"
     right = [("layer", 0), ("head", 0), ("itself", 0), ("one before", 0), ("the first", 48), ("tokens back", 80)]
-    columns = [*((name, "right", least) for name, least in right), ("the last token looks at", "left", 56)]
+    columns = [*((name, "right", least) for name, least in right), ("the last token attends to", "left", 56)]
     rows = []
     for layer, heads in enumerate(summarize_heads(inspection.maps), 1):
         for head, head_summary in enumerate(heads, 1):
