@@ -28,7 +28,7 @@ _ALPHABET = _byte_alphabet()
 class TextDecoder:
     """An incremental decoder for one text.
 
-    Tokens that stand for bytes (byte-level BPE or byte fallback) pass through an incremental UTF-8 decoder, so a character
+    Tokens that stand for bytes (byte-level BPE or byte fallback) pass through an incremental UTF-8 decoder. So a character
     split over several tokens appears once it is complete. Other tokens are decoded together with the previous token,
     because some tokenizers drop a space at the beginning of a text.
     """
