@@ -64,7 +64,7 @@ def test_a_conversation_with_its_commands(model, tokenizer, tmp_path):
     )  # fmt: skip
     assert status == 0
     assert re.search(r"\[8 tokens, \d+\.\d tokens/s\]", err)
-    assert "[the answer ends here: max_new_tokens were made]" in err
+    assert "[the answer ends here: max_new_tokens was reached]" in err
     assert "/save FILE" in err and "temperature 0.5" in err and "min_p 0.05" in err
     assert json.loads((tmp_path / "a b.jsonl").read_text())["messages"][0]["content"] == "the cat"
     assert "error: there is no command /rest (expected a command of /help, or // before" in err

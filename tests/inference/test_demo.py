@@ -95,7 +95,9 @@ def test_an_answer_is_drawn_as_it_is_made_and_whole_at_the_end(monkeypatch):
 
 def test_the_status_says_why_an_answer_ended():
     *_, (_, _, status) = stream_answer(page_session(dropped=1), said("a", finish="length"), [], "Hi")
-    assert status.endswith("max_new_tokens were made; the context is full: the oldest turns no longer reach the model")
+    assert status.endswith(
+        "max_new_tokens was reached; the context is full: the oldest turns no longer reach the model"
+    )
 
 
 def test_stop_ends_an_answer_with_the_next_token():

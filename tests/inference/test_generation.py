@@ -259,7 +259,7 @@ def test_show_steps_prints_chances_surprise_and_entropy(folder):
         assert f"step {position}: surprise {step.surprise:.2f} bits, entropy {step.entropy:.2f} bits" in shown
         assert f"{step.probability:7.2%}       {step.model_probability:7.2%}" in shown
     assert shown.count("<- taken") == 3
-    assert "last: max_new_tokens were made" in shown
+    assert "last: max_new_tokens was reached" in shown
 
 
 def test_an_explained_text_has_the_bits_of_each_token_behind_it(folder, tmp_path):

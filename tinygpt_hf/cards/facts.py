@@ -128,10 +128,9 @@ class Run:
 
         pushed = conform(_json(folder / "hub.json"), {"pushed": {str: dict}})["pushed"]
         names = [key.partition("@")[0] for key in pushed]
-        own = [
-            name for name in names if name.rpartition("-")[0] not in names
-        ]  # without alice/mine-data if there is alice/mine
-        candidates = (self.setting("training", "hub_model_id"), *own[-1:])
+        # without alice/mine-data if there is alice/mine
+        models = [name for name in names if name.rpartition("-")[0] not in names]
+        candidates = (self.setting("training", "hub_model_id"), *models[-1:])
         self.hub_model_id = next((name for name in candidates if is_hub_name(name, owned=True)), None)
 
     def setting(self, section: str, name: str):

@@ -3,8 +3,8 @@
     write_card(Path("runs/mine"), "me/my-model")     # README.md and loss_curve.svg, unless a person edited README.md
     text = corpus_card(facts)                        # from the facts of a corpus.json
 
-Values of a run cannot inject Markdown or HTML into a card: numbers print as numbers, everything else as a code span or a
-code block (`| block`), whose fence is longer than any run of backticks in it.
+Values of a run cannot inject Markdown or HTML into a card. Numbers print as numbers, everything else as a code span or a
+code block (`| block`). Its fence is longer than any run of backticks in it.
 """
 
 import hashlib

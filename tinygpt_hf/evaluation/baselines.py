@@ -118,7 +118,7 @@ def xz_bits_per_byte(validation: bytes, train: bytes = b"") -> float:
     """Compute the bits per byte of the validation text under xz.
 
     With `train` (its last 4 MiB are used), this is the growth of the compressed training text when the validation text is
-    appended; without, the size of the validation text compressed alone.
+    appended. Without, the validation text is compressed alone.
     """
     if not validation:
         raise UsageError("the validation text is empty", "some text", "use more text")

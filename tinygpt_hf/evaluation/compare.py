@@ -79,8 +79,8 @@ def measure(arguments: CompareArguments, text: DataArguments | None = None) -> C
     check_settings(arguments)
     if len(arguments.model) != 2:
         count = len(arguments.model)
-        seen = "there is 1 model" if count == 1 else f"there are {count} models"
-        raise UsageError(seen, "two, A and B", "write tinygpt compare A B --data my.txt")
+        problem = "there is 1 model" if count == 1 else f"there are {count} models"
+        raise UsageError(problem, "two, A and B", "write tinygpt compare A B --data my.txt")
     if text is None:
         if not arguments.data:
             raise UsageError("A and B have no common text", "--data, one text for both", "try --data my.txt")

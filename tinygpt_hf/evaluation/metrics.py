@@ -183,7 +183,7 @@ def evaluate_tokens(
 
     A window has `block_size` tokens (default: the model's context, at most 2048). With a `stride` below `block_size`,
     windows overlap. Each token is then scored in the first window that contains it, with at least block_size - stride
-    tokens of context (except in the first window), at block_size / stride times the cost.
+    tokens of context (except in the first window). The cost is block_size / stride times as high.
     """
     sums = MetricSums()
     for input_ids, labels, _ in _batches(model, ids, block_size, stride, batch_size):

@@ -83,10 +83,10 @@ def check_request(source: str | None, to: str | None, output_dir: str | Path | N
 def export(model, tokenizer, source: str, to: str, output_dir: str | Path) -> Report:
     """Write `model` (loaded from `source`, in the dtype it was saved in) in format `to` into the new folder `output_dir`.
 
-    The folder appears only after its proof: equal token ids, logit errors (compared with float64) of at most
-    `reference.TOLERANCE` times those of the model in float32, and equal greedy tokens unless rounding can decide them.
-    Raises a `UsageError` if the model cannot be exported and a `RunError` if the proof fails; the files are then kept next
-    to `output_dir` with `.unproven` in the name.
+    The folder appears only after its proof. The proof requires equal token ids, and equal greedy tokens unless rounding
+    can decide them. Logit errors (compared with float64) may be `reference.TOLERANCE` times those of the model in float32.
+    Raises a `UsageError` if the model cannot be exported and a `RunError` if the proof fails. After a failed proof, the
+    files are kept next to `output_dir` with `.unproven` in the name.
     """
     from tinygpt_hf.export.reference import write_reference
     from tinygpt_hf.export.v4_compat import add_older_names

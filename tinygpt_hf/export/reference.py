@@ -9,8 +9,8 @@ The folder has two files, computed on the CPU:
                             texts: [str] and token_ids: [[id]], their tokenization;
                             messages and chat: a conversation and its text by the chat template, or both null
 
-The files are deterministic. Since float32 results depend on the processor and the runtime, errors are measured against float64:
-an export may have TOLERANCE times the error of the model in float32.
+The files are deterministic. Since float32 results depend on the processor and the runtime, errors are measured against float64.
+An export may have TOLERANCE times the error of the model in float32.
 """
 
 import contextlib

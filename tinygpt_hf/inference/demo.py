@@ -128,17 +128,17 @@ def stream_answer(
     page_session: PageSession, steps: Generator[Step], before: list[dict], text: str
 ) -> Iterator[tuple[str, str | None, str]]:
     """Yield (conversation HTML, panel HTML or None if unchanged, status) for each token of an answer."""
-    asked = [*before, {"role": "user", "content": text}]
+    history = [*before, {"role": "user", "content": text}]
     taken: list[Step] = []
     began = drawn = time.perf_counter()
     with contextlib.closing(steps):
         for step in steps:
             taken.append(step)
-            said = {"role": "assistant", "content": "".join(each.text for each in taken)}
+            answer = {"role": "assistant", "content": "".join(each.text for each in taken)}
             panel, now = None, time.perf_counter()
             if now - drawn >= PANEL_INTERVAL:
                 panel, drawn = panel_html(taken), now
-            yield conversation_html([*asked, said]), panel, token_count(len(taken))
+            yield conversation_html([*history, answer]), panel, token_count(len(taken))
             if page_session.stopped:
                 break
     seconds = max(time.perf_counter() - began, 1e-9)
@@ -227,35 +227,35 @@ def _layout(gradio, session: Session) -> SimpleNamespace:
         about = "A base model, not trained on chat turns: it continues what you write"
     name = escaped(printable(defaults.model or "this model"))
     size = f"; context {context} tokens" if context else ""
-    it = SimpleNamespace()
+    ui = SimpleNamespace()
     slider = functools.partial(gradio.Slider, min_width=140)
     button = functools.partial(gradio.Button, scale=1, min_width=80)
     gradio.HTML(f"<h1>{name}</h1><p>{about}{size}; nothing is sent elsewhere</p>", elem_id="head")
     with gradio.Row(equal_height=False):
         with gradio.Column(scale=6, min_width=380):
-            it.talk = gradio.HTML(conversation_html([]), elem_id="talk")
+            ui.talk = gradio.HTML(conversation_html([]), elem_id="talk")
             with gradio.Row(equal_height=True):
                 hint = "Write something; Shift-Enter begins a new line"
-                it.box = gradio.Textbox(
+                ui.box = gradio.Textbox(
                     show_label=False, placeholder=hint, lines=1, max_lines=6, scale=8, autofocus=True, elem_id="box"
                 )
-                it.send = button("Send", variant="primary", elem_id="send")
-                it.halt = button("Stop", variant="secondary", elem_id="stop")
+                ui.send = button("Send", variant="primary", elem_id="send")
+                ui.halt = button("Stop", variant="secondary", elem_id="stop")
             with gradio.Row():
-                it.again = gradio.Button("Retry", size="sm", elem_id="again")
-                it.back = gradio.Button("Undo", size="sm", elem_id="back")
-                it.clear = gradio.Button("Clear", size="sm", elem_id="clear")
-            it.status = gradio.HTML("", elem_id="status")
+                ui.again = gradio.Button("Retry", size="sm", elem_id="again")
+                ui.back = gradio.Button("Undo", size="sm", elem_id="back")
+                ui.clear = gradio.Button("Clear", size="sm", elem_id="clear")
+            ui.status = gradio.HTML("", elem_id="status")
         with gradio.Column(scale=5, min_width=380):
             with gradio.Row():
-                it.temperature = slider(0, 2, defaults.temperature, step=0.05, label="temperature")
+                ui.temperature = slider(0, 2, defaults.temperature, step=0.05, label="temperature")
                 most = min(defaults.max_new_tokens, longest)
-                it.tokens = slider(1, longest, most, step=1, label="max_new_tokens")
+                ui.tokens = slider(1, longest, most, step=1, label="max_new_tokens")
             with gradio.Row():
-                it.top_k = slider(0, 200, defaults.top_k, step=1, label="top_k (0: all)")
-                it.top_p = slider(0.05, 1, defaults.top_p, step=0.05, label="top_p (1: all)")
-            it.panel = gradio.HTML(EMPTY, elem_id="panel")
-    return it
+                ui.top_k = slider(0, 200, defaults.top_k, step=1, label="top_k (0: all)")
+                ui.top_p = slider(0.05, 1, defaults.top_p, step=0.05, label="top_p (1: all)")
+            ui.panel = gradio.HTML(EMPTY, elem_id="panel")
+    return ui
 
 
 def build_page(gradio, new_session: Callable[[], Session]):
@@ -297,16 +297,16 @@ def build_page(gradio, new_session: Callable[[], Session]):
         pages.end(request.session_hash)
 
     with gradio.Blocks(title="tinygpt demo", analytics_enabled=False, fill_width=True) as page:
-        it = _layout(gradio, new_session())
-        shown = functools.partial(_show_usage_errors, gradio)
+        ui = _layout(gradio, new_session())
+        guarded = functools.partial(_show_usage_errors, gradio)
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         model = {**quiet, "concurrency_id": "model", "concurrency_limit": 1}  # one answer at a time
-        inputs = [it.box, it.temperature, it.top_k, it.top_p, it.tokens]
-        outputs = [it.box, it.talk, it.panel, it.status]
-        gradio.on([it.box.submit, it.send.click], shown(ask), inputs, outputs, **model)
-        it.again.click(shown(retry), inputs, outputs, **model)
-        it.back.click(shown(undo), [it.box], outputs, **model)
-        it.clear.click(shown(forget), None, [it.talk, it.panel, it.status], **model)
-        it.halt.click(stop, None, None, queue=False, **quiet)
+        inputs = [ui.box, ui.temperature, ui.top_k, ui.top_p, ui.tokens]
+        outputs = [ui.box, ui.talk, ui.panel, ui.status]
+        gradio.on([ui.box.submit, ui.send.click], guarded(ask), inputs, outputs, **model)
+        ui.again.click(guarded(retry), inputs, outputs, **model)
+        ui.back.click(guarded(undo), [ui.box], outputs, **model)
+        ui.clear.click(guarded(forget), None, [ui.talk, ui.panel, ui.status], **model)
+        ui.halt.click(stop, None, None, queue=False, **quiet)
         page.unload(leave)
     return page

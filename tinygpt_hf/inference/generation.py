@@ -29,8 +29,8 @@ BAR_WIDTH, MOST_BITS = 10, 12  # characters of a full bar in a table, and the bi
 MIN_COLUMNS_FOR_BARS = 64  # a narrower terminal gets a table without bars
 FINISH = {  # Step.finish -> message
     "eos": "the model ended its text",
-    "stop": "a stop string came",
-    "length": "max_new_tokens were made",
+    "stop": "a stop string was generated",
+    "length": "max_new_tokens was reached",
     "context": "the model's context is full",
 }
 
@@ -352,7 +352,7 @@ def _measure_step(token, logits, sampling, seen, num_candidates, decoder) -> dic
         shown = sorted(either, key=lambda i: (-float(distribution[i]), -float(alone[i]), i))[:most]
         if token not in shown:
             shown.append(token)
-        candidates = [Candidate(i, decoder.shown(i), float(distribution[i]), float(alone[i])) for i in shown]
+        candidates = [Candidate(i, decoder.display(i), float(distribution[i]), float(alone[i])) for i in shown]
     return {
         "probability": probability,
         "model_probability": float(alone[token]),

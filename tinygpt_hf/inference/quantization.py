@@ -22,11 +22,13 @@ ROWS = 16  # the CPU's 4-bit kernel needs a multiple of it
 def check_quantization(quantization: str, device: torch.device | str = "cpu") -> None:
     """Raise a `UsageError` if torchao is missing or cannot quantize for this device."""
     if importlib.util.find_spec("torchao") is None:
-        wanted = f"it, for --quantization {quantization}"
-        raise UsageError("torchao is not installed", wanted, "run pip install 'tinygpt_hf[quantize]'")
+        expected = f"it, for --quantization {quantization}"
+        raise UsageError("torchao is not installed", expected, "run pip install 'tinygpt_hf[quantize]'")
     if quantization == "int4" and torch.device(device).type != "cpu":
-        seen = f"--quantization int4 with the model on {torch.device(device).type}"
-        raise UsageError(seen, "the CPU, which its 4-bit weights are for", "use --device cpu, or --quantization int8")
+        problem = f"--quantization int4 with the model on {torch.device(device).type}"
+        raise UsageError(
+            problem, "the CPU: its 4-bit weights run nowhere else", "use --device cpu, or --quantization int8"
+        )
     _recipe(quantization)
 
 
@@ -81,6 +83,6 @@ def _recipe(quantization: str):
     try:
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
     except ImportError:
-        wanted = "torchao 0.18, whose 4-bit weights run on a CPU"
-        raise UsageError("this torchao cannot do int4 here", wanted, "use --quantization int8") from None
+        expected = "torchao 0.18, whose 4-bit weights run on a CPU"
+        raise UsageError("this torchao cannot do int4 here", expected, "use --quantization int8") from None
     return PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)

@@ -49,17 +49,17 @@ def generate(
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     ids = [_encode(model, tokenizer, prompt, k if _is_list(arguments) else 0) for k, prompt in enumerate(prompts, 1)]
 
-    asked = [k for k in range(len(prompts)) for _ in range(arguments.num_return_sequences)]
-    samples = Samples(arguments, [prompts[k] for k in asked], write, safe_text if to_terminal else str, color)
+    prompt_indices = [k for k in range(len(prompts)) for _ in range(arguments.num_return_sequences)]
+    samples = Samples(arguments, [prompts[k] for k in prompt_indices], write, safe_text if to_terminal else str, color)
     samples.context = context_length(model)
     engine = open_engine(model)
-    for start in range(0, len(asked), SAVE_EVERY):
+    for start in range(0, len(prompt_indices), SAVE_EVERY):
         steps = generate_rows(
             model,
             tokenizer,
-            [ids[k] for k in asked[start : start + SAVE_EVERY]],
+            [ids[k] for k in prompt_indices[start : start + SAVE_EVERY]],
             sampling,
-            numbers=range(start, len(asked)),
+            numbers=range(start, len(prompt_indices)),
             max_new_tokens=arguments.max_new_tokens,
             stop=arguments.stop,
             seed=arguments.seed,
@@ -215,6 +215,6 @@ def _prompt_of(line: str, place: str) -> str:
         prompt = json.loads(line)["prompt"]
         check_prompt(prompt if isinstance(prompt, str) else "")
     except (ValueError, RecursionError, KeyError, TypeError, UsageError):
-        seen = f'{place} is no {{"prompt": ...}} with a text'
-        raise UsageError(seen, "JSON lines", 'write e.g. {"prompt": "Once upon a time"}') from None
+        problem = f'{place} is no {{"prompt": ...}} with a text'
+        raise UsageError(problem, "JSON lines", 'write e.g. {"prompt": "Once upon a time"}') from None
     return prompt

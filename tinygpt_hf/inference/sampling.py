@@ -34,7 +34,7 @@ class Sampling:
     def check(self) -> None:
         """Raise one error that lists every invalid setting."""
         errors = []
-        for name, holds, wanted, hint in (
+        for name, holds, expected, hint in (
             ("temperature", 0 <= self.temperature < float("inf"), "0 or more", "0.8; 0 takes the likeliest token"),
             ("top_k", self.top_k >= 0, "0 or more", "50; 0 leaves all tokens in"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1", "0.95; 1 leaves all tokens in"),
@@ -42,8 +42,8 @@ class Sampling:
             ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "between 0.01 and 100", "1.1; 1 is off"),
         ):
             if not holds:
-                seen = f"{name} is {getattr(self, name)}"
-                errors.append(UsageError(seen, f"a number {wanted}", f"try {hint}"))
+                problem = f"{name} is {getattr(self, name)}"
+                errors.append(UsageError(problem, f"a number {expected}", f"try {hint}"))
         if errors:
             raise errors[0] if len(errors) == 1 else UsageErrors(errors)
 

@@ -237,8 +237,8 @@ class Session:
                 yield step
         finally:
             if taken:  # an interrupted answer stays in the history
-                said = "".join(step.text for step in taken)
-                self.messages = [*before, {"role": "user", "content": text}, {"role": "assistant", "content": said}]
+                answer = "".join(step.text for step in taken)
+                self.messages = [*before, {"role": "user", "content": text}, {"role": "assistant", "content": answer}]
                 self.steps = taken
                 self._answers += 1
 
@@ -254,29 +254,29 @@ def _is_blank(message: dict) -> bool:
 
 def _read_conversation(path: Path) -> dict:
     """Read a file with one conversation as `--train_file` does; raise a `UsageError` if it holds anything else."""
-    wanted = "a conversation as /save writes it"
+    expected = "a conversation as /save writes it"
     try:
         if not path.is_file():
-            raise UsageError(f"{path} is no file", wanted, "check the path")
+            raise UsageError(f"{path} is no file", expected, "check the path")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UsageError(f"{path} has {path.stat().st_size} bytes", f"at most {MAX_FILE_BYTES}", "cut it")
         text = path.read_bytes().decode("utf-8")
         lines = [line for line in text.split("\n") if line.strip()]
         found = [json.loads(line) for line in lines]
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror})", wanted, "check the path") from None
+        raise UsageError(f"{path} cannot be read ({error.strerror})", expected, "check the path") from None
     except (ValueError, RecursionError):  # JSON errors and UTF-8 errors are ValueErrors
-        raise UsageError(f"{path} holds no JSON lines", wanted, "name a file that /save wrote") from None
+        raise UsageError(f"{path} holds no JSON lines", expected, "name a file that /save wrote") from None
     if len(found) != 1 or not isinstance(found[0], dict) or "messages" not in found[0]:
-        seen = f"{path} holds {len(found)} lines" if len(found) != 1 else f"{path} holds no messages"
-        raise UsageError(seen, wanted, "keep one line with one conversation")
+        problem = f"{path} holds {len(found)} lines" if len(found) != 1 else f"{path} holds no messages"
+        raise UsageError(problem, expected, "keep one line with one conversation")
     try:
         document = row_content(found[0], None, str(path))
         "".join(document_texts(document)).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{path} holds unpaired surrogates (\\ud800 to \\udfff)", wanted, "remove them") from None
+        raise UsageError(f"{path} holds unpaired surrogates (\\ud800 to \\udfff)", expected, "remove them") from None
     except RecursionError:
-        raise UsageError(f"{path} is nested too deeply", wanted, "name a file that /save wrote") from None
+        raise UsageError(f"{path} is nested too deeply", expected, "name a file that /save wrote") from None
     if "messages" not in document:
-        raise UsageError(f"{path} holds no messages", wanted, "keep one line with one conversation")
+        raise UsageError(f"{path} holds no messages", expected, "keep one line with one conversation")
     return document

@@ -4,8 +4,8 @@
     explained(" kitten", 5.2, color=False)   # ' kitten₅': a token with its surprisal in bits
 
 The filter replaces single characters and keeps no state. Every control sequence begins with ESC or a C1 control, which
-is always replaced, so a sequence that is split between two pieces of a stream has no effect either. Newlines and tabs
-pass. Bidirectional overrides are replaced, since they change the order in which text is displayed.
+is always replaced. So a sequence that is split between pieces of a stream has no effect either. Newlines and tabs pass.
+Bidirectional overrides are replaced, since they change the order in which text is displayed.
 """
 
 import bisect

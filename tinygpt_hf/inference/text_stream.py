@@ -28,7 +28,7 @@ _ALPHABET = _byte_alphabet()
 class TextDecoder:
     """An incremental decoder for one text.
 
-    Tokens that stand for bytes (byte-level BPE or byte fallback) pass through an incremental UTF-8 decoder, so a character
+    Tokens that stand for bytes (byte-level BPE or byte fallback) pass through an incremental UTF-8 decoder. So a character
     split over several tokens appears once it is complete. Other tokens are decoded together with the previous token,
     because some tokenizers drop a space at the beginning of a text.
     """
@@ -87,7 +87,7 @@ class TextDecoder:
         self._utf8.reset()
         return piece
 
-    def shown(self, id: int) -> str:
+    def display(self, id: int) -> str:
         """Return one token for display: its text, \\xNN for bytes that are not valid UTF-8, or a special token's name."""
         if id in self._special:
             return self._tokenizer.convert_ids_to_tokens(id)

@@ -1,7 +1,7 @@
 """Inspect how a model reads a text (`tinygpt inspect`), and write the result as a page or as JSON.
 
-seen = inspect(InspectArguments("runs/quickstart", text="One day, Mia found a kitten.", lens=True))
-seen.tokens[5].bits, seen.lens[2].ids, seen.facts()
+inspection = inspect(InspectArguments("runs/quickstart", text="One day, Mia found a kitten.", lens=True))
+inspection.tokens[5].bits, inspection.lens[2].ids, inspection.facts()
 """
 
 from collections.abc import Sequence
@@ -90,8 +90,8 @@ def inspect(arguments: InspectArguments) -> Inspection:
         raise UsageError("the prompt or text is empty", "some text", "give --text, --file or --prompt some")
     check_prompt(text)
     check_tokens(arguments.max_new_tokens)
-    asked = {name: getattr(arguments, name) for name in ("html", "output_file") if getattr(arguments, name)}
-    outputs = {name: check_output(Path(path), name) for name, path in asked.items()}
+    requested = {name: getattr(arguments, name) for name in ("html", "output_file") if getattr(arguments, name)}
+    outputs = {name: check_output(Path(path), name) for name, path in requested.items()}
     model, tokenizer = load_model(arguments.model, arguments.device, arguments.dtype)
     run = Path(arguments.model).expanduser()
     if arguments.checkpoints:
@@ -108,15 +108,15 @@ def inspect(arguments: InspectArguments) -> Inspection:
     lens = logit_lens(model, ids) if arguments.lens else None
     maps = attention_maps(model, ids) if arguments.attention else None
     tokens = read_tokens(model, tokenizer, ids)
-    shown = TextDecoder(tokenizer).shown
-    words = {id: shown(id) for layer in lens or () for id in layer.ids.unique().tolist()}
+    display = TextDecoder(tokenizer).display
+    words = {id: display(id) for layer in lens or () for id in layer.ids.unique().tolist()}
     moments = list(history(run, ids, arguments.device, arguments.dtype)) if arguments.checkpoints else []
-    seen = Inspection(printable(arguments.model), tokens, prompt, lens, words, maps, moments)
+    inspection = Inspection(printable(arguments.model), tokens, prompt, lens, words, maps, moments)
     if "output_file" in outputs:
-        storage.write_json(outputs["output_file"], seen.facts())
+        storage.write_json(outputs["output_file"], inspection.facts())
     if "html" in outputs:
-        storage.write_file(outputs["html"], page(seen.facts()))
-    return seen
+        storage.write_file(outputs["html"], page(inspection.facts()))
+    return inspection
 
 
 def _rounded(value):

@@ -66,10 +66,10 @@ def loss_map(model, tokenizer, view: RowView, most_tokens: int, document_mask: b
     inputs, labels, bits = [], [], []
     for start in range(0, len(chosen), BATCH):
         ids = chosen[start : start + BATCH]
-        shown, targets = view.batch(ids)
+        batch_inputs, targets = view.batch(ids)
         positions = torch.from_numpy(view.position_ids(ids)) if document_mask else None
-        nats, *_ = token_scores(model, torch.from_numpy(shown), torch.from_numpy(targets), positions)
-        inputs.append(shown)
+        nats, *_ = token_scores(model, torch.from_numpy(batch_inputs), torch.from_numpy(targets), positions)
+        inputs.append(batch_inputs)
         labels.append(targets)
         bits.append(nats.double().cpu().numpy() / np.log(2))
     ids, targets, bits = (np.concatenate(part) for part in (inputs, labels, bits))  # (R, T) each
@@ -126,7 +126,7 @@ def _by_position(counted: np.ndarray, bits: np.ndarray) -> list[Group]:
 def _by_kind(targets: np.ndarray, counted: np.ndarray, bits: np.ndarray, decoder: TextDecoder) -> list[Group]:
     """Group targets by `token_kind`, the kind with the largest total loss first."""
     ids = np.unique(targets[counted])
-    names = np.array([token_kind(decoder.bytes_of(int(id)), decoder.shown(int(id))) for id in ids])
+    names = np.array([token_kind(decoder.bytes_of(int(id)), decoder.display(int(id))) for id in ids])
     kinds = names[np.searchsorted(ids, targets[counted])]
     groups = []
     for kind in np.unique(names):
@@ -179,7 +179,7 @@ def _bytes(rows, number: int, decoder: TextDecoder) -> int:
     ids = rows.document(number)[first:][rows.targets(number)[first:]].tolist()
     pieces = [decoder.bytes_of(id) for id in ids]
     return sum(
-        len(decoder.shown(id).encode() if piece is None else piece) for id, piece in zip(ids, pieces, strict=True)
+        len(decoder.display(id).encode() if piece is None else piece) for id, piece in zip(ids, pieces, strict=True)
     )
 
 
@@ -200,8 +200,8 @@ def _passages(ids, targets, counted, bits, decoder: TextDecoder) -> dict[str, li
             row, at = np.unravel_index(np.nanargmin(left), left.shape)
             left[row, max(0, at - PASSAGE + 1) : at + PASSAGE] = np.nan
             own, tokens = bits[row, at : at + PASSAGE], targets[row, at : at + PASSAGE].tolist()
-            before = "".join(map(decoder.shown, ids[row, max(0, at + 1 - BEFORE) : at + 1].tolist()))
-            pairs = [(decoder.shown(id), float(cost)) for id, cost in zip(tokens, own, strict=True)]
+            before = "".join(map(decoder.display, ids[row, max(0, at + 1 - BEFORE) : at + 1].tolist()))
+            pairs = [(decoder.display(id), float(cost)) for id, cost in zip(tokens, own, strict=True)]
             found.append(Passage(before, pairs, float(own.mean())))
         chosen[name] = found
     return chosen

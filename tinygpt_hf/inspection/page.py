@@ -1,6 +1,6 @@
 """Render self-contained HTML pages that load nothing and escape all text.
 
-html = page(seen.facts())                          # of `tinygpt inspect --html`
+html = page(inspection.facts())                          # of `tinygpt inspect --html`
 html = render_template("report.html.jinja", folder, run=run)   # any template that extends base.html.jinja
 
 A content security policy in the page blocks all requests and all scripts except the template's own, allowed by its hash.

@@ -1,6 +1,6 @@
 """Format an inspection for the terminal: the text with its surprisals, and a table for each requested view.
 
-text = screen(seen, color=True, width=80)          # color only repeats what the numbers say
+text = screen(inspection, color=True, width=80)          # color only repeats what the numbers say
 """
 
 import io
@@ -26,7 +26,7 @@ WORD = 11  # columns of the terminal for a token
 REST = 61  # columns of the token table without its last one
 
 
-def screen(seen: Inspection, color: bool = False, width: int | None = None) -> str:
+def screen(inspection: Inspection, color: bool = False, width: int | None = None) -> str:
     """Format all results in lines of at most `width` columns (default: the terminal's)."""
     width = width or min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
     system: Any = "256" if color else None
@@ -35,43 +35,43 @@ def screen(seen: Inspection, color: bool = False, width: int | None = None) -> s
         file=buffer, force_terminal=color, color_system=system, width=width, highlight=False, markup=False,
         emoji=False, legacy_windows=False, _environ={},
     )  # fmt: skip
-    positions = list(range(1, len(seen.tokens)))
+    positions = list(range(1, len(inspection.tokens)))
     words = "every token"
     if len(positions) > ALL_TOKENS:
-        most = sorted(positions, key=lambda position: -seen.tokens[position].bits)[:MOST_SURPRISING]
+        most = sorted(positions, key=lambda position: -inspection.tokens[position].bits)[:MOST_SURPRISING]
         positions, words = sorted(most), f"the {MOST_SURPRISING} most surprising tokens; --html shows all"
-    console.print(f"{seen.model}: {seen.summary}\n", style="bold" if color else None)
-    console.print(colored_text(seen, color))
+    console.print(f"{inspection.model}: {inspection.summary}\n", style="bold" if color else None)
+    console.print(colored_text(inspection, color))
     console.print(f"\n({NOTE})\n", style="dim" if color else None)
-    console.print(_token_table(seen, positions, words, width))
-    if seen.lens:
-        console.print(_lens_table(seen, positions, width))
-    if seen.maps is not None:
-        console.print(_attention_table(seen, width))
-    if seen.moments:
-        console.print(_history_table(seen))
-        for moment in seen.moments if len(seen.measured) <= ALL_TOKENS else ():
+    console.print(_token_table(inspection, positions, words, width))
+    if inspection.lens:
+        console.print(_lens_table(inspection, positions, width))
+    if inspection.maps is not None:
+        console.print(_attention_table(inspection, width))
+    if inspection.moments:
+        console.print(_history_table(inspection))
+        for moment in inspection.moments if len(inspection.measured) <= ALL_TOKENS else ():
             console.print(Text(f"\nstep {moment.step}, {moment.mean:.2f} bits a token", style="italic"))
-            console.print(colored_text(seen, color, moment.bits))
+            console.print(colored_text(inspection, color, moment.bits))
     lines = buffer.getvalue().split("\n")
     return "\n".join(line if color else line.rstrip() for line in lines)
 
 
-def colored_text(seen: Inspection, color: bool, bits: list[float] | None = None) -> Text:
+def colored_text(inspection: Inspection, color: bool, bits: list[float] | None = None) -> Text:
     """Mark the text with its surprisals, or with other `bits` for all tokens but the first."""
-    all_bits = [None, *(bits or [token.bits for token in seen.measured])]
-    pairs = zip(seen.tokens, all_bits, strict=True)
+    all_bits = [None, *(bits or [token.bits for token in inspection.measured])]
+    pairs = zip(inspection.tokens, all_bits, strict=True)
     return Text.from_ansi("".join(explained(token.text, own, color) for token, own in pairs))
 
 
 def _table(title: str, columns: Sequence[tuple], rows: Iterable[Sequence[str]], width: int = WIDEST) -> Table:
-    """Make a table. `columns` are (name, "left" or "right", width from which on the column is shown)."""
-    shown = [number for number, (_, _, least) in enumerate(columns) if width >= least]
+    """Make a table. `columns` are (name, "left" or "right", width from which on the column is visible)."""
+    visible = [number for number, (_, _, least) in enumerate(columns) if width >= least]
     table = Table(title=title, title_justify="left", title_style="italic", box=None, pad_edge=False, padding=(0, 1))
-    for name, justify, _ in (columns[number] for number in shown):
+    for name, justify, _ in (columns[number] for number in visible):
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for row in rows:
-        table.add_row(*(row[number] for number in shown))
+        table.add_row(*(row[number] for number in visible))
     return table
 
 
@@ -81,7 +81,7 @@ def _fitting(text: str, width: int = WORD) -> str:
     return cut.plain
 
 
-def _token_table(seen: Inspection, positions: list[int], words: str, width: int) -> Table:
+def _token_table(inspection: Inspection, positions: list[int], words: str, width: int) -> Table:
     right, left = "right", "left"
     columns = (
         ("#", right, 0), ("token", left, 0), ("id", right, 76), ("bytes", right, 76), ("bits", right, 0), ("", left, 64),
@@ -90,7 +90,7 @@ def _token_table(seen: Inspection, positions: list[int], words: str, width: int)
     freed = (13 if width < 76 else 0) + (8 if width < 64 else 0)  # by the hidden columns for ids, bytes and bars
 
     def row(position: int) -> Sequence[str]:
-        token = seen.tokens[position]
+        token = inspection.tokens[position]
         others = [(text, p) for text, p in token.candidates if text != token.text and p > 0.005]
         alternatives = " ".join(f"{quoted(text)} {p:.0%}" for text, p in others)
         numbers = f"{token.bits:.2f}", bar(token.bits / MOST_BITS, BAR), str(token.rank), f"{token.probability:.1%}"
@@ -100,48 +100,50 @@ def _token_table(seen: Inspection, positions: list[int], words: str, width: int)
     return _table(f"Tokens: {words}", columns, map(row, positions), width)
 
 
-def _lens_table(seen: Inspection, positions: list[int], width: int) -> Table:
+def _lens_table(inspection: Inspection, positions: list[int], width: int) -> Table:
     """Make a table with a row per token and a column per layer; a narrow one skips layers between the first and the last."""
-    last = len(seen.lens) - 1
+    last = len(inspection.lens) - 1
     columns = max(2, min(last + 1, (width - WORD - 12) // (WORD + 1)))
     layers = sorted({round(k * last / (columns - 1)) for k in range(columns)})
     names = ["start" if layer == 0 else f"layer {layer}" for layer in layers]
     title = "\nWhat each layer would have said (* is right)"
-    since, rows = right_from(seen.lens), []
+    since, rows = right_from(inspection.lens), []
     labels = {None: "-", 0: "start"}
     for position in positions:
         k = position - 1
-        words = {n: quoted(seen.words[int(seen.lens[n].ids[k, 0])]) for n in layers}
-        predictions = [_fitting("*" * int(seen.lens[n].ranks[k] == 1) + word) for n, word in words.items()]
+        words = {n: quoted(inspection.words[int(inspection.lens[n].ids[k, 0])]) for n in layers}
+        predictions = [_fitting("*" * int(inspection.lens[n].ranks[k] == 1) + word) for n, word in words.items()]
         first = labels.get(since[k], str(since[k]))
-        rows.append((_fitting(quoted(seen.tokens[position].text)), *predictions, first))
+        rows.append((_fitting(quoted(inspection.tokens[position].text)), *predictions, first))
     table_columns = [("token", "left", 0), *((name, "left", 0) for name in names), ("right from", "right", 0)]
     return _table(title, table_columns, rows)
 
 
-def _attention_table(seen: Inspection, width: int) -> Table:
+def _attention_table(inspection: Inspection, width: int) -> Table:
     """Make a table with a row per head: its summary, and the token that the last token attends to most."""
-    title = "\nWhere the heads look, on average over the text (maps: --html)"
+    title = "\nAttention of the heads, averaged over the text (maps: --html)"
     right = [("layer", 0), ("head", 0), ("itself", 0), ("one before", 0), ("the first", 48), ("tokens back", 80)]
-    columns = [*((name, "right", least) for name, least in right), ("the last token looks at", "left", 56)]
+    columns = [*((name, "right", least) for name, least in right), ("the last token attends to", "left", 56)]
     rows = []
-    for layer, heads in enumerate(summarize_heads(seen.maps), 1):
+    for layer, heads in enumerate(summarize_heads(inspection.maps), 1):
         for head, head_summary in enumerate(heads, 1):
-            weight, position = seen.maps[layer - 1, head - 1, -1].max(0)
-            target = f"{quoted(seen.tokens[int(position)].text)} {float(weight):.0%}"
+            weight, position = inspection.maps[layer - 1, head - 1, -1].max(0)
+            target = f"{quoted(inspection.tokens[int(position)].text)} {float(weight):.0%}"
             shares = (f"{head_summary[name]:.0%}" for name in ("itself", "previous", "first"))
             rows.append((str(layer), str(head), *shares, f"{head_summary['back']:.1f}", target))
     return _table(title, columns, rows, width)
 
 
-def _history_table(seen: Inspection) -> Table:
+def _history_table(inspection: Inspection) -> Table:
     """Make a table with a row per saved step: the mean bits, and the tokens with rank 1 from that step on."""
     title = "\nBits per token over the run"
-    highest = max(moment.mean for moment in seen.moments)
-    since = learned_at(seen.moments)
+    highest = max(moment.mean for moment in inspection.moments)
+    since = learned_at(inspection.moments)
     rows = []
-    for moment in seen.moments:
-        learned = [quoted(token.text) for token, step in zip(seen.measured, since, strict=True) if step == moment.step]
+    for moment in inspection.moments:
+        learned = [
+            quoted(token.text) for token, step in zip(inspection.measured, since, strict=True) if step == moment.step
+        ]
         rows.append((str(moment.step), f"{moment.mean:.2f}", bar(moment.mean / highest, BAR), " ".join(learned)))
     columns = ("step", "right", 0), ("bits", "right", 0), ("", "left", 0), ("first choice from here on", "left", 0)
     table = _table(title, columns, rows)

@@ -87,17 +87,17 @@ def token_scores(model, ids: list[int], likeliest: int = LIKELIEST) -> Scores:
 
 def read_tokens(model, tokenizer, ids: list[int]) -> list[Token]:
     """Measure a text of token ids."""
-    decoder, shown = TextDecoder(tokenizer), TextDecoder(tokenizer).shown
+    decoder, display = TextDecoder(tokenizer), TextDecoder(tokenizer).display
     tokens, scores = [], token_scores(model, ids)
     for position, id in enumerate(ids):
         known, piece = decoder.bytes_of(id), decoder.add(id)
-        text = piece if known is None else shown(id)
+        text = piece if known is None else display(id)
         token = Token(id, text, len(piece.encode("utf-8", "replace") if known is None else known))
         if position:
             k = position - 1
             token.bits, token.rank = abs(float(scores.bits[k])), int(scores.ranks[k])  # abs: 0, not -0
             token.probability, token.entropy = 2.0**-token.bits, abs(float(scores.entropies[k]))
             pairs = zip(scores.ids[k].tolist(), scores.probabilities[k].tolist(), strict=True)
-            token.candidates = [(shown(other), probability) for other, probability in pairs]
+            token.candidates = [(display(other), probability) for other, probability in pairs]
         tokens.append(token)
     return tokens

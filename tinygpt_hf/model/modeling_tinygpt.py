@@ -112,8 +112,8 @@ def eager_attention_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute attention with two batched matrix products, optimized for training small models on a CPU.
 
-    Passes over the (T, S) scores dominate the cost. So the query is scaled, not the scores; the scores keep their dtype;
-    and query heads that share a key head are rows of one product, so keys and values are not repeated.
+    Passes over the (T, S) scores dominate the cost. So the query is scaled, not the scores, and the scores keep their dtype.
+    Query heads that share a key head are rows of one product, so keys and values are not repeated.
     """
     B, H, T, D = query.shape
     K, S = key.shape[1], key.shape[2]

@@ -4,7 +4,7 @@
     checked_folder("someone/model")        # the same for a model on the Hub, which is downloaded if needed
 
 Weights are read only from safetensors: other formats can contain code, and safetensors checks that its header accounts for
-every byte. The configuration must be plain JSON and must not describe more weights than the files hold; the model is built on
+every byte. The configuration must be plain JSON and must not describe more weights than the files hold. The model is built on
 torch's meta device to count its parameters. Symbolic links are followed, since the Hub's cache consists of them, but an
 index may only name files in its own folder.
 """

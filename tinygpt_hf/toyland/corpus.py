@@ -92,9 +92,9 @@ def questions(seed: int, size: int) -> list[dict]:
         elif chance < 0.91:
             turns = [tasks.task(rng, held_out=True)]
         elif chance < 0.97:
-            turns = [tasks.said(rng, "identity")]
+            turns = [tasks.fixed_exchange(rng, "identity")]
         else:
-            turns = [tasks.said(rng, "unknown")]
+            turns = [tasks.fixed_exchange(rng, "unknown")]
         last = turns[-1]
         items.append({
             "messages": _messages(turns)[:-1], "answer": last.answer, "accept": list(last.accept), "kind": last.kind,

@@ -8,7 +8,7 @@ from random import Random
 from tinygpt_hf.toyland.grammar import article, frame
 from tinygpt_hf.toyland.stories import BOYS, COLORS, GIRLS, TOYS, Story, child, is_held_out, listed, pick, tell
 from tinygpt_hf.toyland.tables import Exchange, entries, exchange, table
-from tinygpt_hf.toyland.tasks import introduction, said, task, worded
+from tinygpt_hf.toyland.tasks import fixed_exchange, introduction, task, worded_exchange
 
 SPOTS = listed("spot")
 POLITE = table("talk")["polite"]
@@ -100,21 +100,21 @@ def story_on_request(rng: Random, held_out: bool) -> list[Exchange]:
         hero, thing = (story.telling.cast[key] for key in story.plot.key)
         if "A" in story.telling.cast and "a" in thing.forms:
             values = {"hero": hero.forms[""], "thing": thing.forms["a"], "story": story.text()}
-            return [worded(rng, "request", values)]
+            return [worded_exchange(rng, "request", values)]
 
 
 def small_talk(rng: Random, held_out: bool) -> list[Exchange]:
     """Generate a greeting or introduction, then questions on who the assistant is, on feelings, or on unknown things."""
-    turns = introduction(rng) if rng.random() < 0.35 else [said(rng, "greeting")]
+    turns = introduction(rng) if rng.random() < 0.35 else [fixed_exchange(rng, "greeting")]
     named = turns[0].kind == "name"
     for _ in range(1 + int(rng.random() * 3)):
         chance = rng.random()
         if chance < 0.5:
-            turn = said(rng, "identity")
+            turn = fixed_exchange(rng, "identity")
         elif chance < 0.7:
-            turn = said(rng, "talk")
+            turn = fixed_exchange(rng, "talk")
         elif chance < 0.85:
-            turn = said(rng, "unknown", skip=named)  # the first asks for the name that was just said
+            turn = fixed_exchange(rng, "unknown", skip=named)  # the first asks for the name that was just said
         else:
             turn = task(rng, held_out)
         turns.append(turn)
@@ -124,7 +124,7 @@ def small_talk(rng: Random, held_out: bool) -> list[Exchange]:
 def tasks(rng: Random, held_out: bool) -> list[Exchange]:
     """Generate two to five small tasks."""
     turns = [task(rng, held_out) for _ in range(2 + int(rng.random() * 4))]
-    return _once([said(rng, "greeting"), *turns] if rng.random() < 0.15 else turns)
+    return _once([fixed_exchange(rng, "greeting"), *turns] if rng.random() < 0.15 else turns)
 
 
 def _once(turns: list[Exchange]) -> list[Exchange]:
@@ -138,7 +138,7 @@ def dialogue(rng: Random, held_out: bool) -> list[Exchange]:
     if chance < 0.55 or (held_out and chance < 0.77):
         turns = about_story(rng, held_out)
         if rng.random() < 0.06:
-            turns.append(said(rng, "identity"))
+            turns.append(fixed_exchange(rng, "identity"))
     elif chance < 0.77:
         turns = belongings(rng)
     elif chance < 0.81:
@@ -147,4 +147,4 @@ def dialogue(rng: Random, held_out: bool) -> list[Exchange]:
         turns = tasks(rng, held_out)
     else:
         turns = small_talk(rng, held_out)
-    return [*turns, said(rng, "closing")] if rng.random() < 0.12 else turns
+    return [*turns, fixed_exchange(rng, "closing")] if rng.random() < 0.12 else turns

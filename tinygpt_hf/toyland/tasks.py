@@ -32,7 +32,7 @@ ANIMALS = NOUNS["farm"] + NOUNS["wild"][:10] + NOUNS["pet"]
 DEEDS = listed("deed")
 
 
-def worded(rng: Random, name: str, values: dict[str, str]) -> Exchange:
+def worded_exchange(rng: Random, name: str, values: dict[str, str]) -> Exchange:
     """Fill the placeholders of one entry of `data/tasks.txt`, with a random wording."""
     kind, question, _, answer, accept = WORDING[name]
     if " | " in question:
@@ -40,7 +40,7 @@ def worded(rng: Random, name: str, values: dict[str, str]) -> Exchange:
     return Exchange(kind, question, "", answer, accept).filled(values)
 
 
-def said(rng: Random, kind: str, skip: int = 0) -> Exchange:
+def fixed_exchange(rng: Random, kind: str, skip: int = 0) -> Exchange:
     """Draw one of the fixed exchanges of a kind, without the first `skip`."""
     return pick(rng, SAID[kind][skip:])
 
@@ -48,7 +48,7 @@ def said(rng: Random, kind: str, skip: int = 0) -> Exchange:
 def task(rng: Random, held_out: bool) -> Exchange:
     """Draw a small task."""
     name = pick(rng, TASKS)
-    return pick(rng, KNOWN) if name == "known" else worded(rng, name, _values(rng, name, held_out))
+    return pick(rng, KNOWN) if name == "known" else worded_exchange(rng, name, _values(rng, name, held_out))
 
 
 def _values(rng: Random, name: str, held_out: bool) -> dict[str, str]:
@@ -106,5 +106,5 @@ def _drawn(rng: Random, held_out: bool, words: list[str], count: int) -> list[st
 def introduction(rng: Random) -> list[Exchange]:
     """Generate a turn in which the user says a name, and perhaps one that asks for it."""
     name = pick(rng, BOYS + GIRLS).forms[""]
-    turns = [worded(rng, "introduction", {"name": name})]
-    return turns + [worded(rng, "recall", {"name": name})] if rng.random() < 0.7 else turns
+    turns = [worded_exchange(rng, "introduction", {"name": name})]
+    return turns + [worded_exchange(rng, "recall", {"name": name})] if rng.random() < 0.7 else turns

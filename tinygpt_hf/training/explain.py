@@ -42,8 +42,10 @@ def first_batch_lines(run) -> Iterator[str]:
     counted = labels[0] != IGNORED
     yield f"its first row: {int(counted.sum())} targets, loss {float(nats.sum() / counted.sum().clamp_min(1)):.4f} nats per token"
     pairs = list(zip(labels[0].tolist(), bits, strict=True))[:SHOWN_TOKENS]
-    targets_shown = (explained(_one_line(decoder.shown(id)), cost, color=False) for id, cost in pairs if id != IGNORED)
-    yield f"  reads    {''.join(_one_line(decoder.shown(id)) for id in ids[0].tolist()[:SHOWN_TOKENS])}"
+    targets_shown = (
+        explained(_one_line(decoder.display(id)), cost, color=False) for id, cost in pairs if id != IGNORED
+    )
+    yield f"  reads    {''.join(_one_line(decoder.display(id)) for id in ids[0].tolist()[:SHOWN_TOKENS])}"
     yield f"  learns   {''.join(targets_shown)}"
     yield "  (shifted by one: each token is predicted from those before it; the subscript is its surprisal in bits)"
     yield from module_table(run.raw, rows * T, T)
