@@ -212,6 +212,7 @@ def _tried(question: Question, candidate: dict[str, Any]) -> Choice | None:
             text.early,
             text.xz,
             hidden_parameters(config),
+            config.hidden_size,
             vocabulary,
             steps * of_step * per_token,
             unique * per_token,

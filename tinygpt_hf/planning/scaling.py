@@ -23,6 +23,7 @@ STEPS_OF_AN_EPOCH = 10  # at least
 WORST = 8.0  # bits per byte of a uniform guess
 EARLY_STEPS = (16, 48)  # steps of the small model after which its loss is measured, if time allows
 FARTHEST = 4  # times the bytes of those steps, up to which a compressible text gets easier
+TOKENS_PER_WIDTH = 64  # a vocabulary larger than this times the width helps no further
 LONG = 3000  # steps from which longer momenta pay
 
 
@@ -42,17 +43,23 @@ class Expected:
 
 
 def expected(
-    early: tuple[float, ...], xz: float, parameters: int, vocabulary: int, num_bytes: float, unique_bytes: float
+    early: tuple[float, ...],
+    xz: float,
+    parameters: int,
+    width: int,
+    vocabulary: int,
+    num_bytes: float,
+    unique_bytes: float,
 ) -> Expected:
     """Predict the bits per byte of a model with `parameters` in its layers after `num_bytes` of a text of `unique_bytes`.
 
     `early`: bits per byte of a small model on the text after each of the `EARLY_STEPS` it reached; `xz`: those of xz. A larger
-    vocabulary helps while the text has enough occurrences of each token.
+    vocabulary helps while the text has enough occurrences of each token and the model is wide enough to tell them apart.
     """
     law, fresh = table(), effective(num_bytes, unique_bytes)
     size, words, tokens = law["size"], law["words"], law["vocabulary"]
     loss = law["floor"] + size["factor"] * parameters ** -size["power"] + words["factor"] * fresh ** -words["power"]
-    useful = min(vocabulary, min(num_bytes, unique_bytes) / tokens["bytes_each"])
+    useful = min(vocabulary, TOKENS_PER_WIDTH * width, min(num_bytes, unique_bytes) / tokens["bytes_each"])
     loss *= hardness(early, xz, fresh) * (max(useful, 256) / tokens["at"]) ** -tokens["power"]
     loss = min(loss, WORST)
     spread = math.exp(1.645 * deviation(early, xz))
