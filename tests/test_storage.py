@@ -217,11 +217,11 @@ def sealed(tmp_path):
 
 
 def test_an_unharmed_folder_has_no_damage(sealed):
-    assert storage.damage(sealed) is None
+    assert storage.find_damage(sealed) is None
     manifest = storage.read_json(sealed / storage.MANIFEST)
     assert manifest["step"] == 3 and set(manifest["files"]) == {"a.txt", "deep/b.txt"}
     (sealed / "later.txt").write_text("more is no damage")
-    assert storage.damage(sealed) is None
+    assert storage.find_damage(sealed) is None
 
 
 def in_manifest(old: str, new: str):
@@ -250,7 +250,7 @@ def in_manifest(old: str, new: str):
 )
 def test_damage_is_described(sealed, harm, words):
     harm(sealed)
-    assert storage.damage(sealed) == words
+    assert storage.find_damage(sealed) == words
 
 
 def test_the_hash_of_a_value_depends_on_content_not_order():
@@ -304,11 +304,11 @@ def test_sizes_are_written_for_people():
 def test_devices_are_written_directly_and_links_keep_their_target(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    storage.write_file(storage.linked(tmp_path / "pipe"), "heard")
+    storage.write_file(storage.resolve_link(tmp_path / "pipe"), "heard")
     assert os.read(reader, 9) == b"heard" and [path.name for path in tmp_path.iterdir()] == ["pipe"]
     os.close(reader)
     for name in ("file", "nowhere"):
         (tmp_path / f"to {name}").symlink_to(name)
-        storage.write_file(storage.linked(tmp_path / f"to {name}"), "new")
+        storage.write_file(storage.resolve_link(tmp_path / f"to {name}"), "new")
         assert (tmp_path / f"to {name}").is_symlink() and (tmp_path / name).read_text() == "new"
-    assert storage.linked(tmp_path / "pipe") == tmp_path / "pipe"
+    assert storage.resolve_link(tmp_path / "pipe") == tmp_path / "pipe"

@@ -18,9 +18,9 @@ from tinygpt_hf import __version__
 from tinygpt_hf.commands import COMMANDS
 from tinygpt_hf.errors import (
     Interrupted,
-    Listener,
     ReaderLeft,
     RunError,
+    SafeStream,
     UsageError,
     UsageErrors,
     presentable,
@@ -45,12 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # the encoding may lack characters, as a Windows code page does
     words = list(sys.argv[1:] if argv is None else argv)
     # libraries write to the streams too, and must not end a run by failing to
-    stdout, stderr = Listener(sys.stdout, is_product=True), Listener(sys.stderr)
+    stdout, stderr = SafeStream(sys.stdout, is_product=True), SafeStream(sys.stderr)
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         return status_of([word for word in words if word != "--debug"], "--debug" in words, stdout)
 
 
-def status_of(words: list[str], debug: bool, stdout: Listener) -> int:
+def status_of(words: list[str], debug: bool, stdout: SafeStream) -> int:
     """Run the command and turn errors into an exit status."""
     try:
         status = run(words, stdout)
@@ -93,7 +93,7 @@ def open_missing_streams() -> None:
             setattr(sys, name, stream)
 
 
-def run(words: list[str], stdout: Listener) -> int:
+def run(words: list[str], stdout: SafeStream) -> int:
     """Find the command, parse its settings and run it; returns the exit status."""
     if not words or words[0] in ("--help", "-h", "help"):
         print(overview())

@@ -2,7 +2,7 @@
 
 redacted("hf_" + 34 * "x")            # 'hf_<redacted>'
 printable("a\x1b[2J")                 # 'a\\x1b[2J', which does not control the terminal
-print("half done", file=Listener(sys.stderr))  # never raises
+print("half done", file=SafeStream(sys.stderr))  # never raises
 """
 
 import contextlib
@@ -107,7 +107,7 @@ def presentable(text: str) -> str:
     return "\n".join(map(printable, redacted(text).split("\n")))
 
 
-class Listener:
+class SafeStream:
     """A wrapper of a standard stream on which writing does not raise.
 
     The stream may be missing (None) or closed, its pipe closed, its device full. Output that cannot be written is discarded;

@@ -247,7 +247,7 @@ def write_manifest(folder: Path, facts: dict, written: dict[str, dict] | None = 
     write_json(folder / MANIFEST, {**manifest, OWN_HASH: value_hash(manifest)})
 
 
-def damage(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """Compare a folder with its manifest; returns a description of the first difference, or None."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -285,7 +285,7 @@ def remove_temporary(folder: Path) -> None:
             system.remove(path)
 
 
-def linked(path: Path) -> Path:
+def resolve_link(path: Path) -> Path:
     """Resolve a link to a file or folder, so that its target is replaced and the link stays; returns other paths as given."""
     is_device = path.exists() and not (path.is_file() or path.is_dir())
     return Path(os.path.realpath(path)) if path.is_symlink() and not is_device else path

@@ -272,6 +272,6 @@ def test_documents_out_of_order_or_beyond_the_tokens_are_noticed(rows, starts):
 
 def test_ids_outside_the_vocabulary_are_noticed_before_the_model_sees_them(rows):
     (rows / "tokens.bin").write_bytes(np.array([5, 6, 7, 300, 8, 9, 0], dtype=np.uint16).tobytes())
-    assert storage.damage(rows) is not None
+    assert storage.find_damage(rows) is not None
     with pytest.raises(RunError, match="outside its vocabulary"):
         Rows(rows).batch([0], 4)

@@ -82,10 +82,10 @@ def read_all(data: DataArguments, tokenizer, folder: Path):
     with stream(data, tokenizer, folder) as rows:
         first = 0
         while rows.train.size is None:
-            assert rows.train.lacking(first, 1) is None
+            assert rows.train.wait_for_rows(first, 1) is None
             if rows.train.size is None or first < rows.train.size - rows.train.window_rows:
                 first += rows.train.window_rows
-        assert rows.train.lacking(0, rows.train.size) is None
+        assert rows.train.wait_for_rows(0, rows.train.size) is None
     return rows
 
 
@@ -176,7 +176,7 @@ def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, mon
     with stream(data, tiny_tokenizer, tmp_path / "rows") as rows:
         first = 0
         while rows.train.size is None or first < rows.train.size:
-            assert rows.train.lacking(first, 1) is None
+            assert rows.train.wait_for_rows(first, 1) is None
             if rows.train.size is None or first < rows.train.size:
                 shown.append(RowView(rows.train, T, seed=3).row_ids([first])[0])
                 targets.append(rows.train.batch(shown[-1:], T)[1][0])
@@ -193,7 +193,7 @@ def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, mon
         data, tiny_tokenizer, tmp_path / "rows"
     ) as again:  # existing windows are found, deleted ones are rebuilt
         for first in range(0, rows.train.size, 7):
-            assert again.train.lacking(first, 1) is None
+            assert again.train.wait_for_rows(first, 1) is None
             row = RowView(again.train, T, seed=3).row_ids([first])
             assert row == shown[first : first + 1]
             assert np.array_equal(again.train.batch(row, T)[1][0], targets[first])
@@ -219,7 +219,7 @@ def test_a_weighted_mixture_reads_its_sources_in_turns(tmp_path, tiny_tokenizer,
     assert letters.startswith("aa") and {"a", "b", "c"} <= set(letters[:12]) and set(letters[-20:]) == {"a"}
     with stream(data, tiny_tokenizer, tmp_path / "rows") as bounded:  # any shard of a mixture can be rebuilt
         for first in (0, rows.size // 2, rows.size - 1, rows.size + rows.size // 3):
-            assert bounded.train.lacking(first, 1) is None
+            assert bounded.train.wait_for_rows(first, 1) is None
             row = [first % rows.size]
             assert np.array_equal(bounded.train.batch(row, T)[1], rows.batch(row, T)[1])
 
@@ -242,7 +242,7 @@ def test_a_deleted_window_is_rebuilt_to_the_byte(tmp_path, tiny_tokenizer, corpu
                 continue  # never deleted
             way(train, number)
             with stream(corpus, tiny_tokenizer, tmp_path / "rows") as again:
-                assert again.train.lacking(number * 10, 1) is None and again.train.covers(number * 10, 1)
+                assert again.train.wait_for_rows(number * 10, 1) is None and again.train.covers(number * 10, 1)
             assert bytes_of(train) == made, number
     assert not list(tmp_path.rglob("tmp-*"))
 
@@ -267,10 +267,10 @@ def test_a_changed_text_is_refused_and_the_old_text_continues(tmp_path, tiny_tok
     Path(corpus.train_file[0]).write_text(old.replace("dog", "cat"))  # names and sizes are the same
     for _ in range(2):  # as often as it is tried
         with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
-            assert "the text has changed since window 3" in str(rows.train.lacking(30, 1))
+            assert "the text has changed since window 3" in str(rows.train.wait_for_rows(30, 1))
     Path(corpus.train_file[0]).write_text(old)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
-        assert rows.train.lacking(30, 1) is None
+        assert rows.train.wait_for_rows(30, 1) is None
     assert bytes_of(made) == before and not list(tmp_path.rglob("tmp-*"))
 
 
@@ -283,7 +283,7 @@ def test_a_shorter_or_longer_text_does_not_change_the_end(tmp_path, tiny_tokeniz
     for number in range(last if lines == 200 else 40, last + 1):
         delete_shard(made, number)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
-        failed = rows.train.lacking(10 * last, 1)
+        failed = rows.train.wait_for_rows(10 * last, 1)
     assert "the text has" in str(failed) and read_end(made) == end
 
 
@@ -291,11 +291,11 @@ def test_the_disk_bound_holds_if_the_first_window_is_lost(tmp_path, tiny_tokeniz
     bounded = dataclasses.replace(corpus, stream_window=6 * 6 * T)
     with stream(bounded, tiny_tokenizer, tmp_path / "rows") as rows:
         for first in range(0, 300, 6):
-            assert rows.train.lacking(first, 6) is None
+            assert rows.train.wait_for_rows(first, 6) is None
         train = rows.train.folder
     (shard_folder(train, 0) / "tokens.bin").unlink()
     with stream(bounded, tiny_tokenizer, tmp_path / "rows") as rows:
-        assert rows.train.lacking(300, 6) is None
+        assert rows.train.wait_for_rows(300, 6) is None
         there = sorted(int(path.parent.name[-6:]) for path in train.glob("shard-*/tokens.bin"))
     assert there[0] == 0 and 50 in there and len(there) <= 6
 
@@ -305,7 +305,7 @@ def test_a_window_without_a_valid_manifest_is_rebuilt(tmp_path, tiny_tokenizer, 
     before, manifest = bytes_of(made), shard_folder(made, number) / "manifest.json"
     manifest.unlink() if text is None else manifest.write_text(text)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
-        assert rows.train.lacking(number * 10, 1) is None
+        assert rows.train.wait_for_rows(number * 10, 1) is None
     assert bytes_of(made) == before and shard_manifest(made, number)["window"] == number
 
 
@@ -314,14 +314,14 @@ def test_a_lost_end_file_is_written_again(tmp_path, tiny_tokenizer, corpus, made
     end = read_end(made)
     (made / "end.json").unlink() if text is None else (made / "end.json").write_text(text)
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
-        assert rows.train.lacking(end["rows"] - 1, 2) is None  # into the second epoch
+        assert rows.train.wait_for_rows(end["rows"] - 1, 2) is None  # into the second epoch
     assert read_end(made) == end
 
 
 def test_prefetched_windows_stay_until_they_are_used(tmp_path, tiny_tokenizer, corpus, made):
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
         size = rows.train.size
-        assert rows.train.lacking(0, size) is None
+        assert rows.train.wait_for_rows(0, size) is None
         assert rows.train.covers(30, 10, shown=0) and not rows.train.covers(40, 10, shown=9)
         assert rows.train.covers(size, 10, shown=size - 21) and not rows.train.covers(size + 20, 10, shown=size - 21)
 
@@ -399,7 +399,7 @@ def test_the_disk_bound_does_not_change_the_order(tmp_path, tiny_tokenizer, corp
     with stream(bounded, tiny_tokenizer, tmp_path / "bounded") as rows:
         assert rows.train.window_rows == 6
         for step in range(5 * kept.size // 8):  # two and a half epochs: the text is read again
-            assert rows.train.lacking(step * 4, 4) is None
+            assert rows.train.wait_for_rows(step * 4, 4) is None
             one, other = (RowView(some, T, seed=9) for some in (rows.train, kept))
             assert one.row_ids(range(step * 4, step * 4 + 4)) == other.row_ids(range(step * 4, step * 4 + 4))
             assert np.array_equal(*(some.batch(range(step * 4, step * 4 + 4))[1] for some in (one, other)))
@@ -456,7 +456,7 @@ def test_an_error_in_the_middle_of_the_text_ends_the_rows_there(tmp_path, tiny_t
         file.write('{"text": 5}\n')
     with stream(corpus, tiny_tokenizer, tmp_path / "rows") as rows:
         first = 0
-        while (failed := rows.train.lacking(first, 1)) is None:
+        while (failed := rows.train.wait_for_rows(first, 1)) is None:
             first += 10
     assert isinstance(failed, RunError) and "line 151" in str(failed) and first > 100
 

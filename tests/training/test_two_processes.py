@@ -88,7 +88,7 @@ def test_fsdp_trains_the_same_as_one_process(runs):
 
 def test_an_fsdp_checkpoint_equals_that_of_one_process(runs):
     one, two = (runs / name / "checkpoint-8" for name in ("one", "two"))
-    assert storage.damage(two) is None and {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
+    assert storage.find_damage(two) is None and {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
     a, b = (load_file(path / checkpoint.OPTIMIZER) for path in (one, two))
     assert {name: t.shape for name, t in a.items()} == {name: t.shape for name, t in b.items()}
     assert all(torch.allclose(a[name], b[name], atol=1e-5) for name in a)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from tinygpt_hf.errors import Listener, RunError, UsageError, printable
+from tinygpt_hf.errors import RunError, SafeStream, UsageError, printable
 from tinygpt_hf.reading.reporter import retried
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each new attempt
@@ -61,7 +61,7 @@ def quiet_client(watched: bool) -> None:
     """Silence huggingface_hub's log, which contains signed URLs, and its progress bars unless `watched` on a terminal."""
     from huggingface_hub.utils import disable_progress_bars
 
-    if not (watched and Listener(sys.stderr).isatty()):
+    if not (watched and SafeStream(sys.stderr).isatty()):
         disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="Warnings while validating metadata")

@@ -157,7 +157,7 @@ class Samples:
 
 def check_output(path: Path, flag: str = "output_file") -> Path:
     """Check that a file can be written at `path`, before slow work; return the target if it is a symbolic link."""
-    path = storage.linked(path)
+    path = storage.resolve_link(path)
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.absolute().parent}, which does not exist"
         raise UsageError(f"--{flag} {path} {what}", "a file to write", "choose another path")

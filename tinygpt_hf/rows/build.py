@@ -137,7 +137,7 @@ class ShardBuilder:
         while (known := shard_manifest(train, number)) and all(
             known.get(name) == self.facts[name] for name in self.facts
         ):
-            if known["next"] is None or storage.damage(train / f"shard-{number:06d}"):
+            if known["next"] is None or storage.find_damage(train / f"shard-{number:06d}"):
                 break
             number += 1
         for path in self.folder.iterdir():

@@ -123,7 +123,7 @@ def save_tokenizer(tokenizer, report: dict | None, folder: Path) -> None:
 
 def write_tokenizer(corpus: Corpus, settings: TokenizerArguments, folder: Path, overwrite: bool = False) -> dict:
     """Train a tokenizer into a new folder and return its report; `overwrite` moves an existing folder aside."""
-    folder = storage.linked(folder)
+    folder = storage.resolve_link(folder)
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not overwrite:
         raise UsageError(f"{folder} is not empty", "a new folder", "choose another --output_dir, or --overwrite")

@@ -269,7 +269,7 @@ class Rows:
     def verify(self) -> None:
         """Compare all files with the manifests' hashes; raises RunError naming a damaged file."""
         for folder in self.shards:
-            if damage := storage.damage(folder):
+            if damage := storage.find_damage(folder):
                 raise RunError(f"the rows in {folder} are damaged: {damage}; make them again")
 
 

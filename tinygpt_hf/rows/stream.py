@@ -6,7 +6,7 @@ is retried (sources.py); if it stays down, training continues to the last row av
 
     with contextlib.ExitStack() as closing:
         rows = open_stream(corpus, tokenizer, folder, reading=True, closing=closing)    # waits for the first shard
-        rows.train.covers(first, count) or rows.train.lacking(first, count)             # waits for these rows
+        rows.train.covers(first, count) or rows.train.wait_for_rows(first, count)             # waits for these rows
 """
 
 import contextlib
@@ -165,7 +165,7 @@ class StreamedRows:
         known, folder = shard_manifest(self.folder, number), shard_folder(self.folder, number)
         return known is not None and all((folder / name).is_file() for name in known["files"])
 
-    def lacking(self, first: int, count: int, asked: Callable[[], bool] = lambda: False) -> Exception | None:
+    def wait_for_rows(self, first: int, count: int, asked: Callable[[], bool] = lambda: False) -> Exception | None:
         """Wait for the rows at these positions; returns None once they are ready, or the error that prevents them.
 
         Returns None early if `asked()` becomes true. Earlier rows are not needed again, so their shards may be deleted.
@@ -249,7 +249,7 @@ class StreamReader(Reporter):
             raise self._error
 
     def wait_for(self, rows: StreamedRows, first: int, count: int, asked: Callable[[], bool]) -> Exception | None:
-        """Wait for the rows at these positions, as described at `StreamedRows.lacking`."""
+        """Wait for the rows at these positions, as described at `StreamedRows.wait_for_rows`."""
         while True:
             wanted = rows.window_range(first, count)
             if self._thread is None:
@@ -354,7 +354,7 @@ class StreamReader(Reporter):
         if window == 0 and not shard_folders(self._folder / "validation"):
             return False
         folder = shard_folder(self._train, window)
-        damage = storage.damage(folder)
+        damage = storage.find_damage(folder)
         if damage and not damage.endswith(".bin is missing") and folder.is_dir():
             self.say(f"note: {folder} is damaged ({damage}): building it again")
             storage.remove_tree(folder)

@@ -234,7 +234,7 @@ def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
     """
     messages = []
     for path in reversed(checkpoints(folder)):
-        damage = storage.damage(path)
+        damage = storage.find_damage(path)
         if damage is None:
             return path, messages
         messages.append(f"{path} is damaged ({damage}): left in place, the one before it is used")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt_hf import storage
-from tinygpt_hf.errors import Listener, presentable, redacted
+from tinygpt_hf.errors import SafeStream, presentable, redacted
 from tinygpt_hf.inference.terminal import takes_color
 from tinygpt_hf.reading.reporter import Reporter
 from tinygpt_hf.storage import format_size
@@ -31,7 +31,7 @@ class Console(Reporter):
 
     def __init__(self, enabled: bool = True):
         self.enabled = enabled
-        self.live = enabled and Listener(sys.stderr).isatty()
+        self.live = enabled and SafeStream(sys.stderr).isatty()
         self._bar: Any = None  # a rich.progress.Progress; rich is imported only if one is shown
         self._last_line, self._title = time.monotonic(), ""
         self._total: int | None = None  # bytes of the files that a stage reads
@@ -44,13 +44,13 @@ class Console(Reporter):
             return
         line = presentable(line)
         if self.live:
-            line = as_table(line, shutil.get_terminal_size().columns, takes_color(Listener(sys.stderr)))
+            line = as_table(line, shutil.get_terminal_size().columns, takes_color(SafeStream(sys.stderr)))
         if self._bar is not None:
             from rich.text import Text
 
             self._bar.console.print(Text.from_ansi(line), soft_wrap=True)
         else:
-            print(line, file=Listener(sys.stderr), flush=True)
+            print(line, file=SafeStream(sys.stderr), flush=True)
 
     def bar(self, title: str, total: float | None, done: int = 0) -> None:
         """Start a bar, and end the previous one."""
@@ -61,7 +61,7 @@ class Console(Reporter):
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn
 
-        stderr: Any = Listener(sys.stderr)  # has the methods of a text stream, but not its type
+        stderr: Any = SafeStream(sys.stderr)  # has the methods of a text stream, but not its type
         columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[right]}")
         self._bar = Progress(*columns, console=RichConsole(file=stderr), transient=True)
         self._task = self._bar.add_task(title, total=total, completed=done, right="")

@@ -271,7 +271,7 @@ class Run(contextlib.AbstractContextManager):
         if self.is_last:
             return False
         requested, (first, count) = self.interruption.requested, self.steps.span(self.state.step)
-        failed = self.rows.train.lacking(first, count, lambda: requested() > 0) if self.data.streaming else None
+        failed = self.rows.train.wait_for_rows(first, count, lambda: requested() > 0) if self.data.streaming else None
         self.clock.tick()
         proposals = (*self.clock.proposals(), self.compilation.proposal()) if self.is_main else (0, 0, 0)
         ending, *decay, compiling = self.interruption.agreed(NO_MORE_ROWS if failed else requested(), *proposals)

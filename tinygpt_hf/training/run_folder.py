@@ -34,7 +34,7 @@ def opened(folder: Path, overwrite: bool, is_main: bool):
     if not is_main:
         yield
         return
-    folder = storage.linked(folder)
+    folder = storage.resolve_link(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     aside = checkpoint.open_folder(folder, overwrite)
     try:
@@ -153,7 +153,7 @@ def find_checkpoint(folder: Path, wanted: str, facts: dict, say) -> Path | None:
         found = Path(wanted)
         if not (found / storage.MANIFEST).is_file():
             raise UsageError(f"{found} is not a checkpoint", "a folder checkpoint-<step>", "check the path")
-        damage = storage.damage(found)
+        damage = storage.find_damage(found)
         if damage:
             raise RunError(f"{found} is damaged: {damage}; resume from another checkpoint")
     known = _fixed_settings(DataArguments()) | checkpoint.read_state(found).facts  # older ones lack newer settings
