@@ -70,7 +70,7 @@ def main() -> None:
             saved = folder / f"checkpoint-{step}"
             size = sum(path.stat().st_size for path in saved.iterdir())
             seconds["read"].append(timed(read_all, saved))
-            seconds["check"].append(timed(storage.damage, saved))
+            seconds["check"].append(timed(storage.find_damage, saved))
             storage.remove_tree(saved)
             for path in folder.glob("plain-*"):
                 path.unlink()

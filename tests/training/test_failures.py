@@ -210,7 +210,7 @@ def test_a_full_disk_is_one_error_and_the_run_resumes_with_free_space(finished, 
         run(tmp_path / "r", **plain)
     monkeypatch.undo()
     saved = list((tmp_path / "r").glob("checkpoint-*"))
-    assert saved and not any(map(storage.damage, saved))
+    assert saved and not any(map(storage.find_damage, saved))
     assert not list((tmp_path / "r").glob(f"{storage.TEMPORARY}*"))
     run(tmp_path / "r", **plain)
     assert losses(tmp_path / "r") == losses(finished)

@@ -42,7 +42,7 @@ def losses(folder: Path, key: str = "loss") -> dict[int, float]:
 def snapshots(folder: Path) -> dict[str, dict]:
     """Return snapshot name -> hashes of its files."""
     found = {path.name: storage.read_json(path / storage.MANIFEST)["files"] for path in folder.glob("snapshots/*")}
-    assert not any(map(storage.damage, folder.glob("snapshots/*")))
+    assert not any(map(storage.find_damage, folder.glob("snapshots/*")))
     return found
 
 
