@@ -4,8 +4,8 @@ The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556),
 parameters of the layers, and one that falls with the training bytes. Repeated bytes count less each time, as in Muennighoff et
 al. 2023 (https://arxiv.org/abs/2305.16264). The difficulty of a text scales all three. It is the loss of a small model after a few
 steps, relative to the same steps on books. A text whose held-out part xz compresses better than that of books, once it has read
-the training part, gets easier with more steps. The less a text is like books, the wider its interval. The coefficients are in scaling.json, which benchmarks/scaling.py fits. The rates are
-in settings/defaults.py.
+the training part, gets easier with more steps. The less a text is like books, the wider its interval. The coefficients are in
+scaling.json, which benchmarks/scaling.py fits. The rates are in settings/defaults.py.
 """
 
 import json
