@@ -191,11 +191,20 @@ def test_what_failed_on_either_branch_is_pushed_at_the_end(slow_hub, model, monk
     assert {(message, branch) for message, branch, _ in sent} == {("End of the run", None), ("Best of the run", "best")}
 
 
-def test_a_nearly_full_disk_gets_no_snapshot(slow_hub, model, monkeypatch):
+def test_a_nearly_full_disk_gets_no_snapshot_until_the_end(slow_hub, model, monkeypatch):
     uploads, sent, gate, said = slow_hub
     monkeypatch.setattr(uploader.shutil, "disk_usage", lambda path: type("", (), {"free": 1000}))
+    (model / "best").mkdir()
+    shutil.copy(model / "model.safetensors", model / "best")
     with uploads:
         uploads.offer(model, "Step 1")
+        uploads.offer(model / "best", "Step 1", "best")
         assert not uploads._waiting and not list(model.glob("tmp-*"))
         gate.release()
-    assert [message for message, _, _ in sent] == ["End of the run"]  # then nothing is replaced any more
+        gate.release()
+    first, last = said
+    assert first.startswith("note: 'Step 1' was not pushed: the disk has no room") and last == "pushed to there"
+    assert [(message, branch) for message, branch, _ in sent] == [
+        ("End of the run", None),
+        ("Best of the run", "best"),
+    ]

@@ -70,6 +70,7 @@ class Uploads(contextlib.AbstractContextManager):
         try:
             upload = select_files(folder, self._repository, RUN)
             if self._training and shutil.disk_usage(self._folder).free < FREE_SPACE * upload.size:
+                self._failed(branch, message, "the disk has no room for a snapshot")
                 return
             upload = snapshot(upload, self._folder / f"{LINKS}{next(self._numbers)}")
         except (OSError, UsageError) as error:
