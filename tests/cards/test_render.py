@@ -178,9 +178,7 @@ def test_the_code_of_the_card_runs(finished, capsys):
 def test_a_card_in_a_run_says_how_it_compares(finished):
     body, run_ = parts((finished / "README.md").read_text())[1], Run(finished)
     rows = Rows(finished / "rows" / "train"), Rows(finished / "rows" / "validation")
-    expected = baselines(
-        *(each.between(0, each.num_tokens) for each in rows), run_.config["vocab_size"], rows[1].num_bytes
-    )
+    expected = baselines(rows[0].tokens, rows[1].tokens, run_.config["vocab_size"], rows[1].num_bytes)
     assert {name: entry["loss"] for name, entry in run_.baselines.items()} == {b.name: b.loss for b in expected}
     for baseline in expected:
         assert f"| {baseline.loss:.4f} | {baseline.perplexity:,.2f} | {baseline.bits_per_byte:.4f} |" in body

@@ -271,7 +271,7 @@ def test_rows_are_shown_without_their_padding(tokenizer, chats, tmp_path):
 
 def test_ids_take_two_bytes_or_four(tiny_tokenizer, texts, tmp_path):
     data = DataArguments(train_file=texts, block_size=32)
-    assert prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "small").train.latest(1).dtype == np.uint16
+    assert prepare_rows(Corpus(data), tiny_tokenizer, tmp_path / "small").train.tokens.dtype == np.uint16
     import copy
 
     large = copy.deepcopy(tiny_tokenizer)
@@ -279,8 +279,7 @@ def test_ids_take_two_bytes_or_four(tiny_tokenizer, texts, tmp_path):
     last = large.convert_tokens_to_ids(f"<extra {(1 << 16) - 1}>")
     path = lines(tmp_path / "large.jsonl", [{"text": f"a <extra {(1 << 16) - 1}> b {k}"} for k in range(100)])
     prepared = prepare_rows(Corpus(DataArguments(train_file=path, block_size=8)), large, tmp_path / "large")
-    ids = prepared.train.between(0, prepared.train.num_tokens)
-    assert ids.dtype == np.uint32 and int(ids.max()) == last > 1 << 16
+    assert prepared.train.tokens.dtype == np.uint32 and int(prepared.train.tokens.max()) == last > 1 << 16
     assert " b " in large.decode(prepared.train.document(0))
 
 

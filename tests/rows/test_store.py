@@ -64,8 +64,8 @@ def test_rows_equal_a_slow_reference_implementation(tmp_path_factory, documents,
 def test_large_vocabularies_are_stored_in_four_bytes(tmp_path):
     ids = [0, 65_535, 65_536, 99_999]
     rows = write(tmp_path / "r", [ids], vocab_size=100_000)
-    assert rows.latest(1).dtype == np.uint32 and rows.document(0).tolist() == ids
-    assert write(tmp_path / "s", [[65_535]], vocab_size=65_536).latest(1).dtype == np.uint16
+    assert rows.tokens.dtype == np.uint32 and rows.document(0).tolist() == ids
+    assert write(tmp_path / "s", [[65_535]], vocab_size=65_536).tokens.dtype == np.uint16
 
 
 def test_an_id_outside_the_vocabulary_is_refused_and_leaves_nothing(tmp_path):

@@ -89,10 +89,6 @@ def read_all(data: DataArguments, tokenizer, folder: Path):
     return rows
 
 
-def ids_of(rows) -> np.ndarray:
-    return rows.between(0, rows.num_tokens)
-
-
 def window_rows(monkeypatch, rows: int) -> None:
     monkeypatch.setattr(streaming, "WINDOW_TOKENS", rows * T)
 
@@ -138,7 +134,7 @@ def test_the_windows_hold_the_rows_of_tokenize(tmp_path_factory, tiny_tokenizer,
         assert np.array_equal(ours, theirs)
     assert np.array_equal(streamed.train.position_ids(every, T), whole.train.position_ids(every, T))
     held = streamed.validation.num_tokens  # what was held out before the first window was full
-    assert np.array_equal(ids_of(streamed.validation), ids_of(whole.validation)[:held])
+    assert np.array_equal(streamed.validation.tokens, whole.validation.tokens[:held])
 
 
 def test_a_stream_is_cut_into_the_rows_of_tokenize_also_inside_a_long_text(tmp_path, tiny_tokenizer, monkeypatch):
@@ -158,7 +154,7 @@ def test_a_stream_is_cut_into_the_rows_of_tokenize_also_inside_a_long_text(tmp_p
     every = np.arange(whole.train.count(T))
     assert streamed.train.size == len(every) > 100
     assert np.array_equal(streamed.train.batch(every, T)[1], whole.train.batch(every, T)[1])
-    assert np.array_equal(ids_of(streamed.validation), ids_of(whole.validation))
+    assert np.array_equal(streamed.validation.tokens, whole.validation.tokens)
 
 
 # What a stream takes beside one source that is wrapped.
@@ -189,8 +185,7 @@ def test_whole_documents_are_packed_shard_by_shard(tmp_path, tiny_tokenizer, mon
         train = rows.train.folder
     assert sorted(shown) == list(range(rows.train.size))
     learned = np.concatenate(targets)
-    ids = ids_of(whole)[1:]
-    expected = ids if whole.is_target is None else ids[whole.is_target[1:]]
+    expected = whole.tokens[1:] if whole.is_target is None else whole.tokens[1:][whole.is_target[1:]]
     assert sorted(learned[learned != IGNORED].tolist()) == sorted(expected.tolist())
     sizes = [BestFitRows(f, T).count(T) for f in sorted(train.glob("shard-*")) if (f / "tokens.bin").exists()]
     assert bound or sum(sizes) == rows.train.size
@@ -217,7 +212,7 @@ def test_a_weighted_mixture_reads_its_sources_in_turns(tmp_path, tiny_tokenizer,
     data = dataclasses.replace(data, streaming=True, stream_window=6 * 10 * T)
     rows = read_all(dataclasses.replace(data, stream_window=None), tiny_tokenizer, tmp_path / "kept").train
     labels = rows.batch(range(rows.size), T)[1]
-    words = tiny_tokenizer.decode([rows.first.between(0, 1)[0], *labels[labels != IGNORED]]).split("<|endoftext|>")[:-1]
+    words = tiny_tokenizer.decode([rows.first.tokens[0], *labels[labels != IGNORED]]).split("<|endoftext|>")[:-1]
     documents = [tiny_tokenizer.decode(whole.document(k)[:-1]) for k in range(whole.num_documents)]
     assert sorted(words) == sorted(documents)  # those of `tokenize`, with the same counts
     letters = "".join(word[0] for word in words)

@@ -129,6 +129,11 @@ class Rows:
             tables = [manifest.get(name, {}) for manifest in tables]
         return sum(manifest.get(names[-1], 0) for manifest in tables)
 
+    @property
+    def tokens(self) -> np.ndarray:
+        """Return all ids: memory-mapped if there is one shard, else copied into memory."""
+        return self.shard(0).tokens if len(self.shards) == 1 else self.between(0, self.num_tokens)
+
     def latest(self, count: int) -> np.ndarray:
         """Return the last `count` ids."""
         return self.between(max(0, self.num_tokens - count), self.num_tokens)
