@@ -25,7 +25,7 @@ def settings_of(preset: str = "none", **values) -> CorpusArguments:
 
 
 def rule_of(text: str, preset: str = "none", **values) -> str | None:
-    rejection = apply_rules(TextStats(text), settings_of(preset, **values))
+    rejection = apply_rules(TextStats({"text": text}), settings_of(preset, **values))
     return rejection and rejection.rule
 
 
@@ -98,10 +98,14 @@ def test_off_switches_a_rule_off_in_yaml_and_as_a_flag(tmp_path):
 
 def test_the_shares_of_repetition_are_those_counted_by_hand():
     # 12 words, of which the second six repeat 5-grams: 22 of 44 letters
-    rejection = apply_rules(TextStats("one two three four five six " * 2), settings_of(max_duplicate_ngrams=0.15))
+    rejection = apply_rules(
+        TextStats({"text": "one two three four five six " * 2}), settings_of(max_duplicate_ngrams=0.15)
+    )
     assert rejection.reason == "characters of repeated 5 words: 0.5, expected at most 0.15"
     # "buy this" 3 times: 21 of 32 letters
-    rejection = apply_rules(TextStats("buy this and buy this and buy this today"), settings_of(max_top_ngram=0.2))
+    rejection = apply_rules(
+        TextStats({"text": "buy this and buy this and buy this today"}), settings_of(max_top_ngram=0.2)
+    )
     assert rejection.reason == f"characters of the most common 2 words: {21 / 32:.3g}, expected at most 0.2"
 
 
@@ -116,7 +120,7 @@ def test_presets_keep_what_they_are_for_and_a_given_setting_wins():
 
 def test_conversations_are_not_judged_by_the_shape_of_their_lines():
     messages = [{"role": role, "content": "Hi!"} for role in ("user", "assistant") * 2]
-    stats = TextStats.of({"messages": messages, "origin": "x"})
+    stats = TextStats({"messages": messages, "origin": "x"})
     assert apply_rules(stats, settings_of("prose", min_characters=0)) is None
     assert apply_rules(stats, settings_of("prose", min_characters=99)).rule == "length"
     assert rule_of("Hi!\nHi!\nHi!\nHi!", "prose", min_characters=0)

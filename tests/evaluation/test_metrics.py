@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation import metrics
-from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums, evaluate_file, evaluate_tokens
+from tinygpt_hf.evaluation.metrics import MetricSums, batch_sums, block_sums, evaluate_file
 from tinygpt_hf.tokenizing.tokenizer import train_tokenizer
 
 CONTEXT = 16
@@ -50,7 +50,7 @@ TABLE = [[0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.25, 0.5]]
 
 def test_hand_computed_numbers():
     # 0 -> 1 (1/4), 1 -> 1 (3/4), 1 -> 2 (1/8), 2 -> 2 (1/2), 2 -> 0 (1/4), 0 -> 0 (1/2)
-    sums = evaluate_tokens(Bigram(TABLE), [0, 1, 1, 2, 2, 0, 0])
+    sums = batch_sums(Bigram(TABLE), [[0, 1, 1, 2, 2, 0]], [[1, 1, 2, 2, 0, 0]])
     sums.bytes = 12
     nats = math.log(4) + math.log(4 / 3) + math.log(8) + math.log(2) + math.log(4) + math.log(2)
     assert sums.tokens == 6
@@ -72,13 +72,21 @@ def test_batch_sums_leave_out_what_is_no_target():
 
 
 def test_sums_add_up_over_shards_and_processes(model):
-    ids = np.random.default_rng(0).integers(4, 250, 60)
-    full = evaluate_tokens(model, ids)
-    parts = [evaluate_tokens(model, ids[start : start + CONTEXT * 2 + 1]) for start in (0, CONTEXT * 2)]
+    ids = np.random.default_rng(0).integers(4, 250, 4 * CONTEXT + 1)
+    inputs, labels = ids[:-1].reshape(4, CONTEXT), ids[1:].reshape(4, CONTEXT)
+    full = batch_sums(model, inputs, labels)
+    parts = [batch_sums(model, inputs[rows], labels[rows]) for rows in (slice(0, 1), slice(1, 4))]
     together = MetricSums.from_list(torch.tensor([p.to_list() for p in parts], dtype=torch.float64).sum(0))
     assert together == parts[0] + parts[1]
     assert (together.tokens, together.correct) == (full.tokens, full.correct)
     assert together.nats == pytest.approx(full.nats, rel=1e-6)
+
+
+def whole_text(model, ids, block_size=None, stride=None, batch_size=8):
+    """Measure a text as one block; returns its nats, tokens and right predictions."""
+    ids = np.asarray(ids)
+    windows = block_size, stride, batch_size
+    return block_sums(model, ids, ids, np.zeros(len(ids), dtype=np.int32), np.array([1]), windows)[0, :3]
 
 
 def plain_definition(model, ids, block_size, stride):
@@ -101,18 +109,23 @@ def test_every_token_but_the_first_is_predicted_once_in_any_windows(model, lengt
     ids = np.random.default_rng(length).integers(4, 250, length)
     nats, correct = plain_definition(model, ids, CONTEXT, stride or CONTEXT)
     for batch_size in (1, 3):
-        sums = evaluate_tokens(model, ids, stride=stride, batch_size=batch_size)
-        assert (sums.tokens, sums.correct) == (length - 1, correct)
-        assert sums.nats == pytest.approx(nats, rel=1e-5)
+        measured = whole_text(model, ids, stride=stride, batch_size=batch_size)
+        assert measured.tolist() == [pytest.approx(nats, rel=1e-5), length - 1, correct]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "char", "byte"])
 @pytest.mark.parametrize("text", ["the cat", "日本", "é", "🙂 unseen", " cat", "\n\n"])
-def test_bytes_are_those_of_the_predicted_text(kind, text):
+def test_bytes_are_those_of_the_predicted_text(kind, text, model, tmp_path):
     tokenizer = train_tokenizer(["the cat sat on the mat\n\n"], kind, vocab_size=270)
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode())
     ids, _ = metrics.encode_with_ends(tokenizer, text)
-    rest = sum(_bytes_of_token(tokenizer, id) for id in ids[1:])
-    assert metrics.predicted_bytes(tokenizer, text, ids) == rest
+    if len(ids) < 2:
+        with pytest.raises(UsageError, match="1 tokens"):
+            evaluate_file(model, tokenizer, path)
+    else:
+        rest = sum(_bytes_of_token(tokenizer, id) for id in ids[1:])
+        assert evaluate_file(model, tokenizer, path)["bytes"] == rest
 
 
 def _bytes_of_token(tokenizer, id):
@@ -150,8 +163,8 @@ def test_a_file_is_measured_as_it_is(model, tokenizer, tmp_path):
     assert 0 not in ids
     for stride in (None, 5):
         results = evaluate_file(model, tokenizer, tmp_path / "text.txt", stride=stride, batch_size=3)
-        sums = evaluate_tokens(model, ids, stride=stride)
-        sums.bytes = len(text.encode()) - len(tokenizer.decode(ids[:1]).encode())
+        nats, tokens, correct = whole_text(model, ids, stride=stride)
+        sums = MetricSums(nats, int(tokens), int(correct), len(text.encode()) - len(tokenizer.decode(ids[:1]).encode()))
         for name in ("loss", "perplexity", "bits_per_byte", "accuracy"):
             assert results[name] == pytest.approx(getattr(sums, name), rel=1e-6)
         assert (results["tokens"], results["bytes"]) == (sums.tokens, sums.bytes)
@@ -186,9 +199,9 @@ def test_impossible_windows_are_named(model):
         ({"batch_size": 0}, "batch_size is 0"),
     ]:
         with pytest.raises(UsageError, match=words):
-            evaluate_tokens(model, ids, **options)
+            whole_text(model, ids, **options)
     with pytest.raises(UsageError, match="has 1 tokens"):
-        evaluate_tokens(model, [5])
+        whole_text(model, [5])
     with pytest.raises(UsageError, match="no metric 'accuracy'"):
         metrics.load_metric("accuracy")
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tinygpt_hf import TinyGPTConfig, TinyGPTForCausalLM
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.evaluation.minimal_pairs import minimal_pairs, outcomes, read_pairs, sentence_scores
+from tinygpt_hf.evaluation.minimal_pairs import choice_outcomes, minimal_pairs, read_pairs, sentence_scores
 
 WORDS = "<eos> <bos> the cat cats sleep sleeps a dog sees not".split()
 
@@ -55,6 +55,10 @@ class FromTable:
 
     def __call__(self, input_ids, use_cache):
         return SimpleNamespace(logits=self.table[input_ids])  # (B, T, V)
+
+
+def outcomes(model, tok, pairs, batch_size=64):
+    return choice_outcomes(model, tok, [(one["sentence_good"], one["sentence_bad"]) for one in pairs], batch_size)
 
 
 def test_scores_are_those_of_one_token_at_a_time():

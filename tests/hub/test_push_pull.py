@@ -174,13 +174,14 @@ def test_extras_have_their_own_repositories(client, hub, model):
 def test_a_corpus_is_pushed_in_any_format_and_its_old_shards_are_deleted(client, hub, model):
     (model / "corpus" / "data").mkdir(parents=True)
     (model / "corpus" / "corpus.json").write_text("{}")
-    shards = [model / "corpus" / "data" / f"text-0000{k}.jsonl" for k in range(2)]
+    shards = [f"data/{name}.jsonl" for name in ("text-00000", "text-00001", "messages-00000", "turns-00000")]
     for shard in shards:
-        shard.write_text('{"text": "One day"}\n')
+        (model / "corpus" / shard).write_text('{"text": "One day"}\n')
     assert client.push(model, "--also", "dataset").status == 0
-    kept = {".gitattributes", "corpus.json", "data/text-00000.jsonl"}
-    assert set(hub.files("alice/tiny-data", kind="datasets")) == kept | {"data/text-00001.jsonl"}
-    shards[1].unlink()
+    kept = {".gitattributes", "corpus.json", shards[0]}
+    assert set(hub.files("alice/tiny-data", kind="datasets")) == kept | {*shards}
+    for shard in shards[1:]:
+        (model / "corpus" / shard).unlink()
     assert client.push(model, "--also", "dataset").status == 0
     assert set(hub.files("alice/tiny-data", kind="datasets")) == kept
 

@@ -12,7 +12,9 @@ from recorded import Recorded
 from tinygpt_hf import cli
 from tinygpt_hf.reading import decoding
 from tinygpt_hf.reading.corpus import Corpus
+from tinygpt_hf.reading.reporter import SILENT
 from tinygpt_hf.reading.sources import fingerprint
+from tinygpt_hf.rows.placed import PlacedDocuments
 from tinygpt_hf.rows.preparation import tokenize
 from tinygpt_hf.settings.arguments import DataArguments, TokenizerArguments
 
@@ -84,7 +86,7 @@ def test_one_reading_gives_the_same_as_separate_readings(tmp_path, monkeypatch, 
     corpus = Corpus(data)
     sample, held_out = corpus.sample(10**7)
     parts: dict[str, list] = {"train": [], "validation": []}
-    for part, document in Corpus(data).documents():
+    for (part, document), _ in PlacedDocuments(Corpus(data), None, SILENT, False):
         parts[part].append("".join(decoding.pieces_of(document["text"])))
     assert "".join(sample) == "".join(parts["train"]) and "".join(held_out) == "".join(parts["validation"])
     assert all(parts.values())
@@ -98,7 +100,8 @@ def test_files_added_later_are_not_read(tmp_path):
     corpus = Corpus(DataArguments(train_file=[str(tmp_path)]))
     before = corpus.size
     (tmp_path / "b.txt").write_text("more")
-    assert corpus.size == before and [d["origin"] for _, d in corpus.documents()] == [str(tmp_path / "a.txt")] * 2
+    found = [document["origin"] for (_, document), _ in PlacedDocuments(corpus, None, SILENT, False)]
+    assert corpus.size == before and found == [str(tmp_path / "a.txt")] * 2
 
 
 def test_a_broken_long_text_is_one_line(tmp_path, monkeypatch, capsys):

@@ -48,7 +48,7 @@ def test_every_kind_of_python_data_gives_its_texts(tmp_path):
 def test_train_and_validation_splits_are_used_and_others_named(tmp_path):
     parts = DatasetDict(train=ROWS, validation=ROWS.select([3]), test=ROWS.select([4]))
     corpus = Corpus(data_arguments(parts))
-    assert [d["text"] for part, d in corpus.documents() if part == "validation"] == [TEXTS[3]]
+    assert [document["text"] for document in documents(corpus.validation)] == [TEXTS[3]]
     assert corpus.remarks == ["splits not read: test"]
     assert "splits not read: validation, test" in Corpus(data_arguments(saved(tmp_path / "d", parts))).remarks[0]
 

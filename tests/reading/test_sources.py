@@ -185,7 +185,7 @@ def test_source_code_and_archives_of_any_case_are_read_and_the_others_counted(tm
     assert skipped_endings([str(tmp_path / "in/a.dart")]) == {}
 
 
-def test_of_a_prepared_corpus_a_glob_finds_the_data_only(tmp_path):
+def test_of_a_prepared_corpus_a_glob_finds_the_data_only(tmp_path, monkeypatch):
     for name, text in {"data/d-0": "kept", "excluded/e-0": "dropped"}.items():
         path = tmp_path / "corpus" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,6 +196,9 @@ def test_of_a_prepared_corpus_a_glob_finds_the_data_only(tmp_path):
         assert read(tmp_path / name) == ["kept"], name
     assert read(tmp_path / "corpus/excluded/*") == read(tmp_path / "corpus/excluded") == ["dropped"]
     assert read(tmp_path / "corpus/README.md") == ["its card"]
+    for folder, names in {tmp_path: (".", "*/*/*"), tmp_path / "corpus": (".", "*/*", "data")}.items():
+        monkeypatch.chdir(folder)
+        assert [read(name) for name in names] == [["kept"]] * len(names)
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):

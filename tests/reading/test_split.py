@@ -14,8 +14,12 @@ DOCUMENTS = [{"text": f"document number {k}"} for k in range(4000)]
 CHATS = [{"messages": [{"role": "user", "content": f"question {k}"}]} for k in range(4000)]
 
 
+def split_all(documents, how, percentage) -> list:
+    return [part for document in documents for part in corpus.split(document, how, percentage)]
+
+
 def held_out(documents, percentage=5.0) -> list:
-    return [d for part, d in corpus.split(documents, "hash", percentage) if part == "validation"]
+    return [d for part, d in split_all(documents, "hash", percentage) if part == "validation"]
 
 
 @pytest.mark.parametrize("documents", [DOCUMENTS, CHATS], ids=["text", "messages"])
@@ -38,7 +42,7 @@ def test_the_hash_split_does_not_depend_on_order_or_growth():
 
 def test_copies_of_a_document_are_on_one_side():
     parts = {}
-    for part, document in corpus.split(DOCUMENTS * 2, "hash", 20.0):
+    for part, document in split_all(DOCUMENTS * 2, "hash", 20.0):
         parts.setdefault(document["text"], set()).add(part)
     assert all(len(sides) == 1 for sides in parts.values())
     assert {side for sides in parts.values() for side in sides} == {"train", "validation"}
@@ -66,7 +70,7 @@ def test_the_split_does_not_change_between_versions():
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=300), percentage=st.floats(0.01, 99.9))
 def test_the_tail_is_cut_at_one_character_and_nothing_is_lost(text, percentage):
-    parts = {part: piece["text"] for part, piece in corpus.split([{"text": text}], "tail", percentage)}
+    parts = {part: piece["text"] for part, piece in corpus.split({"text": text}, "tail", percentage)}
     assert parts.get("train", "") + parts.get("validation", "") == text
     assert abs(len(parts.get("validation", "")) - len(text) * percentage / 100) <= 1
 
@@ -77,15 +81,15 @@ def test_the_tail_of_shakespeare_is_where_others_cut_it():
 
 def test_a_document_cut_by_its_tail_comes_as_two():
     document = {"text": "0123456789", "origin": "here"}
-    assert list(corpus.split([document], "tail", 20.0)) == [
+    assert list(corpus.split(document, "tail", 20.0)) == [
         ("train", {"text": "01234567", "origin": "here"}),
         ("validation", {"text": "89", "origin": "here"}),
     ]
-    assert [part for part, _ in corpus.split([{"text": ""}], "tail", 20.0)] == []
-    assert [part for part, _ in corpus.split([{"text": "x"}], "tail", 20.0)] == ["validation"]
-    assert {part for part, _ in corpus.split(DOCUMENTS, "hash", 0)} == {"train"}
+    assert [part for part, _ in corpus.split({"text": ""}, "tail", 20.0)] == []
+    assert [part for part, _ in corpus.split({"text": "x"}, "tail", 20.0)] == ["validation"]
+    assert {part for part, _ in split_all(DOCUMENTS, "hash", 0)} == {"train"}
     with pytest.raises(UsageError, match="validation_split is tail, and here is a conversation"):
-        list(corpus.split([CHATS[0] | {"origin": "here"}], "tail", 20.0))
+        list(corpus.split(CHATS[0] | {"origin": "here"}, "tail", 20.0))
 
 
 def test_few_texts_are_split_by_their_tails_and_many_by_hash():

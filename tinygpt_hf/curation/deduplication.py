@@ -13,7 +13,7 @@ no false positives. `across` uses an inverted index and misses no pair, so that 
 Symbols count as words, since `3 < 4` differs from `3 > 4`. Punctuation does not, since editions of a text differ in it.
 
 Memory: about 0.1 kB per document and paragraph hash; about 10 kB per document for near duplicates (signature and LSH tables).
-Shingles are kept in a file, 4 bytes each. `across` holds 8 bytes per held-out shingle, at most 160 MB (or one document).
+Shingles are kept in a file, 4 bytes each. `across` holds 8 bytes per held-out shingle, at most 160 MB and a document.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.tokenizing.process_map import grouped
 
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
@@ -155,20 +156,14 @@ class NearDuplicates:
         return matches
 
     def _postings(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """Yield inverted indexes, each of as many documents as fit: (P,) sorted uint64 of shingle and document number."""
-        start = 0
-        while start < len(numbers):
-            stop, size = start, 0
-            while stop < len(numbers) and (stop == start or size + self._size(numbers[stop]) <= HELD_AT_ONCE):
-                size += self._size(numbers[stop])
-                stop += 1
-            postings, end = np.empty(size, np.uint64), 0
-            for number in numbers[start:stop]:
+        """Yield inverted indexes of some documents each: (P,) sorted uint64 of shingle and document number."""
+        for group in grouped(numbers, self._size, HELD_AT_ONCE):
+            postings, end = np.empty(sum(map(self._size, group)), np.uint64), 0
+            for number in group:
                 begin, end = end, end + self._size(number)
                 postings[begin:end] = self._shingles(number).astype(np.uint64) << 32 | number
             postings.sort()
             yield postings
-            start = stop
 
     def _first_match(self, shingles: np.ndarray, postings: np.ndarray) -> tuple[int, float] | None:
         """Return (number, similarity) of the first document in the index at or above the threshold, or None.

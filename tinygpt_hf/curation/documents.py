@@ -51,7 +51,7 @@ class Cleaner:
         normalized, changes = document, Counter()
         if self._settings.mask or not rejection:
             normalized, changes = normalize(document, self._settings)
-        stats = TextStats.of(normalized)
+        stats = TextStats(normalized)
         rejection = rejection or apply_rules(stats, self._settings)
         if rejection:
             # excluded/ gets the original text that the rule measured, unless personal data must be masked

@@ -1,6 +1,6 @@
 """Normalize a document, and keep it or reject it with a reason, by rules that look at this document alone.
 
-    stats = TextStats(normalize(document, settings)[0]["text"])
+    stats = TextStats(normalize(document, settings)[0])
     apply_rules(stats, settings)     # None: keep; else Rejection("short_lines", "short lines: 0.81, expected at most 0.67")
 
 Kept text changes only by `normalize`: NFC, control characters, masking. Sources of the rules: C4 (Raffel et al. 2020), Gopher
@@ -45,15 +45,10 @@ class Rejection(NamedTuple):
 
 
 class TextStats:
-    """The text of one document with cached statistics for the rules."""
+    """The text of one document with cached statistics for the rules; messages are joined by line feeds."""
 
-    def __init__(self, text: str, is_conversation: bool = False):
-        self.text, self.is_conversation = text, is_conversation
-
-    @classmethod
-    def of(cls, document: dict) -> "TextStats":
-        """Build the statistics of a document; the messages of a conversation are joined by line feeds."""
-        return cls("\n".join(document_texts(document)), "messages" in document)
+    def __init__(self, document: dict):
+        self.text, self.is_conversation = "\n".join(document_texts(document)), "messages" in document
 
     @functools.cached_property
     def words(self) -> list[str]:

@@ -146,7 +146,7 @@ class Deduplicator:
         cleaner = Cleaner(self._settings)
         for document in documents:
             normalized, changes = normalize(document, self._settings)
-            self._add(cleaner.describe(normalized, changes, TextStats.of(normalized)), held_out=True)
+            self._add(cleaner.describe(normalized, changes, TextStats(normalized)), held_out=True)
         self.num_validation = len(self._origins)
 
     def compare(self, cleaned: Cleaned) -> Rejection | None:

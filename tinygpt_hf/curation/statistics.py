@@ -66,9 +66,7 @@ class Facts:
         strange = round(1 - letters / max(1, sum(cleaned.characters.values())), 3)
         origin = redacted(document["origin"])
         for top, value in ((self._longest, size), (self._strangest, strange)):
-            heapq.heappush(top, (value, -self.kept, origin))  # of equal values the earliest is kept
-            if len(top) > SHOWN:
-                heapq.heappop(top)
+            top[:] = heapq.nlargest(SHOWN, [*top, (value, -self.kept, origin)])  # of equal values the earliest is kept
 
     def as_json(self) -> dict:
         """Return the statistics with the names of corpus.json."""
@@ -84,8 +82,8 @@ class Facts:
             "lengths": histogram,
             "scripts": {name: round(number / letters, 4) for name, number in self.scripts.most_common()},
             "languages": {c: {"documents": n, "bytes": b} for c, (n, b) in sorted(self.languages.items())},
-            "longest": [{"origin": o, "bytes": v} for v, _, o in sorted(self._longest, reverse=True)],
-            "strangest": [{"origin": o, "share": v} for v, _, o in sorted(self._strangest, reverse=True)],
+            "longest": [{"origin": o, "bytes": v} for v, _, o in self._longest],
+            "strangest": [{"origin": o, "share": v} for v, _, o in self._strangest],
         }
 
 

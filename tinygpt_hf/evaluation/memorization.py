@@ -71,10 +71,10 @@ def first_rows(rows: Path) -> Path:
     return min(rows.glob("window-*"), default=rows)
 
 
-def opening_texts(tokenizer, rows: Path, characters: int = HELD_OUT_CHARACTERS) -> list[str]:
-    """Decode the first `characters` of a row folder, split into documents."""
+def opening_texts(tokenizer, rows: Path) -> list[str]:
+    """Decode the first HELD_OUT_CHARACTERS of a row folder, split into documents."""
     _, piece = next(_pieces(tokenizer, Rows(rows)), (0, ""))
-    return piece[:characters].split(SEPARATOR)
+    return piece[:HELD_OUT_CHARACTERS].split(SEPARATOR)
 
 
 def _sequences(texts: list[str]) -> list[str]:

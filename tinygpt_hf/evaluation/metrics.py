@@ -176,36 +176,22 @@ def batch_sums(model, input_ids, labels, position_ids=None) -> MetricSums:
     return MetricSums(nats, int(tokens), int(correct), expected=expected)
 
 
-def evaluate_tokens(
-    model, ids, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
-) -> MetricSums:
-    """Return the sums over a flat array of token ids, without bytes; every token but the first is predicted once.
-
-    A window has `block_size` tokens (default: the model's context, at most 2048). With a `stride` below `block_size`,
-    windows overlap. Each token is then scored in the first window that contains it, with at least block_size - stride
-    tokens of context (except in the first window). The cost is block_size / stride times as high.
-    """
-    sums = MetricSums()
-    for input_ids, labels, _ in _batches(model, ids, block_size, stride, batch_size):
-        sums += batch_sums(model, input_ids, labels)
-    return sums
-
-
 def evaluate_file(
     model, tokenizer, path: str | Path, block_size: int | None = None, stride: int | None = None, batch_size: int = 8
 ) -> dict[str, Any]:
     """Evaluate a model on a text file, as `tinygpt evaluate` does.
 
     No tokens are added to the text, and control tokens written in it are plain text. `bytes` counts the UTF-8 bytes of the
-    predicted text, which is all but the first token. Blocks of about equal size end at token boundaries.
+    predicted text, which is all but the first token. Blocks of about equal size end at token boundaries. With a `stride`
+    below `block_size`, windows overlap: all tokens but those of the first window have at least block_size - stride tokens of
+    context, and the cost is block_size / stride times as high.
     """
     text = read_text(path)
     ids, ends = encode_with_ends(tokenizer, text)
-    size = predicted_bytes(tokenizer, text, ids)
     if len(ids) < 2:
         raise UsageError(f"the text has {len(ids)} tokens", "a text of two tokens or more", "use more text")
     cuts = even_cuts(np.unique(ends[1:]))
-    sizes = np.diff(cuts, prepend=cuts[-1] - size)
+    sizes = np.diff(cuts, prepend=_first_token_bytes(tokenizer, text, int(ids[0])))
     blocks = np.searchsorted(cuts, ends).astype(np.int32)
     return _evaluate(model, ids, ids, blocks, sizes, (block_size, stride, batch_size)) | {"data": str(path)}
 
@@ -351,11 +337,6 @@ def encode_with_ends(tokenizer, text: str, piece: int = 1 << 22) -> tuple[np.nda
     return np.concatenate(arrays), np.concatenate(ends)[: sum(map(len, arrays))]
 
 
-def predicted_bytes(tokenizer, text: str, ids: np.ndarray) -> int:
-    """Count the UTF-8 bytes of a text without those of its first token, which is not predicted."""
-    return len(text.encode()) - _first_token_bytes(tokenizer, text, int(ids[0])) if len(ids) else 0
-
-
 def _first_token_bytes(tokenizer, text: str, id: int) -> int:
     first = tokenizer.decode([id], clean_up_tokenization_spaces=False)
     if text.startswith(first) and first:
@@ -377,13 +358,11 @@ def _window(model, block_size: int | None) -> int:
     return block_size
 
 
-def _batches(model, ids, block_size, stride, batch_size, targets=None) -> Iterator[tuple[np.ndarray, ...]]:
+def _batches(model, ids, block_size, stride, batch_size, targets) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield (input_ids, labels, indices into `ids`), (B, T) each, of windows of equal length, without padding.
 
     Labels that an earlier window has scored are -100, and so are those that are -100 in `targets` (N,).
     """
-    ids = np.asarray(ids)
-    targets = ids if targets is None else targets
     T = _window(model, block_size)
     stride = T if stride is None else stride
     if not 1 <= stride <= T:

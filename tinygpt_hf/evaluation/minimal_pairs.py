@@ -22,7 +22,9 @@ from tinygpt_hf.reading.formats import first_words, is_utf8
 
 FIELDS = ("sentence_good", "sentence_bad", "UID")
 EXPECTED = '{"sentence_good": "...", "sentence_bad": "...", "UID": "..."}'
+BATCH = 64  # rows
 TIE = 1e-3  # nats; scores that differ by less are a tie, since float32 rounding depends on the batch size
+Row = tuple[list[int], list[int]]  # the inputs, and for each its target or -100
 
 
 def read_pairs(path: str | Path) -> list[dict[str, str]]:
@@ -69,12 +71,13 @@ def text_of(row: dict, field: str, where: str, expected: str) -> str:
     return text
 
 
-def minimal_pairs(model, tokenizer, pairs: Sequence[dict[str, str]], batch_size: int = 64) -> dict:
+def minimal_pairs(model, tokenizer, pairs: Sequence[dict[str, str]]) -> dict:
     """Return {"accuracy", "low", "high", "pairs", "by_paradigm": {UID: accuracy}} of a causal language model.
 
     The numbers are NaN without pairs.
     """
-    results = outcomes(model, tokenizer, pairs, batch_size)
+    choices = [(pair["sentence_good"], pair["sentence_bad"]) for pair in pairs]
+    results = choice_outcomes(model, tokenizer, choices)
     return by_group([pair["UID"] for pair in pairs], results) | {"pairs": len(pairs)}
 
 
@@ -88,13 +91,7 @@ def by_group(groups: Sequence[str], outcomes: Sequence[float]) -> dict:
     return {"accuracy": accuracy, "low": low, "high": high, "by_paradigm": by_paradigm}
 
 
-def outcomes(model, tokenizer, pairs: Sequence[dict[str, str]], batch_size: int = 64) -> list[float]:
-    """Return 1.0 for each pair whose good sentence is likelier, 0.0 if the bad one is, and 0.5 for a tie."""
-    choices = [(pair["sentence_good"], pair["sentence_bad"]) for pair in pairs]
-    return choice_outcomes(model, tokenizer, choices, batch_size)
-
-
-def choice_outcomes(model, tokenizer, choices: Sequence[tuple[str, ...]], batch_size: int = 64) -> list[float]:
+def choice_outcomes(model, tokenizer, choices: Sequence[tuple[str, ...]], batch_size: int = BATCH) -> list[float]:
     """Return 1.0 for each tuple of texts whose first is the likeliest, else 0.0; 1/n if it ties with n - 1 others."""
     scores = sentence_scores(model, tokenizer, [text for texts in choices for text in texts], batch_size)
     results = []
@@ -105,31 +102,43 @@ def choice_outcomes(model, tokenizer, choices: Sequence[tuple[str, ...]], batch_
     return results
 
 
-def sentence_scores(model, tokenizer, sentences: Iterable[str], batch_size: int = 64) -> dict[str, float]:
+def sentence_scores(model, tokenizer, sentences: Iterable[str], batch_size: int = BATCH) -> dict[str, float]:
     """Return the log-probability in nats of each distinct sentence after the start token.
 
-    A batch holds sentences of equal length, so nothing is padded. In a sentence longer than the model's context, later
-    tokens have at least half a context before them. Call `model.eval()` first.
+    In a sentence longer than the model's context, later tokens have at least half a context before them. Call `model.eval()`
+    first.
     """
-    start, room, vocabulary = start_token(tokenizer), context_length(model), model.config.get_text_config().vocab_size
+    start, room = start_token(tokenizer), context_length(model)
     scores = dict.fromkeys(sentences, 0.0)
-    by_length: dict[int, list[tuple[str, list[int], list[int]]]] = {}
+    named, rows = [], []
     for sentence in scores:
         ids = tokenizer(sentence, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        for inputs, targets in _windows([start, *ids[:-1]], ids, room or len(ids)):
-            by_length.setdefault(len(inputs), []).append((sentence, inputs, targets))
-    by_length.pop(0, None)  # a sentence without tokens keeps its 0
-    for length, group in by_length.items():
-        rows = max(1, min(batch_size, MOST_LOGITS // (length * vocabulary)))
-        for first in range(0, len(group), rows):
-            named, inputs, targets = zip(*group[first : first + rows], strict=True)
-            nats, _, _ = token_scores(model, inputs, targets)  # (B, T)
-            for sentence, total in zip(named, nats.double().sum(1).tolist(), strict=True):
-                scores[sentence] -= total
+        for row in _windows([start, *ids[:-1]], ids, room or len(ids)) if ids else ():
+            named.append(sentence)
+            rows.append(row)
+    for k, nats, _ in row_scores(model, rows, batch_size):
+        scores[named[k]] -= nats
     return scores
 
 
-def _windows(inputs: list[int], targets: list[int], room: int) -> Iterator[tuple[list[int], list[int]]]:
+def row_scores(model, rows: Sequence[Row], batch_size: int = BATCH) -> Iterator[tuple[int, float, bool]]:
+    """Yield (number, nats, whether each of its targets is the likeliest token) of rows, in any order.
+
+    A batch holds rows of equal length, so nothing is padded.
+    """
+    vocabulary = model.config.get_text_config().vocab_size
+    by_length: dict[int, list[int]] = {}
+    for number, (inputs, _) in enumerate(rows):
+        by_length.setdefault(len(inputs), []).append(number)
+    for length, numbers in by_length.items():
+        size = max(1, min(batch_size, MOST_LOGITS // (length * vocabulary)))
+        for batch in (numbers[first : first + size] for first in range(0, len(numbers), size)):
+            nats, predicted, labels = token_scores(model, *zip(*(rows[k] for k in batch), strict=True))  # (B, T)
+            is_right = ((predicted == labels) | (labels == IGNORED)).all(1)
+            yield from zip(batch, nats.double().sum(1).tolist(), is_right.tolist(), strict=True)
+
+
+def _windows(inputs: list[int], targets: list[int], room: int) -> Iterator[Row]:
     """Split a sentence into windows of at most `room` tokens that predict each target once."""
     yield inputs[:room], targets[:room]
     for begin in range(room, len(inputs), max(1, room // 2)):

@@ -20,13 +20,14 @@ from tinygpt_hf.errors import UsageError
 from tinygpt_hf.evaluation.basics import BASICS, Item, basics
 from tinygpt_hf.evaluation.harness import PREFIX, harness_task
 from tinygpt_hf.evaluation.intervals import share
-from tinygpt_hf.evaluation.metrics import IGNORED, MOST_LOGITS, token_scores
+from tinygpt_hf.evaluation.metrics import IGNORED
 from tinygpt_hf.evaluation.minimal_pairs import (
     by_group,
     choice_outcomes,
     parse_pair,
     read_lines,
     read_pairs,
+    row_scores,
     start_token,
     text_of,
 )
@@ -39,7 +40,6 @@ BLANK = "____"
 BLIMP = "nyu-mll/blimp"
 CLOZE = f'{{"text": "The {BLANK} barks.", "choices": ["dog", "cat"], "answer": "dog"}}'
 LAST_WORD = '{"text": "a passage of two words or more"}'
-BATCH = 64
 Task = Callable[..., dict]  # (model, tokenizer) -> its results
 
 
@@ -68,7 +68,7 @@ def read_tasks(names: list[str], tasks_dir: str | None) -> dict[str, Task]:
 def choice_task(items: list[Item], model, tokenizer) -> dict:
     """Compute the accuracy with which the model finds the right text of each item likeliest."""
     groups = [item.group for item in items]
-    results = by_group(groups, choice_outcomes(model, tokenizer, [item.texts for item in items], BATCH))
+    results = by_group(groups, choice_outcomes(model, tokenizer, [item.texts for item in items]))
     chance = by_group(groups, [1 / len(item.texts) for item in items])["accuracy"]
     return results | {"chance": chance, "items": len(items)}
 
@@ -150,19 +150,9 @@ def last_word_task(texts: list[str], model, tokenizer) -> dict:
         known_count = common_prefix(ids, known)
         inputs, targets = [start, *ids[:-1]], [IGNORED] * known_count + ids[known_count:]
         rows.append((inputs[-room:], targets[-room:]) if room else (inputs, targets))
-    order = sorted(range(len(rows)), key=lambda k: len(rows[k][0]))
-    nats, right = 0.0, dict[int, float]()
-    while order:
-        size = max(1, min(BATCH, MOST_LOGITS // (len(rows[order[0]][0]) * vocabulary)))
-        batch, order = order[:size], order[size:]
-        longest = len(rows[batch[-1]][0])  # padding on the right does not change causal predictions
-        inputs = [rows[k][0] + [start] * (longest - len(rows[k][0])) for k in batch]
-        targets = [rows[k][1] + [IGNORED] * (longest - len(rows[k][1])) for k in batch]
-        losses, predicted, labels = token_scores(model, inputs, targets)
-        nats += float(losses.double().sum())
-        all_right = ((predicted == labels) | (labels == IGNORED)).all(1).tolist()
-        right |= {k: float(is_right) for k, is_right in zip(batch, all_right, strict=True)}
-    accuracy, low, high = share({"": list(right.values())})
+    measured = list(row_scores(model, rows))
+    nats = sum(loss for _, loss, _ in measured)
+    accuracy, low, high = share({"": [float(is_right) for _, _, is_right in measured]})
     chance = sum(vocabulary ** -float(sum(t != IGNORED for t in targets)) for _, targets in rows) / len(rows)
     results = {"accuracy": accuracy, "low": low, "high": high, "chance": chance, "items": len(texts)}
     return results | {"perplexity": math.exp(min(nats / len(rows), 700))}

@@ -48,7 +48,6 @@ class Report:
     output_dir: str
     what: str
     caveats: list[str]
-    proved: bool = False
     logit_difference: float = 0.0
     rounding: float = 0.0
     prompts: int = 0
@@ -202,7 +201,6 @@ def _prove(command: list[str], report: Report) -> str | None:
     except (IndexError, ValueError, TypeError, KeyError, AttributeError):
         reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         return f"its process ended with status {done.returncode} ({reason})"
-    report.proved = unequal is None
     return unequal and f"the export differs in {unequal}"
 
 

@@ -3,11 +3,10 @@
     corpus = Corpus(data, seed, reporter)
     texts, held_out = corpus.sample(100_000_000)      # for a tokenizer; hashes the files on the way
     corpus.facts                                      # what determines the documents, as JSON
-    for part, document in corpus.documents(): ...     # ("train" | "validation", document), repeated by weight
 
-The text is read twice: once to sample and hash it, once to tokenize it. There are three exceptions. Parquet files are hashed
-separately, because they are read from their end. An archive longer than decoding.LONG is unpacked again for its tail. Such a
-text with a weight is read once per repetition.
+The text is read twice: once to sample and hash it, once to tokenize it (rows/placed.py). There are three exceptions. Parquet
+files are hashed separately, because they are read from their end. An archive longer than decoding.LONG is unpacked again for
+its tail. Such a text with a weight is read once per repetition.
 """
 
 import hashlib
@@ -66,7 +65,9 @@ class Corpus:
     @property
     def size(self) -> int | None:
         """Return the total bytes of all files; None if progress cannot be measured in bytes."""
-        return sources.total_bytes(self.all_sources)
+        if any(source.dataset_name or source.max_samples or source.remote for source in self.all_sources):
+            return None
+        return sum(os.path.getsize(file.path) for source in self.all_sources for file in sources.files_of(source))
 
     @cached_property
     def source_facts(self) -> list[dict]:
@@ -81,14 +82,6 @@ class Corpus:
         how = {"how": self.data.validation_split, "percentage": self.data.validation_split_percentage}
         return {"sources": self.source_facts, "split": how}
 
-    def documents(self) -> Iterator[tuple[str, dict]]:
-        """Yield ("train" | "validation", document or a part of one), repeated by the weight of its source."""
-        for source, how, document in self._whole_documents(self.reporter):
-            yield from self.parts_of(document, how, source)
-        if self.validation:
-            for document in sources.documents(self.validation, in_pieces=True, reporter=self.reporter):
-                yield "validation", document
-
     def choose_split(self, documents: Iterator[dict]) -> tuple[str, Iterator[dict]]:
         """Return the split method of a source ("hash" or "tail") and its documents."""
         if self.validation:
@@ -102,7 +95,7 @@ class Corpus:
 
     def parts_of(self, document: dict, how: str, source: Source) -> Iterator[tuple[str, dict]]:
         """Yield ("train" | "validation", document or a part of it), repeated by the weight of its source."""
-        for part, piece in split.split([document], how, self.percentage):
+        for part, piece in split.split(document, how, self.percentage):
             times = split.repetitions(piece, source.weight)
             for _ in range(min(times, 1) if part == "validation" else times):
                 yield part, piece

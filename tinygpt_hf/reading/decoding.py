@@ -74,7 +74,7 @@ class _ReportedFile(io.RawIOBase):
 
 
 class _DecompressedFile(io.RawIOBase):
-    """The decompressed content of a file; reading raises UsageError at a decompression bomb."""
+    """The decompressed content of an archive; reading raises UsageError at a decompression bomb."""
 
     def __init__(self, path: str, reporter: Reporter):
         self.path, self.size = path, 0
@@ -86,12 +86,10 @@ class _DecompressedFile(io.RawIOBase):
             self.stream = bz2.BZ2File(self.file)
         elif ending == ".xz":
             self.stream = lzma.LZMAFile(self.file)
-        elif ending == ".zst":
+        else:
             import pyarrow  # a dependency of `datasets`
 
             self.stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(self.file), "zstd")
-        else:
-            self.stream = self.file
         self.most = max(SMALL_ENOUGH, MOST_EXPANSION * os.path.getsize(path))
 
     def readable(self) -> bool:
@@ -100,7 +98,7 @@ class _DecompressedFile(io.RawIOBase):
     def readinto(self, buffer) -> int:
         count = self.stream.readinto(buffer)
         self.size += count
-        if self.size > self.most and self.stream is not self.file:
+        if self.size > self.most:
             raise UsageError(
                 f"{self.path} unpacks to more than {self.size / 1e6:.0f} MB",
                 f"at most {MOST_EXPANSION} times its {os.path.getsize(self.path)} bytes: text packs no better",
@@ -152,8 +150,11 @@ class TextFile:
         return self.path.lower().endswith(ARCHIVES)
 
     def open(self, offset: int = 0) -> io.BufferedReader:
-        raw = _DecompressedFile(self.path, self.reporter)
-        raw.file.seek(offset)  # callers pass an offset for uncompressed files only
+        """Open the file for reading; an `offset` is for uncompressed files only."""
+        if self.is_packed:
+            return io.BufferedReader(_DecompressedFile(self.path, self.reporter), CHUNK)
+        raw = _ReportedFile(self.path, self.reporter)
+        raw.seek(offset)
         return io.BufferedReader(raw, CHUNK)
 
     def take_replaced(self) -> int:
@@ -247,12 +248,9 @@ class TextFile:
 
 def _incomplete_bytes(block: bytes) -> int:
     """Return the number of bytes at the end of `block` that begin an incomplete UTF-8 character."""
-    for count in range(1, min(3, len(block)) + 1):
-        byte = block[-count]
-        if byte & 0xC0 != 0x80:
-            length = 2 + (byte >= 0xE0) + (byte >= 0xF0) if 0xC0 <= byte < 0xF8 else 1
-            return count if length > count else 0
-    return 0
+    tail = block[-3:]  # a character has at most four bytes
+    _, complete = codecs.utf_8_decode(tail, "replace", False)
+    return len(tail) - complete
 
 
 class Survey:

@@ -87,20 +87,19 @@ def documents_only(paths: list[str], root: str) -> list[str]:
 
     If `root` is itself a folder inside a corpus, it is read completely.
     """
-    top, known = Path(root), {}
+    top, is_known_corpus = Path(root), functools.cache(is_corpus)
 
-    def left_out(folder: Path) -> bool:
-        if folder != top and top not in folder.parents:
-            return False
-        if folder not in known:
-            if is_corpus(folder):
-                known[folder] = True
-            else:
-                is_data = folder != top and folder.name == DATA and is_corpus(folder.parent)
-                known[folder] = left_out(folder.parent.parent if is_data else folder.parent)
-        return known[folder]
+    def is_left_out(folder: Path) -> bool:
+        above = [folder, *folder.parents]
+        folders = iter(above[: above.index(top) + 1])
+        for folder in folders:
+            if is_known_corpus(folder):
+                return True
+            if folder != top and folder.name == DATA and is_known_corpus(folder.parent):
+                next(folders)  # the corpus itself, whose documents these are
+        return False
 
-    return [path for path in paths if not left_out(Path(path).parent)]
+    return [path for path in paths if not is_left_out(Path(path).parent)]
 
 
 def files_below(folder: str) -> Iterator[str]:

@@ -230,13 +230,6 @@ def files_of(source: Source) -> Iterable[File]:
     return find_files(source.files) if source.found is None else source.found
 
 
-def total_bytes(every: list[Source]) -> int | None:
-    """Return the total size of all files; None if progress cannot be measured in bytes."""
-    if any(source.dataset_name or source.max_samples or source.remote for source in every):
-        return None
-    return sum(os.path.getsize(file.path) for source in every for file in files_of(source))
-
-
 def documents(
     source: Source,
     in_pieces: bool = False,

@@ -6,7 +6,7 @@ or is read in another order, and duplicates are always on the same side.
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.reading.decoding import LongText, fraction, salted_hash
@@ -35,7 +35,7 @@ def repetitions(document: dict, weight: float) -> int:
 
 def is_held_out(document: dict, percentage: float) -> bool:
     """Check whether the hash split puts the document into validation."""
-    return content_hash(document, "validation") < percentage / 100
+    return percentage > 0 and content_hash(document, "validation") < percentage / 100
 
 
 def tail_border(length: int, percentage: float) -> int:
@@ -48,7 +48,7 @@ def border(document: dict, how: str, percentage: float) -> int:
     length = len(document["text"])
     if percentage > 0 and how == "tail":
         return tail_border(length, percentage)
-    return 0 if percentage > 0 and is_held_out(document, percentage) else length
+    return 0 if is_held_out(document, percentage) else length
 
 
 def choose_split(documents: Iterator[dict], wanted: str | None) -> tuple[str, Iterator[dict]]:
@@ -58,24 +58,19 @@ def choose_split(documents: Iterator[dict], wanted: str | None) -> tuple[str, It
     return wanted or ("tail" if few else "hash"), itertools.chain(first, documents)
 
 
-def split(documents: Iterable[dict], how: str, percentage: float) -> Iterator[tuple[str, dict]]:
-    """Yield ("train" | "validation", document); the tail split divides each text into two documents."""
-    for document in documents:
-        if percentage <= 0:
-            yield "train", document
-        elif how == "tail" and "messages" in document:
-            raise UsageError(
-                f"--validation_split is tail, and {document['origin']} is a conversation",
-                "texts: a conversation is not cut",
-                "use --validation_split hash, or give --validation_file",
-            )
-        elif how == "tail":
-            text = document["text"]
-            cut = tail_border(len(text), percentage)
-            head, tail = text[:cut], text[cut:]
-            if head:
-                yield "train", {**document, "text": head}
-            if tail:
-                yield "validation", {**document, "text": tail}
-        else:
-            yield ("validation" if is_held_out(document, percentage) else "train"), document
+def split(document: dict, how: str, percentage: float) -> Iterator[tuple[str, dict]]:
+    """Yield ("train" | "validation", document); the tail split divides a text into two documents."""
+    if how != "tail" or percentage <= 0:
+        yield ("validation" if is_held_out(document, percentage) else "train"), document
+        return
+    if "messages" in document:
+        raise UsageError(
+            f"--validation_split is tail, and {document['origin']} is a conversation",
+            "texts: a conversation is not cut",
+            "use --validation_split hash, or give --validation_file",
+        )
+    text = document["text"]
+    cut = tail_border(len(text), percentage)
+    for part, piece in (("train", text[:cut]), ("validation", text[cut:])):
+        if piece:
+            yield part, {**document, "text": piece}

@@ -171,7 +171,7 @@ def parquet_rows(source: TextFile, text_column: str | None, document_of: Callabl
 
 def without_nulls(row: dict) -> dict:
     """Drop the nulls inside the values of an Arrow row, which stand for fields that only other rows have."""
-    return {name: _without_nulls(value) if isinstance(value, (list, dict)) else value for name, value in row.items()}
+    return {name: _without_nulls(value) for name, value in row.items()}
 
 
 def _without_nulls(value):

@@ -8,7 +8,7 @@ longest document; a text file longer than decoding.LONG is read in pieces.
 """
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_hf import storage
-from tinygpt_hf.errors import UsageError
+from tinygpt_hf.errors import RunError, UsageError
 from tinygpt_hf.reading import sources
 from tinygpt_hf.reading.changes import changes
 from tinygpt_hf.reading.corpus import Corpus
@@ -163,29 +163,29 @@ class ShardBuilder:
             with contextlib.closing(self._encoded(documents)) as encoded:
                 for part, document, place, tokens in encoded:
                     if part == "train":
-                        full = train.add(document, tokens, place)
-                        yield from self._publish(full, train, held_out, documents)
+                        for following in train.add(document, tokens, place):
+                            yield self._publish(train, held_out, documents, following)
                     elif held_out and not (self.streamed and train.number > 0):
-                        yield from held_out.add(document, tokens, BEGINNING)
-            yield from self._publish(train.finish(), train, held_out, documents)
+                        list(held_out.add(document, tokens, BEGINNING))  # it is never full
+            if train.number and not train.manifests:  # a shard begins only where text followed
+                raise RunError("the text has become shorter since its rows were made; restore it")
+            yield self._publish(train, held_out, documents, None)
         finally:
             train.abandon()
             if held_out:
                 held_out.abandon()
 
     def _publish(
-        self, full: Iterator[int], train: ShardWriter, held_out: ShardWriter | None, documents: PlacedDocuments
-    ) -> Iterator[int]:
-        """Publish the `full` training shards, each after its held-out shard; yields their numbers."""
-        for number in full:
-            if held_out and not (self.streamed and number > 0):
-                if self.streamed:
-                    self._check_first(train, held_out, [reader.how for reader in documents.readers])
-                if held_out.manifests:
-                    held_out.number = number
-                    held_out.publish(None)
-            next(full, None)  # `full` yields a number again once its shard is final
-            yield number
+        self, train: ShardWriter, held_out: ShardWriter | None, documents: PlacedDocuments, following: dict | None
+    ) -> int:
+        """Publish a training shard after its held-out shard, and return its number; `following` as in `ShardWriter`."""
+        if held_out and not (self.streamed and train.number > 0):
+            if self.streamed:
+                self._check_first(train, held_out, [reader.how for reader in documents.readers])
+            if held_out.manifests:
+                held_out.number = train.number
+                held_out.publish(None)
+        return train.publish(following)
 
     def _check_first(self, train: ShardWriter, held_out: ShardWriter, hows: list) -> None:
         """Refuse a stream without validation text in its first window, since later windows add none."""
@@ -211,7 +211,7 @@ class ShardBuilder:
             try:
                 items = ((("validation", document), BEGINNING) for document in documents)
                 for _, document, place, tokens in self._encoded(items):
-                    list(writer.add(document, tokens, place))
+                    list(writer.add(document, tokens, place))  # it is never full
             except BaseException:
                 writer.abandon()
                 raise

@@ -109,16 +109,11 @@ def _pieces(document: dict, tokenizer) -> Iterator[dict]:
     if not isinstance(document.get("text"), LongText):
         yield document
         return
-    pieces = cut_long(document["text"], tokenizer)
-    piece = next(pieces)
-    for begins in itertools.chain([True], itertools.repeat(False)):
-        following = next(pieces, None)
-        item = {"text": piece, "origin": document["origin"], "begins": begins, "ends": following is None}
-        more = {name: document[name] for name in ("of_source", "replaced") if begins and name in document}
+    pieces = itertools.pairwise(itertools.chain(cut_long(document["text"], tokenizer), [None]))
+    for number, (piece, following) in enumerate(pieces):
+        item = {"text": piece, "origin": document["origin"], "begins": number == 0, "ends": following is None}
+        more = {name: document[name] for name in ("of_source", "replaced") if number == 0 and name in document}
         yield item | more
-        if following is None:
-            break
-        piece = following
 
 
 def batched(items: Iterable[tuple]) -> Iterator[list[tuple]]:

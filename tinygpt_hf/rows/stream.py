@@ -98,7 +98,7 @@ class StreamedRows:
         self._open: dict[int, Rows] = {}
         self.first = first = self._shard(0)  # represents all shards in reports
         self.manifest, self.files, self.is_masked = first.manifest, first.files, first.is_masked
-        self.num_tokens, self.num_documents, self.tokens = first.num_tokens, first.num_documents, first.tokens
+        self.num_tokens, self.num_documents = first.num_tokens, first.num_documents
         self.window_rows: int = self.manifest["window_rows"]
         self._borders = [0]  # with best-fit packing: the number of rows before each shard
         self._end: dict | None = None

@@ -88,11 +88,11 @@ class ShardWriter:
             place = np.array([shard.num_tokens - 1])
             self._last = int(shard.ids(place)[0]), bool(shard.may_be_target(place)[0])
 
-    def add(self, document: dict, encoded: Encoded, place: dict) -> Iterator[int]:
+    def add(self, document: dict, encoded: Encoded, place: dict) -> Iterator[dict]:
         """Add a document or a piece of one, without its first `place["skip"]` ids, which earlier shards hold.
 
-        `place` is its resume point. Yields the number of each full shard twice: before it is published, so that the caller
-        can first write what belongs with it, and after.
+        `place` is its resume point. Yields whenever the shard is full: the caller must `publish` it with the resume point
+        that is yielded.
         """
         ids, start = encoded.ids, place["skip"]
         mask = np.ones(len(ids), dtype=bool) if encoded.mask is None else encoded.mask
@@ -100,11 +100,10 @@ class ShardWriter:
         fits_whole = self._packed and begins and document.get("ends", True)
         fits_whole = fits_whole and len(ids) <= max(self._packed or 0, self._capacity // 4)
         while start < len(ids):
-            room = self._capacity - self._writer.num_tokens if self._writer else self._capacity
-            if room == 0 or (
-                fits_whole and start == 0 and room < len(ids) < self._capacity and self._begun_beyond_last
-            ):
-                yield from self._full(self._next if self._streamed else {**place, "skip": start})
+            held = self._writer.num_tokens if self._writer else 0
+            room = self._capacity - held
+            if room == 0 or (fits_whole and start == 0 and room < len(ids) < self._capacity and held > 1):
+                yield self._next if self._streamed else {**place, "skip": start}
                 continue
             writer = self._writer or self._begin()
             if start == 0:
@@ -114,28 +113,24 @@ class ShardWriter:
             self._last, self._next = (int(ids[end - 1]), bool(mask[end - 1])), {**place, "skip": end - 1}
             start = end
 
-    @property
-    def _begun_beyond_last(self) -> bool:
-        return self._writer is not None and self._writer.num_tokens > 1
-
     def _count(self, document: dict, encoded: Encoded, writer: RowWriter, begins: bool) -> None:
-        count_document(writer.facts, document, encoded)
+        """Add the bytes and counts of a document, or a piece of one, to the manifest."""
+        facts = writer.facts
+        facts["num_bytes"] = facts.get("num_bytes", 0) + encoded.num_bytes
+        if "messages" in document:
+            counts = facts.setdefault("conversations", {"count": 0, "cut": 0, "turns_cut": 0, "too_long": 0})
+            counts["count"] += 1
+            counts["cut"] += encoded.turns_cut > 0
+            counts["turns_cut"] += encoded.turns_cut
+            counts["too_long"] += encoded.too_long
+        if document.get("replaced"):
+            facts["replaced"] = facts.get("replaced", 0) + document["replaced"]
         if begins and "of_source" in document:
-            firsts = writer.facts.setdefault("first_documents", {})  # by source, for the report
+            firsts = facts.setdefault("first_documents", {})  # by source, for the report
             firsts.setdefault(str(document["of_source"]), writer.num_documents)
         if self._packed and begins:
             learned = encoded.mask is None or bool(encoded.mask[0])
             self._inputs.append(max(0, writer.num_tokens - learned))
-
-    def finish(self) -> Iterator[int]:
-        """End the text: yields the number of the last shard before and after it is published."""
-        if self._writer is None and self.number:  # a shard begins only where text followed
-            raise RunError("the text has become shorter since its rows were made; restore it")
-        if self._writer is None:
-            self._begin()
-        yield self.number
-        self.publish(None)
-        yield self.number
 
     @property
     def manifests(self) -> list[dict]:
@@ -156,14 +151,8 @@ class ShardWriter:
             self._writer.add([last], [learned])
         return self._writer
 
-    def _full(self, following: dict) -> Iterator[int]:
-        yield self.number
-        self.publish(following)
-        yield self.number
-        self.number += 1
-
-    def publish(self, following: dict | None) -> None:
-        """Give the shard its final name; `following` is the resume point of the text after it, None at the end.
+    def publish(self, following: dict | None) -> int:
+        """Give the shard its final name and return its number; `following` is the resume point after it, None at the end.
 
         Raises RunError if an earlier manifest of this shard lists other bytes.
         """
@@ -187,6 +176,8 @@ class ShardWriter:
             storage.remove_tree(folder)
         storage.system.rename(writer.folder, folder)
         storage.sync_folder(self.folder)
+        self.number += 1
+        return self.number - 1
 
     def _rows_of(self, writer: RowWriter) -> int | None:
         """Return the number of rows up to the end of this shard; None if rows are not streamed."""
@@ -207,16 +198,3 @@ class ShardWriter:
             writer, self._writer = self._writer, None
             with contextlib.suppress(OSError):  # flushing the files may fail on a full disk
                 writer.__exit__(RunError, RunError("not finished"), None)
-
-
-def count_document(facts: dict, document: dict, encoded: Encoded) -> None:
-    """Add the bytes and counts of a document, or a piece of one, to `facts`."""
-    facts["num_bytes"] = facts.get("num_bytes", 0) + encoded.num_bytes
-    if "messages" in document:
-        counts = facts.setdefault("conversations", {"count": 0, "cut": 0, "turns_cut": 0, "too_long": 0})
-        counts["count"] += 1
-        counts["cut"] += encoded.turns_cut > 0
-        counts["turns_cut"] += encoded.turns_cut
-        counts["too_long"] += encoded.too_long
-    if document.get("replaced"):
-        facts["replaced"] = facts.get("replaced", 0) + document["replaced"]
