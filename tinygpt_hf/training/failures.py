@@ -76,17 +76,12 @@ class MicroBatchFitter:
         )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return True if `error` reports that memory ran out, on any device."""
     from accelerate.utils.memory import should_reduce_batch_size
 
-    words = str(error)
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or (isinstance(error, Exception) and should_reduce_batch_size(error))
-        or "not enough memory" in words
-        or "out of memory" in words
-    )
+    named = any(words in str(error) for words in ("out of memory", "not enough memory"))
+    return named or isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
 
 
 def average_gradients(net: torch.nn.Module) -> None:

@@ -29,8 +29,7 @@ def _cpu_has_bf16() -> bool:
     """Return True if the CPU has AVX-512 BF16 or AMX. Without them bf16 is slower than float32."""
     import torch
 
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in checks)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def attention_for(device: str, precision: str) -> str:
