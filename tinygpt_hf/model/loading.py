@@ -218,19 +218,19 @@ def _hub_unreachable(name: str) -> bool:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    expected = "a model folder or a Hub id (user/name)"
+    nowhere, expected = f"MODEL {name} is no local folder", "a model folder or a Hub id (user/name)"
     try:
         HfApi().model_info(name, timeout=10)
         return False
     except HFValidationError:
-        raise UsageError(f"{name} is no local folder and no valid Hub id", expected, "check the spelling") from None
+        raise UsageError(f"{nowhere} and no valid Hub id", expected, "check the spelling") from None
     except RepositoryNotFoundError:
         hint = "check the spelling; a private model needs `hf auth login`"
-        raise UsageError(f"{name} is no local folder and no model on the Hub", expected, hint) from None
+        raise UsageError(f"{nowhere} and no model on the Hub", expected, hint) from None
     except Exception as error:  # offline, no network, server errors: the classes differ between client versions
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return True
-        problem = f"{name} is no local folder and the Hub cannot be reached ({first_words(error)})"
+        problem = f"{nowhere} and the Hub cannot be reached ({first_words(error)})"
         raise UsageError(problem, expected, "check the path, or the network") from None
 
 
