@@ -27,11 +27,13 @@ def quickstart(
     data: DataArguments, training: TrainingArguments, train: Callable[[], None], say: Callable[[str], None]
 ) -> None:
     """Call `train()`, then evaluate the model it trained and `say` the results."""
+    from tinygpt_hf.cards.render import write_card
     from tinygpt_hf.evaluation.memorization import first_rows
     from tinygpt_hf.model.loading import load_model
     from tinygpt_hf.reading.sources import training_sources
     from tinygpt_hf.rows.preparation import rows_folder
     from tinygpt_hf.toyland import corpus as toyland
+    from tinygpt_hf.training.run_folder import update
 
     train()
     folder = training.output_dir
@@ -53,51 +55,41 @@ def quickstart(
     grammar = measure_grammar(model, tokenizer)
     answers = measure_answers(model, tokenizer, seen)
     say("\nMeasured on held-out text, with 95 % intervals:\n")
-    least = f"the right one is likelier than the same with one fault (least: {grammar['hardest']})"
+    cut = (
+        f"; {measures['cut_off']} were cut off, and count up to their last full sentence" if measures["cut_off"] else ""
+    )
+    copied = f"{measures['copied']:.0%} of their sequences of 32 characters stand in the training text"
     lines = (
-        (f"coherent stories, of {STORIES}", measures["coherent"], "hero, pronouns and thing stay the same to the end"),
-        (f"grammar, {grammar['pairs']} pairs of sentences", grammar["right"], least),
+        (
+            f"coherent stories, of {STORIES}",
+            measures["coherent"],
+            "hero, pronouns and thing stay the same to the end\n"
+            f"{'':56}({copied}, at most {measures['longest']} characters on end{cut})",
+        ),
+        (
+            f"grammar, {grammar['pairs']} pairs of sentences",
+            grammar["right"],
+            f"the right one is likelier than the same with one fault (least: {grammar['hardest']})",
+        ),
         (
             f"right answers to {answers['questions']} questions",
             answers["right"],
             f"({answers['seen']:.0%} of the answers were given in the training text too)",
         ),
     )
-    for number, line in enumerate(lines):
-        say(figure(*line))
-        if number == 0:
-            cut = f"; {measures['cut_off']} were cut off, and count up to their last full sentence"
-            copied = f"{measures['copied']:.0%} of their sequences of 32 characters stand in the training text"
-            say(
-                f"{'':56}({copied}, at most {measures['longest']} characters on end{cut if measures['cut_off'] else ''})"
-            )
-    record_measures(Path(folder), [(name, *measured) for name, measured, _ in lines])
+    records = []
+    for name, (share, low, high), words in lines:
+        interval = f"{low:.0%} to {high:.0%}"
+        say(f"    {name:<33}{share:6.1%}{interval:>12}   {words}")
+        records.append({"name": name, "share": share, "low": low, "high": high})
+    update(Path(folder), {"measures": records})
+    write_card(Path(folder))
     say(
         f"\nThe model is {folder}: a Transformers model. Next:\n\n"
         f"    tinygpt chat {folder}\n"
         f'    tinygpt generate {folder} --prompt "One day, Mia" --show_steps\n'
         f"    tinygpt train --train_file my.txt"
     )
-
-
-def figure(name: str, measured: tuple[float, float, float], words: str) -> str:
-    """Format one measure in a line; `measured` is (share, low, high)."""
-    share, low, high = measured
-    interval = f"{low:.0%} to {high:.0%}"
-    return f"    {name:<33}{share:6.1%}{interval:>12}   {words}"
-
-
-def record_measures(folder: Path, measures: list[tuple[str, float, float, float]]) -> None:
-    """Write the measures into run.json, and update the model card."""
-    from tinygpt_hf import storage
-    from tinygpt_hf.cards.render import write_card
-
-    records = [dict(zip(("name", "share", "low", "high"), measured, strict=True)) for measured in measures]
-    path = folder / "run.json"
-    facts = storage.read_json(path)
-    if facts.get("measures") != records:
-        storage.write_json(path, facts | {"measures": records})
-        write_card(folder)
 
 
 def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:

@@ -58,14 +58,22 @@ def open_pretrained(name: str, local_only: bool = False, **options):
     """
     from transformers import AutoModelForCausalLM
 
-    with silent_transformers(), _loading_errors(name):
-        folder = checked_folder(name, local_only)
-        if options.get("device_map") != "meta":
-            dtype = options.get("dtype", "auto")
-            check_fits(Path(folder), getattr(torch, dtype) if dtype in ("float32", "bfloat16", "float16") else dtype)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
-        )
+    try:
+        with silent_transformers():
+            folder = checked_folder(name, local_only)
+            if options.get("device_map") != "meta":
+                dtype = options.get("dtype", "auto")
+                named = dtype in ("float32", "bfloat16", "float16")
+                check_fits(Path(folder), getattr(torch, dtype) if named else dtype)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+            )
+    except Exception as error:  # safetensors has its own class for damaged files
+        known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
+        if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
+            raise
+        reason, action = first_words(error).rstrip("."), "check the name, or get the folder again"
+        raise UsageError(f"{name} cannot be loaded ({reason})", "a causal LM of Transformers", action) from error
     missing = sorted(report["missing_keys"])  # Transformers has initialized them randomly
     if missing:
         raise UsageError(
@@ -232,19 +240,6 @@ def _hub_unreachable(name: str) -> bool:
             return True
         problem = f"{nowhere} and the Hub cannot be reached ({first_words(error)})"
         raise UsageError(problem, expected, "check the path, or the network") from None
-
-
-@contextlib.contextmanager
-def _loading_errors(name: str):
-    """Convert errors of the libraries while a model is loaded into a `UsageError`."""
-    try:
-        yield
-    except Exception as error:  # safetensors has its own class for damaged files
-        known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
-        if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
-            raise
-        reason, action = first_words(error).rstrip("."), "check the name, or get the folder again"
-        raise UsageError(f"{name} cannot be loaded ({reason})", "a causal LM of Transformers", action) from error
 
 
 @contextlib.contextmanager

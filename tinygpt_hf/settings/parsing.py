@@ -59,7 +59,7 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
     errors: list[UsageError] = []
     flags = _Flags(argv, flat, aliases, uses_config)
     errors += flags.errors
-    file_values = _read_sections(flags.config, groups, flat, aliases, errors) if flags.config else {}
+    file_values = _read_sections(flags.config, flat, aliases, errors) if flags.config else {}
     layers: list[dict] = []
     given: dict[str, str] = {}
     for origin in (file_values, flags.values):
@@ -273,7 +273,7 @@ def _strict_loader(bounded: bool) -> type:
     return Loader
 
 
-def _read_sections(path: str, groups, flat, aliases, errors: list[UsageError]) -> dict[str, tuple[object, str]]:
+def _read_sections(path: str, flat, aliases, errors: list[UsageError]) -> dict[str, tuple[object, str]]:
     """Return setting name -> (value, place in the file), and append problems to `errors`.
 
     Sections and settings of other commands are skipped, such as `model:` in train-tokenizer.
