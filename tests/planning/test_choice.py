@@ -1,5 +1,6 @@
 """What is chosen for a text, a machine and a time, on machines that are made of numbers."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -157,10 +158,10 @@ def test_named_hardware_has_figures_with_sources():
 
 
 def test_bytes_read_again_count_less_each_time():
-    assert scaling.effective(500, 1000) == 500 and scaling.effective(1000, 1000) == 1000
-    worth = [scaling.effective(times * 1000, 1000) for times in (1, 2, 4, 16, 1000)]
-    gains = [b - a for a, b in zip(worth, worth[1:], strict=False)]
-    assert all(gain > 0 for gain in gains) and worth[2] > 3500 and worth[-1] < 17_000
+    assert scaling.effective(500, 1000, 3) == 500 and scaling.effective(1000, 1000, 3) == 1000
+    worth = [scaling.effective(times * 1000, 1000, 3) for times in (1, 2, 4, 1000)]
+    assert worth[2] == pytest.approx(1000 + 3000 * (1 - math.exp(-1))) and worth[3] == pytest.approx(4000)
+    assert worth == sorted(worth)
 
 
 def test_the_batch_grows_with_the_length_of_the_run():

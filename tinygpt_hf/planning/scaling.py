@@ -3,9 +3,9 @@
 The law has the form of Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556), in bytes: a floor, a term that falls with the
 parameters of the layers, and one that falls with the training bytes. Repeated bytes count less each time, as in Muennighoff et
 al. 2023 (https://arxiv.org/abs/2305.16264). The difficulty of a text scales all three. It is the loss of a small model after a few
-steps, relative to the same steps on books. A text that xz compresses better than books gets easier with more steps. The less a
-text is like books, the wider its interval. The coefficients are in scaling.json, which benchmarks/scaling.py fits. The rates are
-in settings/defaults.py.
+steps, relative to the same steps on books. A text whose held-out part xz compresses better than that of books, once it has read
+the training part, gets easier with more steps. The less a text is like books, the wider its interval. The coefficients are in
+scaling.json, which benchmarks/scaling.py fits. The rates are in settings/defaults.py.
 """
 
 import json
@@ -53,10 +53,11 @@ def expected(
 ) -> Expected:
     """Predict the bits per byte of a model with `parameters` in its layers after `num_bytes` of a text of `unique_bytes`.
 
-    `early`: bits per byte of a small model on the text after each of the `EARLY_STEPS` it reached; `xz`: those of xz. A larger
+    `early`: bits per byte of a small model on held-out text after each of the `EARLY_STEPS` it reached; `xz`: those of xz. A larger
     vocabulary helps while the text has enough occurrences of each token and the model is wide enough to tell them apart.
     """
-    law, fresh = table(), effective(num_bytes, unique_bytes)
+    law = table()
+    fresh = effective(num_bytes, unique_bytes, law["repeats"])
     size, words, tokens = law["size"], law["words"], law["vocabulary"]
     loss = law["floor"] + size["factor"] * parameters ** -size["power"] + words["factor"] * fresh ** -words["power"]
     useful = min(vocabulary, TOKENS_PER_WIDTH * width, min(num_bytes, unique_bytes) / tokens["bytes_each"])
@@ -86,17 +87,16 @@ def deviation(early: tuple[float, ...], xz: float) -> float:
     books = law["early"]["bits"]
     faster = math.log(early[-1] / early[0] / books[len(early) - 1] * books[0])
     shorter = math.log(xz / law["xz"]["at"])
-    return math.hypot(
-        law["deviations"][len(early)], law["early"]["deviation"] * faster, law["xz"]["deviation"] * shorter
-    )
+    wider = law["xz"]["deviations"][len(early)]
+    return math.hypot(law["deviations"][len(early)], law["early"]["deviation"] * faster, wider * shorter)
 
 
-def effective(read: float, unique: float) -> float:
-    """Return the number of fresh bytes that `read` bytes of a text of `unique` bytes are worth."""
+def effective(read: float, unique: float, repeats: float) -> float:
+    """Return the number of fresh bytes that `read` bytes of a text of `unique` bytes are worth. `repeats` epochs after the first
+    are worth 1 - 1/e of as many fresh ones; all further epochs are worth `repeats` fresh ones together."""
     again = read / unique - 1
     if again <= 0:
         return read
-    repeats = table()["repeats"]
     return unique * (1 + repeats * (1 - math.exp(-again / repeats)))
 
 

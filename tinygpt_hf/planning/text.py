@@ -23,7 +23,7 @@ VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial tokenizer is trained and measured on
 LARGEST_TRIAL = 1 << 13  # a larger vocabulary needs more text than the trial has
 EXCERPT, EXCERPT_VOCABULARY = 600_000, 1024  # bytes of the excerpt, and its vocabulary
-FEWER_XZ = 0.09  # xz needs more bits per byte for a shorter text: exponent of the length
+FEWER_XZ = 0.05  # xz needs more bits per byte after a shorter text: exponent of the length
 ENDLESS = 10**12  # bytes of a stream of unknown length
 
 
@@ -33,8 +33,8 @@ class Text:
 
     `num_bytes`: of the training part, UTF-8; `held_out`: bytes of the validation part; `repeated`: share of duplicates in the
     sample; `bytes_per_token`: by vocabulary size; `encoding`: seconds to tokenize a byte; `in_pieces`: documents are mostly as
-    long as books; `xz`: bits per byte of an excerpt under xz; `early`: bits per byte of a small model after each of
-    `scaling.EARLY_STEPS` that it reached in time.
+    long as books; `xz`: bits per byte of held-out text when xz has read an excerpt of the training part; `early`: bits per byte
+    of a small model after each of `scaling.EARLY_STEPS` that it reached in time.
     """
 
     num_bytes: int
@@ -53,8 +53,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """An excerpt of a text as token ids of a tokenizer of its own, to train and to test a small model. `bytes_per_token`: of the
-    tested part; `xz`: bits per byte under xz, scaled to a length of `EXCERPT` bytes."""
+    """An excerpt of a text as token ids of a tokenizer of its own, to train and to test a small model.
+
+    `bytes_per_token`: of the tested part; `xz`: bits per byte of the tested part when xz has read the learned part, scaled to
+    `EXCERPT` learned bytes.
+    """
 
     learned: np.ndarray
     tested: np.ndarray
@@ -160,5 +163,5 @@ def _excerpt(learned: list[str], tested: list[str]) -> Excerpt:
     trained_on, tried_on = ids(learned), ids(tested)
     per_token = sum(len(text.encode()) for text in tested) / max(1, len(tried_on))
     piece = "".join(learned).encode()
-    xz = xz_bits_per_byte(piece) * min(1.0, len(piece) / EXCERPT) ** FEWER_XZ
+    xz = xz_bits_per_byte("".join(tested).encode()[:TESTED], piece) * min(1.0, len(piece) / EXCERPT) ** FEWER_XZ
     return Excerpt(trained_on, tried_on, trial.get_vocab_size(), per_token, xz)
