@@ -13,6 +13,7 @@ from tinygpt_hf.errors import RunError
 from tinygpt_hf.planning.memory import Needs
 from tinygpt_hf.storage import format_size
 from tinygpt_hf.training.checkpoint import RunState
+from tinygpt_hf.training.precision import is_sharded
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 MEMORY_ADVICE = "--gradient_checkpointing, a smaller --block_size, --vocab_size, --hidden_size or --num_hidden_layers"
@@ -29,7 +30,7 @@ class MicroBatchFitter:
     def __init__(self, state: RunState, accelerator, say: Callable[[str], None]):
         self.state, self.accelerator, self.say = state, accelerator, say
         self._single = accelerator.num_processes == 1
-        self._size_is_known = accelerator.distributed_type.value == "FSDP"
+        self._size_is_known = is_sharded(accelerator)
 
     def gradients(self, compute: Callable[[int, bool], tuple[torch.Tensor, int]], net) -> tuple[torch.Tensor, int]:
         """Call `compute(size, synced)`, which accumulates the gradient of `net` and returns (local loss, tokens of all).
