@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.conversion import config_from_stock, from_stock
 from tinygpt_hf.model.memory import check_fits
 from tinygpt_hf.model.validation import checked_folder
 from tinygpt_hf.reading.decoding import first_words
@@ -86,8 +87,6 @@ def open_pretrained(name: str, local_only: bool = False, **options):
 
 def load_weights_of(name: str):
     """Load a model to continue training in float32; stock Qwen3, Llama and GPT-2 models are converted to TinyGPT."""
-    from tinygpt_hf.model.conversion import from_stock
-
     _, model = open_pretrained(name, dtype=torch.float32)
     return model if model.config.model_type == "tinygpt" else from_stock(model)
 
@@ -108,8 +107,6 @@ def choose_device(requested: str) -> str:
 def check_model(model: ModelArguments, data: DataArguments, vocab_size: int = 256):
     """Return the configuration of the model to train; raise a `UsageError` for an impossible shape or missing weights."""
     from transformers.activations import ACT2FN
-
-    from tinygpt_hf.model.conversion import config_from_stock
 
     if name := model.model_name_or_path:
         _, net = open_pretrained(name, device_map="meta")  # names and shapes only, without reading weights

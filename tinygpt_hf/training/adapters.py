@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import TrainingArguments
@@ -92,8 +93,6 @@ def files(net: torch.nn.Module) -> dict[str, bytes]:
 @torch.no_grad()
 def load(path: Path, net: torch.nn.Module) -> None:
     """Load a saved adapter into `net`. Raises UsageError if any name differs."""
-    from safetensors.torch import load_file
-
     found, wanted = load_file(path), trainable_parameters(net)
     if found.keys() != wanted.keys():
         different = min(found.keys() ^ wanted.keys())

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, load_model
+from torch.distributed.tensor import distribute_tensor
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
@@ -174,9 +176,6 @@ def safetensors_chunks(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview 
 
 def load_optimizer(path: Path, optimizer) -> None:
     """Load the optimizer state, sharded like its parameters. Raises UsageError if tensors are missing or left over."""
-    from safetensors.torch import load_file
-    from torch.distributed.tensor import distribute_tensor
-
     tensors = load_file(path)
     for name, parameter in named_parameters(optimizer):
         keys = [key for key in tensors if key.startswith(f"{name}:")]
@@ -233,8 +232,6 @@ def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
 
 def load_weights(checkpoint: Path, model) -> None:
     """Load all weights of a checkpoint into a model of the same shape; with LoRA, only the adapter."""
-    from safetensors.torch import load_model
-
     if adapters.has_adapters(model):
         return adapters.load(checkpoint / ADAPTER, model)
     load_model(model, checkpoint / WEIGHTS, strict=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
+from accelerate.utils.memory import should_reduce_batch_size
 
 from tinygpt_hf.errors import RunError
 from tinygpt_hf.planning.memory import Needs
@@ -79,16 +81,12 @@ class MicroBatchFitter:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return True if `error` reports that memory ran out, on any device."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
     named = any(words in str(error) for words in ("out of memory", "not enough memory"))
     return named or isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
 
 
 def average_gradients(net: torch.nn.Module) -> None:
     """Average the gradients over all processes, as DDP does during the backward pass."""
-    import torch.distributed as dist
-
     for parameter in net.parameters():
         if parameter.grad is not None:
             parameter.grad.div_(dist.get_world_size())

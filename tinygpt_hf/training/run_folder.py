@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.settings import defaults
@@ -224,8 +226,6 @@ def processor() -> str:
 
 def write_facts(run, facts: dict, result: dict | None, peaks: dict[str, float] | None = None) -> None:
     """Write run.json: versions, hardware, `facts`, and for a finished run its `result` and hardware `peaks`."""
-    import torch
-
     path, device, known = run.folder / FACTS, run.accelerator.device.type, read_facts(run.folder)
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     storage.write_json(
