@@ -260,6 +260,6 @@ def test_lora_under_fsdp2_is_an_error(monkeypatch):
     import accelerate
 
     sharding = SimpleNamespace(distributed_type=accelerate.DistributedType.FSDP, is_fsdp2=True)
-    monkeypatch.setattr(accelerate, "Accelerator", lambda **options: sharding)
+    monkeypatch.setattr(precision, "Accelerator", lambda **options: sharding)
     with pytest.raises(UsageError, match="--lora_r is given under FSDP2"):
         precision.make_accelerator(dataclasses.replace(TRAINING, lora_r=4, optim="adamw"))

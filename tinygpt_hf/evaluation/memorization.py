@@ -128,6 +128,6 @@ def _pieces(tokenizer, rows: Rows, overlap: int = 0) -> Iterator[tuple[int, str]
     for begin in range(0, rows.num_tokens, PIECE_TOKENS * max(1, -(-rows.num_tokens // MAX_TOKENS))):
         end = min(begin + PIECE_TOKENS + overlap, rows.num_tokens)
         borders = rows.documents_between(begin, end) - begin
-        parts = [part.tolist() for part in np.split(rows.between(begin, end), borders[borders > 0])]
+        parts = np.split(rows.between(begin, end), borders[borders > 0])
         size = min(PIECE_TOKENS, rows.num_tokens - begin)
         yield size, SEPARATOR.join(tokenizer.batch_decode(parts, skip_special_tokens=True))

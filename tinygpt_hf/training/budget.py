@@ -39,7 +39,6 @@ CLOSING = 5.0  # seconds to save the last weights, write the report and end the 
 ROW_BYTES = 2  # of a stored token
 COUNTING = 30  # bytes of memory per token of the text while trigrams are counted for the baselines
 RUNNING = 80 << 20  # bytes of memory in addition to a step: rows, evaluations, samples
-SMALL_SAMPLE, SAMPLE = 1_000_000, 17  # bytes of memory per byte of the tokenizer's sample beyond the first ones
 LOGITS = 4 * 4 * 256  # bytes per vocabulary entry: four float32 arrays of the 256 rows whose logits exist at once
 
 
@@ -79,9 +78,7 @@ def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = Fa
             choice.settings["max_train_bytes"] = sample_bytes
         choice.settings.update(streamed)
     choice = broadcast_object_list([choice])[0]
-    sampled = min(choice.settings.get("max_train_bytes", 0), text.num_bytes)
-    facts = _plan_facts(run, choice, memory_before + SAMPLE * max(0, sampled - SMALL_SAMPLE), hardware is None)
-    return chosen(groups, choice.settings), facts, choice
+    return chosen(groups, choice.settings), _plan_facts(run, choice, memory_before, hardware is None), choice
 
 
 def _choose_streaming(run, groups: tuple) -> tuple[tuple, dict]:
