@@ -189,7 +189,7 @@ def test_unwritable_product_output_ends_the_command(kind, status, monkeypatch):
         tell("a line")
         done.append(True)
 
-    fake = Command("prints", (DataArguments,), run, "tinygpt fake", stdout_is_product=lambda settings: True)
+    fake = Command("prints", (DataArguments,), run, "tinygpt fake", prints_result=True)
     monkeypatch.setitem(COMMANDS, "fake", fake)
     with nobody(kind, monkeypatch):
         assert cli.main(["fake"]) == status and not done

@@ -55,6 +55,8 @@ def test_help_is_free_and_tells_every_setting(answers, door):
         return
     name = SCRIPTS.get(door, "train" if door.startswith("python") else door.removeprefix("tinygpt "))
     command, words = COMMANDS[name], text.split()
+    names = [field.name for group in command.groups for field in dataclasses.fields(group)]
+    assert len(names) == len(set(names))  # one command line and one file hold the settings of all groups
     for group in command.groups:
         assert group.__doc__.strip().splitlines()[0] in text
         for field in dataclasses.fields(group):

@@ -58,8 +58,6 @@ def status_of(words: list[str], debug: bool, stdout: SafeStream) -> int:
         return status
     except UsageError as error:
         return failed(error, 2, debug)
-    except RunError as error:
-        return failed(error, 1, debug)
     except Interrupted as error:
         say(str(error))
         return error.exit_status
@@ -70,7 +68,7 @@ def status_of(words: list[str], debug: bool, stdout: SafeStream) -> int:
         return 0
     except BrokenPipeError as error:  # from a process or connection of the command, not from its output
         return failed(error, 1, debug, f"a process or a connection ended early ({error})")
-    except (OSError, MemoryError) as error:
+    except (RunError, OSError, MemoryError) as error:
         return failed(error, 1, debug)
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Rust, in tokenizers

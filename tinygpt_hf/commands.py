@@ -49,11 +49,15 @@ class Command:
     run: Callable[[Settings], int | None]  # returns an exit status, or None for 0
     example: str
     default_config: str | None = None  # the config file used without --config
-    stdout_is_product: Callable[[Settings], bool] = lambda settings: False  # else the output is only a report
+    prints_result: bool = False  # else the output is only a report
 
     @property
     def uses_config(self) -> bool:
         return DataArguments in self.groups
+
+    def stdout_is_product(self, settings: Settings) -> bool:
+        """Return True if the result goes to the standard output, and to no file."""
+        return self.prints_result and not any(getattr(group, "output_file", None) for group in settings.values())
 
 
 COMMANDS: dict[str, Command] = {}
@@ -183,9 +187,7 @@ def train(settings: Settings) -> None:
 
 
 @command(
-    'tinygpt generate runs/quickstart --prompt "Once upon a time" --show_steps',
-    GenerateArguments,
-    stdout_is_product=lambda settings: not settings[GenerateArguments].output_file,
+    'tinygpt generate runs/quickstart --prompt "Once upon a time" --show_steps', GenerateArguments, prints_result=True
 )
 def generate(settings: Settings) -> None:
     """Continue a prompt."""
@@ -210,11 +212,7 @@ def inspect(settings: Settings) -> None:
         tell(f"The page: {arguments.html}")
 
 
-@command(
-    "tinygpt evaluate runs/quickstart --data my.txt",
-    EvaluateArguments,
-    stdout_is_product=lambda settings: not settings[EvaluateArguments].output_file,
-)
+@command("tinygpt evaluate runs/quickstart --data my.txt", EvaluateArguments, prints_result=True)
 def evaluate(settings: Settings) -> None:
     """Evaluate causal LMs on text and on tasks, with confidence intervals; several models make a table."""
     from tinygpt_hf.evaluation.evaluate import measure, result_lines
@@ -232,11 +230,7 @@ def report(settings: Settings) -> None:
     tell(f"The report: {make_report(settings[ReportArguments])}")
 
 
-@command(
-    "tinygpt compare runs/a runs/b --data my.txt",
-    CompareArguments,
-    stdout_is_product=lambda settings: not settings[CompareArguments].output_file,
-)
+@command("tinygpt compare runs/a runs/b --data my.txt", CompareArguments, prints_result=True)
 def compare(settings: Settings) -> None:
     """Compare two models on the same text: the difference, with a confidence interval and a verdict."""
     from tinygpt_hf.evaluation.compare import comparison_lines, measure
@@ -246,7 +240,7 @@ def compare(settings: Settings) -> None:
         tell(line)
 
 
-@command("tinygpt chat runs/quickstart", ChatArguments, stdout_is_product=lambda settings: True)
+@command("tinygpt chat runs/quickstart", ChatArguments, prints_result=True)
 def chat(settings: Settings) -> int:
     """Talk to a model."""
     from tinygpt_hf.inference.chat import chat

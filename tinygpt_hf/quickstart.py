@@ -8,7 +8,24 @@ sentences and questions use combinations of names, things and events that are no
 from collections.abc import Callable
 from pathlib import Path
 
+from tinygpt_hf.cards.render import write_card
+from tinygpt_hf.evaluation import intervals
+from tinygpt_hf.evaluation.answers import is_right
+from tinygpt_hf.evaluation.memorization import copies, first_rows
+from tinygpt_hf.evaluation.minimal_pairs import minimal_pairs
+from tinygpt_hf.inference.generation import complete_all
+from tinygpt_hf.inference.sampling import Sampling
+from tinygpt_hf.inference.session import Session
+from tinygpt_hf.model.loading import load_model
+from tinygpt_hf.reading.sources import training_sources
+from tinygpt_hf.rows.preparation import rows_folder
 from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
+from tinygpt_hf.settings.inference import ChatArguments
+from tinygpt_hf.tokenizing.chat_template import encode_chat
+from tinygpt_hf.toyland import corpus as toyland
+from tinygpt_hf.toyland.coherence import incoherence
+from tinygpt_hf.toyland.pairs import pairs
+from tinygpt_hf.training.run_folder import update
 
 STORIES, PAIRS, QUESTIONS = 200, 1000, 200
 STORY_TOKENS, ANSWER_TOKENS = 200, 40
@@ -27,12 +44,6 @@ def quickstart(
     data: DataArguments, training: TrainingArguments, train: Callable[[], None], say: Callable[[str], None]
 ) -> None:
     """Call `train()`, then evaluate the model it trained and `say` the results."""
-    from tinygpt_hf.evaluation.memorization import first_rows
-    from tinygpt_hf.model.loading import load_model
-    from tinygpt_hf.reading.sources import training_sources
-    from tinygpt_hf.rows.preparation import rows_folder
-    from tinygpt_hf.toyland import corpus as toyland
-
     train()
     folder = training.output_dir
     model, tokenizer = load_model(folder)
@@ -53,25 +64,35 @@ def quickstart(
     grammar = measure_grammar(model, tokenizer)
     answers = measure_answers(model, tokenizer, seen)
     say("\nMeasured on held-out text, with 95 % intervals:\n")
-    least = f"the right one is likelier than the same with one fault (least: {grammar['hardest']})"
+    cut = (
+        f"; {measures['cut_off']} were cut off, and count up to their last full sentence" if measures["cut_off"] else ""
+    )
+    copied = f"{measures['copied']:.0%} of their sequences of 32 characters stand in the training text"
     lines = (
-        (f"coherent stories, of {STORIES}", measures["coherent"], "hero, pronouns and thing stay the same to the end"),
-        (f"grammar, {grammar['pairs']} pairs of sentences", grammar["right"], least),
+        (
+            f"coherent stories, of {STORIES}",
+            measures["coherent"],
+            "hero, pronouns and thing stay the same to the end\n"
+            f"{'':56}({copied}, at most {measures['longest']} characters on end{cut})",
+        ),
+        (
+            f"grammar, {grammar['pairs']} pairs of sentences",
+            grammar["right"],
+            f"the right one is likelier than the same with one fault (least: {grammar['hardest']})",
+        ),
         (
             f"right answers to {answers['questions']} questions",
             answers["right"],
             f"({answers['seen']:.0%} of the answers were given in the training text too)",
         ),
     )
-    for number, line in enumerate(lines):
-        say(figure(*line))
-        if number == 0:
-            cut = f"; {measures['cut_off']} were cut off, and count up to their last full sentence"
-            copied = f"{measures['copied']:.0%} of their sequences of 32 characters stand in the training text"
-            say(
-                f"{'':56}({copied}, at most {measures['longest']} characters on end{cut if measures['cut_off'] else ''})"
-            )
-    record_measures(Path(folder), [(name, *measured) for name, measured, _ in lines])
+    records = []
+    for name, (share, low, high), words in lines:
+        interval = f"{low:.0%} to {high:.0%}"
+        say(f"    {name:<33}{share:6.1%}{interval:>12}   {words}")
+        records.append({"name": name, "share": share, "low": low, "high": high})
+    update(Path(folder), {"measures": records})
+    write_card(Path(folder))
     say(
         f"\nThe model is {folder}: a Transformers model. Next:\n\n"
         f"    tinygpt chat {folder}\n"
@@ -80,35 +101,8 @@ def quickstart(
     )
 
 
-def figure(name: str, measured: tuple[float, float, float], words: str) -> str:
-    """Format one measure in a line; `measured` is (share, low, high)."""
-    share, low, high = measured
-    interval = f"{low:.0%} to {high:.0%}"
-    return f"    {name:<33}{share:6.1%}{interval:>12}   {words}"
-
-
-def record_measures(folder: Path, measures: list[tuple[str, float, float, float]]) -> None:
-    """Write the measures into run.json, and update the model card."""
-    from tinygpt_hf import storage
-    from tinygpt_hf.cards.render import write_card
-
-    records = [dict(zip(("name", "share", "low", "high"), measured, strict=True)) for measured in measures]
-    path = folder / "run.json"
-    facts = storage.read_json(path)
-    if facts.get("measures") != records:
-        storage.write_json(path, facts | {"measures": records})
-        write_card(folder)
-
-
 def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:
     """Continue held-out openings; returns (stories, measures: coherence, cut-off stories, text copied from training rows)."""
-    from tinygpt_hf.evaluation.intervals import share
-    from tinygpt_hf.evaluation.memorization import copies
-    from tinygpt_hf.inference.generation import complete_all
-    from tinygpt_hf.inference.sampling import Sampling
-    from tinygpt_hf.toyland import corpus as toyland
-    from tinygpt_hf.toyland.coherence import incoherence
-
     openings = toyland.story_openings(2, STORIES)
     before = [tokenizer.eos_token_id]  # as before every document; without it, a story could be taken for an answer
     prompts = [before + tokenizer(opening, add_special_tokens=False)["input_ids"] for opening in openings]
@@ -119,7 +113,7 @@ def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:
     coherent = [not incoherence(story, cut) for story, cut in zip(stories, cut_off, strict=True)]
     counts = copies(endings, [], tokenizer, rows)
     return stories, {
-        "coherent": share({"": coherent}),
+        "coherent": intervals.share({"": coherent}),
         "cut_off": sum(cut_off),
         "copied": counts["copied"] / max(counts["sequences"], 1),
         "longest": counts["longest"],
@@ -128,9 +122,6 @@ def measure_stories(model, tokenizer, rows: Path) -> tuple[list[str], dict]:
 
 def measure_grammar(model, tokenizer) -> dict:
     """Measure the accuracy on minimal pairs, and find the paradigm with the lowest one."""
-    from tinygpt_hf.evaluation.minimal_pairs import minimal_pairs
-    from tinygpt_hf.toyland.pairs import pairs
-
     measured = minimal_pairs(model, tokenizer, pairs(4, PAIRS))
     name, share = min(measured["by_paradigm"].items(), key=lambda paradigm: paradigm[1])
     hardest = f"{name.replace('_', ' ')} {share:.1%}"
@@ -144,13 +135,6 @@ def measure_answers(model, tokenizer, seen: set[tuple[str, str]]) -> dict:
     `seen` holds (role, content) of every training message. Questions in it are left out, since small tasks such as "What is
     the opposite of big?" occur in any corpus.
     """
-    from tinygpt_hf.evaluation.answers import is_right
-    from tinygpt_hf.evaluation.intervals import share
-    from tinygpt_hf.inference.generation import complete_all
-    from tinygpt_hf.inference.sampling import Sampling
-    from tinygpt_hf.tokenizing.chat_template import encode_chat
-    from tinygpt_hf.toyland import corpus as toyland
-
     candidates = toyland.questions(3, 2 * QUESTIONS)
     questions = [q for q in candidates if ("user", q["messages"][0]["content"]) not in seen][:QUESTIONS]
     prompts = [encode_chat(tokenizer, question["messages"], add_generation_prompt=True)[0] for question in questions]
@@ -161,7 +145,7 @@ def measure_answers(model, tokenizer, seen: set[tuple[str, str]]) -> dict:
         for answer, q in zip(answers, questions, strict=True)
     ]
     return {
-        "right": share({"": right}),
+        "right": intervals.share({"": right}),
         "questions": len(questions),
         "seen": sum(("assistant", answer) in seen for answer in answers) / len(questions),
     }
@@ -169,8 +153,5 @@ def measure_answers(model, tokenizer, seen: set[tuple[str, str]]) -> dict:
 
 def converse(model, tokenizer, questions) -> list[tuple[str, str]]:
     """Ask the questions in one conversation, with greedy decoding; returns (question, answer) pairs."""
-    from tinygpt_hf.inference.session import Session
-    from tinygpt_hf.settings.inference import ChatArguments
-
     session = Session(model, tokenizer, ChatArguments(temperature=0.0, seed=0))
     return [(question, "".join(step.text for step in session.ask(question)).strip()) for question in questions]

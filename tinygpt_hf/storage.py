@@ -78,14 +78,12 @@ class System:
 system = System()
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder with its content; links are removed, not followed."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
-        else:
-            system.remove(path)
-    system.remove(folder)
+def remove_tree(path: Path) -> None:
+    """Remove a file, or a folder with its content; links are removed, not followed."""
+    if path.is_dir() and not path.is_symlink():
+        for inner in path.iterdir():
+            remove_tree(inner)
+    system.remove(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -277,12 +275,8 @@ def find_damage(folder: Path) -> str | None:
 def remove_temporary(folder: Path) -> None:
     """Remove the temporary files of killed processes in `folder`, except resumable ones; requires the folder's lock."""
     for path in folder.glob(f"{TEMPORARY}*"):
-        if path.name.endswith(UNFINISHED):
-            continue
-        if path.is_dir() and not path.is_symlink():
+        if not path.name.endswith(UNFINISHED):
             remove_tree(path)
-        else:
-            system.remove(path)
 
 
 def resolve_link(path: Path) -> Path:

@@ -20,7 +20,7 @@ from tinygpt_hf.inspection.attention import attention_maps, check_size, pack_map
 from tinygpt_hf.inspection.history import learned_at
 from tinygpt_hf.inspection.inspect import inspect
 from tinygpt_hf.inspection.lens import logit_lens, right_from
-from tinygpt_hf.inspection.page import digest, page
+from tinygpt_hf.inspection.page import digest, render_template
 from tinygpt_hf.inspection.screen import screen
 from tinygpt_hf.inspection.surprisal import Scores, read_tokens, text_ids, token_scores
 from tinygpt_hf.model.conversion import DIALECTS
@@ -244,7 +244,7 @@ def test_a_page_holds_all_numbers_and_escapes_all_text(seen):
     facts = seen.facts()
     hostile = "</script><img src=x onerror=alert(1)>\u2028&<!--"
     facts["model"] = facts["tokens"][3]["text"] = hostile
-    text = page(facts)
+    text = render_template("inspect.html.jinja", facts=facts)
     parts = Tags(text)
     names = [tag for tag, _ in parts.tags]
     assert "img" not in names and names.count("script") == 2

@@ -42,7 +42,7 @@ def test_each_broken_folder_is_one_line(tiny_folder, tmp_path, harm, words):
         ("~nobody-of-this-name/x", "the folder ~nobody-of-this-name/x does not exist"),
         ("a/b/c", "the folder a/b/c does not exist"),
         ("me/my model", "no valid Hub id"),
-        ("nobody/nothing", "is no local folder and the Hub cannot be reached"),
+        ("nobody/nothing", "MODEL nobody/nothing is no local folder and the Hub cannot be reached"),
     ],
 )
 def test_each_wrong_name_is_one_line(name, words):

@@ -153,6 +153,12 @@ def test_bool_flags():
     assert "Write --overwrite false" in line
 
 
+@pytest.mark.parametrize("flag,word,right", [("torch_compile", "atuo", "auto"), ("overwrite", "ture", "true")])
+def test_a_misspelled_value_of_a_bool_flag_is_named(flag, word, right):
+    (line,) = problems([f"--{flag}", word])
+    assert line.startswith(f"--{flag} is '{word}'") and line.endswith(f"Did you mean {right}?")
+
+
 @pytest.mark.parametrize("flag", ["--output_dir", "--train_file", "--seed", "--config"])
 def test_a_flag_without_value_does_not_swallow_the_next_flag(flag):
     for words in ([flag], [flag, "--overwrite"]):
@@ -166,6 +172,7 @@ def test_words_without_dashes_are_errors():
     given = parse((GenerateArguments,), ["runs/a", "--prompt", "Hi"])
     assert given[GenerateArguments].model == "runs/a" and given[GenerateArguments].prompt == "Hi"
     assert parse((GenerateArguments,), ["--model", "runs/a"])[GenerateArguments].model == "runs/a"
+    assert parse((GenerateArguments,), ["--explain", "none"])[GenerateArguments].model == "none"  # a folder's name
 
 
 @pytest.mark.parametrize(
@@ -346,7 +353,7 @@ def test_any_text_survives_yaml(tmp_path_factory, word):
         (TrainingArguments(muon_learning_rate=None), "--muon_learning_rate is empty (expected float"),
         (TrainingArguments(learning_rate=False), "--learning_rate is False (expected a number"),
         (TrainingArguments(learning_rate=float("inf")), "--learning_rate is inf (expected a number"),
-        (TrainingArguments(overwrite=2), "--overwrite is 2 (expected true or false"),
+        (TrainingArguments(overwrite=2), "--overwrite is 2 (expected one of true, false"),
         (TrainingArguments(optim=None), "--optim is empty (expected one of muon, adamw"),
         (TrainingArguments(output_dir=5), "--output_dir is 5 (expected text"),
         (TrainingArguments(output_dir=b"x"), "--output_dir is b'x' (expected text"),

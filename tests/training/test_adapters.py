@@ -18,7 +18,7 @@ from tinygpt_hf.model.loading import build_model
 from tinygpt_hf.planning.memory import estimate_needs
 from tinygpt_hf.settings.arguments import ModelArguments, TokenizerArguments
 from tinygpt_hf.settings.defaults import filled
-from tinygpt_hf.training import adapters, checkpoint, precision, recipe, step
+from tinygpt_hf.training import adapters, precision, recipe, step
 from tinygpt_hf.training import optimizer as optim
 from tinygpt_hf.training.checkpoint import model_tensors, optimizer_tensors
 
@@ -135,16 +135,16 @@ def test_a_killed_run_ends_bit_identical(finished, bases, tmp_path, monkeypatch)
 
 
 def test_a_kill_before_publishing_leaves_no_old_adapter(finished, bases, tmp_path, monkeypatch):
-    real, calls = checkpoint.publish_adapter, []
+    real, calls = adapters.files, []
 
     def killed(*args):
         calls.append(1)
         if len(calls) == 2:
             raise SystemExit(9)
-        real(*args)
+        return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "publish_adapter", killed)
+        patch.setattr(adapters, "files", killed)
         with pytest.raises(SystemExit):
             tune(tmp_path / "r", bases[True])
     AutoModelForCausalLM.from_pretrained(tmp_path / "r")
@@ -260,6 +260,6 @@ def test_lora_under_fsdp2_is_an_error(monkeypatch):
     import accelerate
 
     sharding = SimpleNamespace(distributed_type=accelerate.DistributedType.FSDP, is_fsdp2=True)
-    monkeypatch.setattr(accelerate, "Accelerator", lambda **options: sharding)
+    monkeypatch.setattr(precision, "Accelerator", lambda **options: sharding)
     with pytest.raises(UsageError, match="--lora_r is given under FSDP2"):
         precision.make_accelerator(dataclasses.replace(TRAINING, lora_r=4, optim="adamw"))

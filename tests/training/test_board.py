@@ -8,8 +8,8 @@ from accelerate import tracking
 
 from tinygpt_hf import DataArguments, ModelArguments, TokenizerArguments, TrainingArguments, train
 from tinygpt_hf.cli import main
-from tinygpt_hf.training.board import BOARDS
 
+BOARDS = ("tensorboard", "trackio", "wandb")
 HEARD: list[tuple[int, dict]] = []
 
 

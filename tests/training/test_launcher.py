@@ -78,14 +78,14 @@ def test_a_dead_launcher_counts_as_sigterm(parent, monkeypatch):
     with Interruption(ALONE) as interruption:
         interruption.defer()
         assert interruption.requested() == 0
-        monkeypatch.setattr(os, "getppid", lambda: 1)
+        monkeypatch.setattr(os, "getppid", lambda: -1)  # the process that waits for orphans has number 1
         assert interruption.requested() == signal.SIGTERM
 
 
 def test_a_dead_shell_does_not_count_as_a_signal(parent, monkeypatch):
     parent("bash")
     with Interruption(ALONE) as interruption:
-        monkeypatch.setattr(os, "getppid", lambda: 1)
+        monkeypatch.setattr(os, "getppid", lambda: -1)  # the process that waits for orphans has number 1
         assert interruption.requested() == 0
 
 

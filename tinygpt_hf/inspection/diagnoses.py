@@ -13,10 +13,8 @@ WORSE = 1.03  # a validation loss above its best by this factor is rising
 DIVERGED_BY, DIVERGED_TIMES = 0.7, 1.3  # a training loss above its best by these nats and this factor diverges
 RECENT = 3  # log lines averaged into the training loss
 SURE = 0.5  # an entropy below this share of the loss is too low; a calibrated model's entropy equals its loss
-WINDOW, REPEATED = (
-    8,
-    0.6,
-)  # length in characters of the sequences compared, and the share of repeated ones that is too high
+WINDOW = 8  # length in characters of the sequences compared within a sample
+REPEATED = 0.6  # a larger share of repeated sequences is too high
 SHORTEST = 40  # characters; shorter samples are ignored
 WORDS = {  # name -> (problem, likely cause, remedy)
     "behind": (
@@ -63,21 +61,21 @@ def diagnoses(lines: list[dict], baselines: dict[str, float], max_steps: int | N
     """Find the problems in the lines of a log.jsonl, in order of their first step. `baselines` are losses by name."""
     found: dict[str, int] = {}
     losses: list[float] = []
-    best_loss, train_loss_at_best = float("inf"), float("inf")  # the best validation loss, and the training loss then
-    best_train_loss = float("inf")
+    best_loss, train_loss_at_best = math.inf, math.inf  # the best validation loss, and the training loss then
+    best_train_loss = math.inf
     for line in lines:
         step, loss, held_out, entropy = (line.get(name) for name in ("step", "loss", "eval_loss", "eval_entropy"))
         if step is None:
             continue
         if loss is not None:
             losses.append(loss)
-            recent = sum(losses[-RECENT:]) / len(losses[-RECENT:])
-            if len(losses) >= 2 * RECENT and recent > max(
-                best_train_loss + DIVERGED_BY, DIVERGED_TIMES * best_train_loss
-            ):
+        last = losses[-RECENT:]
+        recent = sum(last) / len(last) if last else math.inf
+        if len(last) == RECENT:
+            limit = max(best_train_loss + DIVERGED_BY, DIVERGED_TIMES * best_train_loss)
+            if len(losses) >= 2 * RECENT and recent > limit:
                 found.setdefault("diverges", int(step))
-            best_train_loss = min(best_train_loss, recent if len(losses) >= RECENT else float("inf"))
-        recent = sum(losses[-RECENT:]) / len(losses[-RECENT:]) if losses else float("inf")
+            best_train_loss = min(best_train_loss, recent)
         is_late = max_steps is not None and step >= max_steps / 2
         if held_out is not None:
             if held_out < best_loss:
@@ -86,7 +84,7 @@ def diagnoses(lines: list[dict], baselines: dict[str, float], max_steps: int | N
                 found.setdefault("overfits", int(step))
             if entropy is not None and entropy * math.log(2) < SURE * held_out:
                 found.setdefault("collapses", int(step))
-            if is_late and held_out > baselines.get("trigram", float("inf")):
+            if is_late and held_out > baselines.get("trigram", math.inf):
                 found.setdefault("behind", int(step))
         texts = [sample.get("text") or "" for sample in line.get("samples") or ()]
         texts = [text for text in texts if len(text) >= SHORTEST]

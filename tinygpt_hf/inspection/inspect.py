@@ -21,7 +21,7 @@ from tinygpt_hf.inference.text_stream import TextDecoder
 from tinygpt_hf.inspection.attention import attention_maps, check_size, pack_maps
 from tinygpt_hf.inspection.history import StepScores, check_history, history, learned_at
 from tinygpt_hf.inspection.lens import logit_lens, right_from
-from tinygpt_hf.inspection.page import page
+from tinygpt_hf.inspection.page import render_template
 from tinygpt_hf.inspection.surprisal import Scores, Token, check_length, read_tokens, text_ids
 from tinygpt_hf.model.loading import load_model
 from tinygpt_hf.settings.checks import check_settings
@@ -115,7 +115,7 @@ def inspect(arguments: InspectArguments) -> Inspection:
     if "output_file" in outputs:
         storage.write_json(outputs["output_file"], inspection.facts())
     if "html" in outputs:
-        storage.write_file(outputs["html"], page(inspection.facts()))
+        storage.write_file(outputs["html"], render_template("inspect.html.jinja", facts=inspection.facts()))
     return inspection
 
 

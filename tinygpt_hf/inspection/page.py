@@ -1,7 +1,7 @@
 """Render self-contained HTML pages that load nothing and escape all text.
 
-html = page(inspection.facts())                          # of `tinygpt inspect --html`
-html = render_template("report.html.jinja", folder, run=run)   # any template that extends base.html.jinja
+html = render_template("inspect.html.jinja", facts=inspection.facts())     # of `tinygpt inspect --html`
+html = render_template("report.html.jinja", folder, run=run)               # any template that extends base.html.jinja
 
 A content security policy in the page blocks all requests and all scripts except the template's own, allowed by its hash.
 """
@@ -15,11 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 HERE = Path(__file__).parent
-
-
-def page(facts: dict) -> str:
-    """Render an inspection's `facts()` as a page."""
-    return render_template("inspect.html.jinja", model=facts["model"], summary=facts["summary"], facts=facts)
 
 
 def render_template(template: str, folder: Path = HERE, **values) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from tinygpt_hf.errors import UsageError
+from tinygpt_hf.model.conversion import config_from_stock, from_stock
 from tinygpt_hf.model.memory import check_fits
 from tinygpt_hf.model.validation import checked_folder
 from tinygpt_hf.reading.decoding import first_words
@@ -58,14 +59,22 @@ def open_pretrained(name: str, local_only: bool = False, **options):
     """
     from transformers import AutoModelForCausalLM
 
-    with silent_transformers(), _loading_errors(name):
-        folder = checked_folder(name, local_only)
-        if options.get("device_map") != "meta":
-            dtype = options.get("dtype", "auto")
-            check_fits(Path(folder), getattr(torch, dtype) if dtype in ("float32", "bfloat16", "float16") else dtype)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
-        )
+    try:
+        with silent_transformers():
+            folder = checked_folder(name, local_only)
+            if options.get("device_map") != "meta":
+                dtype = options.get("dtype", "auto")
+                named = dtype in ("float32", "bfloat16", "float16")
+                check_fits(Path(folder), getattr(torch, dtype) if named else dtype)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+            )
+    except Exception as error:  # safetensors has its own class for damaged files
+        known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
+        if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
+            raise
+        reason, action = first_words(error).rstrip("."), "check the name, or get the folder again"
+        raise UsageError(f"{name} cannot be loaded ({reason})", "a causal LM of Transformers", action) from error
     missing = sorted(report["missing_keys"])  # Transformers has initialized them randomly
     if missing:
         raise UsageError(
@@ -78,8 +87,6 @@ def open_pretrained(name: str, local_only: bool = False, **options):
 
 def load_weights_of(name: str):
     """Load a model to continue training in float32; stock Qwen3, Llama and GPT-2 models are converted to TinyGPT."""
-    from tinygpt_hf.model.conversion import from_stock
-
     _, model = open_pretrained(name, dtype=torch.float32)
     return model if model.config.model_type == "tinygpt" else from_stock(model)
 
@@ -100,8 +107,6 @@ def choose_device(requested: str) -> str:
 def check_model(model: ModelArguments, data: DataArguments, vocab_size: int = 256):
     """Return the configuration of the model to train; raise a `UsageError` for an impossible shape or missing weights."""
     from transformers.activations import ACT2FN
-
-    from tinygpt_hf.model.conversion import config_from_stock
 
     if name := model.model_name_or_path:
         _, net = open_pretrained(name, device_map="meta")  # names and shapes only, without reading weights
@@ -218,33 +223,20 @@ def _hub_unreachable(name: str) -> bool:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    expected = "a model folder or a Hub id (user/name)"
+    nowhere, expected = f"MODEL {name} is no local folder", "a model folder or a Hub id (user/name)"
     try:
         HfApi().model_info(name, timeout=10)
         return False
     except HFValidationError:
-        raise UsageError(f"{name} is no local folder and no valid Hub id", expected, "check the spelling") from None
+        raise UsageError(f"{nowhere} and no valid Hub id", expected, "check the spelling") from None
     except RepositoryNotFoundError:
         hint = "check the spelling; a private model needs `hf auth login`"
-        raise UsageError(f"{name} is no local folder and no model on the Hub", expected, hint) from None
+        raise UsageError(f"{nowhere} and no model on the Hub", expected, hint) from None
     except Exception as error:  # offline, no network, server errors: the classes differ between client versions
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return True
-        problem = f"{name} is no local folder and the Hub cannot be reached ({first_words(error)})"
+        problem = f"{nowhere} and the Hub cannot be reached ({first_words(error)})"
         raise UsageError(problem, expected, "check the path, or the network") from None
-
-
-@contextlib.contextmanager
-def _loading_errors(name: str):
-    """Convert errors of the libraries while a model is loaded into a `UsageError`."""
-    try:
-        yield
-    except Exception as error:  # safetensors has its own class for damaged files
-        known = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
-        if not isinstance(error, known) and not type(error).__module__.startswith(("safetensors", "builtins")):
-            raise
-        reason, action = first_words(error).rstrip("."), "check the name, or get the folder again"
-        raise UsageError(f"{name} cannot be loaded ({reason})", "a causal LM of Transformers", action) from error
 
 
 @contextlib.contextmanager

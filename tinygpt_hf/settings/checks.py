@@ -48,7 +48,8 @@ def check_settings(*groups) -> None:
     for group in valid.values():
         values |= {field.name: getattr(group, field.name) for field in dataclasses.fields(group)}
     errors += conflicts(values, flat, {}) + unmet_needs(values, flat)
-    errors += _problems(*_across(valid))
+    if ModelArguments in valid and DataArguments in valid:
+        errors += _problems(*_model_and_data(valid[ModelArguments], valid[DataArguments]))
     raise_together(errors)
 
 
@@ -69,19 +70,13 @@ def _check_bounds(group) -> list[UsageError]:
     return errors
 
 
-def _across(valid: dict[type, Any]) -> list[tuple]:
-    """Return rules for combinations of settings in several groups."""
-    model, data = valid.get(ModelArguments), valid.get(DataArguments)
-    rules: list[tuple] = []
-    if model and data:
-        longest = model.max_position_embeddings
-        rules.append((
-            longest is not None and data.block_size > longest,
-            f"--block_size is {data.block_size}",
-            f"at most {longest}, the model's context (--max_position_embeddings)",
-            f"use --block_size {longest} or less, or leave --max_position_embeddings out",
-        ))  # fmt: skip
-    return rules
+def _model_and_data(model: ModelArguments, data: DataArguments) -> list[tuple]:
+    longest = model.max_position_embeddings
+    return [
+        (longest is not None and data.block_size > longest, f"--block_size is {data.block_size}",
+         f"at most {longest}, the model's context (--max_position_embeddings)",
+         f"use --block_size {longest} or less, or leave --max_position_embeddings out"),
+    ]  # fmt: skip
 
 
 def _model(model: ModelArguments) -> list[tuple]:

@@ -67,10 +67,13 @@ def convert(raw, annotation, where: str):
         raw = next((word for word in choices if word == ("on" if raw else "off")), "true" if raw else "no")
     if raw in choices:
         return raw
-    if kind is typing.Literal:
-        close = difflib.get_close_matches(str(raw), choices, n=1)
+    if kind is bool and str(raw).lower() in BOOLEANS:
+        return BOOLEANS[str(raw).lower()]
+    if kind in (bool, typing.Literal):
+        words = ["true", "false", *choices] if kind is bool else choices
+        close = difflib.get_close_matches(str(raw), words, n=1)
         hint = f"did you mean {close[0]}?" if close else "choose one of them"
-        raise UsageError(f"{where} is {shown(raw)}", f"one of {', '.join(choices)}", hint)
+        raise UsageError(f"{where} is {shown(raw)}", f"one of {', '.join(words)}", hint)
     if kind is list:
         (entry,) = typing.get_args(inner)
         items = raw if isinstance(raw, list) else [raw]
@@ -81,10 +84,6 @@ def convert(raw, annotation, where: str):
         return _numbers(_mapping(raw, where))
     if isinstance(raw, (list, dict)):
         raise UsageError(f"{where} is {shown(raw)}", f"one {kind.__name__}", "give a single value")
-    if kind is bool:
-        if str(raw).lower() not in BOOLEANS:
-            raise UsageError(f"{where} is {shown(raw)}", "true or false", "write true or false")
-        return BOOLEANS[str(raw).lower()]
     if kind in (int, float):
         return _number(raw, kind, where)
     if isinstance(raw, (bool, float)):  # YAML has converted a bare `no` or `1.10` already

@@ -42,13 +42,7 @@ class Settings(dict):
 
 def fields_of(groups: tuple[type, ...]) -> dict[str, tuple[type, dataclasses.Field]]:
     """Return setting name -> (dataclass, field). Names are unique over all groups."""
-    flat: dict[str, tuple[type, dataclasses.Field]] = {}
-    for group in groups:
-        for field in dataclasses.fields(group):
-            if field.name in flat:
-                raise AssertionError(f"two settings are named {field.name}")
-            flat[field.name] = (group, field)
-    return flat
+    return {field.name: (group, field) for group in groups for field in dataclasses.fields(group)}
 
 
 def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True) -> Settings:
@@ -65,7 +59,7 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
     errors: list[UsageError] = []
     flags = _Flags(argv, flat, aliases, uses_config)
     errors += flags.errors
-    file_values = _read_sections(flags.config, groups, flat, aliases, errors) if flags.config else {}
+    file_values = _read_sections(flags.config, flat, aliases, errors) if flags.config else {}
     layers: list[dict] = []
     given: dict[str, str] = {}
     for origin in (file_values, flags.values):
@@ -76,8 +70,10 @@ def parse(groups: tuple[type, ...], argv: list[str], *, uses_config: bool = True
                 if name in layer:
                     raise UsageError(f"{place} repeats {where[name]}", "one of the two names", "remove one")
                 if name in flat:
-                    where[name] = place
-                    layer[name] = convert(translated_value(value, flat[name][1]), flat[name][1].type, place)
+                    where[name], field = place, flat[name][1]
+                    # a positional `none` is a name, not the absence of one
+                    annotation = base_type(field.type)[1] if field.metadata.get("positional") else field.type
+                    layer[name] = convert(translated_value(value, field), annotation, place)
             except UsageError as error:
                 errors.append(error)
         if origin is file_values and Path(flags.config or "").name == "run.yaml" and "model_name_or_path" in layer:
@@ -187,8 +183,9 @@ class _Flags:
                 words.append(word)
             return words or None
         if kind is bool:
-            known = {*BOOLEANS, *choices_of(annotation)}
-            return self._words.pop(0) if self._words and self._words[0].lower() in known else "true"
+            if self._positional and self._words and self._words[0].lower() not in BOOLEANS:
+                return "true"  # the word after the flag is a positional one
+            return self._next_word() or "true"
         return self._next_word()
 
     def _read_config(self, path: str | None) -> None:
@@ -276,7 +273,7 @@ def _strict_loader(bounded: bool) -> type:
     return Loader
 
 
-def _read_sections(path: str, groups, flat, aliases, errors: list[UsageError]) -> dict[str, tuple[object, str]]:
+def _read_sections(path: str, flat, aliases, errors: list[UsageError]) -> dict[str, tuple[object, str]]:
     """Return setting name -> (value, place in the file), and append problems to `errors`.
 
     Sections and settings of other commands are skipped, such as `model:` in train-tokenizer.

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.settings.arguments import TrainingArguments
@@ -59,19 +60,17 @@ def merged_weights(net: torch.nn.Module) -> dict[str, torch.Tensor]:
     for name, tensor in net.state_dict().items():
         module, has_adapter, kind = name.rpartition(".base_layer.")
         if has_adapter and kind == "weight":
-            tensor = _merged_weight(net.get_submodule(module))
+            layer = net.get_submodule(module)
+            if hasattr(layer, "trainable_tokens_delta"):
+                tensor = layer.get_merged_weights([_NAME])
+            else:
+                tensor = layer.get_base_layer().weight + layer.get_delta_weight(_NAME)
         if has_adapter:
             name = f"{module.removesuffix('.token_adapter')}.{kind}"
         elif ".lora_" in name or ".trainable_tokens_" in name:
             continue
         weights[name] = tensor
     return weights
-
-
-def _merged_weight(layer) -> torch.Tensor:
-    if hasattr(layer, "trainable_tokens_delta"):
-        return layer.get_merged_weights([_NAME])
-    return layer.get_base_layer().weight + layer.get_delta_weight(_NAME)
 
 
 def trainable_parameters(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -81,17 +80,19 @@ def trainable_parameters(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {f"base_model.model.{name.replace(f'.{_NAME}', '')}": parameter for name, parameter in trainable}
 
 
-def config_json(net: torch.nn.Module) -> str:
-    """Return the text of PEFT's adapter_config.json."""
+def files(net: torch.nn.Module) -> dict[str, bytes]:
+    """Return the files `PeftModel.from_pretrained(base, folder)` reads besides the weights: name -> content.
+
+    Parameter names are TinyGPT's. Qwen3 and Llama have the same ones; a GPT-2 base must be converted by `from_stock` first.
+    """
     facts = {**net.peft_config[_NAME].to_dict(), "inference_mode": True}
-    return json.dumps(facts, indent=2, sort_keys=True, default=sorted) + "\n"  # sets have no order
+    text = json.dumps(facts, indent=2, sort_keys=True, default=sorted) + "\n"  # sets have no order
+    return {"adapter_config.json": text.encode()}
 
 
 @torch.no_grad()
 def load(path: Path, net: torch.nn.Module) -> None:
     """Load a saved adapter into `net`. Raises UsageError if any name differs."""
-    from safetensors.torch import load_file
-
     found, wanted = load_file(path), trainable_parameters(net)
     if found.keys() != wanted.keys():
         different = min(found.keys() ^ wanted.keys())

@@ -19,26 +19,16 @@ FOLDER = "boards"
 NUMBERS = (int, float)
 
 
-def _tensorboard(place: Path, step: int) -> tuple[dict, str]:
-    # a resumed run logs steps again: drop the old values
-    return {"logging_dir": str(place), "purge_step": step + 1}, f"tensorboard --logdir {shlex.quote(str(place))}"
-
-
-def _wandb(place: Path, step: int) -> tuple[dict, str]:
-    os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true")
-    return {"dir": str(place), "mode": "offline"}, f"wandb sync {shlex.quote(str(place / 'wandb'))}/offline-run-*"
-
-
-def _trackio(place: Path, step: int) -> tuple[dict, str]:
+def _options(name: str, place: Path, step: int) -> tuple[dict, str]:
+    """Return the options of a tracker that writes to `place`, and the command that shows its data."""
+    if name == "tensorboard":
+        # a resumed run logs steps again: drop the old values
+        return {"logging_dir": str(place), "purge_step": step + 1}, f"tensorboard --logdir {shlex.quote(str(place))}"
+    if name == "wandb":
+        os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true")
+        return {"dir": str(place), "mode": "offline"}, f"wandb sync {shlex.quote(str(place / 'wandb'))}/offline-run-*"
     os.environ["TRACKIO_DIR"] = str(place.absolute())  # trackio reads it when imported
     return {"embed": False}, f"TRACKIO_DIR={shlex.quote(str(place.absolute()))} trackio show"
-
-
-BOARDS: dict[str, Callable[[Path, int], tuple[dict, str]]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "trackio": _trackio,
-}
 
 
 class Board:
@@ -51,7 +41,7 @@ class Board:
         place = folder / FOLDER / name
         with self._guarded():
             place.mkdir(parents=True, exist_ok=True)
-            options, self._command = BOARDS[name](place, step)
+            options, self._command = _options(name, place, step)
             tracker = LOGGER_TYPE_TO_CLASS[name](folder.name, **options)
             tracker.start()
             self._tracker = tracker

@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict, replace
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from tinygpt_hf.evaluation.baselines import MOST_TRAIN_TOKENS
 from tinygpt_hf.model.loading import config_for
 from tinygpt_hf.planning.choice import Choice, Question, advise, candidate_vocabularies, choose
@@ -61,7 +63,7 @@ def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = Fa
             text, excerpt = survey(run.corpus, tokenizer, sample_bytes, found)
         early = probe.early_losses(run.accelerator, excerpt, EARLY_SHARE * (total or DEFAULT_BUDGET))
         text = replace(text, early=early, xz=excerpt.xz)
-    text = _broadcast(run, text)
+    text = broadcast_object_list([text])[0]  # from the main process
     memory_before = peak_memory(run.accelerator.device.type)
     if hardware:
         machine: Machine = NamedMachine(hardware)
@@ -75,7 +77,7 @@ def plan_run(run, groups: tuple, hardware: str | None = None, advised: bool = Fa
         if total is not None and not has_tokenizer:
             choice.settings["max_train_bytes"] = sample_bytes
         choice.settings.update(streamed)
-    choice = _broadcast(run, choice)
+    choice = broadcast_object_list([choice])[0]
     return chosen(groups, choice.settings), _plan_facts(run, choice, memory_before, hardware is None), choice
 
 
@@ -89,13 +91,6 @@ def _choose_streaming(run, groups: tuple) -> tuple[tuple, dict]:
     groups = chosen(groups, {"streaming": True})
     run.corpus.data = groups[1]
     return groups, {"streaming": True}
-
-
-def _broadcast(run, value):
-    """Return the value of the main process."""
-    from accelerate.utils import broadcast_object_list
-
-    return broadcast_object_list([value])[0] if run.accelerator.num_processes > 1 else value
 
 
 def _time_trials(run, groups: tuple, text: Text, seconds: float) -> Machine:

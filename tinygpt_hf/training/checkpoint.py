@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, load_model
+from torch.distributed.tensor import distribute_tensor
 
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError
@@ -32,7 +34,7 @@ from tinygpt_hf.training import adapters
 
 OPTIMIZER, STATE, WEIGHTS = "optimizer.safetensors", "state.json", "model.safetensors"
 ADAPTER = "adapter.safetensors"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's name
 MIN_CHECKPOINTS = 2
 CHUNK_BYTES = 1 << 23  # written and hashed at a time
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.int64: "I64"}
@@ -139,25 +141,14 @@ def remove_complete(folder: Path) -> None:
     storage.remove_tree(doomed)
 
 
-def publish(folder: Path, files: dict[str, bytes], weights) -> None:
-    """Write the model into `folder`, each file by one rename, so that the folder stays loadable at any time."""
+def publish(folder: Path, files: dict[str, bytes], weights, weights_file: str = WEIGHTS) -> None:
+    """Write a model or an adapter into `folder`, each file by one rename, so that the folder stays loadable at any time."""
     if not folder.is_dir():
         storage.system.make_folder(folder)
-    storage.write_file(folder / WEIGHTS, safetensors_chunks(weights))
+    storage.write_file(folder / weights_file, safetensors_chunks(weights))
     for name in sorted(files, key=lambda name: name == "config.json"):  # config.json last: it makes the folder a model
         if not (folder / name).is_file() or (folder / name).read_bytes() != files[name]:
             storage.write_file(folder / name, files[name])
-
-
-def publish_adapter(folder: Path, model) -> None:
-    """Write the adapter into `folder` for `PeftModel.from_pretrained(base, folder)`, each file by one rename.
-
-    Parameter names are TinyGPT's. Qwen3 and Llama have the same ones; a GPT-2 base must be converted by `from_stock` first.
-    """
-    if not folder.is_dir():
-        storage.system.make_folder(folder)
-    storage.write_file(folder / ADAPTER_WEIGHTS, safetensors_chunks(adapters.trainable_parameters(model)))
-    storage.write_file(folder / ADAPTER_CONFIG, adapters.config_json(model))
 
 
 def safetensors_chunks(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview | bytes]:
@@ -185,12 +176,10 @@ def safetensors_chunks(tensors: dict[str, torch.Tensor]) -> Iterator[memoryview 
 
 def load_optimizer(path: Path, optimizer) -> None:
     """Load the optimizer state, sharded like its parameters. Raises UsageError if tensors are missing or left over."""
-    from safetensors.torch import load_file
-    from torch.distributed.tensor import distribute_tensor
-
     tensors = load_file(path)
     for name, parameter in named_parameters(optimizer):
-        found = {key: tensors.pop(f"{name}:{key}") for key in _keys_of(tensors, name)}
+        keys = [key for key in tensors if key.startswith(f"{name}:")]
+        found = {key.removeprefix(f"{name}:"): tensors.pop(key) for key in keys}
         if not found:
             raise UsageError(
                 f"{path} has no optimizer state for {name}",
@@ -209,10 +198,6 @@ def load_optimizer(path: Path, optimizer) -> None:
             "the same model",
             "check the settings",
         )
-
-
-def _keys_of(tensors: dict, name: str) -> list[str]:
-    return [key.removeprefix(f"{name}:") for key in tensors if key.startswith(f"{name}:")]
 
 
 def named_parameters(optimizer) -> list[tuple[str, Any]]:
@@ -247,8 +232,6 @@ def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
 
 def load_weights(checkpoint: Path, model) -> None:
     """Load all weights of a checkpoint into a model of the same shape; with LoRA, only the adapter."""
-    from safetensors.torch import load_model
-
     if adapters.has_adapters(model):
         return adapters.load(checkpoint / ADAPTER, model)
     load_model(model, checkpoint / WEIGHTS, strict=True)

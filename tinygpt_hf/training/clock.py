@@ -107,7 +107,7 @@ class Clock:
             values = {"decay_steps": self.decay_steps, "max_steps": run.state.step + self.decay_steps}
             self._apply(events.record(run, DECAY, **values))
         self._update_plan()
-        run.meter.set_max_steps(run.plan.max_steps)
+        run.meter.max_steps = run.plan.max_steps
 
     @property
     def steps_timed(self) -> int:

@@ -1,6 +1,7 @@
 """`train --explain`: print the first batch and a table of modules, and log how much each update changes each module.
 
-show_first_batch(run)                              # before the first step
+for line in first_batch_lines(run):                # before the first step
+    print(line)
 with measured_update(run) as modules:              # around an optimizer step
     run.optimizer.step()
 modules["layers.0.mlp"]                            # {"grad_norm": 0.4, "update_ratio": 0.003}
@@ -20,13 +21,6 @@ from tinygpt_hf.training.checkpoint import gathered
 
 SHOWN_TOKENS = 60
 FORWARD_AND_BACKWARD = 3  # in units of the forward pass: backward costs about twice as much
-
-
-def show_first_batch(run) -> None:
-    """Print the first batch and the table of modules, if --explain is given."""
-    if run.training.explain:
-        for line in first_batch_lines(run):
-            run.console.say(line)
 
 
 def first_batch_lines(run) -> Iterator[str]:

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
+from accelerate.utils.memory import should_reduce_batch_size
 
 from tinygpt_hf.errors import RunError
 from tinygpt_hf.planning.memory import Needs
 from tinygpt_hf.storage import format_size
 from tinygpt_hf.training.checkpoint import RunState
+from tinygpt_hf.training.precision import is_sharded
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 MEMORY_ADVICE = "--gradient_checkpointing, a smaller --block_size, --vocab_size, --hidden_size or --num_hidden_layers"
@@ -29,7 +32,7 @@ class MicroBatchFitter:
     def __init__(self, state: RunState, accelerator, say: Callable[[str], None]):
         self.state, self.accelerator, self.say = state, accelerator, say
         self._single = accelerator.num_processes == 1
-        self._size_is_known = accelerator.distributed_type.value == "FSDP"
+        self._size_is_known = is_sharded(accelerator)
 
     def gradients(self, compute: Callable[[int, bool], tuple[torch.Tensor, int]], net) -> tuple[torch.Tensor, int]:
         """Call `compute(size, synced)`, which accumulates the gradient of `net` and returns (local loss, tokens of all).
@@ -76,23 +79,14 @@ class MicroBatchFitter:
         )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return True if `error` reports that memory ran out, on any device."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    words = str(error)
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or (isinstance(error, Exception) and should_reduce_batch_size(error))
-        or "not enough memory" in words
-        or "out of memory" in words
-    )
+    named = any(words in str(error) for words in ("out of memory", "not enough memory"))
+    return named or isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
 
 
 def average_gradients(net: torch.nn.Module) -> None:
     """Average the gradients over all processes, as DDP does during the backward pass."""
-    import torch.distributed as dist
-
     for parameter in net.parameters():
         if parameter.grad is not None:
             parameter.grad.div_(dist.get_world_size())

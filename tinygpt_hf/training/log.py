@@ -153,14 +153,15 @@ def _complete_lines(path: Path) -> Iterator[tuple[str, dict]]:
 class Meter:
     """The mean loss and the speed since the last log line. Pauses for evaluation and saving do not count as time.
 
-    `step`: where the run starts or resumes. `unlogged`: the sums since the last log line that a checkpoint stored, so that the
-    next line is the same as without the interruption. `bytes_per_token`: for bits per byte on the bar; 0 if unknown.
+    `max_steps`: for the time left, may change during the run. `step`: where the run starts or resumes. `unlogged`: the sums
+    since the last log line that a checkpoint stored, so that the next line is the same as without the interruption.
+    `bytes_per_token`: for bits per byte on the bar; 0 if unknown.
     """
 
     def __init__(
         self, console: Console, max_steps: int, step: int, unlogged: list | None = None, bytes_per_token: float = 0.0
     ):
-        self._console, self._max_steps, self._first = console, max_steps, step
+        self._console, self.max_steps = console, max_steps
         self._sum, self._tokens, self._steps = unlogged or (0.0, 0, 0)
         self._tokens_before, self._steps_before = self._tokens, self._steps  # their duration is unknown
         self._bytes_per_token = bytes_per_token
@@ -206,10 +207,6 @@ class Meter:
         """Return the seconds of training up to now, while the clock runs."""
         return self._total + self._spent + time.perf_counter() - self._since
 
-    def set_max_steps(self, max_steps: int) -> None:
-        """Set the number of steps that the time left is computed from."""
-        self._max_steps = max_steps
-
     def read(self, step: int, tokens: int, learning_rate: float, norm) -> dict:
         """Return the values of the next log line, update the bar, and reset the sums."""
         loss = float(self._sum) / max(self._tokens, 1)
@@ -218,9 +215,9 @@ class Meter:
         speed = (self._tokens - self._tokens_before) / spent
         self._total += spent
         self._spent = 0.0
-        left = (self._max_steps - step) * spent / max(self._steps - self._steps_before, 1)
+        left = (self.max_steps - step) * spent / max(self._steps - self._steps_before, 1)
         bits = f"{loss / math.log(2) / self._bytes_per_token:.3f} bits/byte  " if self._bytes_per_token else ""
-        right = f"{step}/{self._max_steps}  loss {loss:.3f}  {bits}{speed:.0f} tokens/s  {timedelta(seconds=round(left))} left"
+        right = f"{step}/{self.max_steps}  loss {loss:.3f}  {bits}{speed:.0f} tokens/s  {timedelta(seconds=round(left))} left"
         self._console.advance(step, right)
         self._sum, self._tokens, self._steps = 0.0, 0, 0
         self._tokens_before, self._steps_before = 0, 0
@@ -238,10 +235,6 @@ class Meter:
     def seconds(self) -> float:
         """Return the seconds of training up to the last `read`."""
         return round(self._total, 3)
-
-    def close(self) -> None:
-        """End the bar."""
-        self._console.close()
 
 
 def run_summary(run) -> str:

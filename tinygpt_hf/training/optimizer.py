@@ -6,7 +6,6 @@ far fewer steps reach the same loss as AdamW (see benchmarks/).
 """
 
 import math
-from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -122,15 +121,15 @@ class MuonAdamW(torch.optim.AdamW):
         return [distribute_tensor(matrix, mesh, placements, src_data_rank=None) for matrix in matrices]
 
 
-def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype, steps: int = NEWTON_SCHULZ_STEPS) -> torch.Tensor:
-    """Orthogonalize matrices (N, rows, columns) approximately, by `steps` Newton-Schulz iterations in `dtype`."""
+def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Orthogonalize matrices (N, rows, columns) approximately, by Newton-Schulz iterations in `dtype`."""
     a, b, c = NEWTON_SCHULZ
     x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(steps):
+    for _ in range(NEWTON_SCHULZ_STEPS):
         gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
@@ -147,23 +146,20 @@ def make_optimizer(model: torch.nn.Module, training: TrainingArguments, precisio
     )
 
 
-Schedule = Literal["cosine", "linear", "warmup_stable_decay", "constant"]
-
-
 def learning_rate_factor(
-    step: int,
-    max_steps: int,
-    schedule: Schedule,
-    warmup_steps: int = 0,
-    decay_steps: int | None = None,
-    minimum: float = 0.0,
+    training: TrainingArguments, step: int, max_steps: int, decay_steps: int | None = None
 ) -> float:
     """Return the learning rate of step `step` (0 .. max_steps-1) as a share of the peak.
 
-    It rises linearly over `warmup_steps`, above zero from the first step. Then `cosine` and `linear` decay to `minimum`,
-    `warmup_stable_decay` stays at 1 and decays linearly over the last `decay_steps` (default: a fifth of the steps), and
-    `constant` stays at 1.
+    It rises linearly over `warmup_steps`, above zero from the first step. Then `cosine` and `linear` decay to
+    `min_learning_rate_ratio`, `warmup_stable_decay` stays at 1 and decays linearly over the last `decay_steps` (default: a
+    fifth of the steps), and `constant` stays at 1.
     """
+    schedule, warmup_steps, minimum = (
+        training.lr_scheduler_type,
+        training.warmup_steps,
+        training.min_learning_rate_ratio,
+    )
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     if schedule == "constant":
@@ -175,18 +171,6 @@ def learning_rate_factor(
     progress = (step - warmup_steps) / max(1, max_steps - warmup_steps)
     shape = 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
     return minimum + (1 - minimum) * max(0.0, shape)
-
-
-def scheduled_factor(training: TrainingArguments, step: int, max_steps: int, decay_steps: int | None) -> float:
-    """Return `learning_rate_factor` for the settings of a run. `decay_steps` comes from its clock."""
-    return learning_rate_factor(
-        step,
-        max_steps,
-        training.lr_scheduler_type,
-        training.warmup_steps,
-        decay_steps,
-        training.min_learning_rate_ratio,
-    )
 
 
 def set_learning_rate(optimizer, factor: float) -> None:

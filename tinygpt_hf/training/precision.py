@@ -1,6 +1,12 @@
 """Choose the device, the mixed precision and the distribution of a run, and reject unsupported ones."""
 
 import os
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from tinygpt_hf.errors import UsageError
 from tinygpt_hf.model.loading import choose_device
@@ -10,8 +16,6 @@ from tinygpt_hf.training.launcher import check_launcher
 
 def choose_precision(wanted: str, device: str) -> str:
     """Return `no`, `bf16` or `fp16`. `auto` is the launcher's choice, else bf16 if the device computes it fast, else no."""
-    import torch
-
     if wanted == "auto":
         wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "auto")
     if wanted not in ("no", "bf16", "fp16"):
@@ -27,10 +31,7 @@ def choose_precision(wanted: str, device: str) -> str:
 
 def _cpu_has_bf16() -> bool:
     """Return True if the CPU has AVX-512 BF16 or AMX. Without them bf16 is slower than float32."""
-    import torch
-
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in checks)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def attention_for(device: str, precision: str) -> str:
@@ -40,12 +41,6 @@ def attention_for(device: str, precision: str) -> str:
 
 def make_accelerator(training: TrainingArguments):
     """Make the Accelerator for the chosen device and precision. Raises UsageError for unsupported kinds of distribution."""
-    from datetime import timedelta
-
-    from accelerate import Accelerator, DistributedType
-    from accelerate.state import AcceleratorState
-    from accelerate.utils import InitProcessGroupKwargs
-
     check_launcher()
     device = choose_device(training.device)
     precision = choose_precision(training.mixed_precision, device)
@@ -73,8 +68,6 @@ def make_accelerator(training: TrainingArguments):
 
 def exact_dtype(accelerator):
     """Return the dtype for sums: float64, or float32 on mps, which has no float64."""
-    import torch
-
     return torch.float32 if accelerator.device.type == "mps" else torch.float64
 
 

@@ -66,8 +66,8 @@ def train(
     run = Run(groups, quiet, seconds_before)
     with run:
         run.prepare()
-        if run.is_finished:
-            return TrainResult(**run.known_result())
+        if result := run.known_result():
+            return TrainResult(**result)
         run.begin_or_resume()
         while run.has_steps_left():
             run.train_step()

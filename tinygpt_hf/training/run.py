@@ -39,7 +39,7 @@ from tinygpt_hf.training.compilation import Compilation
 from tinygpt_hf.training.failures import DiskErrors, MicroBatchFitter, check_skips, nonfinite_line
 from tinygpt_hf.training.journal import Journal
 from tinygpt_hf.training.launcher import check_environment, requested_processes
-from tinygpt_hf.training.optimizer import make_optimizer, parameter_groups, scheduled_factor, set_learning_rate
+from tinygpt_hf.training.optimizer import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rate
 from tinygpt_hf.training.probe import peaks
 from tinygpt_hf.training.signals import Interruption
 from tinygpt_hf.training.text import prepare_text
@@ -170,13 +170,12 @@ class Run(contextlib.AbstractContextManager):
         self.raw = self.net = net  # Accelerate wraps `net` later; `raw` stays the plain model
         return base
 
-    @property
-    def is_finished(self) -> bool:
-        """Return True if the run has reached its last step and written its result."""
-        return run_folder.finished_result(self.folder, self.state, self.plan.max_steps) is not None
-
-    def known_result(self) -> dict:
-        """Return the results that a finished run has stored."""
+    def known_result(self) -> dict | None:
+        """Return the results that a finished run has stored, or None if the run is not finished."""
+        facts = run_folder.read_facts(self.folder)
+        is_finished = self.state.step >= self.plan.max_steps and facts.get("finished")
+        if not is_finished or facts["result"]["steps"] != self.state.step:
+            return None
         self.console.say(
             f"{self.folder} is already finished: {self.state.step} steps, "
             f"validation loss {log.format_loss(self.state.last_evaluation['eval_loss'])}"
@@ -184,8 +183,7 @@ class Run(contextlib.AbstractContextManager):
         if self.is_main:
             write_card(self.folder)  # missing if the process was killed just before
             keep_report(self.folder, self.console.say, only_missing=True)
-        found = run_folder.finished_result(self.folder, self.state, self.plan.max_steps) or {}
-        return {**found, "output_dir": str(self.folder), "already_finished": True}
+        return {**facts["result"], "output_dir": str(self.folder), "already_finished": True}
 
     def begin_or_resume(self) -> None:
         """Load the checkpoint if there is one, print what will be trained, and set up the training loop."""
@@ -259,7 +257,8 @@ class Run(contextlib.AbstractContextManager):
         self.fitter = MicroBatchFitter(state, self.accelerator, self.console.say)
         self.modules: dict = {}  # with --explain: gradient norm and update ratio by module
         self.compilation = Compilation(self)
-        explain.show_first_batch(self)
+        for line in explain.first_batch_lines(self) if training.explain else ():
+            self.console.say(line)
 
     # The loop.
 
@@ -283,7 +282,7 @@ class Run(contextlib.AbstractContextManager):
 
     def _save_and_raise(self, number: int, failed: Exception | None) -> None:
         """Save a checkpoint, then raise Interrupted for a signal number, or RunError for `NO_MORE_ROWS`."""
-        self.meter.close()
+        self.console.close()
         step = self.state.step
         if step > self.saved:
             self.save()
@@ -307,7 +306,7 @@ class Run(contextlib.AbstractContextManager):
     def train_step(self) -> None:
         """Compute the gradient and update the weights. A step that is not finite makes no update, or ends the run (RunError)."""
         state, training = self.state, self.training
-        factor = scheduled_factor(training, state.step, self.plan.max_steps, self.clock.decay_steps)
+        factor = learning_rate_factor(training, state.step, self.plan.max_steps, self.clock.decay_steps)
         set_learning_rate(self.optimizer, factor)
         self.rate = training.learning_rate * factor
         loss, tokens = self.fitter.gradients(lambda size, synced: step.gradients(self, size, synced), self.net)
@@ -397,7 +396,8 @@ class Run(contextlib.AbstractContextManager):
         checkpoint.publish(self.folder, self.files, weights)
         adapter = self.folder / "adapter"
         if self.training.lora_r and not self.training.lora_merge:
-            checkpoint.publish_adapter(adapter, self.raw)
+            weights = adapters.trainable_parameters(self.raw)
+            checkpoint.publish(adapter, adapters.files(self.raw), weights, checkpoint.ADAPTER_WEIGHTS)
         elif self.training.lora_r and adapter.is_dir():  # outdated: written before --lora_merge was given
             storage.remove_tree(adapter)
 
@@ -405,7 +405,7 @@ class Run(contextlib.AbstractContextManager):
 
     def results(self) -> dict:
         """Return the fields of TrainResult; the best weights are evaluated over the whole validation set first."""
-        self.meter.close()
+        self.console.close()
         self.meter.pause()
         best_loss = measures.best_loss_over_all_rows(self)
         self.meter.resume("final_evaluation")

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tinygpt_hf import storage
 from tinygpt_hf.errors import RunError, UsageError, redacted
 from tinygpt_hf.settings import defaults
@@ -19,7 +21,6 @@ from tinygpt_hf.settings.layering import chosen, open_settings
 from tinygpt_hf.settings.parsing import load_yaml, to_yaml
 from tinygpt_hf.tokenizing.tokenizer import tokenizer_hash
 from tinygpt_hf.training import checkpoint
-from tinygpt_hf.training.checkpoint import RunState
 
 SETTINGS, FACTS, LOG = "run.yaml", "run.json", "log.jsonl"
 # planned settings that are not used if the number of steps is given
@@ -67,9 +68,7 @@ def fill_settings(
     if folder is None:
         raise UsageError("there is no --output_dir", "a folder for the run", "try --output_dir runs/mine")
     training = dataclasses.replace(training, output_dir=str(folder))
-    path = Path(folder) / SETTINGS
-    sections = load_yaml(str(path), bounded=False) if path.is_file() and not training.overwrite else {}
-    before = {k: v for section in sections.values() if isinstance(section, dict) for k, v in section.items()}
+    before = {} if training.overwrite else _saved_settings(Path(folder))
     filled, current = defaults.filled(model, training, before), defaults.filled(model, training)
     groups: Any = zip(filled, current, strict=True)
     older = []
@@ -79,6 +78,15 @@ def fill_settings(
             if kept is not None and now is not None and kept != now:
                 older.append(f"{name} {kept}")
     return *filled, f"kept from the start of the run, as they are not given now: {', '.join(older)}" if older else None
+
+
+def _saved_settings(folder: Path) -> dict:
+    """Read the settings in run.yaml by name, or return {} if there is no such file."""
+    path = folder / SETTINGS
+    sections = load_yaml(str(path), bounded=False) if path.is_file() else {}
+    return {
+        name: value for section in sections.values() if isinstance(section, dict) for name, value in section.items()
+    }
 
 
 def apply_plan(*groups) -> tuple[tuple, dict | None]:
@@ -183,8 +191,7 @@ def write_settings(folder: Path, groups: list, say) -> None:
     """Write run.yaml, and print a note if a resumed run has other settings than before."""
     text = to_yaml(groups)
     path = folder / SETTINGS
-    if path.is_file():
-        before = {k: v for section in load_yaml(str(path), bounded=False).values() for k, v in section.items()}
+    if before := _saved_settings(folder):
         now = redacted({f.name: getattr(group, f.name) for group in groups for f in dataclasses.fields(group)})
         free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata.get("resume") == "free"}
         changed = []
@@ -219,8 +226,6 @@ def processor() -> str:
 
 def write_facts(run, facts: dict, result: dict | None, peaks: dict[str, float] | None = None) -> None:
     """Write run.json: versions, hardware, `facts`, and for a finished run its `result` and hardware `peaks`."""
-    import torch
-
     path, device, known = run.folder / FACTS, run.accelerator.device.type, read_facts(run.folder)
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     storage.write_json(
@@ -246,12 +251,3 @@ def write_facts(run, facts: dict, result: dict | None, peaks: dict[str, float] |
             }
         ),
     )
-
-
-def finished_result(folder: Path, state: RunState, max_steps: int) -> dict | None:
-    """Return the result in run.json of a finished run, or None."""
-    path = folder / FACTS
-    if state.step < max_steps or not path.is_file():
-        return None
-    facts = storage.read_json(path)
-    return facts.get("result") if facts.get("finished") and facts["result"]["steps"] == state.step else None

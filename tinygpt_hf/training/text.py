@@ -38,7 +38,9 @@ def prepare_text(run):
     if report is not None:
         save_tokenizer(tokenizer, report, folder / "tokenizer")
     report_rows(rows, data, run.console)
-    check_rows(rows, data)
+    if rows.validation is None:
+        raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one", "make them again")
+    check_length(rows.train.num_tokens, data.block_size)
     if data.packing == "bestfit" and not data.streaming:
         rows.train = BestFitRows(rows.train.folder, data.block_size)
     if data.packing == "bestfit" and data.document_mask:
@@ -64,10 +66,3 @@ def report_rows(rows: Prepared, data: DataArguments, console: Console) -> None:
         documents = rows.train.num_documents + rows.validation.num_documents
         kept = f"rows: kept {rows.kept} of {rows.encoded} tokens of {documents} documents"
     console.say("; ".join([kept, *rows.remarks]))
-
-
-def check_rows(rows: Prepared, data: DataArguments) -> None:
-    """Raise UsageError if there is no validation part or there are too few tokens."""
-    if rows.validation is None:
-        raise UsageError(f"the rows in {rows.train.folder.parent} have no validation part", "one", "make them again")
-    check_length(rows.train.num_tokens, data.block_size)
