@@ -23,6 +23,7 @@ VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 LEARNED, TESTED = 2_000_000, 200_000  # bytes of the sample that a trial tokenizer is trained and measured on
 LARGEST_TRIAL = 1 << 13  # a larger vocabulary needs more text than the trial has
 EXCERPT, EXCERPT_VOCABULARY = 600_000, 1024  # bytes of the excerpt, and its vocabulary
+LEAST_XZ = 0.1  # bits per byte; held-out text that was all there before needs none
 FEWER_XZ = 0.05  # xz needs more bits per byte after a shorter text: exponent of the length
 ENDLESS = 10**12  # bytes of a stream of unknown length
 
@@ -164,4 +165,4 @@ def _excerpt(learned: list[str], tested: list[str]) -> Excerpt:
     per_token = sum(len(text.encode()) for text in tested) / max(1, len(tried_on))
     piece = "".join(learned).encode()
     xz = xz_bits_per_byte("".join(tested).encode()[:TESTED], piece) * min(1.0, len(piece) / EXCERPT) ** FEWER_XZ
-    return Excerpt(trained_on, tried_on, trial.get_vocab_size(), per_token, xz)
+    return Excerpt(trained_on, tried_on, trial.get_vocab_size(), per_token, max(LEAST_XZ, xz))
