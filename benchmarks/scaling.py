@@ -158,6 +158,7 @@ def fitted(lines: list[dict]) -> dict:
         return np.log([line["xz"] / base[0]["xz"] for line in lines])
 
     def easier(lines: list[dict]) -> np.ndarray:
+        """Return the column that the exponent of xz is fitted to."""
         return unlike(lines) * np.log([min(scaling.FARTHEST, fresh(line) / EARLY_BYTES) for line in lines])
 
     def left(lines: list[dict], steps: int, pace: float = 0.0) -> np.ndarray:
