@@ -48,7 +48,7 @@ def test_a_run_without_a_length_has_eight_minutes():
 def test_the_warm_up_is_short_in_a_short_run():
     def warmup(**training):
         _, training = filled(ModelArguments(), TrainingArguments(**training))
-        return planning.settled(ModelArguments(), DataArguments(), training, 100, processes=1)[0].warmup_steps
+        return planning.settled(DataArguments(), training, 100, processes=1)[0].warmup_steps
 
     assert [warmup(max_steps=steps) for steps in (8, 100, 5000)] == [0, 10, 20]
     assert warmup(max_steps=8, warmup_steps=7) == 7

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tinygpt_hf.errors import UsageError
-from tinygpt_hf.settings.arguments import DataArguments, ModelArguments, TrainingArguments
+from tinygpt_hf.settings.arguments import DataArguments, TrainingArguments
 
 WARMUP = 20
 BESIDE = 0.07  # share of the training time for all evaluations and samples but the last; with saving about a tenth
@@ -52,7 +52,6 @@ def make_plan(training: TrainingArguments, rows_per_epoch: int, block_size: int,
 
 
 def settled(
-    model: ModelArguments,
     data: DataArguments,
     training: TrainingArguments,
     rows_per_epoch: int,

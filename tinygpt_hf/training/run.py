@@ -118,7 +118,6 @@ class Run(contextlib.AbstractContextManager):
             self.console.say(note)
         base = self._build_model(new_tokens)
         self.training, self.plan = planning.settled(
-            self.model,
             self.data,
             self.training,
             len(self.train_view),
